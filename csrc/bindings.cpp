@@ -1,0 +1,172 @@
+// The C interface as Python sees it: addresses and sizes in, nothing allocated for the caller, no torch header.
+// Validation is Python's (fastvid/ops/*/op.py); only what would read out of bounds is checked again here.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <memory>
+#include <new>
+#include <string>
+#include <vector>
+
+#include "cpu_isa.h"
+#include "gather_tokens.h"
+#include "memory.h"
+#include "multiblock_mask.h"
+
+namespace py = pybind11;
+using Address = uintptr_t;
+
+namespace {
+
+// Bytes per element of a DType code.
+int64_t element_size(int dtype) { return dtype == fv::kFloat32 ? 4 : 2; }
+
+template <class T>
+T* at(Address address) {
+  return reinterpret_cast<T*>(address);
+}
+
+// Flat position of the first index outside [0, n), or -1.
+int64_t first_out_of_range(const int64_t* index, int64_t count, int64_t n) {
+  for (int64_t i = 0; i < count; ++i) {
+    if (index[i] < 0 || index[i] >= n) return i;
+  }
+  return -1;
+}
+
+fv::MultiblockMaskArgs mask_args(Address ids, Address visible, Address masked, int64_t batch, int64_t seed, int64_t draw,
+                                 const std::vector<int64_t>& plan) {
+  if (plan.size() != fv::kMaskPlanFields) throw py::value_error("a mask plan has the wrong number of fields");
+  fv::MultiblockMaskArgs args{at<const int64_t>(ids), at<int64_t>(visible), at<int64_t>(masked), batch, seed, draw, {}};
+  std::copy(plan.begin(), plan.end(), reinterpret_cast<int64_t*>(&args.plan));
+  return args;
+}
+
+void multiblock_mask_cpu(Address ids, Address visible, Address masked, int64_t batch, int64_t seed, int64_t draw,
+                         const std::vector<int64_t>& plan, int threads) {
+  const auto args = mask_args(ids, visible, masked, batch, seed, draw, plan);
+  py::gil_scoped_release release;
+  fv::multiblock_mask_cpu(args, threads);
+}
+
+void multiblock_mask_cuda(Address ids, Address visible, Address masked, int64_t batch, int64_t seed, int64_t draw,
+                          const std::vector<int64_t>& plan, Address stream) {
+#ifdef FV_WITH_CUDA
+  const char* error = fv::multiblock_mask_cuda(mask_args(ids, visible, masked, batch, seed, draw, plan), at<void>(stream));
+  if (error) throw std::runtime_error(std::string("multiblock_mask: ") + error);
+#else
+  (void)ids, (void)visible, (void)masked, (void)batch, (void)seed, (void)draw, (void)plan, (void)stream;
+  throw std::runtime_error("multiblock_mask: fastvid was built without CUDA");
+#endif
+}
+
+// Returns the position of a bad index (nothing is computed then), or -1. grad may be 0.
+int64_t masked_latent_loss(Address pred, int pred_dtype, int64_t pred_batch, int64_t pred_row, Address target,
+                           int target_dtype, int64_t target_batch, int64_t target_row, Address masked, Address loss,
+                           Address grad, int64_t B, int64_t M, int64_t N, int64_t D, int kind, bool normalize_target,
+                           double mean_scale, double grad_scale, int threads) {
+  const int64_t bad = first_out_of_range(at<const int64_t>(masked), B * M, N);
+  if (bad >= 0) return bad;
+  py::gil_scoped_release release;
+  const int64_t chunks = (B * M + fv::kLossChunk - 1) / fv::kLossChunk;
+  std::vector<double> partial(chunks, 0.0);
+  fv::MaskedLatentLossArgs args{};
+  args.pred = at<const void>(pred), args.target = at<const void>(target), args.masked = at<const int64_t>(masked);
+  args.grad = at<void>(grad), args.partial = partial.data();
+  args.pred_dtype = pred_dtype, args.target_dtype = target_dtype, args.kind = kind;
+  args.normalize_target = normalize_target;
+  args.B = B, args.M = M, args.N = N, args.D = D;
+  args.pred_batch = pred_batch, args.pred_row = pred_row;
+  args.target_batch = target_batch, args.target_row = target_row;
+  args.grad_scale = static_cast<float>(grad_scale);
+  if (grad) fv::advise_huge_pages(args.grad, B * M * D * element_size(pred_dtype));
+  if (!fv::cpu_kernels().masked_latent_loss(args, threads)) throw std::bad_alloc();
+  double sum = 0.0;
+  for (double chunk : partial) sum += chunk;
+  *at<float>(loss) = static_cast<float>(sum * mean_scale);
+  return -1;
+}
+
+int64_t gather_tubelets(Address clip, int64_t batch_stride, int64_t frame_stride, int64_t row_stride, Address index,
+                        Address out, int out_dtype, int64_t B, int64_t V, int64_t T, int64_t H, int64_t W,
+                        int64_t tubelet, int64_t patch, const std::vector<float>& scale, const std::vector<float>& shift,
+                        int threads) {
+  const int64_t tokens = (T / tubelet) * (H / patch) * (W / patch);
+  if (index) {
+    const int64_t bad = first_out_of_range(at<const int64_t>(index), B * V, tokens);
+    if (bad >= 0) return bad;
+  }
+  py::gil_scoped_release release;
+  fv::GatherTubeletsArgs args{};
+  args.clip = at<const uint8_t>(clip), args.index = at<const int64_t>(index), args.out = at<void>(out);
+  args.out_dtype = out_dtype;
+  args.B = B, args.V = V, args.T = T, args.H = H, args.W = W, args.tubelet = tubelet, args.patch = patch;
+  args.batch_stride = batch_stride, args.frame_stride = frame_stride, args.row_stride = row_stride;
+  fv::advise_huge_pages(args.out, B * V * 3 * tubelet * patch * patch * element_size(out_dtype));
+  for (int c = 0; c < 3; ++c) args.scale[c] = scale.at(c), args.shift[c] = shift.at(c);
+  if (!fv::cpu_kernels().gather_tubelets(args, threads)) throw std::bad_alloc();
+  return -1;
+}
+
+int64_t gather_tokens(Address x, int64_t batch_stride, int64_t row_stride, Address index, Address out, int64_t B,
+                      int64_t N, int64_t K, int64_t row_bytes, int threads) {
+  const int64_t bad = first_out_of_range(at<const int64_t>(index), B * K, N);
+  if (bad >= 0) return bad;
+  py::gil_scoped_release release;
+  fv::advise_huge_pages(at<void>(out), B * K * row_bytes);
+  fv::gather_tokens_cpu({at<const char>(x), at<const int64_t>(index), at<char>(out), B, N, K, batch_stride, row_stride,
+                         row_bytes},
+                        threads);
+  return -1;
+}
+
+// Returns {position of an index out of range, position of an index that repeats}, each -1 when there is none.
+std::pair<int64_t, int64_t> scatter_tokens(Address grad, int64_t batch_stride, int64_t row_stride, Address index,
+                                           Address out, int64_t B, int64_t N, int64_t K, int64_t row_bytes,
+                                           int threads) {
+  const int64_t bad = first_out_of_range(at<const int64_t>(index), B * K, N);
+  if (bad >= 0) return {bad, -1};
+  py::gil_scoped_release release;
+  fv::advise_huge_pages(at<void>(out), B * N * row_bytes);
+  return {-1, fv::scatter_tokens_cpu({at<const char>(grad), at<const int64_t>(index), at<char>(out), B, N, K,
+                                      batch_stride, row_stride, row_bytes},
+                                     threads)};
+}
+
+py::dict build_info() {
+  py::dict info;
+  info["compiler"] = FV_COMPILER;
+  info["build_type"] = FV_BUILD_TYPE;
+#ifdef FV_WITH_CUDA
+  info["cuda"] = true;
+  info["cuda_version"] = FV_CUDA_VERSION;
+  info["cuda_archs"] = FV_CUDA_ARCHS;
+#else
+  info["cuda"] = false;
+#endif
+  return info;
+}
+
+std::vector<std::string> usable_isas() {
+  int count = 0;
+  const fv::CpuKernels* const* sets = fv::usable_cpu_kernels(&count);
+  std::vector<std::string> names;
+  for (int i = 0; i < count; ++i) names.emplace_back(sets[i]->isa);
+  return names;
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_C, m) {
+  m.doc() = "fastvid's native core. Use fastvid.ops; these functions trust their arguments.";
+  m.def("build_info", &build_info, "How this extension was compiled.");
+  m.def("isa", [] { return std::string(fv::cpu_kernels().isa); }, "Name of the CPU kernel set in use.");
+  m.def("usable_isas", &usable_isas, "CPU kernel sets that can run on this processor, best first.");
+  m.def("use_isa", &fv::use_cpu_kernels, "Switch to a CPU kernel set by name; False if it cannot run here.");
+  m.def("multiblock_mask_cpu", &multiblock_mask_cpu);
+  m.def("multiblock_mask_cuda", &multiblock_mask_cuda);
+  m.def("masked_latent_loss", &masked_latent_loss);
+  m.def("gather_tubelets", &gather_tubelets);
+  m.def("gather_tokens", &gather_tokens);
+  m.def("scatter_tokens", &scatter_tokens);
+}

@@ -1,0 +1,30 @@
+"""Data sets and loaders: folders and tar shards of videos, global order, batches of uint8 clips, the demo data set."""
+
+import importlib
+
+_HOMES = {
+    "BadSamplePolicy": "quarantine",
+    "Batch": "loader",
+    "EvalBatch": "evaluation",
+    "LoaderState": "loader",
+    "Quarantine": "quarantine",
+    "Sample": "source",
+    "ShardWriter": "shards",
+    "Source": "source",
+    "TooManyBadSamples": "quarantine",
+    "TrainLoader": "loader",
+    "classes_of": "source",
+    "epoch_order": "order",
+    "eval_batches": "evaluation",
+    "open_source": "source",
+    "subset": "source",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str):
+    # Loaded on use: processes that only render or decode need no torch.
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"fastvid.data.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'fastvid.data' has no attribute {name!r}")

@@ -1,0 +1,146 @@
+"""The demo data set: short labelled videos of one shape moving over a drifting textured background.
+
+Four motions in a small 3-D world seen from the front: ``linear`` (constant velocity), ``circular`` (a circle parallel
+to the image), ``helical`` (a circle that also approaches or recedes, so the shape grows or shrinks) and ``parabolic``
+(thrown upwards, falling back). A video is placed so that one of its frames, chosen at random, has the shape at a
+uniformly random position with a random size: no single frame tells the class. Shape, colour, speed and background are
+independent of the class.
+
+Every pixel is a pure function of (seed, index), and so are the encoded bytes for one version of the encoder.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastvid.random import SampleRandom, philox4x32, split64
+
+CLASSES = ("linear", "circular", "helical", "parabolic")
+SHAPES = ("disc", "square", "triangle", "ring")
+
+
+@dataclass(frozen=True)
+class DemoSpec:
+    """What the demo videos look like."""
+
+    size: int = 64
+    """Side of the square frame, pixels."""
+    frames: int = 24
+    """Frames per video."""
+    fps: int = 12
+    """Frames per second."""
+    texture: float = 0.25
+    """Peak-to-peak contrast of the background, in [0, 1]."""
+    drift: float = 0.6
+    """Greatest background speed, pixels per frame."""
+    radius: tuple[float, float] = (0.09, 0.15)
+    """The shape's radius at its random frame, as a share of the frame's side."""
+
+
+def demo_label(index: int) -> str:
+    """The motion class of video ``index``: the classes take turns, so every prefix is balanced."""
+    return CLASSES[index % len(CLASSES)]
+
+
+def demo_frames(seed: int, index: int, spec: DemoSpec | None = None) -> np.ndarray:
+    """Renders one video: uint8 [frames, size, size, 3]."""
+    spec = spec or DemoSpec()
+    rng = SampleRandom(f"demo-{index}", seed, 0)
+    background = _background(rng, spec)
+    path, radius = _trajectory(rng, spec, demo_label(index))
+    shape = SHAPES[rng.below(len(SHAPES))]
+    colour = _vivid_colour(rng)
+    spin, angle = rng.uniform(-0.2, 0.2), rng.uniform(0, 2 * math.pi)
+    pixel = np.arange(spec.size, dtype=np.float32) + np.float32(0.5)
+    x, y = pixel[None, None, :] - path[:, 0, None, None], pixel[None, :, None] - path[:, 1, None, None]
+    angles = (angle + spin * np.arange(spec.frames))[:, None, None]
+    alpha = _coverage(shape, x, y, radius[:, None, None], angles)[..., None]  # [T, H, W, 1]
+    return np.rint((background + (colour - background) * alpha) * 255).clip(0, 255).astype(np.uint8)
+
+
+def _trajectory(rng: SampleRandom, spec: DemoSpec, label: str) -> tuple[np.ndarray, np.ndarray]:
+    """Centres [frames, 2] in pixels and radii [frames]. Tries placements until the shape stays in the frame."""
+    span = spec.frames - 1
+    while True:
+        t = np.arange(spec.frames, dtype=np.float64)
+        heading, speed = rng.uniform(0, 2 * math.pi), rng.uniform(0.5, 1.0)
+        depth = np.zeros_like(t)
+        if label in ("circular", "helical"):
+            turns = rng.uniform(0.9, 1.6) * (1 if rng.below(2) else -1)
+            phase = heading + 2 * math.pi * turns * t / span
+            orbit = spec.size * rng.uniform(0.13, 0.25)
+            x, y = orbit * np.cos(phase), orbit * np.sin(phase)
+            if label == "helical":
+                depth = (t / span - rng.uniform()) * rng.uniform(0.7, 1.0) * (1 if rng.below(2) else -1)
+        elif label == "linear":
+            step = spec.size * 0.75 * speed / span
+            x, y = step * math.cos(heading) * t, step * math.sin(heading) * t
+        else:
+            peak = rng.uniform(0.3, 0.7) * span
+            fall = spec.size * rng.uniform(0.35, 0.6) / (max(peak, span - peak) ** 2)
+            x = spec.size * rng.uniform(-0.6, 0.6) * t / span
+            y = fall * (t - peak) ** 2
+        anchor = rng.below(spec.frames)
+        radius = spec.size * rng.uniform(*spec.radius) * 2.0 ** (depth - depth[anchor])
+        margin = spec.size * 0.1
+        place_x, place_y = (rng.uniform(margin, spec.size - margin) for _ in range(2))
+        path = np.stack([x - x[anchor] + place_x, y - y[anchor] + place_y], axis=1)
+        inside = (path > margin * 0.5).all() and (path < spec.size - margin * 0.5).all()
+        if inside and radius.min() > spec.size * 0.05 and radius.max() < spec.size * 0.22:
+            return path.astype(np.float32), radius.astype(np.float32)
+
+
+def _background(rng: SampleRandom, spec: DemoSpec) -> np.ndarray:
+    """float32 [frames, size, size, 3] in [0, 1]: smooth noise around a dull colour, drifting at constant velocity."""
+    base = np.array([rng.uniform(0.25, 0.6) for _ in range(3)], np.float32)
+    vx, vy = rng.uniform(-spec.drift, spec.drift), rng.uniform(-spec.drift, spec.drift)
+    noise_seed = (rng.word() << 32) | rng.word()
+    margin = math.ceil(spec.drift * spec.frames) + 1
+    texture = _smooth_noise(noise_seed, spec.size + 2 * margin, cell=spec.size / 6) * np.float32(spec.texture)
+    frames = [_shifted(texture, margin + vy * t, margin + vx * t, spec.size) for t in range(spec.frames)]
+    return base + np.stack(frames)[..., None]
+
+
+def _smooth_noise(seed: int, side: int, cell: float) -> np.ndarray:
+    """[side, side] in [-0.5, 0.5]: random values on a coarse lattice, interpolated with a smoothstep."""
+    lattice = math.ceil(side / cell) + 2
+    words = philox4x32((np.arange(lattice * lattice, dtype=np.int64), 0, 0, 0), split64(seed))[0]
+    values = (np.asarray(words) / 2**32 - 0.5).astype(np.float32).reshape(lattice, lattice)
+    position = (np.arange(side) / cell).astype(np.float32)
+    low = position.astype(int)
+    weight = position - low
+    weight = weight * weight * (3 - 2 * weight)
+    rows = values[low] * (1 - weight)[:, None] + values[low + 1] * weight[:, None]
+    return rows[:, low] * (1 - weight) + rows[:, low + 1] * weight
+
+
+def _shifted(image: np.ndarray, top: float, left: float, size: int) -> np.ndarray:
+    """The size x size window of ``image`` at a fractional corner, bilinearly interpolated."""
+    i, j = math.floor(top), math.floor(left)
+    a, b = np.float32(top - i), np.float32(left - j)
+    window = image[i : i + size + 1, j : j + size + 1]
+    rows = window[:-1] * (1 - a) + window[1:] * a
+    return rows[:, :-1] * (1 - b) + rows[:, 1:] * b
+
+
+def _vivid_colour(rng: SampleRandom) -> np.ndarray:
+    """A saturated bright colour, RGB in [0, 1]."""
+    hue, value = rng.uniform(0, 6), rng.uniform(0.85, 1.0)
+    ramp = np.abs(np.array([hue % 6, (hue + 4) % 6, (hue + 2) % 6], np.float32) - 3) - 1
+    return np.float32(value) * np.clip(ramp, 0.0, 1.0)
+
+
+def _coverage(shape: str, x: np.ndarray, y: np.ndarray, radius: np.ndarray, angle: np.ndarray) -> np.ndarray:
+    """Share of each pixel that the shape covers, from its signed distance in pixels (positive outside)."""
+    cos, sin = np.cos(angle, dtype=np.float32), np.sin(angle, dtype=np.float32)
+    u, v = x * cos + y * sin, y * cos - x * sin
+    if shape == "disc":
+        outside = np.hypot(x, y) - radius
+    elif shape == "ring":
+        outside = np.abs(np.hypot(x, y) - 0.7 * radius) - 0.35 * radius
+    elif shape == "square":
+        outside = np.maximum(np.abs(u), np.abs(v)) - 0.85 * radius
+    else:
+        outside = np.maximum(np.abs(u) * np.float32(math.sqrt(3) / 2) + v / 2, -v) - 0.6 * radius
+    return np.clip(0.5 - outside, 0, 1, dtype=np.float32)

@@ -1,0 +1,121 @@
+"""The demo data set as files: rendered, encoded as H.264, packed into tar shards, kept in the cache directory."""
+
+import hashlib
+import io
+import json
+import multiprocessing
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import av
+import numpy as np
+
+from fastvid.data.demo import DemoSpec, demo_frames, demo_label
+from fastvid.data.shards import ShardWriter
+
+_VERSION = 1  # of the generator: part of the cached folder's name
+_CHUNK = 64  # videos per task of a rendering process
+
+
+@dataclass(frozen=True)
+class DemoSize:
+    """How many demo videos, from which seed, and what they look like."""
+
+    train: int = 2048
+    """Videos in the folder train."""
+    test: int = 1024
+    """Videos in the folder test."""
+    seed: int = 0
+    """Of every pixel."""
+    spec: DemoSpec = field(default_factory=DemoSpec)
+    """What the videos look like."""
+
+
+def cache_dir() -> Path:
+    """Where fastvid keeps data it can make again: ``$FASTVID_CACHE``, or ``fastvid`` in the user's cache directory."""
+    chosen = os.environ.get("FASTVID_CACHE")
+    if chosen:
+        return Path(chosen).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "fastvid"
+
+
+def cached_demo(size: DemoSize, progress: Callable[[int, int], None] | None = None) -> Path:
+    """The demo data set in the cache directory, made if it is not there: a folder with ``train`` and ``test``."""
+    name = hashlib.blake2b(json.dumps([_VERSION, asdict(size)]).encode(), digest_size=6).hexdigest()
+    folder = cache_dir() / f"demo-{name}"
+    if not folder.exists():
+        write_demo(folder, size, progress)
+    return folder
+
+
+def write_demo(folder: Path, size: DemoSize, progress: Callable[[int, int], None] | None = None) -> None:
+    """Writes the shards ``train/train-*.tar`` and ``test/test-*.tar`` and a ``dataset.json`` into ``folder``.
+
+    The folder appears complete or not at all. The same arguments give the same bytes, for one version of the encoder.
+
+    Args:
+        folder: must not exist.
+        size: what to make.
+        progress: called with (videos done, videos in all).
+
+    Raises:
+        FileExistsError: ``folder`` exists.
+    """
+    if folder.exists():
+        raise FileExistsError(f"{folder} exists already: give a new folder, or remove it")
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    total = size.train + size.test
+    videos = _encoded_videos(size.seed, total, size.spec)
+    done = 0
+    for split, first, count in (("train", 0, size.train), ("test", size.train, size.test)):
+        with ShardWriter(partial / split, split) as writer:
+            for index in range(first, first + count):
+                writer.add(f"{index:06d}", ".mp4", next(videos), label=demo_label(index))
+                done += 1
+                if progress is not None:
+                    progress(done, total)
+    facts = {"name": "demo", "version": _VERSION, **asdict(size)}
+    (partial / "dataset.json").write_text(json.dumps(facts, indent=1) + "\n")
+    try:
+        os.replace(partial, folder)
+    except OSError:  # another process made the same folder in the meantime
+        shutil.rmtree(partial)
+        if not folder.exists():
+            raise
+
+
+def encode_h264(frames: np.ndarray, fps: int) -> bytes:
+    """Encodes uint8 [T, H, W, 3] as an H.264 mp4 with a key frame every 12 frames."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4", options={"fflags": "+bitexact"}) as container:
+        stream = container.add_stream("libx264", rate=fps)
+        stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
+        stream.codec_context.thread_count = 1  # several threads may cut the picture differently
+        stream.options = {"crf": "18", "preset": "veryfast", "g": "12"}
+        for image in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    return file.getvalue()
+
+
+def _encoded_videos(seed: int, count: int, spec: DemoSpec) -> Iterator[bytes]:
+    tasks = [(seed, first, min(first + _CHUNK, count), spec) for first in range(0, count, _CHUNK)]
+    workers = min(len(os.sched_getaffinity(0)), len(tasks))
+    if workers <= 1:
+        for task in tasks:
+            yield from _encode_range(task)
+        return
+    # "spawn": forking a process that has started torch's threads is not safe.
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for videos in pool.map(_encode_range, tasks):
+            yield from videos
+
+
+def _encode_range(task: tuple[int, int, int, DemoSpec]) -> list[bytes]:
+    seed, first, end, spec = task
+    return [encode_h264(demo_frames(seed, index, spec), spec.fps) for index in range(first, end)]

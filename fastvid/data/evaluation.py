@@ -1,0 +1,87 @@
+"""Batches of evaluation clips: every sample once, in order, with its deterministic centre view."""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from fastvid.data.loader import default_threads
+from fastvid.data.quarantine import Quarantine
+from fastvid.data.source import Source
+from fastvid.video import DecodeError, Limits, ViewSpec, decode_view, probe
+
+
+@dataclass
+class EvalBatch:
+    """Clips of consecutive samples that decoded.
+
+    Attributes:
+        clips: uint8 [B, T, H, W, 3].
+        indices: the samples' positions in the source.
+    """
+
+    clips: torch.Tensor
+    indices: list[int]
+
+
+def eval_batches(
+    source: Source,
+    indices: Sequence[int],
+    spec: ViewSpec,
+    *,
+    batch: int,
+    quarantine: Quarantine,
+    threads: int | None = None,
+    limits: Limits | None = None,
+) -> Iterator[EvalBatch]:
+    """Decodes the centre view of each sample, ahead of its use; samples that do not decode go to the quarantine.
+
+    Args:
+        source: where videos come from.
+        indices: which of its samples, in the order wanted.
+        spec: what a view is; its random parts are not used.
+        batch: samples per batch; bad ones make a batch smaller.
+        quarantine: where bad samples go; nothing takes their place.
+        threads: decoding threads; default: half the processors.
+        limits: what the decoder refuses.
+    """
+
+    def decode(index: int) -> np.ndarray | None:
+        key = source.samples[index].key
+        if key in quarantine:
+            return None
+        try:
+            data = source.read(index)
+            info = probe(data, limits)
+            clip = decode_view(data, spec.center(key, info), info=info)
+        except DecodeError as error:
+            quarantine.add(key, error)
+            return None
+        quarantine.good(key)
+        return clip
+
+    with ThreadPoolExecutor(threads or default_threads(), thread_name_prefix="decode") as pool:
+        waiting: deque[tuple[int, Future]] = deque()
+        todo = iter(indices)
+        done: list[tuple[int, np.ndarray]] = []
+        while True:
+            while len(waiting) < 2 * batch and (index := next(todo, None)) is not None:
+                waiting.append((index, pool.submit(decode, index)))
+            if not waiting:
+                break
+            index, future = waiting.popleft()
+            clip = future.result()
+            if clip is not None:
+                done.append((index, clip))
+            if len(done) == batch:
+                yield _stack(done)
+                done = []
+        if done:
+            yield _stack(done)
+
+
+def _stack(done: list[tuple[int, np.ndarray]]) -> EvalBatch:
+    return EvalBatch(torch.from_numpy(np.stack([clip for _, clip in done])), [index for index, _ in done])

@@ -1,0 +1,103 @@
+"""Bad samples: named, counted, kept in a file, and too many of them stop the run."""
+
+import json
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastvid.video import DecodeError
+
+
+@dataclass(frozen=True)
+class BadSamplePolicy:
+    """When bad samples are too many.
+
+    Attributes:
+        share: of the files tried so far; more than this, and more than ``files``, stop the run.
+        files: bad files that are always tolerated.
+        in_a_row: consecutive bad files that stop the run whatever the share.
+    """
+
+    share: float = 0.01
+    files: int = 10
+    in_a_row: int = 100
+
+
+class TooManyBadSamples(RuntimeError):
+    """The data set is damaged beyond the policy."""
+
+
+class Quarantine:
+    """Remembers bad samples across threads and, through a file, across restarts.
+
+    Args:
+        path: a JSON-lines file, one ``{"key", "reason", "detail"}`` per bad sample; None keeps them in memory only.
+        policy: when to stop.
+        log: called with one sentence for each new bad sample.
+    """
+
+    def __init__(self, path: Path | None = None, policy: BadSamplePolicy | None = None, log=None):
+        self.path, self.policy, self._log = path, policy or BadSamplePolicy(), log
+        self._lock = threading.Lock()
+        self._tried: set[str] = set()
+        self.bad: dict[str, dict[str, str]] = {}
+        if path is not None and path.exists():
+            for line in path.read_text().splitlines():
+                try:
+                    record = json.loads(line)
+                except json.JSONDecodeError:
+                    continue  # the last line of a run that was killed while writing it; the sample is found again
+                self.bad[record["key"]] = record
+        self._tried.update(self.bad)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.bad
+
+    def good(self, key: str) -> None:
+        """Counts a sample that decoded."""
+        with self._lock:
+            self._tried.add(key)
+
+    def add(self, key: str, error: DecodeError) -> None:
+        """Records a bad sample.
+
+        Raises:
+            TooManyBadSamples: the policy's share is passed.
+        """
+        record = {"key": key, "reason": error.reason, "detail": error.detail}
+        with self._lock:
+            if key in self.bad:
+                return
+            self.bad[key] = record
+            self._tried.add(key)
+            if self.path is not None:
+                _append_line(self.path, json.dumps(record))
+            bad, tried = len(self.bad), len(self._tried)
+        if self._log is not None:
+            self._log(f"bad sample {key}: {error}")
+        if bad > self.policy.files and bad > self.policy.share * tried:
+            raise TooManyBadSamples(
+                f"{bad} of {tried} files are bad ({bad / tried:.1%}; allowed are {self.policy.share:.1%} and "
+                f"{self.policy.files} files); {self._where()}; the last was {key}: {error}"
+            )
+
+    def check_row(self, length: int, key: str) -> None:
+        """Raises TooManyBadSamples when ``length`` bad samples stood in a row, the last of them ``key``."""
+        if length >= self.policy.in_a_row:
+            raise TooManyBadSamples(
+                f"{length} bad samples in a row, the last is {key} ({self.bad[key]['reason']}: "
+                f"{self.bad[key]['detail']}); {self._where()}"
+            )
+
+    def _where(self) -> str:
+        return f"see {self.path}" if self.path is not None else "the first is " + next(iter(self.bad), "none")
+
+
+def _append_line(path: Path, line: str) -> None:
+    # One write of one line with O_APPEND: ranks that share the file do not mix their lines.
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        os.write(descriptor, (line + "\n").encode())
+    finally:
+        os.close(descriptor)

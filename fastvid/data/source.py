@@ -1,0 +1,93 @@
+"""Where videos come from: the interface that loaders read, and how a path becomes one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One video of a source.
+
+    Attributes:
+        key: stable name, unique in the source; masks, views and caches are keyed by it.
+        label: its class, or None.
+        frames: how many frames it had when it was indexed, or None where nothing is indexed.
+    """
+
+    key: str
+    label: str | None = None
+    frames: int | None = None
+
+
+class Source(Protocol):
+    """A collection of videos that can be read in any order."""
+
+    samples: Sequence[Sample]
+    shard_sizes: Sequence[int]  # how the samples, in order, fall into units that are cheap to read together
+    description: str  # for logs and reports
+
+    def read(self, index: int) -> bytes:
+        """The whole file of ``samples[index]``.
+
+        Raises:
+            DecodeError: ``read`` or ``checksum``.
+        """
+        ...
+
+
+def classes_of(source: Source) -> list[str]:
+    """The labels that occur, sorted: a class id is a position in this list."""
+    return sorted({sample.label for sample in source.samples if sample.label is not None})
+
+
+def open_source(path: str | Path, labels: str | Path | None = None) -> Source:
+    """Opens videos at a path.
+
+    Args:
+        path: a folder with WebDataset tar shards, one such shard, a folder tree of video files, or one video file.
+        labels: a CSV with the columns ``path`` (relative to the folder) and ``label``, for a folder of videos; by
+            default a video's label is the name of the folder it is in, below ``path``.
+
+    Returns:
+        A :class:`Source` with at least one sample.
+
+    Raises:
+        FileNotFoundError: nothing is there.
+        ValueError: no videos are there, or the labels do not fit them.
+    """
+    from fastvid.data.folder import FolderSource
+    from fastvid.data.shards import ShardSource
+
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise FileNotFoundError(f"no data at {path}: give a folder of videos or of tar shards")
+    shards = [path] if path.suffix == ".tar" else sorted(path.glob("*.tar")) if path.is_dir() else []
+    if shards:
+        if labels is not None:
+            raise ValueError(f"--data.labels is for folders of videos; the shards in {path} carry their own labels")
+        return ShardSource(shards)
+    return FolderSource(path, labels)
+
+
+def subset(source: Source, wanted: Sequence[bool]) -> Source:
+    """The samples of a source for which ``wanted`` is true, in the same shards; None of them is copied."""
+    return _Subset(source, wanted)
+
+
+class _Subset:
+    def __init__(self, source: Source, wanted: Sequence[bool]):
+        self._source = source
+        self._rows = [i for i, keep in enumerate(wanted) if keep]
+        self.samples = [source.samples[i] for i in self._rows]
+        self.shard_sizes, first = [], 0
+        for size in source.shard_sizes:
+            self.shard_sizes.append(sum(wanted[first : first + size]))
+            first += size
+        self.description = f"{len(self._rows)} of {source.description}"
+
+    def read(self, index: int) -> bytes:
+        return self._source.read(self._rows[index])

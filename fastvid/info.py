@@ -1,0 +1,132 @@
+"""``python -m fastvid.info``: versions, how the native core was built, and what is usable here. Paste it in bug reports.
+
+``python -m fastvid.info RUN`` says how a run ended.
+"""
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import sys
+from pathlib import Path
+
+import torch
+
+import fastvid
+from fastvid import _native
+
+_PACKAGES = ("torch", "triton", "numpy", "timm", "transformers", "peft", "av", "safetensors", "torchcodec", "wandb")
+
+
+def facts() -> dict[str, dict[str, str]]:
+    """Everything this command prints: sections of names and values."""
+    return {
+        "versions": {"fastvid": fastvid.__version__, "python": platform.python_version(), **_versions()},
+        "system": {
+            "platform": platform.platform(),
+            "processor": _processor(),
+            "usable processors": str(len(os.sched_getaffinity(0))),
+            "shared memory": _shared_memory(),
+        },
+        "native core": _core(),
+        "usable now": {
+            "gpu": _gpus(),
+            "triton": _triton(),
+            "decoders": _decoders(),
+            "ops on cpu": "native" if _native.CORE is not None else "reference (plain PyTorch)",
+            "ops on cuda": "mask sampling native, others reference" if _native.HAS_CUDA_KERNELS else "reference",
+        },
+    }
+
+
+def _versions() -> dict[str, str]:
+    out = {}
+    for name in _PACKAGES:
+        try:
+            out[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            out[name] = "not installed"
+    return out
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _shared_memory() -> str:
+    try:
+        stat = os.statvfs("/dev/shm")
+    except OSError:
+        return "none"
+    return f"{stat.f_frsize * stat.f_blocks / 2**20:.0f} MB (fastvid does not need it)"
+
+
+def _core() -> dict[str, str]:
+    if _native.CORE is None:
+        return {"state": _native.MISSING_REASON}
+    build = _native.BUILD_INFO
+    cuda = f"nvcc {build['cuda_version']}, archs {build['cuda_archs']}" if build["cuda"] else "not compiled"
+    return {
+        "compiler": f"{build['compiler']}, {build['build_type']}",
+        "cuda kernels": cuda,
+        "instruction set": f"{_native.CORE.isa()} (can run: {', '.join(_native.CORE.usable_isas())})",
+    }
+
+
+def _gpus() -> str:
+    if not torch.cuda.is_available():
+        built = f"torch is built for CUDA {torch.version.cuda}" if torch.version.cuda else "torch is built without CUDA"
+        return f"none ({built})"
+    names = []
+    for i in range(torch.cuda.device_count()):
+        p = torch.cuda.get_device_properties(i)
+        names.append(f"{p.name}, sm_{p.major}{p.minor}, {p.total_memory / 2**30:.0f} GB")
+    return "; ".join(names)
+
+
+def _triton() -> str:
+    if importlib.util.find_spec("triton") is None:
+        return "not installed"
+    return "usable" if torch.cuda.is_available() else "installed, but it needs a GPU"
+
+
+def _decoders() -> str:
+    found = []
+    for name, module in (("pyav", "av"), ("torchcodec", "torchcodec"), ("dali", "nvidia.dali")):
+        try:
+            present = importlib.util.find_spec(module) is not None
+        except ModuleNotFoundError:
+            present = False
+        if present:
+            found.append(name if name == "pyav" else f"{name} (installed; not used by this version)")
+    return ", ".join(found) or "none: pip install av"
+
+
+def main(arguments: list[str]) -> int:
+    """Prints the facts, or how the run in a directory ended."""
+    if arguments and arguments[0] in ("-h", "--help"):
+        print(__doc__)
+        return 0
+    if arguments:
+        from fastvid.train.rundir import how_it_ended
+
+        try:
+            print(f"{arguments[0]}: {how_it_ended(Path(arguments[0]))}")
+        except FileNotFoundError as error:
+            print(error, file=sys.stderr)
+            return 2
+        return 0
+    for section, values in facts().items():
+        print(f"{section}:")
+        for name, value in values.items():
+            print(f"  {name:18s}{value}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,150 @@
+"""Frozen teachers: what the student's predictions are compared with.
+
+A teacher takes the whole uint8 clip and returns one latent per token of the student's grid. It is always in eval mode,
+never has gradients, and normalises pixels its own way.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from fastvid.models.saved import load_encoder
+from fastvid.models.vit import VideoViT
+from fastvid.ops import IMAGENET_MEAN, IMAGENET_STD
+
+
+class Teacher(nn.Module):
+    """Base of the teachers.
+
+    Attributes:
+        grid: (T, H, W) tokens.
+        dim: width of a latent.
+        name: for logs and reports.
+    """
+
+    grid: tuple[int, int, int]
+    dim: int
+    name: str
+
+    def freeze(self) -> "Teacher":
+        """Turns gradients off for good; :meth:`train` has no effect afterwards."""
+        self.requires_grad_(False)
+        return self.eval()
+
+    def train(self, mode: bool = True) -> "Teacher":
+        return super().train(False)
+
+    def latents(self, clip: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def forward(self, clip: torch.Tensor) -> torch.Tensor:
+        """clip uint8 [B, T, H, W, 3] -> latents [B, N, dim]."""
+        return self.latents(clip)
+
+
+class EncoderTeacher(Teacher):
+    """A video ViT of our own: the pixel teacher of stage 1, or one from a checkpoint."""
+
+    def __init__(self, encoder: VideoViT, name: str = "pixel"):
+        super().__init__()
+        self.encoder, self.grid, self.dim, self.name = encoder, encoder.grid, encoder.dim, name
+        self.freeze()
+
+    def latents(self, clip: torch.Tensor) -> torch.Tensor:
+        return self.encoder(clip)
+
+
+class HuggingFaceTeacher(Teacher):
+    """A transformers VideoMAE or V-JEPA 2 encoder, from the hub or a local folder.
+
+    Args:
+        source: hub name or folder with ``config.json`` and ``model.safetensors``. Its code is never executed:
+            ``trust_remote_code`` is off. Pixels are normalised by its ``preprocessor_config.json`` where it has one, by
+            ImageNet's statistics otherwise, which is what both families were trained with.
+        frames: of the student's clips. V-JEPA 2's rotary positions take any length; VideoMAE's table takes its own.
+        size: side of the student's clips in pixels.
+
+    Raises:
+        ValueError: neither model family; or the model was built for other clips than the student's.
+    """
+
+    def __init__(self, source: str, *, frames: int, size: int):
+        super().__init__()
+        from transformers import AutoConfig, AutoModel
+
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        if config.model_type not in ("videomae", "vjepa2"):
+            raise ValueError(f"teacher {source}: a {config.model_type} model; VideoMAE and V-JEPA 2 are supported")
+        videomae = config.model_type == "videomae"
+        wants_size = config.image_size if videomae else config.crop_size
+        wants_frames = config.num_frames if videomae else frames
+        if (wants_frames, wants_size) != (frames, size) or frames % config.tubelet_size:
+            raise ValueError(
+                f"teacher {source} takes clips of {wants_frames} frames of {wants_size} x {wants_size} pixels, in "
+                f"pairs; the student's have {frames} of {size} x {size}: set --data.frames and --data.size to match"
+            )
+        self.model = AutoModel.from_pretrained(source, trust_remote_code=False, dtype=torch.float32)
+        self.family, self.name, self.dim = config.model_type, f"hf:{source}", config.hidden_size
+        side = size // config.patch_size
+        self.grid = (frames // config.tubelet_size, side, side)
+        mean, std = _pixel_statistics(source)
+        # (pixel / 255 - mean) / std
+        self.register_buffer("scale", 1 / (255 * torch.tensor(std)), persistent=False)
+        self.register_buffer("shift", -torch.tensor(mean) / torch.tensor(std), persistent=False)
+        self.freeze()
+
+    def latents(self, clip: torch.Tensor) -> torch.Tensor:
+        pixels = (clip.to(self.scale.dtype) * self.scale + self.shift).permute(0, 1, 4, 2, 3)  # [B, T, 3, H, W]
+        if self.family == "videomae":
+            return self.model(pixel_values=pixels).last_hidden_state
+        return self.model(pixel_values_videos=pixels, skip_predictor=True).last_hidden_state
+
+
+def _pixel_statistics(source: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    from transformers.image_processing_utils import ImageProcessingMixin
+
+    try:
+        fields, _ = ImageProcessingMixin.get_image_processor_dict(source)
+    except OSError:  # the model comes without a preprocessor
+        return IMAGENET_MEAN, IMAGENET_STD
+    return tuple(fields.get("image_mean", IMAGENET_MEAN)), tuple(fields.get("image_std", IMAGENET_STD))
+
+
+def load_teacher(source: str, *, frames: int, size: int) -> Teacher:
+    """Opens a teacher that is not trained here.
+
+    Args:
+        source: ``checkpoint:PATH`` (a folder with an encoder, or a run's folder) or ``hf:NAME_OR_DIR``.
+        frames: of the student's clips.
+        size: of the student's clips, pixels.
+
+    Raises:
+        ValueError: another kind of source, or a teacher for other clips.
+        FileNotFoundError: nothing at PATH.
+    """
+    kind, _, where = source.partition(":")
+    if kind == "checkpoint" and where:
+        folder = Path(where).expanduser()
+        # A run keeps its encoders in sub-folders; the student is what it was run for.
+        inner = next((folder / n for n in ("student", "teacher") if (folder / n / "encoder.json").is_file()), folder)
+        encoder = load_encoder(inner)
+        if (encoder.config.frames, encoder.config.size) != (frames, size):
+            raise ValueError(
+                f"teacher {inner} takes clips of {encoder.config.frames} frames of {encoder.config.size} pixels; the "
+                f"student's have {frames} of {size}"
+            )
+        return EncoderTeacher(encoder, name=source)
+    if kind == "hf" and where:
+        return HuggingFaceTeacher(where, frames=frames, size=size)
+    raise ValueError(f"teacher source {source!r}: use pixel, checkpoint:PATH or hf:NAME_OR_DIR")
+
+
+def check_grids(teacher: Teacher, student: VideoViT) -> None:
+    """Raises ValueError unless teacher and student cut a clip into the same tokens."""
+    if teacher.grid != student.grid:
+        raise ValueError(
+            f"teacher {teacher.name} has a token grid of {teacher.grid}, the student of {student.grid}: their patch "
+            "and tubelet sizes must agree"
+        )

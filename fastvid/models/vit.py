@@ -1,0 +1,142 @@
+"""A video ViT with timm's blocks that embeds and processes only the visible tokens."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import timm
+import torch
+from timm.models.vision_transformer import VisionTransformer
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from fastvid.nn import VisiblePatchEmbed, sincos_positions
+from fastvid.ops import IMAGENET_MEAN, IMAGENET_STD
+
+
+@dataclass(frozen=True)
+class VideoViTConfig:
+    """A video ViT.
+
+    Attributes:
+        name: any timm VisionTransformer; its blocks and norm are used.
+        frames: frames per clip.
+        size: side of the frame in pixels.
+        tubelet: frames per token.
+        patch: pixels per side of a token; None for the timm model's own.
+        width: overrides the timm model's width.
+        depth: overrides the timm model's number of blocks.
+        heads: overrides the timm model's number of attention heads.
+        positions: fixed 3-D sine-cosine, or learnt ones that start there.
+        drop_path: greatest stochastic depth rate, rising linearly over the blocks.
+        pretrained: start from timm's image weights; the patch embedding is spread over the tubelet's frames.
+        mean: per-channel mean of pixels in [0, 1].
+        std: per-channel standard deviation of pixels in [0, 1].
+    """
+
+    name: str = "vit_base_patch16_224"
+    frames: int = 16
+    size: int = 224
+    tubelet: int = 2
+    patch: int | None = None
+    width: int | None = None
+    depth: int | None = None
+    heads: int | None = None
+    positions: Literal["sincos", "learned"] = "sincos"
+    drop_path: float = 0.0
+    pretrained: bool = False
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+
+class VideoViT(nn.Module):
+    """The encoder: tubelets of a uint8 clip in, normalised tokens out.
+
+    Args:
+        config: what to build.
+
+    Attributes:
+        grid: (T, H, W) tokens.
+        dim: width of a token.
+
+    Raises:
+        ValueError: the name is no timm VisionTransformer, or sizes do not divide.
+    """
+
+    def __init__(self, config: VideoViTConfig):
+        super().__init__()
+        self.config = config
+        vit = _timm_vit(config)
+        patch = config.patch or vit.patch_embed.patch_size[0]
+        if config.frames % config.tubelet or config.size % patch:
+            raise ValueError(
+                f"{config.frames} frames of {config.size} x {config.size} do not divide into tubelets of "
+                f"{config.tubelet} x {patch} x {patch}"
+            )
+        self.grid = (config.frames // config.tubelet, config.size // patch, config.size // patch)
+        self.dim: int = vit.embed_dim
+        self.checkpointing = False
+        self.patch_embed = VisiblePatchEmbed(
+            self.dim, tubelet=config.tubelet, patch=patch, mean=config.mean, std=config.std
+        )
+        self.blocks = nn.ModuleList(vit.blocks)
+        self.norm = vit.norm if not isinstance(vit.norm, nn.Identity) else vit.fc_norm
+        table = sincos_positions(self.grid, self.dim)
+        if config.positions == "learned":
+            self.positions = nn.Parameter(table)
+        else:
+            self.register_buffer("positions", table, persistent=False)
+        if config.pretrained:
+            self._load_image_patches(vit.patch_embed.proj, patch)
+        else:
+            self.apply(init_xavier)
+
+    def forward(self, clip: torch.Tensor, index: torch.Tensor | None = None) -> torch.Tensor:
+        """clip uint8 [B, T, H, W, 3], index int64 [B, V] or None for all tokens -> [B, V, dim]."""
+        config = self.config
+        if clip.shape[1:4] != (config.frames, config.size, config.size):
+            raise ValueError(
+                f"this encoder takes clips of {config.frames} x {config.size} x {config.size}; got {tuple(clip.shape)}"
+            )
+        x = self.patch_embed(clip, index)
+        x = x + (self.positions if index is None else self.positions[index]).to(x.dtype)
+        for block in self.blocks:
+            x = checkpoint(block, x, use_reentrant=False) if self.checkpointing and self.training else block(x)
+        return self.norm(x)
+
+    def _load_image_patches(self, conv: nn.Conv2d, patch: int) -> None:
+        if conv.kernel_size != (patch, patch):
+            raise ValueError(f"{self.config.name} was trained with patches of {conv.kernel_size}, not {patch}")
+        with torch.no_grad():
+            # A still clip gets the same tokens as the image did.
+            spread = conv.weight.unsqueeze(2) / self.config.tubelet
+            self.patch_embed.proj.weight.copy_(spread.expand_as(self.patch_embed.proj.weight))
+            if conv.bias is not None and self.patch_embed.proj.bias is not None:
+                self.patch_embed.proj.bias.copy_(conv.bias)
+
+
+def init_xavier(module: nn.Module) -> None:
+    """MAE's initialisation: Xavier-uniform weights (the patch embedding as a matrix), zero biases."""
+    if isinstance(module, nn.Linear | nn.Conv3d):
+        nn.init.xavier_uniform_(module.weight.view(module.weight.shape[0], -1))
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.LayerNorm) and module.elementwise_affine:
+        nn.init.ones_(module.weight)
+        nn.init.zeros_(module.bias)
+
+
+def _timm_vit(config: VideoViTConfig) -> VisionTransformer:
+    overrides: dict[str, Any] = {"embed_dim": config.width, "depth": config.depth, "num_heads": config.heads}
+    overrides = {name: value for name, value in overrides.items() if value is not None}
+    width, heads = overrides.get("embed_dim"), overrides.get("num_heads")
+    if width and heads and width % heads:
+        raise ValueError(f"model: width {width} is not divisible by {heads} heads")
+    if not timm.is_model(config.name):
+        near = timm.list_models(f"*{config.name.split('_')[0]}*patch*")[:5]
+        raise ValueError(f"timm has no model {config.name!r}; similar names: {', '.join(near) or 'none'}")
+    model = timm.create_model(
+        config.name, pretrained=config.pretrained, num_classes=0, drop_path_rate=config.drop_path, **overrides
+    )
+    if not isinstance(model, VisionTransformer):
+        raise ValueError(f"{config.name} is a {type(model).__name__}; a timm VisionTransformer is needed")
+    return model

@@ -1,0 +1,77 @@
+"""The predictor: a narrow transformer that says what the masked tokens are, given the visible ones."""
+
+from typing import Literal
+
+import torch
+from timm.models.vision_transformer import Block
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from fastvid.nn.positions import sincos_positions
+from fastvid.ops import gather_tokens
+
+
+class Predictor(nn.Module):
+    """Predicts a vector for each masked token from the encoder's visible tokens.
+
+    Every token carries its position explicitly, so attention does not care about order and only the tokens that matter
+    are processed: ``layout="concat"`` runs on [visible; masked], ``layout="dense"`` scatters the visible tokens into
+    the full grid, puts mask tokens everywhere else and keeps the masked outputs (the published SALT-VLA layout). Where
+    visible and masked make up the whole grid the two compute the same thing.
+
+    Args:
+        in_dim: width of the encoder's tokens.
+        out_dim: width of the predictions.
+        grid: (T, H, W) tokens.
+        width: of the predictor; divisible by ``heads`` and by 8.
+        depth: transformer blocks.
+        heads: attention heads.
+        mask_tokens: learnt mask tokens, one for each mask spec of a step.
+        layout: see above.
+        checkpointing: recompute the blocks in the backward pass instead of keeping their activations.
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        out_dim: int,
+        grid: tuple[int, int, int],
+        *,
+        width: int = 384,
+        depth: int = 12,
+        heads: int = 12,
+        mask_tokens: int = 1,
+        layout: Literal["concat", "dense"] = "concat",
+        checkpointing: bool = False,
+    ):
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"predictor: width {width} is not divisible by {heads} heads")
+        if layout not in ("concat", "dense"):
+            raise ValueError(f"predictor: layout must be concat or dense; got {layout!r}")
+        self.layout, self.checkpointing = layout, checkpointing
+        self.embed = nn.Linear(in_dim, width)
+        self.mask_tokens = nn.Parameter(torch.empty(mask_tokens, width))
+        self.register_buffer("positions", sincos_positions(grid, width), persistent=False)
+        self.blocks = nn.ModuleList(Block(width, heads, qkv_bias=True) for _ in range(depth))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, out_dim)
+        nn.init.normal_(self.mask_tokens, std=0.02)
+
+    def forward(self, z: torch.Tensor, visible: torch.Tensor, masked: torch.Tensor, which: int = 0) -> torch.Tensor:
+        """z [B, V, in_dim] at ``visible`` int64 [B, V] -> predictions [B, M, out_dim] at ``masked`` int64 [B, M].
+
+        ``which`` selects the mask token.
+        """
+        z = self.embed(z)
+        positions: torch.Tensor = self.positions.to(z.dtype)
+        token = self.mask_tokens[which].to(z.dtype)
+        if self.layout == "concat":
+            x = torch.cat([z + positions[visible], token + positions[masked]], dim=1)
+        else:
+            x = token.expand(len(z), len(positions), -1)
+            x = x.scatter(1, visible.unsqueeze(-1).expand_as(z), z) + positions
+        for block in self.blocks:
+            x = checkpoint(block, x, use_reentrant=False) if self.checkpointing and self.training else block(x)
+        x = x[:, visible.shape[1] :] if self.layout == "concat" else gather_tokens(x, masked)
+        return self.head(self.norm(x))

@@ -1,0 +1,28 @@
+"""The kernels' public face: pure functions on tensors.
+
+Each op lives in a folder of its own: ``reference.py`` is the definition in plain PyTorch, ``op.py`` the schema, the
+implementations and the public function. Every op takes ``backend="auto" | "reference" | "native"``: ``auto`` picks the
+fastest implementation there is for the device, ``reference`` is traceable PyTorch, ``native`` insists on the compiled
+kernel.
+"""
+
+from fastvid.ops.gather_tokens import gather_tokens
+from fastvid.ops.gather_tubelets import IMAGENET_MEAN, IMAGENET_STD, gather_tubelets
+from fastvid.ops.masked_latent_loss import masked_latent_loss, masked_mse
+from fastvid.ops.multiblock_mask import MaskSpec, multiblock_mask
+from fastvid.ops.penalties import covariance_penalty, variance_penalty
+from fastvid.random import sample_id
+
+__all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "MaskSpec",
+    "covariance_penalty",
+    "gather_tokens",
+    "gather_tubelets",
+    "masked_latent_loss",
+    "masked_mse",
+    "multiblock_mask",
+    "sample_id",
+    "variance_penalty",
+]

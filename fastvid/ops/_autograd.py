@@ -1,0 +1,24 @@
+"""Refusal of second derivatives."""
+
+import torch
+
+
+class _Refuse(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, grad, op, anchor):
+        ctx.op = op
+        return grad.view_as(grad)
+
+    @staticmethod
+    def backward(ctx, grad):
+        raise RuntimeError(f"{ctx.op}: the kernel has no second derivative; use backend='reference' for one")
+
+
+def refuse_second_derivative(op: str, grad: torch.Tensor) -> torch.Tensor:
+    """``grad`` as a result that raises when differentiated again, where a plain one would silently count as constant.
+
+    For use at the end of a backward pass; does nothing unless that pass is itself being recorded (``create_graph``).
+    """
+    if not torch.is_grad_enabled():
+        return grad
+    return _Refuse.apply(grad, op, torch.empty((), requires_grad=True))

@@ -1,0 +1,24 @@
+"""Sentences for bad arguments that several ops share."""
+
+import torch
+
+
+def index_dtype(op: str, name: str, index: torch.Tensor) -> None:
+    """Indices are int64, as everywhere in PyTorch."""
+    if index.dtype != torch.int64:
+        raise TypeError(f"{op}: {name} must be int64, got {index.dtype}; convert it with {name}.long()")
+
+
+def same_device(op: str, **tensors: torch.Tensor) -> None:
+    """All tensors of one call live on one device."""
+    devices = {name: str(tensor.device) for name, tensor in tensors.items()}
+    if len(set(devices.values())) > 1:
+        places = ", ".join(f"{name} on {device}" for name, device in devices.items())
+        raise ValueError(f"{op}: tensors must be on one device; got {places}")
+
+
+def index_error(op: str, name: str, index: torch.Tensor, position: int, n: int) -> IndexError:
+    """The error for an index value outside [0, n), found at a flat position of a [B, K] index."""
+    row, column = divmod(position, index.shape[1])
+    value = int(index.reshape(-1)[position])
+    return IndexError(f"{op}: {name}[{row}, {column}] is {value}, outside [0, {n})")

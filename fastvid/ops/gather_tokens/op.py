@@ -1,0 +1,110 @@
+"""gather_tokens: schemas, fakes, CPU implementations, autograd, public function."""
+
+import torch
+
+from fastvid import _native
+from fastvid.ops import _checks
+from fastvid.ops._dispatch import Backend, register, use_kernel
+from fastvid.ops.gather_tokens import reference
+
+_NAME = "gather_tokens"
+
+
+def _gather_fake(x, index, backend):
+    return x.new_empty((x.shape[0], index.shape[1], x.shape[2]))
+
+
+def _scatter_fake(grad, index, tokens, backend):
+    return grad.new_empty((grad.shape[0], tokens, grad.shape[2]))
+
+
+def _layout(x: torch.Tensor) -> tuple[torch.Tensor, int, int, int]:
+    """x with contiguous rows, and its batch stride, row stride and row size in bytes."""
+    if x.stride(2) != 1:
+        x = x.contiguous()
+    size = x.element_size()
+    return x, x.stride(0) * size, x.stride(1) * size, x.shape[2] * size
+
+
+def _gather_cpu(x, index, backend):
+    out = _gather_fake(x, index, backend)
+    (x, batch, row, width), index = _layout(x), index.contiguous()
+    bad = _native.CORE.gather_tokens(
+        x.data_ptr(), batch, row, index.data_ptr(), out.data_ptr(), x.shape[0], x.shape[1], index.shape[1], width,
+        torch.get_num_threads(),
+    )  # fmt: skip
+    if bad >= 0:
+        raise _checks.index_error(_NAME, "index", index, bad, x.shape[1])
+    return out
+
+
+def _scatter_cpu(grad, index, tokens, backend):
+    out = _scatter_fake(grad, index, tokens, backend)
+    (grad, batch, row, width), index = _layout(grad), index.contiguous()
+    bad, repeated = _native.CORE.scatter_tokens(
+        grad.data_ptr(), batch, row, index.data_ptr(), out.data_ptr(), grad.shape[0], tokens, index.shape[1], width,
+        torch.get_num_threads(),
+    )  # fmt: skip
+    if bad >= 0:
+        raise _checks.index_error(_NAME, "index", index, bad, tokens)
+    if repeated >= 0:
+        value = int(index.reshape(-1)[repeated])
+        raise ValueError(
+            f"{_NAME}: index[{repeated // index.shape[1]}] holds {value} twice; a row's indices must differ"
+        )
+    return out
+
+
+_gather = register("gather_tokens(Tensor x, Tensor index, str backend) -> Tensor", fake=_gather_fake, cpu=_gather_cpu)
+_scatter = register(
+    "scatter_tokens(Tensor grad, Tensor index, SymInt tokens, str backend) -> Tensor",
+    fake=_scatter_fake,
+    cpu=_scatter_cpu,
+)
+
+
+class _GatherTokens(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, index, backend):
+        ctx.save_for_backward(index)
+        ctx.tokens, ctx.backend = x.shape[1], backend
+        return _gather(x, index, backend)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad):
+        (index,) = ctx.saved_tensors
+        return _scatter(grad, index, ctx.tokens, ctx.backend), None, None
+
+
+def gather_tokens(x: torch.Tensor, index: torch.Tensor, *, backend: Backend = "auto") -> torch.Tensor:
+    """Pick tokens per sample: ``out[b, k] = x[b, index[b, k]]``.
+
+    The gradient writes every row of ``x``'s gradient once, the picked ones and zeros elsewhere; no atomics, and the
+    same bits every time. It relies on the indices of a row being different.
+
+    Args:
+        x: [B, N, D], any dtype; rows that are not contiguous are copied first. Differentiable, once.
+        index: int64 [B, K], values in [0, N), each at most once per row.
+        backend: ``"auto"``, ``"reference"`` or ``"native"``.
+
+    Returns:
+        [B, K, D] in x's dtype.
+
+    Raises:
+        TypeError: index is not int64.
+        ValueError: shapes that do not fit; in the backward pass, an index that repeats within a row (checked on CPU).
+        IndexError: an index outside [0, N) (checked on CPU).
+
+    Example:
+        >>> z_visible = gather_tokens(z, visible)
+    """
+    if x.ndim != 3 or index.ndim != 2 or x.shape[0] != index.shape[0]:
+        raise ValueError(
+            f"{_NAME}: expected x [B, N, D] and index [B, K]; got {tuple(x.shape)} and {tuple(index.shape)}"
+        )
+    _checks.index_dtype(_NAME, "index", index)
+    _checks.same_device(_NAME, x=x, index=index)
+    if not use_kernel(_NAME, x.device.type, backend):
+        return reference.gather_tokens(x, index)
+    return _GatherTokens.apply(x, index, backend)

@@ -1,0 +1,28 @@
+"""The definition of the masked latent loss in plain PyTorch: gather first, then normalise only what is needed."""
+
+import torch
+import torch.nn.functional as F
+
+LAYER_NORM_EPS = 1e-5
+COSINE_EPS = 1e-8
+
+
+def masked_latent_loss(
+    pred: torch.Tensor, target: torch.Tensor, masked: torch.Tensor, kind: str, normalize_target: bool
+) -> torch.Tensor:
+    """pred [B, M, D], target [B, N, D], masked int64 [B, M] -> scalar; float64 inputs stay float64."""
+    compute = torch.float64 if pred.dtype == torch.float64 else torch.float32
+    if pred.numel() == 0:
+        return pred.sum(dtype=compute)
+    picked = torch.take_along_dim(target, masked.unsqueeze(-1), dim=1).to(compute)  # [B, M, D]
+    if normalize_target:
+        picked = F.layer_norm(picked, picked.shape[-1:], eps=LAYER_NORM_EPS)
+    pred = pred.to(compute)
+    if kind == "mse":
+        return F.mse_loss(pred, picked)
+    if kind == "l1":
+        return F.l1_loss(pred, picked)
+    if kind == "smooth_l1":
+        return F.smooth_l1_loss(pred, picked)
+    norms = pred.norm(dim=-1).clamp(min=COSINE_EPS) * picked.norm(dim=-1).clamp(min=COSINE_EPS)
+    return (1 - (pred * picked).sum(-1) / norms).mean()

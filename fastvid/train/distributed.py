@@ -1,0 +1,99 @@
+"""One process or many: ranks, devices, and the few collectives the engine needs."""
+
+import os
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among its peers.
+
+    Attributes:
+        rank: 0 writes the run directory.
+        size: processes.
+        device: where this process computes.
+    """
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+
+def join_world() -> World:
+    """Joins the process group that ``torchrun`` describes in the environment; alone without it."""
+    rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    if torch.cuda.is_available():
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        torch.cuda.set_device(device)
+    else:
+        device = torch.device("cpu")
+    if size > 1:
+        # Both, so that flags and names can be agreed upon without touching the GPU.
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    return World(rank, size, device)
+
+
+def leave_world(world: World) -> None:
+    """Leaves the process group."""
+    if world.size > 1:
+        dist.destroy_process_group()
+
+
+def broadcast_text(world: World, text: str | None) -> str:
+    """The main process's text, everywhere."""
+    if world.size == 1:
+        assert text is not None
+        return text
+    box = [text]
+    dist.broadcast_object_list(box, src=0)
+    assert box[0] is not None
+    return box[0]
+
+
+def greatest(world: World, value: int) -> int:
+    """The greatest of all processes' values: how a signal that reached one stops all at the same step."""
+    if world.size == 1:
+        return value
+    tensor = torch.tensor(value)
+    dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
+    return int(tensor)
+
+
+def mean_over_ranks(world: World, values: list[float]) -> list[float]:
+    """The mean of each value over the processes."""
+    if world.size == 1:
+        return values
+    tensor = torch.tensor(values, dtype=torch.float64)
+    dist.all_reduce(tensor)
+    return (tensor / world.size).tolist()
+
+
+def gather_rows(world: World, x: torch.Tensor) -> torch.Tensor:
+    """[n, ...] of each process -> [world * n, ...] of all, with gradients: for losses on batch statistics.
+
+    Each process then computes the same loss of all rows, and DDP divides the gradients by the number of processes;
+    the rows' gradients are therefore multiplied by it on the way back, so that the result is that of one process.
+    """
+    if world.size == 1:
+        return x
+    return _GatherRows.apply(x, world.rank, world.size)
+
+
+class _GatherRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, rank, size):
+        ctx.rank, ctx.size, ctx.rows = rank, size, x.shape[0]
+        parts = [torch.empty_like(x) for _ in range(size)]
+        dist.all_gather(parts, x.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return ctx.size * grad[ctx.rank * ctx.rows : (ctx.rank + 1) * ctx.rows], None, None

@@ -1,0 +1,245 @@
+"""The training loop. It knows steps, gradients, checkpoints and signals; what is learnt is the recipe's business."""
+
+import dataclasses
+import logging
+import math
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from fastvid.data import Batch, LoaderState, TrainLoader
+from fastvid.random import SampleRandom
+from fastvid.train.checkpoint import Checkpoints
+from fastvid.train.distributed import World, greatest, mean_over_ranks
+from fastvid.train.logs import progress
+from fastvid.train.metrics import Tracker
+from fastvid.train.optim import OptimConfig, make_optimizer, set_schedules
+from fastvid.train.rundir import RunDir
+from fastvid.train.signals import Stopped, StopSignals
+from fastvid.train.timers import StepTimer
+
+log = logging.getLogger(__name__)
+
+# (module as called, batch on the device, index of the micro-batch) -> loss to minimise and terms to record
+LossFunction = Callable[[nn.Module, Batch, int], tuple[torch.Tensor, dict[str, torch.Tensor]]]
+
+
+@dataclass
+class Stage:
+    """One training run within a run.
+
+    Attributes:
+        name: of its checkpoints and metrics.
+        module: what is trained, on the device.
+        loss: the recipe's loss; the micro-batch index counts from the first step, so masks drawn from it never repeat.
+        optim: how it is trained.
+        loader: makes the loader from a state to begin at.
+        health: called every ``health_every`` steps with the step; returns values to record.
+        health_every: 0 for never.
+    """
+
+    name: str
+    module: nn.Module
+    loss: LossFunction
+    optim: OptimConfig
+    loader: Callable[[LoaderState], TrainLoader]
+    health: Callable[[int], dict[str, float]] | None = None
+    health_every: int = 0
+
+
+@dataclass
+class Engine:
+    """What all stages of a run share.
+
+    Attributes:
+        run: the run's directory, on the main process.
+        tracker: where metrics go, on the main process.
+        checkpoints: of the run.
+        world: this process among its peers.
+        signals: requests to stop.
+        seed: of the run.
+        log_every: steps between records.
+        checkpoint_every: steps between checkpoints.
+        autocast: dtype of autocast, or None for float32.
+    """
+
+    run: RunDir | None
+    tracker: Tracker | None
+    checkpoints: Checkpoints
+    world: World
+    signals: StopSignals
+    seed: int
+    log_every: int = 10
+    checkpoint_every: int = 500
+    autocast: torch.dtype | None = None
+    _sums: dict[str, torch.Tensor | float] = field(default_factory=dict)
+    _summed: int = 0
+
+    def train(self, stage: Stage) -> None:
+        """Trains a stage to its last step, from its newest checkpoint if there is one.
+
+        Raises:
+            Stopped: a signal came; the last finished step is saved.
+            FloatingPointError: the loss is no number.
+        """
+        optimizer = make_optimizer(stage.module, stage.optim)
+        state = self.checkpoints.restore(stage.name, stage.module, optimizer) or {"step": 0}
+        first = state["step"]
+        self._sums, self._summed = dict(state.get("sums", {})), state.get("summed", 0)
+        if self.tracker is not None:
+            self.tracker.begin(stage.name, first)
+        if first >= stage.optim.steps:
+            return
+        if first:
+            log.info("stage %s goes on from its checkpoint at step %d", stage.name, first)
+        module: nn.Module = stage.module
+        if self.world.size > 1:
+            module = DistributedDataParallel(module, gradient_as_bucket_view=True)
+        module.train()
+        timer = StepTimer(self.world.device)
+        bar = progress(stage.optim.steps, first, stage.name)
+        with stage.loader(LoaderState(**state.get("loader", {}))) as loader, bar:
+            self._announce(stage, loader, first)
+            timer.reset()
+            for step in range(first + 1, stage.optim.steps + 1):
+                lr, decay = set_schedules(optimizer, stage.optim, step - 1)
+                norm = self._step(stage, module, optimizer, loader, timer, step)
+                bar.update()
+                if step % self.log_every == 0 or step == stage.optim.steps:
+                    self._record(stage, step, timer, bar, lr=lr, weight_decay=decay, grad_norm=norm, loader=loader)
+                if stage.health is not None and stage.health_every and step % stage.health_every == 0:
+                    self._check_health(stage, step)
+                    timer.reset()
+                if self.run is not None:
+                    self.run.beat("running", stage=stage.name, step=step)
+                stop = greatest(self.world, self.signals.signum)
+                if stop or step == stage.optim.steps or step % self.checkpoint_every == 0:
+                    self._save(stage, step, optimizer, loader)
+                if stop:
+                    raise Stopped(stop)
+
+    def _announce(self, stage: Stage, loader: TrainLoader, first: int) -> None:
+        parameters = sum(p.numel() for p in stage.module.parameters() if p.requires_grad)
+        log.info(
+            "stage %s: steps %d to %d of %d clips, %.2f M trainable parameters; %d decoding threads, at most %.0f MB "
+            "of clips in memory",
+            stage.name, first + 1, stage.optim.steps, stage.optim.batch, parameters / 1e6, loader.threads,
+            loader.ram_bound() / 1e6,
+        )  # fmt: skip
+
+    def _step(
+        self,
+        stage: Stage,
+        module: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        loader: TrainLoader,
+        timer: StepTimer,
+        step: int,
+    ) -> torch.Tensor:
+        """One optimizer update; returns the gradient's norm before clipping."""
+        # What randomness modules use (stochastic depth) depends on the step alone: no generator state to save.
+        torch.manual_seed(SampleRandom(stage.name, self.seed, step, stream=self.world.rank % 8).word())
+        accumulate = stage.optim.accumulate
+        for micro in range(accumulate):
+            with timer.part("data"):
+                batch = _to_device(next(loader), self.world.device)
+            last = micro == accumulate - 1
+            hold = nullcontext() if last or not isinstance(module, DistributedDataParallel) else module.no_sync()
+            with hold:
+                with timer.part("forward"), self.cast():
+                    loss, terms = stage.loss(module, batch, (step - 1) * accumulate + micro)
+                with timer.part("backward"):
+                    (loss / accumulate).backward()
+            timer.clips += len(batch.keys) * self.world.size
+            self._add({"loss": loss, **terms}, stage, step, batch)
+        with timer.part("optimizer"):
+            parameters = [p for p in stage.module.parameters() if p.grad is not None]
+            norm = nn.utils.clip_grad_norm_(parameters, stage.optim.clip_grad or math.inf)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        return norm
+
+    def close(self) -> None:
+        """Closes the record of the run."""
+        if self.tracker is not None:
+            self.tracker.close()
+
+    def cast(self):
+        """The autocast context of this run."""
+        if self.autocast is None:
+            return nullcontext()
+        return torch.autocast(self.world.device.type, dtype=self.autocast)
+
+    def _add(self, values: dict[str, torch.Tensor], stage: Stage, step: int, batch: Batch) -> None:
+        """Adds to the means of the next record; on a GPU without waiting for the values."""
+        for name, value in values.items():
+            value = value.detach().double()
+            self._sums[name] = self._sums.get(name, 0.0) + (value if value.is_cuda else float(value))
+        self._summed += 1
+        loss = self._sums["loss"]
+        if isinstance(loss, float) and not math.isfinite(loss):
+            raise FloatingPointError(
+                f"the loss of stage {stage.name} is {float(values['loss'])} at step {step}; the batch was "
+                f"{', '.join(batch.keys[:4])}{', ...' if len(batch.keys) > 4 else ''}"
+            )
+
+    def _record(self, stage: Stage, step: int, timer: StepTimer, bar, *, lr, weight_decay, grad_norm, loader) -> None:
+        names = list(self._sums)
+        means = [float(self._sums[name]) / self._summed for name in names]
+        values = dict(zip(names, mean_over_ranks(self.world, means), strict=True))
+        self._sums, self._summed = {}, 0
+        if not math.isfinite(values["loss"]):
+            raise FloatingPointError(f"the loss of stage {stage.name} became {values['loss']} before step {step}")
+        speed = timer.report()
+        if self.tracker is None:
+            return
+        record = {
+            **values,
+            "lr": lr,
+            "weight_decay": weight_decay,
+            "grad_norm": float(grad_norm),
+            "epoch": loader.state.epoch,
+            "clips": step * stage.optim.batch,
+            "micro_batches": step * stage.optim.accumulate,
+            "bad_samples": len(loader.quarantine.bad),
+            **speed,
+        }
+        if self.world.device.type == "cuda":
+            record["gpu_peak_gb"] = round(torch.cuda.max_memory_allocated() / 1e9, 3)
+        self.tracker.log(stage.name, step, record)
+        bar.set_postfix_str(f"loss {values['loss']:.4f}, {speed['clips_per_s']:.0f} clips/s")
+        if bar.disable and (step % (10 * self.log_every) == 0 or step == stage.optim.steps):
+            log.info(
+                "%s step %d/%d  loss %.4f  lr %.2e  %.1f clips/s  data wait %.0f%%",
+                stage.name, step, stage.optim.steps, values["loss"], lr, speed["clips_per_s"],
+                100 * speed["share_data"],
+            )  # fmt: skip
+
+    def _check_health(self, stage: Stage, step: int) -> None:
+        assert stage.health is not None
+        if self.tracker is not None:
+            self.tracker.log(stage.name, step, stage.health(step))
+        stage.module.train()
+
+    def _save(self, stage: Stage, step: int, optimizer: torch.optim.Optimizer, loader: TrainLoader) -> None:
+        if self.run is None or self.tracker is None:
+            return
+        self.tracker.file.sync()
+        state = {
+            "loader": dataclasses.asdict(loader.state),
+            "sums": {name: float(value) for name, value in self._sums.items()},
+            "summed": self._summed,
+        }
+        self.checkpoints.save(stage.name, step, stage.module, optimizer, state)
+
+
+def _to_device(batch: Batch, device: torch.device) -> Batch:
+    if device.type == "cpu":
+        return batch
+    return dataclasses.replace(
+        batch, clips=batch.clips.to(device, non_blocking=True), ids=batch.ids.to(device, non_blocking=True)
+    )

@@ -1,0 +1,55 @@
+"""Logging: plain lines in the run's log and on the terminal, tracebacks and crashes included."""
+
+import faulthandler
+import logging
+import signal
+import sys
+import warnings
+from pathlib import Path
+
+from tqdm import tqdm
+
+_FORMAT = "%(asctime)s %(levelname).1s %(message)s"
+
+
+class _Console(logging.Handler):
+    """Writes above a progress bar, if one is drawn."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stderr)
+
+
+def start_logging(path: Path | None) -> None:
+    """Sends log records to the terminal and, where ``path`` is given, to that file.
+
+    The file also receives warnings and, from faulthandler, the stacks of all threads when the process crashes in native
+    code or is sent SIGUSR1.
+    """
+    root = logging.getLogger()
+    root.setLevel(logging.INFO)
+    root.handlers.clear()
+    handlers: list[logging.Handler] = [_Console()]
+    if path is not None:
+        handlers.append(logging.FileHandler(path))
+        crash_file = path.open("a")  # kept open: faulthandler writes to its descriptor
+        faulthandler.enable(crash_file)
+        faulthandler.register(signal.SIGUSR1, crash_file)
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter(_FORMAT, datefmt="%H:%M:%S"))
+        root.addHandler(handler)
+    logging.captureWarnings(True)
+    warnings.simplefilter("default", category=UserWarning)
+    for noisy in ("matplotlib", "PIL", "fsspec", "torch.distributed"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def progress(total: int, initial: int, description: str) -> tqdm:
+    """A progress bar on a terminal, nothing elsewhere: logs stay free of carriage returns."""
+    return tqdm(
+        total=total,
+        initial=initial,
+        desc=description,
+        unit="step",
+        dynamic_ncols=True,
+        disable=not sys.stderr.isatty(),
+    )

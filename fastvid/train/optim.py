@@ -1,0 +1,94 @@
+"""Optimizer, schedules, and what they are set by."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """Optimisation of one stage."""
+
+    steps: int = 10_000
+    """Optimizer updates."""
+    max_epochs: int = 0
+    """Fewer updates where the data would be seen more often than this; 0 for no limit."""
+    batch: int = 32
+    """Clips per optimizer update, over all processes and micro-batches."""
+    accumulate: int = 1
+    """Micro-batches per optimizer update; batch must divide by it."""
+    lr: float = 3e-4
+    """Peak learning rate."""
+    min_lr: float = 3e-5
+    """Learning rate at the end of the cosine."""
+    warmup: int = 500
+    """Optimizer updates of linear warm-up."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """AdamW's betas."""
+    weight_decay: float = 0.04
+    """Weight decay at the start; norms, biases, positions and mask tokens have none."""
+    weight_decay_end: float = 0.4
+    """Weight decay at the end of its cosine."""
+    clip_grad: float = 1.0
+    """Greatest norm of the gradient; 0 for no limit."""
+
+    def __post_init__(self):
+        if self.steps < 0 or self.batch < 1 or self.accumulate < 1 or self.warmup < 0:
+            raise ValueError(f"optim: steps and warmup must be >= 0, batch and accumulate >= 1; got {self}")
+        if self.batch % self.accumulate:
+            raise ValueError(f"optim: a batch of {self.batch} does not divide into {self.accumulate} micro-batches")
+
+
+def limit_epochs(config: OptimConfig, samples: int) -> OptimConfig:
+    """The configuration with ``steps`` and ``warmup`` lowered so that ``samples`` are seen ``max_epochs`` times."""
+    most = max(1, config.max_epochs * samples // config.batch)
+    if not config.max_epochs or config.steps <= most:
+        return config
+    return dataclasses.replace(config, steps=most, warmup=min(config.warmup, most // 10))
+
+
+def learning_rate(config: OptimConfig, step: int) -> float:
+    """Linear from lr / warmup to lr, then a cosine to min_lr at the last step."""
+    if step < config.warmup:
+        return config.lr * (step + 1) / config.warmup
+    return _cosine(config.lr, config.min_lr, step - config.warmup, config.steps - config.warmup)
+
+
+def weight_decay(config: OptimConfig, step: int) -> float:
+    """A cosine from weight_decay to weight_decay_end over all steps."""
+    return _cosine(config.weight_decay, config.weight_decay_end, step, config.steps)
+
+
+def _cosine(start: float, end: float, step: int, steps: int) -> float:
+    progress = min(1.0, step / max(1, steps - 1))
+    return end + (start - end) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def make_optimizer(module: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
+    """Fused AdamW in two groups: matrices decay, everything that is a vector or a token does not."""
+    decayed, kept = [], []
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            (decayed if decays(name, parameter) else kept).append(parameter)
+    groups = [
+        {"params": decayed, "weight_decay": config.weight_decay, "decays": True},
+        {"params": kept, "weight_decay": 0.0, "decays": False},
+    ]
+    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
+
+
+def decays(name: str, parameter: nn.Parameter) -> bool:
+    """Whether a parameter gets weight decay."""
+    return parameter.ndim > 1 and not any(part in name for part in ("positions", "mask_token", "cls_token"))
+
+
+def set_schedules(optimizer: torch.optim.Optimizer, config: OptimConfig, step: int) -> tuple[float, float]:
+    """Sets the learning rate and weight decay of a step (counted from 0) and returns them."""
+    lr, decay = learning_rate(config, step), weight_decay(config, step)
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+        group["weight_decay"] = decay if group["decays"] else 0.0
+    return lr, decay

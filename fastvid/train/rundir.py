@@ -1,0 +1,131 @@
+"""The directory of a run: everything that is known about it, and the lock that keeps it to one process.
+
+config.json       the resolved configuration, all that a resume needs
+run.json          ids of trackers, versions, the command line, how it was resumed
+metrics.jsonl     the record: one JSON object a line
+log.txt           what was printed, tracebacks included
+status.json       heartbeat; says how the run ended
+checkpoints/      see fastvid.train.checkpoint
+bad_samples.jsonl videos that could not be used, and why
+"""
+
+import fcntl
+import json
+import os
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+
+class RunDir:
+    """One run's directory, locked for this process until :meth:`close`.
+
+    Args:
+        path: the directory; see :meth:`create` and :meth:`reopen`.
+
+    Raises:
+        RuntimeError: another process writes to it.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._lock = (path / "run.lock").open("a+")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.seek(0)
+            owner = self._lock.read().strip() or "another process"
+            self._lock.close()
+            raise RuntimeError(f"{path} is in use by {owner}: two processes cannot write one run directory") from None
+        self._lock.truncate(0)
+        self._lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        self._lock.flush()
+        self._last_beat = 0.0
+        self._status: dict[str, Any] = {}
+
+    @classmethod
+    def create(cls, path: Path, config: dict) -> "RunDir":
+        """A new run.
+
+        Raises:
+            FileExistsError: the directory holds a run already.
+        """
+        if (path / "config.json").exists():
+            raise FileExistsError(f"{path} holds a run: continue it with --resume {path}, or choose another --run.dir")
+        path.mkdir(parents=True, exist_ok=True)
+        run = cls(path)
+        run.write_json("config.json", config)
+        return run
+
+    @classmethod
+    def reopen(cls, path: Path) -> "RunDir":
+        """An existing run, to be continued.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        if not (path / "config.json").exists():
+            raise FileNotFoundError(f"nothing to resume in {path}: it has no config.json")
+        return cls(path)
+
+    def write_json(self, name: str, content: Any) -> None:
+        """Writes a file of the run, complete or not at all."""
+        write_json(self.path / name, content)
+
+    def read_json(self, name: str, default: Any = None) -> Any:
+        """Reads a file of the run; ``default`` if it is not there."""
+        path = self.path / name
+        return json.loads(path.read_text()) if path.exists() else default
+
+    def beat(self, state: str, *, force: bool = False, **facts: Any) -> None:
+        """Updates ``status.json``, at most every five seconds unless forced."""
+        now = time.time()
+        self._status.update(facts)
+        if force or now - self._last_beat > 5:
+            self._last_beat = now
+            who = {"pid": os.getpid(), "host": socket.gethostname(), "time": now}
+            self.write_json("status.json", {"state": state, **who, **self._status})
+
+    def close(self) -> None:
+        """Releases the lock."""
+        self._lock.close()
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes JSON so that a reader, or a kill, sees the old file or the new one."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial.write_text(json.dumps(content, indent=1) + "\n")
+    os.replace(partial, path)
+
+
+def how_it_ended(path: Path) -> str:
+    """One sentence on how a run ended, or that it runs.
+
+    Raises:
+        FileNotFoundError: ``path`` is no run directory.
+    """
+    if not (path / "config.json").exists():
+        raise FileNotFoundError(f"{path} is no run directory: it has no config.json")
+    status = json.loads((path / "status.json").read_text()) if (path / "status.json").exists() else {}
+    where = f"at {status['stage']} step {status['step']}" if "step" in status else "before its first step"
+    if status.get("state") == "running" or not status:
+        if _is_locked(path):
+            return f"running, {where}"
+        return f"died {where} without a word: killed with SIGKILL, out of memory, or the machine went down"
+    if status["state"] == "failed":
+        return f"failed {where}: {status.get('error', 'see log.txt')}"
+    if status["state"] == "stopped":
+        return f"stopped {where} by {status.get('signal', 'a signal')}; continue it with --resume {path}"
+    return "finished"
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        with (path / "run.lock").open("r") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return False
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True

@@ -1,0 +1,170 @@
+"""SALT: static-teacher masked-latent pretraining (arXiv 2509.24317).
+
+    stage "pixel":  an encoder and a small decoder learn to paint hidden tubelets; the encoder becomes the teacher
+    stage "salt":   a student sees the visible tubelets and predicts the frozen teacher's latents of the hidden ones
+    probe, report:  what the student has learnt
+
+``python -m fastvid.train salt`` runs all of it on the demo data set.
+"""
+
+import logging
+from collections.abc import Sequence
+
+import torch
+
+from fastvid.data import BadSamplePolicy, LoaderState, Quarantine, TrainLoader
+from fastvid.models.salt import MaskedPrediction
+from fastvid.models.saved import save_encoder
+from fastvid.models.teachers import EncoderTeacher, Teacher, check_grids, load_teacher
+from fastvid.models.vit import VideoViT, VideoViTConfig, init_xavier
+from fastvid.nn import Predictor
+from fastvid.train.config import parse
+from fastvid.train.engine import Engine, Stage
+from fastvid.train.optim import OptimConfig, limit_epochs
+from fastvid.train.salt_config import PredictorConfig, SaltConfig
+from fastvid.train.salt_data import SaltData, open_data
+from fastvid.train.salt_health import HealthCheck
+from fastvid.train.salt_loss import LatentTargets, PixelTargets, StageLoss
+from fastvid.train.salt_masks import MaskSampler
+from fastvid.train.salt_presets import PRESETS
+from fastvid.train.salt_probe import probe_run
+from fastvid.train.session import Session, UserError, start
+
+log = logging.getLogger(__name__)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """``python -m fastvid.train salt``; returns the exit code."""
+    config, launch = parse("salt", PRESETS, "demo", arguments)
+    return start("salt", config, config.run, launch, lambda session: run(session, config))
+
+
+def run(session: Session, config: SaltConfig) -> None:
+    """The whole recipe, from wherever the run directory says it was left."""
+    recipe = _Recipe(session, config)
+    teacher = recipe.teacher()
+    student = recipe.student(teacher)
+    if session.run is not None:
+        probe_run(session, config, recipe.data, student, teacher, recipe.untrained(), recipe.quarantine)
+    recipe.engine.close()
+
+
+class _Recipe:
+    """The pieces of a run, built from its configuration."""
+
+    def __init__(self, session: Session, config: SaltConfig):
+        self.session, self.config, self.device = session, config, session.world.device
+        self.data: SaltData = open_data(config.data, config.demo)
+        self.teacher_optim = self._limited("teacher", config.teacher.optim)
+        self.student_optim = self._limited("student", config.optim)
+        policy = BadSamplePolicy(config.data.bad_share, config.data.bad_files, config.data.bad_in_a_row)
+        self.quarantine = Quarantine(session.path / "bad_samples.jsonl", policy, log.warning)
+        stages = {"pixel": self.teacher_optim.steps} if config.teacher.source == "pixel" else {}
+        self.engine: Engine = session.engine({**stages, "salt": self.student_optim.steps})
+        try:  # everything that a wrong option can break, before anything is trained
+            self.encoder_config = VideoViTConfig(
+                name=config.model.name, frames=config.data.frames, size=config.data.size, tubelet=config.model.tubelet,
+                patch=config.model.patch, width=config.model.width, depth=config.model.depth, heads=config.model.heads,
+                positions=config.model.positions, drop_path=config.model.drop_path, pretrained=config.model.pretrained,
+            )  # fmt: skip
+            grid = self.untrained().grid
+            self.pixel_masks = self._masks("pixel", grid)
+            self.salt_masks = self._masks("salt", grid)
+            self.given_teacher = None
+            if config.teacher.source != "pixel":
+                size = config.data.size
+                self.given_teacher = load_teacher(config.teacher.source, frames=config.data.frames, size=size)
+                check_grids(self.given_teacher, self.untrained())
+        except (ValueError, OSError) as error:
+            raise UserError(str(error)) from error
+
+    def teacher(self) -> Teacher:
+        """The frozen teacher: a given one, or the encoder that stage "pixel" trains."""
+        if self.given_teacher is not None:
+            return self.given_teacher.to(self.device)
+        torch.manual_seed(self.config.run.seed)
+        encoder = VideoViT(self.encoder_config)
+        pixels = 3 * encoder.config.tubelet * encoder.patch_embed.patch**2
+        module = self._prediction(encoder, self.config.teacher.predictor, pixels, len(self.pixel_masks.specs))
+        loss = StageLoss(
+            self.config.teacher.loss, self.pixel_masks, PixelTargets(encoder.patch_embed), self.session.world
+        )
+        self._train("pixel", module, loss, self.teacher_optim, None)
+        encoder.eval()
+        if self.session.run is not None:
+            save_encoder(encoder, self.session.path / "teacher")
+        return EncoderTeacher(encoder)
+
+    def student(self, teacher: Teacher) -> VideoViT:
+        """The trained student."""
+        torch.manual_seed(self.config.run.seed + 1)
+        encoder = VideoViT(self.encoder_config)
+        module = self._prediction(encoder, self.config.predictor, teacher.dim, len(self.salt_masks.specs))
+        loss = StageLoss(self.config.loss, self.salt_masks, LatentTargets(teacher), self.session.world)
+        self._train("salt", module, loss, self.student_optim, teacher)
+        encoder.eval()
+        if self.session.run is not None:
+            save_encoder(encoder, self.session.path / "student")
+        return encoder
+
+    def untrained(self) -> VideoViT:
+        """The student as it was before its first step."""
+        torch.manual_seed(self.config.run.seed + 1)
+        return VideoViT(self.encoder_config).eval()
+
+    def _masks(self, stage: str, grid: tuple[int, int, int]) -> MaskSampler:
+        config = self.config
+        part, predictor = (
+            (config.teacher.mask, config.teacher.predictor) if stage == "pixel" else (config.mask, config.predictor)
+        )
+        return MaskSampler(part, grid, predictor.tokens, config.run.seed, stage)
+
+    def _prediction(self, encoder: VideoViT, config: PredictorConfig, out_dim: int, specs: int) -> MaskedPrediction:
+        try:
+            predictor = Predictor(
+                encoder.dim, out_dim, encoder.grid, width=config.width, depth=config.depth, heads=config.heads,
+                mask_tokens=specs, layout=config.layout, checkpointing=self.config.model.checkpointing,
+            )  # fmt: skip
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        predictor.apply(init_xavier)
+        encoder.checkpointing = self.config.model.checkpointing
+        module = MaskedPrediction(encoder, predictor).to(self.device)
+        if self.config.run.compile:
+            encoder.compile(dynamic=False)
+            predictor.compile(dynamic=False)
+        return module
+
+    def _train(
+        self, name: str, module: MaskedPrediction, loss: StageLoss, optim: OptimConfig, teacher: Teacher | None
+    ) -> None:
+        data, run, world = self.config.data, self.config.run, self.session.world
+        health = HealthCheck(
+            name,
+            self.data,
+            self.config.health.clips,
+            self.quarantine,
+            module.encoder,
+            teacher,
+            module,
+            loss,
+            self.device,
+        )
+
+        def loader(state: LoaderState) -> TrainLoader:
+            return TrainLoader(
+                self.data.train, self.data.views, batch=optim.batch // optim.accumulate, seed=run.seed,
+                threads=data.threads, prefetch=data.prefetch, window=data.window, state=state, rank=world.rank,
+                world=world.size, quarantine=self.quarantine, cache_bytes=int(data.cache_gb * 2**30),
+            )  # fmt: skip
+
+        self.engine.train(Stage(name, module, loss, optim, loader, health, self.config.health.every))
+
+    def _limited(self, who: str, optim: OptimConfig) -> OptimConfig:
+        limited = limit_epochs(optim, len(self.data.train.samples))
+        if limited is not optim:
+            log.info(
+                "%s: %d steps instead of %d, which would show each of the %d videos more than %d times",
+                who, limited.steps, optim.steps, len(self.data.train.samples), optim.max_epochs,
+            )  # fmt: skip
+        return limited

@@ -1,0 +1,140 @@
+"""Configuration and presets of the SALT recipe."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from fastvid.data.demo_files import DemoSize
+from fastvid.ops import MaskSpec
+from fastvid.train.config import DataConfig, ModelConfig, RunConfig
+from fastvid.train.optim import OptimConfig
+
+
+@dataclass(frozen=True)
+class MaskConfig:
+    """Which tokens are hidden from the encoder and predicted."""
+
+    specs: tuple[Literal["multiblock", "salt", "vjepa_short", "vjepa_long", "tube", "random"], ...] = ("multiblock",)
+    """Mask specs of a step; the loss is averaged over them."""
+    ratio: float = 0.75
+    """Share of masked tokens; for vjepa_* the published masks decide how many there are."""
+    truncate: Literal["random", "tail"] = "random"
+    """Which surplus tokens vjepa_* drop: random ones, or the last in token order as the official code does."""
+    temporal: tuple[float, float] | None = None
+    """Overrides the share of time that a block spans."""
+    area: tuple[float, float] | None = None
+    """Overrides the share of the frame that a block covers."""
+
+    def spec(self, name: str) -> MaskSpec:
+        """The MaskSpec of one entry of ``specs``."""
+        if name in ("tube", "random"):
+            return getattr(MaskSpec, name)()
+        changes: dict = {}
+        if self.temporal is not None:
+            changes["temporal"] = self.temporal
+        if self.area is not None:
+            changes |= {"area": self.area, "height": None, "width": None}
+        if name.startswith("vjepa"):
+            changes["truncate"] = self.truncate
+        return getattr(MaskSpec, name)(**changes)
+
+
+@dataclass(frozen=True)
+class PredictorConfig:
+    """The narrow transformer between the student's tokens and the predictions."""
+
+    width: int = 384
+    """Divisible by heads, and by 8."""
+    depth: int = 12
+    """Blocks."""
+    heads: int = 12
+    """Attention heads."""
+    layout: Literal["concat", "dense"] = "concat"
+    """Run on visible and masked tokens only, or scatter into the full grid as SALT-VLA does."""
+    tokens: int | None = None
+    """Predict a random subset of this many masked tokens; default: all of them."""
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """What predictions are compared by."""
+
+    kind: Literal["mse", "l1", "smooth_l1", "cosine"] = "mse"
+    """Distance between prediction and target."""
+    normalize_target: bool = True
+    """LayerNorm each target, without affine parameters."""
+    variance: float = 0.0
+    """Weight of VICReg's variance penalty on the predictions."""
+    covariance: float = 0.0
+    """Weight of VICReg's covariance penalty on the predictions."""
+
+
+@dataclass(frozen=True)
+class TeacherConfig:
+    """The frozen teacher, and how the pixel teacher is trained."""
+
+    source: str = "pixel"
+    """pixel (trained first, in this run), checkpoint:PATH, or hf:NAME_OR_DIR (VideoMAE or V-JEPA 2)."""
+    mask: MaskConfig = field(default_factory=MaskConfig)
+    """Masks of the pixel stage."""
+    predictor: PredictorConfig = field(default_factory=lambda: PredictorConfig(depth=4))
+    """Decoder of the pixel stage."""
+    loss: LossConfig = field(default_factory=LossConfig)
+    """Loss of the pixel stage; normalize_target normalises the pixels of each tubelet."""
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    """Optimisation of the pixel stage."""
+
+
+@dataclass(frozen=True)
+class ProbeConfig:
+    """What the trained encoder is tried on, where videos have labels."""
+
+    enabled: bool = True
+    """Run the probes at the end."""
+    train: int = 2048
+    """Most labelled videos to fit probes on."""
+    test: int = 2048
+    """Most labelled videos to test probes on."""
+    batch: int = 64
+    """Clips per forward pass."""
+    neighbours: int = 20
+    """For kNN."""
+    attentive_epochs: int = 20
+    """Training of the attentive probe."""
+
+
+@dataclass(frozen=True)
+class HealthConfig:
+    """Checks for collapse on a fixed batch of clips."""
+
+    every: int = 500
+    """Steps between checks; 0 for none."""
+    clips: int = 64
+    """Clips in the batch."""
+
+
+@dataclass(frozen=True)
+class SaltConfig:
+    """SALT: train a pixel teacher, freeze it, train a student to predict its latents, probe the student."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    """Videos."""
+    demo: DemoSize = field(default_factory=DemoSize)
+    """The demo data set, for data.path=demo."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """The encoder."""
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    """The teacher."""
+    mask: MaskConfig = field(default_factory=MaskConfig)
+    """Masks of the student's stage."""
+    predictor: PredictorConfig = field(default_factory=PredictorConfig)
+    """The student's predictor."""
+    loss: LossConfig = field(default_factory=LossConfig)
+    """The student's loss."""
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    """Optimisation of the student's stage."""
+    probe: ProbeConfig = field(default_factory=ProbeConfig)
+    """Evaluation at the end."""
+    health: HealthConfig = field(default_factory=HealthConfig)
+    """Collapse checks."""
+    run: RunConfig = field(default_factory=RunConfig)
+    """Run directory, logging, checkpoints."""

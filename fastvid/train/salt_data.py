@@ -1,0 +1,73 @@
+"""The videos of a SALT run: what is trained on, and what the probes use."""
+
+import logging
+from dataclasses import dataclass
+
+from fastvid.data import Source, classes_of, open_source, subset
+from fastvid.data.demo_files import DemoSize, cached_demo
+from fastvid.ops import sample_id
+from fastvid.train.config import DataConfig
+from fastvid.train.logs import progress
+from fastvid.train.session import UserError
+from fastvid.video import ViewSpec
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class SaltData:
+    """Videos and how clips are cut from them.
+
+    Attributes:
+        train: the videos of the training stages, and of fitting the probes.
+        test: other videos, for testing the probes; None where there are none with labels.
+        classes: names of the classes; fewer than two mean that there is nothing to probe.
+        views: what a clip is.
+    """
+
+    train: Source
+    test: Source | None
+    classes: list[str]
+    views: ViewSpec
+
+
+def open_data(config: DataConfig, demo: DemoSize) -> SaltData:
+    """Opens the videos a configuration names; makes the demo data set if it is not in the cache yet.
+
+    Raises:
+        UserError: there are no videos there.
+    """
+    views = ViewSpec(
+        frames=config.frames, size=config.size, sampling=config.sampling, stride=config.stride, fps=config.fps,
+        scale=config.scale, ratio=config.ratio, flip=config.flip,
+    )  # fmt: skip
+    try:
+        if config.path == "demo":
+            return _demo(demo, views)
+        source = open_source(config.path, config.labels)
+    except (FileNotFoundError, ValueError) as error:
+        raise UserError(str(error)) from error
+    log.info("data: %s", source.description)
+    classes = classes_of(source)
+    if len(classes) < 2:
+        return SaltData(source, None, classes, views)
+    # By key, so that a video stays on its side when others are added.
+    held = [
+        sample.label is not None and sample_id(sample.key) % 10_000 < config.holdout * 10_000
+        for sample in source.samples
+    ]
+    return SaltData(subset(source, [not h for h in held]), subset(source, held), classes, views)
+
+
+def _demo(size: DemoSize, views: ViewSpec) -> SaltData:
+    with progress(size.train + size.test, 0, "demo videos") as bar:
+
+        def show(done: int, total: int) -> None:
+            if done == 1:
+                log.info("making the demo data set: %d videos", total)
+            bar.update()
+
+        folder = cached_demo(size, show)
+    train, test = open_source(folder / "train"), open_source(folder / "test")
+    log.info("data: demo, %s", train.description)
+    return SaltData(train, test, classes_of(train), views)

@@ -1,0 +1,64 @@
+"""The masks of a SALT step: how many tokens each spec hides, and which of them are predicted."""
+
+import torch
+
+from fastvid.models.salt import Mask
+from fastvid.ops import MaskSpec, gather_tokens, multiblock_mask, sample_id
+from fastvid.ops.multiblock_mask.counts import typical_counts
+from fastvid.train.salt_config import MaskConfig
+
+
+class MaskSampler:
+    """Draws the masks of training steps.
+
+    Args:
+        config: which specs, and how much they hide.
+        grid: (T, H, W) tokens.
+        tokens: predict a random subset of this many masked tokens; None for all.
+        seed: of the run.
+        stage: keeps the masks of the stages apart.
+
+    Attributes:
+        counts: (masked, visible) tokens of each spec.
+    """
+
+    def __init__(self, config: MaskConfig, grid: tuple[int, int, int], tokens: int | None, seed: int, stage: str):
+        self.grid, self.tokens = grid, tokens
+        self.specs = [config.spec(name) for name in config.specs]
+        self.counts = [_counts(spec, config.ratio, grid) for spec in self.specs]
+        self.seed = sample_id(f"masks of {stage}, seed {seed}")
+        for (masked, visible), spec in zip(self.counts, self.specs, strict=True):
+            spec.plan(grid, masked, visible)  # refuses what cannot be drawn, before anything is trained
+            if visible < 1 or masked < 1:
+                raise ValueError(f"mask ratio {config.ratio} leaves {visible} visible and {masked} masked of {grid}")
+
+    def __call__(self, ids: torch.Tensor, draw: int) -> list[Mask]:
+        """Masks for sample ids int64 [B]; ``draw`` counts micro-batches, so that no mask comes twice."""
+        masks = []
+        for which, (spec, (masked, visible)) in enumerate(zip(self.specs, self.counts, strict=True)):
+            turn = draw * len(self.specs) + which
+            seen, hidden = multiblock_mask(
+                ids, self.grid, masked=masked, visible=visible, spec=spec, seed=self.seed, draw=turn
+            )
+            if self.tokens is not None and self.tokens < masked:
+                hidden = _random_subset(ids, hidden, self.tokens, seed=self.seed ^ 1, draw=turn)
+            masks.append((seen, hidden))
+        return masks
+
+
+def _random_subset(ids: torch.Tensor, index: torch.Tensor, count: int, *, seed: int, draw: int) -> torch.Tensor:
+    """``count`` of the K entries of each row of ``index`` int64 [B, K], in order, drawn like masks are."""
+    line = (1, 1, index.shape[1])
+    _, chosen = multiblock_mask(ids, line, masked=count, visible=0, spec=MaskSpec.random(), seed=seed, draw=draw)
+    return gather_tokens(index.unsqueeze(-1), chosen).squeeze(-1)
+
+
+def _counts(spec: MaskSpec, ratio: float, grid: tuple[int, int, int]) -> tuple[int, int]:
+    time, height, width = grid
+    if spec.kind == "blocks" and spec.meet == "truncate":
+        return typical_counts(spec, grid)
+    if spec.kind == "tube":
+        sites = round(ratio * height * width)
+        return sites * time, (height * width - sites) * time
+    masked = round(ratio * time * height * width)
+    return masked, time * height * width - masked

@@ -1,0 +1,109 @@
+"""Presets of the SALT recipe."""
+
+from fastvid.data.demo_files import DemoSize
+from fastvid.train.config import DataConfig, ModelConfig, RunConfig
+from fastvid.train.optim import OptimConfig
+from fastvid.train.salt_config import (
+    HealthConfig,
+    LossConfig,
+    MaskConfig,
+    PredictorConfig,
+    ProbeConfig,
+    SaltConfig,
+    TeacherConfig,
+)
+
+# Whole frames are hidden, a few at a time: where the shape is then can only be told from how it moved before and after.
+_HIDDEN_MOMENTS = MaskConfig(specs=("multiblock",), ratio=0.5, temporal=(0.15, 0.3), area=(1.0, 1.0))
+
+
+def demo() -> SaltConfig:
+    """The demo data set in a few minutes on two processor cores."""
+    optim = OptimConfig(
+        steps=1500, max_epochs=100, batch=32, lr=3e-3, min_lr=1e-4, warmup=50, weight_decay_end=0.04, clip_grad=1.0
+    )
+    predictor = PredictorConfig(width=64, depth=2, heads=4, tokens=32)
+    return SaltConfig(
+        data=DataConfig(size=64, sampling="span", scale=(1.0, 1.0), ratio=(1.0, 1.0), cache_gb=1.0, threads=1),
+        model=ModelConfig(name="vit_tiny_patch16_224", width=64, depth=3, heads=4),
+        teacher=TeacherConfig(
+            mask=_HIDDEN_MOMENTS,
+            predictor=predictor,
+            # Pixels as they are: normalising each tubelet would give the dull background the weight of the shape.
+            loss=LossConfig(normalize_target=False),
+            optim=optim,
+        ),
+        mask=_HIDDEN_MOMENTS,
+        predictor=predictor,
+        optim=optim,
+        probe=ProbeConfig(),
+        health=HealthConfig(every=250),
+        run=RunConfig(),
+        demo=DemoSize(),
+    )
+
+
+def vit_small() -> SaltConfig:
+    """A ViT-S on your videos: 24 GB of GPU memory are ample."""
+    optim = OptimConfig(steps=50_000, batch=64, lr=5e-4, min_lr=1e-6, warmup=2_000)
+    return SaltConfig(
+        model=ModelConfig(name="vit_small_patch16_224"),
+        teacher=TeacherConfig(mask=_OFFICIAL_MASKS, predictor=PredictorConfig(192, 4, 6), optim=optim),
+        mask=_OFFICIAL_MASKS,
+        predictor=PredictorConfig(192, 12, 6),
+        loss=LossConfig(kind="l1"),
+        optim=optim,
+    )
+
+
+def vit_base() -> SaltConfig:
+    """A ViT-B on your videos."""
+    optim = OptimConfig(steps=100_000, batch=128, accumulate=2, lr=5e-4, min_lr=1e-6, warmup=4_000)
+    return SaltConfig(
+        model=ModelConfig(name="vit_base_patch16_224"),
+        teacher=TeacherConfig(mask=_OFFICIAL_MASKS, predictor=PredictorConfig(384, 4, 12), optim=optim),
+        mask=_OFFICIAL_MASKS,
+        loss=LossConfig(kind="l1"),
+        optim=optim,
+    )
+
+
+def vit_large() -> SaltConfig:
+    """A ViT-L on your videos, with activation checkpointing."""
+    optim = OptimConfig(steps=200_000, batch=256, accumulate=8, lr=5e-4, min_lr=1e-6, warmup=10_000)
+    return SaltConfig(
+        model=ModelConfig(name="vit_large_patch16_224", checkpointing=True),
+        teacher=TeacherConfig(mask=_OFFICIAL_MASKS, predictor=PredictorConfig(384, 4, 12), optim=optim),
+        mask=_OFFICIAL_MASKS,
+        loss=LossConfig(kind="l1"),
+        optim=optim,
+    )
+
+
+def seed_vit_base() -> SaltConfig:
+    """The configuration published with SALT-VLA; its teacher comes with ``--teacher.source hf:NAME``."""
+    optim = OptimConfig(
+        steps=100_000, batch=32, lr=3e-4, min_lr=3e-5, warmup=500, betas=(0.9, 0.95),
+        weight_decay=0.04, weight_decay_end=0.4, clip_grad=0.02,
+    )  # fmt: skip
+    masks = MaskConfig(specs=("salt",), ratio=0.75)
+    return SaltConfig(
+        model=ModelConfig(name="vit_base_patch16_224", positions="learned"),
+        teacher=TeacherConfig(mask=masks, predictor=PredictorConfig(384, 4, 12), optim=optim),
+        mask=masks,
+        predictor=PredictorConfig(width=384, depth=12, heads=12),
+        loss=LossConfig(kind="mse"),
+        optim=optim,
+    )
+
+
+# V-JEPA's two masks a step: 8 small blocks and 2 large ones.
+_OFFICIAL_MASKS = MaskConfig(specs=("vjepa_short", "vjepa_long"))
+
+PRESETS = {
+    "demo": demo,
+    "vit-small": vit_small,
+    "vit-base": vit_base,
+    "vit-large": vit_large,
+    "seed-vit-base": seed_vit_base,
+}

@@ -1,0 +1,58 @@
+"""The end of a SALT run: probes where there are labels, and the report."""
+
+import logging
+
+from fastvid.data import Quarantine
+from fastvid.eval.suite import Contestant, run_probes
+from fastvid.models.teachers import Teacher
+from fastvid.models.vit import VideoViT
+from fastvid.train.salt_config import SaltConfig
+from fastvid.train.salt_data import SaltData
+from fastvid.train.session import Session
+
+log = logging.getLogger(__name__)
+
+
+def contestants(student: VideoViT, teacher: Teacher, untrained: VideoViT) -> list[Contestant]:
+    """The student and what it is measured against."""
+    return [
+        Contestant("student", student, student.grid),
+        Contestant("teacher", teacher, teacher.grid),
+        Contestant("random initialisation", untrained, untrained.grid),
+        Contestant("student, single frame", student, student.grid, still=True),
+    ]
+
+
+def probe_run(
+    session: Session,
+    config: SaltConfig,
+    data: SaltData,
+    student: VideoViT,
+    teacher: Teacher,
+    untrained: VideoViT,
+    quarantine: Quarantine,
+) -> None:
+    """Probes the student and writes ``probe.json``, unless that was done, or there is nothing to probe with."""
+    assert session.run is not None
+    if not config.probe.enabled or session.run.read_json("probe.json") is not None:
+        return
+    if data.test is None or len(data.classes) < 2:
+        log.info("no probes: they need videos of at least two classes, and these have %d", len(data.classes))
+        return
+    device = session.world.device
+    result = run_probes(
+        contestants(student.to(device), teacher.to(device), untrained.to(device)),
+        data.train,
+        data.test,
+        data.classes,
+        data.views,
+        device=device,
+        most_train=config.probe.train,
+        most_test=config.probe.test,
+        batch=config.probe.batch,
+        neighbours=config.probe.neighbours,
+        attentive_epochs=config.probe.attentive_epochs,
+        quarantine=quarantine,
+        check=session.signals.check,
+    )
+    session.run.write_json("probe.json", result)

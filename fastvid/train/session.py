@@ -1,0 +1,198 @@
+"""Everything around a recipe: the run directory, logging, signals, processes, and how it all ends."""
+
+import logging
+import os
+import platform
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import torch
+
+import fastvid
+from fastvid.train.checkpoint import Checkpoints
+from fastvid.train.config import Launch, RunConfig, to_dict
+from fastvid.train.distributed import World, broadcast_text, join_world, leave_world
+from fastvid.train.engine import Engine
+from fastvid.train.logs import start_logging
+from fastvid.train.metrics import Tracker
+from fastvid.train.rundir import RunDir, how_it_ended
+from fastvid.train.signals import Stopped, StopSignals
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Session:
+    """What a recipe is given.
+
+    Attributes:
+        path: the run's directory.
+        run: the same, open, on the main process; None on the others.
+        world: this process among its peers.
+        signals: requests to stop.
+        options: the run's options.
+        config: the resolved configuration as plain values.
+    """
+
+    path: Path
+    run: RunDir | None
+    world: World
+    signals: StopSignals
+    options: RunConfig
+    config: dict
+
+    def engine(self, stages: dict[str, int]) -> Engine:
+        """The training engine for stages of the given numbers of steps, in order."""
+        tracker = None
+        if self.run is not None:
+            tracker = Tracker(
+                self.run,
+                list(stages),
+                list(stages.values()),
+                tensorboard=self.options.tensorboard,
+                wandb_project=self.options.wandb,
+                config=self.config,
+            )
+        return Engine(
+            run=self.run,
+            tracker=tracker,
+            checkpoints=Checkpoints(self.path / "checkpoints", self.options.keep),
+            world=self.world,
+            signals=self.signals,
+            seed=self.options.seed,
+            log_every=self.options.log_every,
+            checkpoint_every=self.options.checkpoint_every,
+            autocast=autocast_dtype(self.options.precision, self.world.device),
+        )
+
+
+def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
+    """The dtype of autocast, or None for float32 throughout."""
+    if precision == "auto":
+        # On a CPU bfloat16 pays only with matrix instructions for it; without, it is emulated.
+        usable = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if usable else None
+    return torch.bfloat16 if precision == "bfloat16" else None
+
+
+def start(project: str, config, options: RunConfig, launch: Launch, recipe: Callable[[Session], None]) -> int:
+    """Runs a recipe in a run directory and returns the process's exit code.
+
+    0 when it finished; 128 + the signal when it was stopped by one and has saved its state; 1 when it failed, with the
+    traceback in the log.
+    """
+    if launch.detach:
+        return _detach(project, _choose_dir(project, options, launch), launch)
+    signals = StopSignals()
+    world = join_world()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    path = Path(broadcast_text(world, str(_choose_dir(project, options, launch)) if world.is_main else None))
+    run = None
+    try:
+        if world.is_main:
+            before = how_it_ended(path) if launch.resume else None
+            run = RunDir.reopen(path) if launch.resume else RunDir.create(path, to_dict(config))
+            run.write_json("config.json", to_dict(config))
+            start_logging(path / "log.txt")
+            _record_start(run, before)
+        else:
+            start_logging(None)
+    except (FileExistsError, FileNotFoundError, RuntimeError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    code = _guarded(Session(path, run, world, signals, options, to_dict(config)), recipe)
+    leave_world(world)
+    if run is not None:
+        run.close()
+    return code
+
+
+def _guarded(session: Session, recipe: Callable[[Session], None]) -> int:
+    beat = session.run.beat if session.run is not None else lambda *_, **__: None
+    try:
+        beat("running", force=True)
+        recipe(session)
+    except Stopped as stop:
+        log.warning("%s; continue with --resume %s", stop, session.path)
+        beat("stopped", force=True, signal=str(stop).removeprefix("stopped by "))
+        return 128 + stop.signum
+    except KeyboardInterrupt:
+        log.error(
+            "interrupted before the state could be saved; --resume %s goes on from the last checkpoint", session.path
+        )
+        beat("stopped", force=True, signal="a second SIGINT")
+        return 130
+    except UserError as error:
+        log.error("%s", error)
+        beat("failed", force=True, error=str(error))
+        return 2
+    except Exception as error:
+        log.error("the run failed:\n%s", traceback.format_exc())
+        beat("failed", force=True, error=f"{type(error).__name__}: {error}")
+        return 1
+    beat("finished", force=True)
+    return 0
+
+
+class UserError(Exception):
+    """Something the user can put right; reported as one sentence, without a traceback."""
+
+
+def _choose_dir(project: str, options: RunConfig, launch: Launch) -> Path:
+    if launch.resume is not None:
+        return launch.resume
+    if options.dir is not None:
+        return Path(options.dir)
+    return Path("runs") / f"{project}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def _record_start(run: RunDir, before: str | None) -> None:
+    facts = run.read_json("run.json", {})
+    facts.setdefault("starts", []).append(
+        {
+            "time": datetime.now().isoformat(timespec="seconds"),
+            "command": [Path(sys.executable).name, *sys.orig_argv[1:]],
+            "pid": os.getpid(),
+            "host": platform.node(),
+            "fastvid": fastvid.__version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        }
+    )
+    run.write_json("run.json", facts)
+    log.info("run directory %s", run.path)
+    if before is not None:
+        log.info("resumed; before this, the run %s", before)
+
+
+def _detach(project: str, path: Path, launch: Launch) -> int:
+    """Starts the same command in a session of its own and returns at once."""
+    arguments = [a for a in sys.argv[1:] if a != "--detach"]
+    if launch.resume is None and not any(a.split("=")[0] == "--run.dir" for a in arguments):
+        arguments += ["--run.dir", str(path)]
+    path.mkdir(parents=True, exist_ok=True)
+    with (path / "console.txt").open("ab") as console:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "fastvid.train", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=console,
+            stderr=console,
+            start_new_session=True,
+        )
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:  # until it holds its directory, so that a mistake shows here
+        if child.poll() is not None:
+            print((path / "console.txt").read_text()[-2000:], file=sys.stderr)
+            return child.returncode
+        if (path / "status.json").exists():
+            break
+        time.sleep(0.2)
+    print(f"running in {path} as process {child.pid}; follow it with: tail -f {path}/log.txt")
+    return 0

@@ -1,0 +1,36 @@
+"""Stopping in good order when asked to."""
+
+import signal
+
+
+class Stopped(Exception):
+    """The run was asked to stop and has saved what it had.
+
+    Attributes:
+        signum: the signal; the process exits with 128 + signum.
+    """
+
+    def __init__(self, signum: int):
+        super().__init__(f"stopped by {signal.Signals(signum).name}")
+        self.signum = signum
+
+
+class StopSignals:
+    """Turns SIGTERM and SIGINT into a flag that the training loop looks at after each step; ignores SIGHUP, so that a
+    closing shell takes nothing with it. A second SIGINT interrupts at once."""
+
+    def __init__(self):
+        self.signum = 0
+        signal.signal(signal.SIGTERM, self._request)
+        signal.signal(signal.SIGINT, self._request)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    def _request(self, signum: int, frame) -> None:
+        if self.signum and signum == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.signum = signum
+
+    def check(self) -> None:
+        """Raises :class:`Stopped` if a signal came; for phases that have nothing to save."""
+        if self.signum:
+            raise Stopped(self.signum)

@@ -1,0 +1,114 @@
+"""What the first bytes of a file say: which container it is, and how long it claims to be.
+
+FFmpeg is told the container instead of guessing it, so that bytes which are really a playlist or a script for one of
+its other demuxers are never followed. And it reads past the end of a cut file without complaint, so the length that
+the container declares is checked here.
+"""
+
+from collections.abc import Iterator
+
+from fastvid.video.errors import DecodeError
+
+# First boxes of ISO base media files in the wild; QuickTime files may start with any of them.
+_ISO_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot")
+_EBML_MAGIC = b"\x1a\x45\xdf\xa3"
+_SEGMENT_ID = b"\x18\x53\x80\x67"
+_PROJECTION_ID = b"\x76\x70"
+# First five numbers of a track's matrix, 16.16 fixed point, when it neither turns nor mirrors.
+_IDENTITY = b"\0\1\0\0" + bytes(12) + b"\0\1\0\0"
+
+
+def container_format(data: bytes) -> str:
+    """The FFmpeg demuxer for these bytes: ``"mov"``, ``"matroska"`` or ``"avi"``.
+
+    Raises:
+        DecodeError: ``container``, for anything else.
+    """
+    if data[4:8] in _ISO_BOXES:
+        return "mov"
+    if data[:4] == _EBML_MAGIC:
+        return "matroska"
+    if data[:4] == b"RIFF" and data[8:11] == b"AVI":
+        return "avi"
+    if not data:
+        raise DecodeError("container", "the file is empty")
+    raise DecodeError("container", f"not an mp4, mov, mkv, webm or avi file (it starts with {data[:12]!r})")
+
+
+def declared_size(data: bytes) -> int:
+    """How many bytes the file should have by its own account; at most ``len(data)`` when nothing is missing."""
+    container = container_format(data)
+    if container == "mov":
+        return _iso_size(data)
+    if container == "matroska":
+        return _matroska_size(data)
+    return 8 + int.from_bytes(data[4:8], "little") if int.from_bytes(data[4:8], "little") else 0
+
+
+def check_complete(data: bytes) -> None:
+    """Raises DecodeError ``truncated`` when the file ends before its container says."""
+    declared = declared_size(data)
+    if declared > len(data):
+        missing = declared - len(data)
+        raise DecodeError("truncated", f"the container declares {declared} bytes and {missing} of them are missing")
+
+
+def may_be_rotated(data: bytes) -> bool:
+    """Whether the header could ask for a rotation; False is certain, True wants a look at a decoded frame."""
+    container = container_format(data)
+    if container == "avi":
+        return False
+    if container == "matroska":
+        return _PROJECTION_ID in data[: 64 << 10]
+    for name, start, end in _iso_boxes(data):
+        if name != b"moov":
+            continue
+        at = data.find(b"tkhd", start, end)
+        while at >= 0:
+            matrix = at + 4 + (52 if data[at + 4] == 1 else 40)  # after the times and the layer, of version 1 or 0
+            if data[matrix : matrix + 20] != _IDENTITY:
+                return True
+            at = data.find(b"tkhd", at + 4, end)
+    return False
+
+
+def _iso_boxes(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """The top-level boxes: name, start and declared end (which may lie beyond the data)."""
+    offset = 0
+    while offset + 8 <= len(data):
+        size, name = int.from_bytes(data[offset : offset + 4], "big"), data[offset + 4 : offset + 8]
+        if size == 1:  # a 64-bit size follows
+            size = int.from_bytes(data[offset + 8 : offset + 16], "big")
+        if size == 0:  # runs to the end
+            size = len(data) - offset
+        if size < 8 or not name.isascii():
+            return  # trailing bytes that are no box
+        yield name, offset, offset + size
+        offset += size
+
+
+def _iso_size(data: bytes) -> int:
+    return max((end for _, _, end in _iso_boxes(data)), default=0)
+
+
+def _matroska_size(data: bytes) -> int:
+    # An EBML header element, then one Segment that holds everything; its size may be unknown (live recordings).
+    offset = 4
+    header, length = _vint(data, offset)
+    if header is None:
+        return 0
+    offset += length + header
+    if data[offset : offset + 4] != _SEGMENT_ID:
+        return 0
+    segment, length = _vint(data, offset + 4)
+    return 0 if segment is None else offset + 4 + length + segment
+
+
+def _vint(data: bytes, offset: int) -> tuple[int | None, int]:
+    """An EBML variable-length size: its value (None when unknown or cut off) and how many bytes it takes."""
+    if offset >= len(data) or data[offset] == 0:
+        return None, 1
+    length = 9 - data[offset].bit_length()
+    raw = int.from_bytes(data[offset : offset + length], "big")
+    value = raw & ((1 << (7 * length)) - 1)
+    return (None if value == (1 << (7 * length)) - 1 else value), length

@@ -1,0 +1,38 @@
+"""Fixtures of all tests."""
+
+import pytest
+import torch
+
+from fastvid import _native
+
+
+@pytest.fixture(autouse=True)
+def _fixed_seed():
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def poisoned(monkeypatch):
+    """Fresh memory is NaN, or a wild number: an output element that nobody writes cannot pass for a right one."""
+    plain = torch.Tensor.new_empty
+
+    def new_empty(self, *args, **kwargs):
+        out = plain(self, *args, **kwargs)
+        if out.dtype.is_floating_point:
+            return out.fill_(float("nan"))
+        return out if out.dtype == torch.bool else out.fill_(torch.iinfo(out.dtype).max)
+
+    monkeypatch.setattr(torch.Tensor, "new_empty", new_empty)
+
+
+@pytest.fixture(params=_native.CORE.usable_isas() if _native.CORE is not None else [])
+def isa(request):
+    """Runs a test once for each CPU kernel set that this processor can run."""
+    assert _native.CORE is not None
+    before = _native.CORE.isa()
+    assert _native.CORE.use_isa(request.param)
+    yield request.param
+    _native.CORE.use_isa(before)
+
+
+needs_native = pytest.mark.skipif(_native.CORE is None, reason=_native.MISSING_REASON or "no native core")
