@@ -1,4 +1,6 @@
-"""``python -m fastvid.info``: versions, how the native core was built, and what is usable here. Paste it in bug reports.
+"""``python -m fastvid.info``: versions, how the native core was built, and what is usable here.
+
+Paste its output in bug reports.
 
 ``python -m fastvid.info RUN`` says how a run ended.
 """

@@ -5,6 +5,7 @@ import importlib
 _HOMES = {
     "BadSamplePolicy": "quarantine",
     "Batch": "loader",
+    "FrameCache": "frame_cache",
     "EvalBatch": "evaluation",
     "LoaderState": "loader",
     "Quarantine": "quarantine",
@@ -17,6 +18,7 @@ _HOMES = {
     "epoch_order": "order",
     "eval_batches": "evaluation",
     "open_source": "source",
+    "split_by_key": "source",
     "subset": "source",
 }
 

@@ -26,13 +26,13 @@ class DemoSpec:
 
     size: int = 64
     """Side of the square frame, pixels."""
-    frames: int = 24
+    frames: int = 32
     """Frames per video."""
-    fps: int = 12
+    fps: int = 16
     """Frames per second."""
     texture: float = 0.25
     """Peak-to-peak contrast of the background, in [0, 1]."""
-    drift: float = 0.6
+    drift: float = 0.45
     """Greatest background speed, pixels per frame."""
     radius: tuple[float, float] = (0.09, 0.15)
     """The shape's radius at its random frame, as a share of the frame's side."""

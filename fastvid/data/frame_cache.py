@@ -12,11 +12,14 @@ class FrameCache:
 
     Args:
         capacity: bytes of frames; 0 keeps nothing.
+
+    Attributes:
+        used: bytes of frames held.
     """
 
     def __init__(self, capacity: int):
         self.capacity = capacity
-        self._used = 0
+        self.used = 0
         self._lock = threading.Lock()
         self._videos: dict[int, tuple[VideoInfo, np.ndarray]] = {}
 
@@ -26,11 +29,11 @@ class FrameCache:
 
     def admits(self, info: VideoInfo) -> bool:
         """Whether there is room for all frames of a video."""
-        return self._used + info.frames * info.height * info.width * 3 <= self.capacity
+        return self.used + info.frames * info.height * info.width * 3 <= self.capacity
 
     def put(self, index: int, info: VideoInfo, frames: np.ndarray) -> None:
         """Stores uint8 [frames, H, W, 3], unless another thread took the room meanwhile."""
         with self._lock:
-            if index not in self._videos and self._used + frames.nbytes <= self.capacity:
+            if index not in self._videos and self.used + frames.nbytes <= self.capacity:
                 self._videos[index] = (info, frames)
-                self._used += frames.nbytes
+                self.used += frames.nbytes

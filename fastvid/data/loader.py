@@ -85,8 +85,7 @@ class TrainLoader:
         world: processes that share the global batches.
         quarantine: where bad samples go.
         limits: what the decoder refuses.
-        cache_bytes: keep the decoded frames of videos in memory up to this size; the first ones seen stay. The clips
-            are the same with and without.
+        cache: decoded frames of this source's videos, kept from epoch to epoch. The clips are the same without.
 
     Example:
         >>> with TrainLoader(open_source("videos"), ViewSpec(), batch=32, seed=0) as loader:
@@ -109,7 +108,7 @@ class TrainLoader:
         world: int = 1,
         quarantine: Quarantine | None = None,
         limits: Limits | None = None,
-        cache_bytes: int = 0,
+        cache: FrameCache | None = None,
     ):
         if batch < 1 or batch % world:
             raise ValueError(f"a global batch of {batch} clips does not divide among {world} processes")
@@ -119,7 +118,7 @@ class TrainLoader:
         self.limits = limits or Limits()
         self.quarantine = quarantine or Quarantine()
         self.state = state or LoaderState()
-        self._cache = FrameCache(cache_bytes)
+        self._cache = cache or FrameCache(0)
         self._orders: dict[int, np.ndarray] = {}
         self._next = self.state
         self._pending: deque[_Pending] = deque()

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from fastvid.random import sample_id
+
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
 
 
@@ -76,6 +78,21 @@ def open_source(path: str | Path, labels: str | Path | None = None) -> Source:
 def subset(source: Source, wanted: Sequence[bool]) -> Source:
     """The samples of a source for which ``wanted`` is true, in the same shards; None of them is copied."""
     return _Subset(source, wanted)
+
+
+def split_by_key(source: Source, holdout: float) -> tuple[Source | None, Source | None]:
+    """Splits a source in two by its samples' keys, so that a video stays on its side when others are added.
+
+    Args:
+        source: the videos. Those without a label are all in the first part.
+        holdout: expected share of the labelled ones in the second part.
+
+    Returns:
+        (training part, test part), None for a part with nothing in it.
+    """
+    held = [sample.label is not None and sample_id(sample.key) % 10_000 < holdout * 10_000 for sample in source.samples]
+    kept = [not h for h in held]
+    return (subset(source, kept) if any(kept) else None), (subset(source, held) if any(held) else None)
 
 
 class _Subset:

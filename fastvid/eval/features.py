@@ -4,9 +4,27 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from fastvid.data import Quarantine, Source, eval_batches
 from fastvid.video import ViewSpec
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """An encoder under test.
+
+    Attributes:
+        name: in tables.
+        encoder: uint8 [B, T, H, W, 3] -> [B, N, D].
+        grid: its (T', H', W').
+        still: it is shown the middle frame all through the clip: what a single frame tells.
+    """
+
+    name: str
+    encoder: nn.Module
+    grid: tuple[int, int, int]
+    still: bool = False
 
 
 @dataclass
@@ -24,53 +42,64 @@ class Features:
     labels: torch.Tensor
 
 
+@torch.no_grad()
 def extract(
-    encoder: Callable[[torch.Tensor], torch.Tensor],
-    grid: tuple[int, int, int],
+    contestants: Sequence[Contestant],
     source: Source,
     indices: Sequence[int],
-    spec: ViewSpec,
+    views: ViewSpec,
     classes: Sequence[str],
     *,
     device: torch.device,
     batch: int = 64,
     quarantine: Quarantine | None = None,
-    still: bool = False,
     token_bytes: int = 2 << 30,
     check: Callable[[], None] = lambda: None,
-) -> Features:
-    """Runs an encoder over the centre views of labelled videos.
+) -> list[Features]:
+    """Runs encoders over the centre views of labelled videos, which are decoded once for all of them.
 
     Args:
-        encoder: uint8 [B, T, H, W, 3] -> [B, N, D]; in eval mode.
-        grid: its (T', H', W').
+        contestants: the encoders, on ``device``; they are put into eval mode.
         source: the videos.
         indices: which of its samples; all must have a label.
-        spec: what a view is.
+        views: what a clip is.
         classes: label names; a class id is a position here.
-        device: where the encoder runs.
+        device: where the encoders run.
         batch: clips per forward pass.
         quarantine: where videos that do not decode go; they are left out.
-        still: show the middle frame all through the clip: what a single frame tells.
-        token_bytes: memory for ``tokens``; pooled features are kept for all videos.
+        token_bytes: memory for all contestants' ``tokens``; pooled features are kept for all videos.
         check: called between batches; may raise to stop.
+
+    Returns:
+        One :class:`Features` per contestant.
+
+    Raises:
+        ValueError: none of the videos could be decoded.
     """
     ids = {name: i for i, name in enumerate(classes)}
-    pooled, tokens, labels, held = [], [], [], 0
-    with torch.no_grad():
-        for part in eval_batches(source, indices, spec, batch=batch, quarantine=quarantine or Quarantine()):
-            check()
-            clips = part.clips.to(device)
-            if still:
-                clips = clips[:, clips.shape[1] // 2, None].expand_as(clips)
-            z = encoder(clips).float()  # [B, N, D]
-            pooled.append(z.unflatten(1, (grid[0], -1)).mean(2).flatten(1).cpu())
-            narrow = z.half().cpu()
-            if held + narrow.nbytes <= token_bytes:
-                tokens.append(narrow)
-                held += narrow.nbytes
-            labels += [ids[source.samples[i].label or ""] for i in part.indices]
-    if not pooled:
+    pooled: list[list[torch.Tensor]] = [[] for _ in contestants]
+    tokens: list[list[torch.Tensor]] = [[] for _ in contestants]
+    labels: list[int] = []
+    room = token_bytes
+    for who in contestants:
+        who.encoder.eval()
+    for part in eval_batches(source, indices, views, batch=batch, quarantine=quarantine or Quarantine()):
+        check()
+        clips = part.clips.to(device)
+        still = clips[:, clips.shape[1] // 2, None].expand_as(clips)
+        narrow = []
+        for i, who in enumerate(contestants):
+            z = who.encoder(still if who.still else clips).float()  # [B, N, D]
+            pooled[i].append(z.unflatten(1, (who.grid[0], -1)).mean(2).flatten(1).cpu())
+            narrow.append(z.half().cpu())
+        room -= sum(z.nbytes for z in narrow)
+        if room >= 0:
+            for kept, z in zip(tokens, narrow, strict=True):
+                kept.append(z)
+        labels += [ids[source.samples[i].label or ""] for i in part.indices]
+    if not labels:
         raise ValueError("no labelled video could be decoded, so there is nothing to probe")
-    empty = torch.empty(0, *pooled[0].shape[1:])
-    return Features(torch.cat(pooled), torch.cat(tokens) if tokens else empty, torch.tensor(labels))
+    return [
+        Features(torch.cat(p), torch.cat(t) if t else torch.empty(0, 0, 0), torch.tensor(labels))
+        for p, t in zip(pooled, tokens, strict=True)
+    ]

@@ -2,14 +2,12 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
-from torch import nn
 
 from fastvid.data import Quarantine, Source
 from fastvid.eval.attentive import attentive_probe
-from fastvid.eval.features import Features, extract
+from fastvid.eval.features import Contestant, Features, extract
 from fastvid.eval.knn import knn_probe
 from fastvid.eval.linear import linear_probe
 from fastvid.video import ViewSpec
@@ -17,23 +15,6 @@ from fastvid.video import ViewSpec
 log = logging.getLogger(__name__)
 
 PROBES = ("knn", "linear", "attentive")
-
-
-@dataclass(frozen=True)
-class Contestant:
-    """An encoder under test.
-
-    Attributes:
-        name: in tables.
-        encoder: uint8 [B, T, H, W, 3] -> [B, N, D].
-        grid: its (T', H', W').
-        still: it sees the middle frame only, repeated.
-    """
-
-    name: str
-    encoder: nn.Module
-    grid: tuple[int, int, int]
-    still: bool = False
 
 
 def run_probes(
@@ -73,31 +54,21 @@ def run_probes(
         ``{"classes", "train", "test", "chance", "rows": [{"encoder", "knn", "linear", "attentive"}]}``, JSON-ready;
         each probe with ``accuracy``, ``low`` and ``high`` (95 % Wilson), ``correct``, ``total``.
     """
-    rows_train = _labelled(train, most_train)
-    rows_test = _labelled(test, most_test)
+
+    def features(source: Source, most: int) -> list[Features]:
+        rows = [i for i, sample in enumerate(source.samples) if sample.label is not None][:most]
+        return extract(
+            contestants, source, rows, views, classes, device=device, batch=batch, quarantine=quarantine, check=check
+        )
+
+    fitted, tested = features(train, most_train), features(test, most_test)
     table = []
-    sizes = (0, 0)
-    for who in contestants:
-        who.encoder.eval()
-
-        def features(source: Source, indices: list[int], who: Contestant = who) -> Features:
-            return extract(
-                who.encoder, who.grid, source, indices, views, classes,
-                device=device, batch=batch, quarantine=quarantine, still=who.still, check=check,
-            )  # fmt: skip
-
-        a, b = features(train, rows_train), features(test, rows_test)
-        sizes = (len(a.labels), len(b.labels))
-        results = {"knn": knn_probe(a, b, neighbours=neighbours)}
-        check()
-        results["linear"] = linear_probe(a, b)
+    for who, a, b in zip(contestants, fitted, tested, strict=True):
+        results = {"knn": knn_probe(a, b, neighbours=neighbours), "linear": linear_probe(a, b)}
         check()
         results["attentive"] = attentive_probe(a, b, epochs=attentive_epochs, device=device)
         check()
         log.info("probe %-22s %s", who.name, "  ".join(f"{name} {results[name]}" for name in PROBES))
         table.append({"encoder": who.name, **{name: results[name].as_dict() for name in PROBES}})
-    return {"classes": classes, "train": sizes[0], "test": sizes[1], "chance": 1 / len(classes), "rows": table}
-
-
-def _labelled(source: Source, most: int) -> list[int]:
-    return [i for i, sample in enumerate(source.samples) if sample.label is not None][:most]
+    sizes = {"train": len(fitted[0].labels), "test": len(tested[0].labels)}
+    return {"classes": classes, **sizes, "chance": 1 / len(classes), "rows": table}

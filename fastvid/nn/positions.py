@@ -1,32 +1,36 @@
 """Fixed positions of a token grid."""
 
+import math
+
 import torch
 
 
 def sincos_positions(grid: tuple[int, int, int], dim: int) -> torch.Tensor:
-    """Sine-cosine positions of a (T, H, W) grid, as V-JEPA lays them out: half of the width for time, a quarter each
-    for height and width; ``10000 ** (-2 i / d)`` frequencies within each.
+    """Sine-cosine positions of a (T, H, W) grid, a third of the width for each axis, as in V-JEPA's configurations
+    (``uniform_power``): ``2 ceil(dim / 6)`` values for time, then height, then width, cut to ``dim``.
 
     Args:
         grid: tokens along time, height and width.
-        dim: width, a multiple of 8.
+        dim: width; even.
 
     Returns:
         float32 [T * H * W, dim], t-major.
 
     Raises:
-        ValueError: ``dim`` is no multiple of 8.
+        ValueError: ``dim`` is odd.
     """
-    if dim % 8:
-        raise ValueError(f"sine-cosine positions need a width that is a multiple of 8; got {dim}")
+    if dim % 2:
+        raise ValueError(f"sine-cosine positions need an even width; got {dim}")
     t, h, w = grid
-    time = _axis(t, dim // 2)[:, None, None].expand(t, h, w, -1)
-    rows = _axis(h, dim // 4)[None, :, None].expand(t, h, w, -1)
-    columns = _axis(w, dim // 4)[None, None, :].expand(t, h, w, -1)
-    return torch.cat([time, rows, columns], dim=-1).reshape(t * h * w, dim)
+    share = 2 * math.ceil(dim / 6)
+    time = _axis(t, share)[:, None, None].expand(t, h, w, -1)
+    rows = _axis(h, share)[None, :, None].expand(t, h, w, -1)
+    columns = _axis(w, share)[None, None, :].expand(t, h, w, -1)
+    return torch.cat([time, rows, columns], dim=-1).reshape(t * h * w, -1)[:, :dim].contiguous()
 
 
 def _axis(length: int, dim: int) -> torch.Tensor:
+    """[length, dim]: sines, then cosines, of frequencies 10000 ** (-2 i / dim)."""
     frequency = 10000.0 ** (-torch.arange(dim // 2, dtype=torch.float64) / (dim / 2))
     angle = torch.arange(length, dtype=torch.float64)[:, None] * frequency
     return torch.cat([angle.sin(), angle.cos()], dim=1).float()

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import torch
 
-from fastvid.data import BadSamplePolicy, LoaderState, Quarantine, TrainLoader
+from fastvid.data import BadSamplePolicy, FrameCache, LoaderState, Quarantine, TrainLoader
 from fastvid.models.salt import MaskedPrediction
 from fastvid.models.saved import save_encoder
 from fastvid.models.teachers import EncoderTeacher, Teacher, check_grids, load_teacher
@@ -26,6 +26,7 @@ from fastvid.train.salt_data import SaltData, open_data
 from fastvid.train.salt_health import HealthCheck
 from fastvid.train.salt_loss import LatentTargets, PixelTargets, StageLoss
 from fastvid.train.salt_masks import MaskSampler
+from fastvid.train.salt_pictures import feature_pictures, mask_pictures, painted_pictures
 from fastvid.train.salt_presets import PRESETS
 from fastvid.train.salt_probe import probe_run
 from fastvid.train.session import Session, UserError, start
@@ -59,6 +60,7 @@ class _Recipe:
         self.student_optim = self._limited("student", config.optim)
         policy = BadSamplePolicy(config.data.bad_share, config.data.bad_files, config.data.bad_in_a_row)
         self.quarantine = Quarantine(session.path / "bad_samples.jsonl", policy, log.warning)
+        self.frames = FrameCache(int(config.data.cache_gb * 2**30))
         stages = {"pixel": self.teacher_optim.steps} if config.teacher.source == "pixel" else {}
         self.engine: Engine = session.engine({**stages, "salt": self.student_optim.steps})
         try:  # everything that a wrong option can break, before anything is trained
@@ -90,9 +92,9 @@ class _Recipe:
             self.config.teacher.loss, self.pixel_masks, PixelTargets(encoder.patch_embed), self.session.world
         )
         self._train("pixel", module, loss, self.teacher_optim, None)
-        encoder.eval()
         if self.session.run is not None:
             save_encoder(encoder, self.session.path / "teacher")
+            painted_pictures(self.session, self.data, module, loss, self.quarantine)
         return EncoderTeacher(encoder)
 
     def student(self, teacher: Teacher) -> VideoViT:
@@ -102,9 +104,9 @@ class _Recipe:
         module = self._prediction(encoder, self.config.predictor, teacher.dim, len(self.salt_masks.specs))
         loss = StageLoss(self.config.loss, self.salt_masks, LatentTargets(teacher), self.session.world)
         self._train("salt", module, loss, self.student_optim, teacher)
-        encoder.eval()
         if self.session.run is not None:
             save_encoder(encoder, self.session.path / "student")
+            feature_pictures(self.session, self.data, encoder, self.quarantine)
         return encoder
 
     def untrained(self) -> VideoViT:
@@ -139,6 +141,8 @@ class _Recipe:
         self, name: str, module: MaskedPrediction, loss: StageLoss, optim: OptimConfig, teacher: Teacher | None
     ) -> None:
         data, run, world = self.config.data, self.config.run, self.session.world
+        if self.session.run is not None:
+            mask_pictures(self.session, self.data, loss, f"masks-of-stage-{name}", self.quarantine)
         health = HealthCheck(
             name,
             self.data,
@@ -155,7 +159,7 @@ class _Recipe:
             return TrainLoader(
                 self.data.train, self.data.views, batch=optim.batch // optim.accumulate, seed=run.seed,
                 threads=data.threads, prefetch=data.prefetch, window=data.window, state=state, rank=world.rank,
-                world=world.size, quarantine=self.quarantine, cache_bytes=int(data.cache_gb * 2**30),
+                world=world.size, quarantine=self.quarantine, cache=self.frames,
             )  # fmt: skip
 
         self.engine.train(Stage(name, module, loss, optim, loader, health, self.config.health.every))

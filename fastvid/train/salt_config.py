@@ -43,7 +43,7 @@ class PredictorConfig:
     """The narrow transformer between the student's tokens and the predictions."""
 
     width: int = 384
-    """Divisible by heads, and by 8."""
+    """Even, and divisible by heads."""
     depth: int = 12
     """Blocks."""
     heads: int = 12

@@ -3,9 +3,8 @@
 import logging
 from dataclasses import dataclass
 
-from fastvid.data import Source, classes_of, open_source, subset
+from fastvid.data import Source, classes_of, open_source, split_by_key
 from fastvid.data.demo_files import DemoSize, cached_demo
-from fastvid.ops import sample_id
 from fastvid.train.config import DataConfig
 from fastvid.train.logs import progress
 from fastvid.train.session import UserError
@@ -49,14 +48,10 @@ def open_data(config: DataConfig, demo: DemoSize) -> SaltData:
         raise UserError(str(error)) from error
     log.info("data: %s", source.description)
     classes = classes_of(source)
-    if len(classes) < 2:
-        return SaltData(source, None, classes, views)
-    # By key, so that a video stays on its side when others are added.
-    held = [
-        sample.label is not None and sample_id(sample.key) % 10_000 < config.holdout * 10_000
-        for sample in source.samples
-    ]
-    return SaltData(subset(source, [not h for h in held]), subset(source, held), classes, views)
+    train, test = split_by_key(source, config.holdout) if len(classes) > 1 else (source, None)
+    if train is None:
+        raise UserError(f"data.holdout={config.holdout} leaves none of the {len(source.samples)} videos to train on")
+    return SaltData(train, test, classes, views)
 
 
 def _demo(size: DemoSize, views: ViewSpec) -> SaltData:

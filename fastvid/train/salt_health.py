@@ -17,7 +17,7 @@ from fastvid.train.salt_loss import StageLoss
 
 log = logging.getLogger(__name__)
 
-_DRAW = 2**31  # beyond any draw of the training itself
+_DRAW = 2**30  # far beyond any draw of the training itself
 
 
 class HealthCheck:

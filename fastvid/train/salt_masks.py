@@ -35,15 +35,30 @@ class MaskSampler:
     def __call__(self, ids: torch.Tensor, draw: int) -> list[Mask]:
         """Masks for sample ids int64 [B]; ``draw`` counts micro-batches, so that no mask comes twice."""
         masks = []
-        for which, (spec, (masked, visible)) in enumerate(zip(self.specs, self.counts, strict=True)):
-            turn = draw * len(self.specs) + which
-            seen, hidden = multiblock_mask(
-                ids, self.grid, masked=masked, visible=visible, spec=spec, seed=self.seed, draw=turn
-            )
-            if self.tokens is not None and self.tokens < masked:
-                hidden = _random_subset(ids, hidden, self.tokens, seed=self.seed ^ 1, draw=turn)
-            masks.append((seen, hidden))
+        for which, (visible, masked) in enumerate(self._draw(ids, draw)):
+            if self.tokens is not None and self.tokens < masked.shape[1]:
+                turn = draw * len(self.specs) + which
+                masked = _random_subset(ids, masked, self.tokens, seed=self.seed ^ 1, draw=turn)
+            masks.append((visible, masked))
         return masks
+
+    def whole(self, ids: torch.Tensor, draw: int) -> Mask:
+        """The first mask of a step with all of its masked tokens."""
+        return self._draw(ids, draw)[0]
+
+    def _draw(self, ids: torch.Tensor, draw: int) -> list[Mask]:
+        return [
+            multiblock_mask(
+                ids,
+                self.grid,
+                masked=masked,
+                visible=visible,
+                spec=spec,
+                seed=self.seed,
+                draw=draw * len(self.specs) + which,
+            )
+            for which, (spec, (masked, visible)) in enumerate(zip(self.specs, self.counts, strict=True))
+        ]
 
 
 def _random_subset(ids: torch.Tensor, index: torch.Tensor, count: int, *, seed: int, draw: int) -> torch.Tensor:

@@ -13,8 +13,9 @@ from fastvid.train.salt_config import (
     TeacherConfig,
 )
 
-# Whole frames are hidden, a few at a time: where the shape is then can only be told from how it moved before and after.
-_HIDDEN_MOMENTS = MaskConfig(specs=("multiblock",), ratio=0.5, temporal=(0.15, 0.3), area=(1.0, 1.0))
+# Single moments are hidden, all of the frame at once: where the shape is then can only be told from how it moved
+# before and after.
+_HIDDEN_MOMENTS = MaskConfig(specs=("multiblock",), ratio=0.5, temporal=(0.125, 0.125), area=(1.0, 1.0))
 
 
 def demo() -> SaltConfig:
@@ -22,10 +23,12 @@ def demo() -> SaltConfig:
     optim = OptimConfig(
         steps=1500, max_epochs=100, batch=32, lr=3e-3, min_lr=1e-4, warmup=50, weight_decay_end=0.04, clip_grad=1.0
     )
-    predictor = PredictorConfig(width=64, depth=2, heads=4, tokens=32)
+    predictor = PredictorConfig(width=64, depth=2, heads=2, tokens=32)
     return SaltConfig(
-        data=DataConfig(size=64, sampling="span", scale=(1.0, 1.0), ratio=(1.0, 1.0), cache_gb=1.0, threads=1),
-        model=ModelConfig(name="vit_tiny_patch16_224", width=64, depth=3, heads=4),
+        data=DataConfig(
+            size=64, sampling="span", scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.0, cache_gb=1.0, threads=1
+        ),
+        model=ModelConfig(name="vit_tiny_patch16_224", width=64, depth=3, heads=2),
         teacher=TeacherConfig(
             mask=_HIDDEN_MOMENTS,
             predictor=predictor,

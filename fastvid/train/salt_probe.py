@@ -3,7 +3,8 @@
 import logging
 
 from fastvid.data import Quarantine
-from fastvid.eval.suite import Contestant, run_probes
+from fastvid.eval.features import Contestant
+from fastvid.eval.suite import run_probes
 from fastvid.models.teachers import Teacher
 from fastvid.models.vit import VideoViT
 from fastvid.train.salt_config import SaltConfig

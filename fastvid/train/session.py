@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 import fastvid
+from fastvid.report.page import write_report
 from fastvid.train.checkpoint import Checkpoints
 from fastvid.train.config import Launch, RunConfig, to_dict
 from fastvid.train.distributed import World, broadcast_text, join_world, leave_world
@@ -108,9 +109,10 @@ def start(project: str, config, options: RunConfig, launch: Launch, recipe: Call
         print(error, file=sys.stderr)
         return 2
     code = _guarded(Session(path, run, world, signals, options, to_dict(config)), recipe)
-    leave_world(world)
     if run is not None:
+        log.info("report: %s", write_report(path))
         run.close()
+    leave_world(world)
     return code
 
 

@@ -112,7 +112,7 @@ def test_scaled_losses_and_repeated_backward():
 
 
 def test_float16_gradients_do_not_underflow():
-    """The mean over 2**22 elements makes gradients of 1e-7, which float16 cannot hold; a loss scale must rescue them."""
+    """The mean over 2**22 elements makes gradients of 1e-7, too small for float16; a loss scale must rescue them."""
     p, t, masked = case(B=2, M=2048, N=2048, D=1024, pred=torch.float16, target=torch.float16)
     p.requires_grad_()
     (masked_mse(p, t, masked) * 65536).backward()

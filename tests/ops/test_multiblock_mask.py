@@ -150,7 +150,7 @@ def share_by_time(index: torch.Tensor) -> torch.Tensor:
 
 
 def test_tail_truncation_is_the_official_one_and_random_truncation_is_fair():
-    """With the batch minimum of 24 samples the official tail rule starves the last time slot; ours can, and need not."""
+    """At the batch minimum of 24 samples the official tail rule starves the last time slot; ours can, or not."""
     masked, visible = typical_counts(MaskSpec.vjepa_short(), GRID)
     assert masked == pytest.approx(749, rel=0.1)  # batch minimum at B=24 on this grid
     assert visible == pytest.approx(365, rel=0.1)

@@ -1,0 +1,105 @@
+"""``python -m fastvid.eval RUN --data.path LABELLED_FOLDER``: probes the encoders of any run on any labelled videos."""
+
+import json
+import logging
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+
+from fastvid.data import Quarantine, TooManyBadSamples, classes_of, open_source, split_by_key
+from fastvid.eval.features import Contestant
+from fastvid.eval.suite import run_probes
+from fastvid.models import load_encoder
+from fastvid.video import ViewSpec
+
+
+@dataclass(frozen=True)
+class EvalData:
+    """Labelled videos."""
+
+    path: str
+    """A folder of videos with a sub-folder for each class, or a folder of labelled tar shards."""
+    labels: str | None = None
+    """CSV with the columns path and label, for a folder of videos."""
+    holdout: float = 0.3
+    """Share of the videos that probes are tested on, chosen by key."""
+    sampling: str | None = None
+    """Which frames, see the run's own option; default: as in the run."""
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """Probes the encoders of a run: kNN, linear, attentive, against the single middle frame."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Run directory, or a folder with an encoder."""
+    data: EvalData
+    """Labelled videos."""
+    train: int = 4096
+    """Most videos to fit on."""
+    test: int = 4096
+    """Most videos to test on."""
+    batch: int = 32
+    """Clips per forward pass."""
+    neighbours: int = 20
+    """For kNN."""
+    attentive_epochs: int = 20
+    """Training of the attentive probe."""
+    out: Path | None = None
+    """JSON file for the results; default: eval-<data>.json in the run."""
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the command; returns the exit code."""
+    config = tyro.cli(EvalConfig, prog="python -m fastvid.eval", args=arguments, config=(tyro.conf.FlagConversionOff,))
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        result = evaluate(config)
+    except (FileNotFoundError, ValueError, TooManyBadSamples) as error:
+        print(error, file=sys.stderr)
+        return 2
+    out = config.out or config.run / f"eval-{Path(config.data.path).name}.json"
+    out.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"written to {out}")
+    return 0
+
+
+def evaluate(config: EvalConfig) -> dict:
+    """Runs the probes and returns :func:`fastvid.eval.suite.run_probes`' table."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    folders = {name: config.run / name for name in ("student", "teacher") if (config.run / name).is_dir()}
+    encoders = {name: load_encoder(path).to(device) for name, path in (folders or {"encoder": config.run}).items()}
+    first = next(iter(encoders.values()))
+    contestants = [Contestant(name, encoder, encoder.grid) for name, encoder in encoders.items()]
+    contestants.append(Contestant(f"{next(iter(encoders))}, single frame", first, first.grid, still=True))
+    source = open_source(config.data.path, config.data.labels)
+    classes = classes_of(source)
+    if len(classes) < 2:
+        raise ValueError(f"{config.data.path} has {len(classes)} classes; probes need at least two")
+    train, test = split_by_key(source, config.data.holdout)
+    if train is None or test is None:
+        raise ValueError(f"{len(source.samples)} videos cannot be split into training and test; change --data.holdout")
+    quarantine = Quarantine(log=logging.warning)
+    return run_probes(
+        contestants, train, test, classes, _views(config, first), device=device, most_train=config.train,
+        most_test=config.test, batch=config.batch, neighbours=config.neighbours,
+        attentive_epochs=config.attentive_epochs, quarantine=quarantine,
+    )  # fmt: skip
+
+
+def _views(config: EvalConfig, encoder) -> ViewSpec:
+    settings: dict = {}
+    if (config.run / "config.json").is_file():
+        data = json.loads((config.run / "config.json").read_text())["data"]
+        settings = {name: data[name] for name in ("sampling", "stride", "fps")}
+    if config.data.sampling is not None:
+        settings["sampling"] = config.data.sampling
+    return ViewSpec(frames=encoder.config.frames, size=encoder.config.size, **settings)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

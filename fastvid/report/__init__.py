@@ -1,0 +1,1 @@
+"""Pictures and pages about runs. Reads files of a run directory only."""

@@ -1,0 +1,77 @@
+"""What a run directory holds, read for its report."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+Record = dict[str, Any]
+
+
+@dataclass
+class RunRecords:
+    """The files of a run.
+
+    Attributes:
+        path: the run directory.
+        config: resolved configuration.
+        facts: how it was started, and with what versions.
+        metrics: all records, in order.
+        probe: results of the probes, or None.
+        bad_samples: videos that could not be used.
+        pictures: PNG files made during the run, by title.
+    """
+
+    path: Path
+    config: Record
+    facts: Record
+    metrics: list[Record]
+    probe: Record | None
+    bad_samples: list[Record]
+    pictures: dict[str, Path]
+
+    @classmethod
+    def read(cls, path: str | Path) -> "RunRecords":
+        """Reads a run directory.
+
+        Raises:
+            FileNotFoundError: it is none.
+        """
+        path = Path(path)
+        if not (path / "config.json").is_file():
+            raise FileNotFoundError(f"{path} is no run directory: it has no config.json")
+        return cls(
+            path=path,
+            config=_json(path / "config.json"),
+            facts=_json(path / "run.json") or {},
+            metrics=_lines(path / "metrics.jsonl"),
+            probe=_json(path / "probe.json"),
+            bad_samples=_lines(path / "bad_samples.jsonl"),
+            pictures={p.stem.replace("-", " "): p for p in sorted((path / "pictures").glob("*.png"))},
+        )
+
+    @property
+    def stages(self) -> list[str]:
+        """Names of the stages that left records, in order."""
+        return list(dict.fromkeys(record["stage"] for record in self.metrics if "loss" in record))
+
+    def series(self, stage: str, name: str) -> tuple[list[int], list[float]]:
+        """Steps and values of one quantity of a stage."""
+        rows = [(r["step"], r[name]) for r in self.metrics if r.get("stage") == stage and name in r]
+        return [step for step, _ in rows], [value for _, value in rows]
+
+    def last(self, stage: str, name: str) -> float | None:
+        """The last value of a quantity."""
+        values = self.series(stage, name)[1]
+        return values[-1] if values else None
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def _lines(path: Path) -> list[Record]:
+    if not path.is_file():
+        return []
+    # The last line may be cut short by a kill.
+    return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]

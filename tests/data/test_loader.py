@@ -1,0 +1,201 @@
+import json
+import threading
+
+import pytest
+import torch
+from clips import encode
+
+from fastvid.data import (
+    BadSamplePolicy,
+    FrameCache,
+    LoaderState,
+    Quarantine,
+    TooManyBadSamples,
+    TrainLoader,
+    eval_batches,
+    open_source,
+)
+from fastvid.random import sample_id
+from fastvid.video import ViewSpec
+
+SPEC = ViewSpec(frames=4, size=16)
+VIDEO = encode(12)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for i in range(20):
+        (tmp_path / f"{i:02d}.mp4").write_bytes(VIDEO)
+    return tmp_path
+
+
+def batches(source, count, **options):
+    arguments = {"batch": 4, "seed": 0, **options}
+    with TrainLoader(source, SPEC, **arguments) as loader:
+        out = [(next(loader), loader.state) for _ in range(count)]
+    return out
+
+
+def test_batches_are_uint8_clips_with_their_identity(folder):
+    source = open_source(folder)
+    (batch, state), *_ = batches(source, 1)
+    assert batch.clips.shape == (4, 4, 16, 16, 3)
+    assert batch.clips.dtype == torch.uint8
+    assert batch.ids.tolist() == [sample_id(key) for key in batch.keys]
+    assert len(set(batch.view_hashes.tolist())) == 4
+    assert state == LoaderState(0, 4)
+
+
+def test_each_epoch_shows_every_video_once_in_a_new_order(folder):
+    made = batches(open_source(folder), 10)
+    first = [key for batch, _ in made[:5] for key in batch.keys]
+    second = [key for batch, _ in made[5:] for key in batch.keys]
+    assert sorted(first) == sorted(second) == sorted({f"{i:02d}.mp4" for i in range(20)})
+    assert first != second
+    assert made[4][1] == LoaderState(1, 0)
+
+
+def test_resuming_is_two_numbers(folder):
+    source = open_source(folder)
+    through = batches(source, 8)
+    for k in (1, 3, 6):
+        resumed = batches(source, 8 - k, state=through[k - 1][1], threads=3, prefetch=1)
+        for (a, _), (b, _) in zip(through[k:], resumed, strict=True):
+            assert a.keys == b.keys
+            assert torch.equal(a.clips, b.clips)
+            assert torch.equal(a.view_hashes, b.view_hashes)
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_ranks_share_the_same_global_batches(folder, world):
+    source = open_source(folder)
+    alone = batches(source, 6)
+    ranks = [batches(source, 6, rank=r, world=world) for r in range(world)]
+    for step, (whole, _) in enumerate(alone):
+        together = [None] * 4
+        for rank in range(world):
+            for k, key in enumerate(ranks[rank][step][0].keys):
+                together[rank + k * world] = key
+        assert together == whole.keys
+
+
+def test_batches_run_on_over_the_end_of_small_data(tmp_path):
+    for i in range(3):
+        (tmp_path / f"{i}.mp4").write_bytes(VIDEO)
+    made = batches(open_source(tmp_path), 3, batch=8)
+    keys = [key for batch, _ in made for key in batch.keys]
+    assert len(keys) == 24
+    for epoch in range(8):
+        assert sorted(keys[3 * epoch : 3 * epoch + 3]) == ["0.mp4", "1.mp4", "2.mp4"]
+    assert len({h for batch, _ in made for h in batch.view_hashes.tolist()}) == 24  # other views in each epoch
+
+
+def test_a_bad_sample_is_named_and_replaced_by_the_next_in_order(folder, tmp_path_factory):
+    source = open_source(folder)
+    good = [key for batch, _ in batches(source, 5) for key in batch.keys]
+    victim = good[6]
+    (folder / victim).write_bytes(VIDEO[:500])
+    record = tmp_path_factory.mktemp("run") / "bad_samples.jsonl"
+    said = []
+    quarantine = Quarantine(record, log=said.append)
+    made = batches(open_source(folder), 10, quarantine=quarantine)
+    keys = [key for batch, _ in made[:5] for key in batch.keys]
+    assert keys == [*good[:6], good[7], *good[7:]]
+    assert [sum(batch.substitutes) for batch, _ in made[:5]] == [0, 1, 0, 0, 0]
+    entries = [json.loads(line) for line in record.read_text().splitlines()]
+    assert [(e["key"], e["reason"]) for e in entries] == [(victim, "truncated")]
+    assert len(said) == 1
+    assert victim in said[0]
+    again = batches(open_source(folder), 5, quarantine=Quarantine(record), threads=3)
+    assert [key for batch, _ in again for key in batch.keys] == keys
+
+
+def test_the_frame_count_of_the_index_is_checked(tmp_path):
+    from fastvid.data import ShardWriter
+    from fastvid.data.shard_index import index_path
+
+    with ShardWriter(tmp_path, "s") as writer:
+        writer.add("a", ".mp4", VIDEO)
+        writer.add("b", ".mp4", VIDEO)
+    index = index_path(writer.shards[0])
+    index.write_text(index.read_text().replace('"frames": 12', '"frames": 13', 1))
+    quarantine = Quarantine()
+    batches(open_source(tmp_path), 1, quarantine=quarantine)
+    assert quarantine.bad["s-000000/a"]["reason"] == "frame_count"
+    assert "12 frames where the index has 13" in quarantine.bad["s-000000/a"]["detail"]
+
+
+def test_too_many_bad_samples_stop_the_run(tmp_path):
+    for i in range(30):
+        (tmp_path / f"{i:02d}.mp4").write_bytes(VIDEO if i % 2 else b"rubbish")
+    with pytest.raises(TooManyBadSamples, match=r"\d+ of \d+ files are bad \(.*allowed are 1.0% and 10 files"):
+        batches(open_source(tmp_path), 20)
+    assert batches(open_source(tmp_path), 20, quarantine=Quarantine(policy=BadSamplePolicy(share=0.9)))
+    with pytest.raises(TooManyBadSamples, match="3 bad samples in a row"):
+        batches(open_source(tmp_path), 200, quarantine=Quarantine(policy=BadSamplePolicy(share=1.0, in_a_row=3)))
+
+
+def test_nothing_but_bad_samples(tmp_path):
+    for i in range(5):
+        (tmp_path / f"{i}.mp4").write_bytes(b"rubbish")
+    with pytest.raises(TooManyBadSamples, match="none of the 5 videos can be decoded"):
+        batches(open_source(tmp_path), 1)
+
+
+def test_short_videos_repeat_frames_and_are_counted(tmp_path):
+    (tmp_path / "short.mp4").write_bytes(encode(3))
+    (tmp_path / "long.mp4").write_bytes(VIDEO)
+    (batch, _), *_ = batches(open_source(tmp_path), 1)
+    for key, repeats in zip(batch.keys, batch.repeats, strict=True):
+        assert repeats == (key == "short.mp4")
+
+
+def test_a_cache_of_frames_changes_nothing(folder):
+    source = open_source(folder)
+    plain = batches(source, 12)
+    for capacity in (1 << 30, 12 * 64 * 128 * 3 * 5):
+        cache = FrameCache(capacity)
+        cached = batches(source, 12, cache=cache)
+        assert all(torch.equal(a.clips, b.clips) for (a, _), (b, _) in zip(plain, cached, strict=True))
+        assert all(torch.equal(a.view_hashes, b.view_hashes) for (a, _), (b, _) in zip(plain, cached, strict=True))
+        assert cache.used <= capacity
+
+
+def test_memory_is_bounded_and_threads_end(folder):
+    source = open_source(folder)
+    before = threading.active_count()
+    with TrainLoader(source, SPEC, batch=8, seed=0, prefetch=3, threads=2) as loader:
+        assert loader.ram_bound() == 4 * 8 * 4 * 16 * 16 * 3
+        next(loader)
+        assert len(loader._pending) == 3
+    assert threading.active_count() == before
+
+
+def test_an_error_in_a_decoding_thread_reaches_the_loop(folder, monkeypatch):
+    source = open_source(folder)
+    monkeypatch.setattr(source, "read", lambda index: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        batches(source, 1)
+
+
+def test_a_batch_must_divide_among_the_ranks(folder):
+    with pytest.raises(ValueError, match="a global batch of 5 clips does not divide among 2 processes"):
+        TrainLoader(open_source(folder), SPEC, batch=5, seed=0, world=2)
+
+
+def test_evaluation_shows_every_good_video_once_in_order(folder):
+    (folder / "07.mp4").write_bytes(b"rubbish")
+    quarantine = Quarantine()
+    source = open_source(folder)
+    made = list(eval_batches(source, range(20), SPEC, batch=6, quarantine=quarantine))
+    assert [i for batch in made for i in batch.indices] == [i for i in range(20) if i != 7]
+    assert [len(batch.clips) for batch in made] == [6, 6, 6, 1]
+    assert list(quarantine.bad) == ["07.mp4"]
+
+
+def test_a_record_cut_short_by_a_kill_is_read_around(tmp_path):
+    path = tmp_path / "bad.jsonl"
+    path.write_text('{"key": "a", "reason": "read", "detail": "x"}\n{"key": "b", "rea')
+    quarantine = Quarantine(path)
+    assert "a" in quarantine
+    assert "b" not in quarantine

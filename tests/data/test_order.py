@@ -1,0 +1,36 @@
+import numpy as np
+import pytest
+
+from fastvid.data import epoch_order
+
+
+@pytest.mark.parametrize("sizes", [[10], [3, 0, 7], [5] * 40, [1]])
+@pytest.mark.parametrize("window", [1, 4, 100])
+def test_every_sample_once(sizes, window):
+    order = epoch_order(0, 0, sizes, window)
+    assert sorted(order) == list(range(sum(sizes)))
+
+
+def test_a_function_of_seed_epoch_and_sizes():
+    sizes = [20, 30, 25]
+    assert np.array_equal(epoch_order(1, 2, sizes), epoch_order(1, 2, sizes))
+    assert not np.array_equal(epoch_order(1, 2, sizes), epoch_order(1, 3, sizes))
+    assert not np.array_equal(epoch_order(1, 2, sizes), epoch_order(2, 2, sizes))
+    # Written down once: a changed order would break every resume.
+    assert epoch_order(0, 0, [4, 4, 4], 2).tolist() == [7, 9, 10, 5, 8, 11, 6, 4, 1, 0, 3, 2]
+
+
+def test_a_window_touches_few_shards_and_mixes_them():
+    sizes = [50] * 20
+    order = epoch_order(0, 0, sizes, window=4)
+    for first in range(0, 1000, 200):
+        shards = set(order[first : first + 200] // 50)
+        assert len(shards) == 4
+        assert len(set(order[first : first + 20] // 50)) > 1
+    starts = {int(epoch_order(0, epoch, sizes, 4)[0]) // 50 for epoch in range(40)}
+    assert len(starts) > 10
+
+
+def test_the_whole_order_is_uniform():
+    where = np.array([np.argmax(epoch_order(0, epoch, [8], 1) == 3) for epoch in range(4000)])
+    assert np.abs(np.bincount(where, minlength=8) / 4000 - 1 / 8).max() < 0.02
