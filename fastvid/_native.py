@@ -7,6 +7,7 @@ probes no driver: whether a GPU can be used is torch's to say.
 import importlib
 import importlib.util
 from types import ModuleType
+from typing import Any
 
 import torch
 
@@ -24,6 +25,7 @@ def _load() -> tuple[ModuleType | None, str]:
 
 
 # Plain values, decided once: code traced by torch.compile reads them as constants.
+CORE: Any  # the extension module, or None
 CORE, MISSING_REASON = _load()
 BUILD_INFO: dict = CORE.build_info() if CORE is not None else {}
 HAS_CUDA_KERNELS: bool = bool(BUILD_INFO.get("cuda"))  # compiled in; says nothing about a GPU being present

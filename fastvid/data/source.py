@@ -28,9 +28,20 @@ class Sample:
 class Source(Protocol):
     """A collection of videos that can be read in any order."""
 
-    samples: Sequence[Sample]
-    shard_sizes: Sequence[int]  # how the samples, in order, fall into units that are cheap to read together
-    description: str  # for logs and reports
+    @property
+    def samples(self) -> Sequence[Sample]:
+        """The videos, in the source's order."""
+        ...
+
+    @property
+    def shard_sizes(self) -> Sequence[int]:
+        """How the samples, in order, fall into units that are cheap to read together."""
+        ...
+
+    @property
+    def description(self) -> str:
+        """For logs and reports."""
+        ...
 
     def read(self, index: int) -> bytes:
         """The whole file of ``samples[index]``.

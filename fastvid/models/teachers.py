@@ -90,7 +90,8 @@ class HuggingFaceTeacher(Teacher):
         side = size // config.patch_size
         self.grid = (frames // config.tubelet_size, side, side)
         mean, std = _pixel_statistics(source)
-        # (pixel / 255 - mean) / std
+        self.scale: torch.Tensor  # (pixel / 255 - mean) / std = pixel * scale + shift
+        self.shift: torch.Tensor
         self.register_buffer("scale", 1 / (255 * torch.tensor(std)), persistent=False)
         self.register_buffer("shift", -torch.tensor(mean) / torch.tensor(std), persistent=False)
         self.freeze()

@@ -1,5 +1,6 @@
 """A video ViT with timm's blocks that embeds and processes only the visible tokens."""
 
+import difflib
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -132,7 +133,7 @@ def _timm_vit(config: VideoViTConfig) -> VisionTransformer:
     if width and heads and width % heads:
         raise ValueError(f"model: width {width} is not divisible by {heads} heads")
     if not timm.is_model(config.name):
-        near = timm.list_models(f"*{config.name.split('_')[0]}*patch*")[:5]
+        near = difflib.get_close_matches(config.name, timm.list_models("vit_*"), n=4)
         raise ValueError(f"timm has no model {config.name!r}; similar names: {', '.join(near) or 'none'}")
     model = timm.create_model(
         config.name, pretrained=config.pretrained, num_classes=0, drop_path_rate=config.drop_path, **overrides

@@ -32,7 +32,7 @@ class VisiblePatchEmbed(nn.Module):
     ):
         super().__init__()
         self.tubelet, self.patch = tubelet, patch
-        self.mean, self.std = tuple(mean), tuple(std)
+        self.mean, self.std = mean, std
         self.proj = nn.Conv3d(3, dim, (tubelet, patch, patch), (tubelet, patch, patch))
 
     def forward(self, clip: torch.Tensor, index: torch.Tensor | None = None) -> torch.Tensor:

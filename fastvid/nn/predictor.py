@@ -50,6 +50,7 @@ class Predictor(nn.Module):
         if layout not in ("concat", "dense"):
             raise ValueError(f"predictor: layout must be concat or dense; got {layout!r}")
         self.layout, self.checkpointing = layout, checkpointing
+        self.positions: torch.Tensor
         self.embed = nn.Linear(in_dim, width)
         self.mask_tokens = nn.Parameter(torch.empty(mask_tokens, width))
         self.register_buffer("positions", sincos_positions(grid, width), persistent=False)
@@ -64,7 +65,7 @@ class Predictor(nn.Module):
         ``which`` selects the mask token.
         """
         z = self.embed(z)
-        positions: torch.Tensor = self.positions.to(z.dtype)
+        positions = self.positions.to(z.dtype)
         token = self.mask_tokens[which].to(z.dtype)
         if self.layout == "concat":
             x = torch.cat([z + positions[visible], token + positions[masked]], dim=1)

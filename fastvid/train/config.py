@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar
 
 import tyro
 
@@ -140,14 +140,14 @@ def parse(
     preset = _take(rest, "--preset")
     resume = _take(rest, "--resume")
     if preset is not None and preset not in presets:
-        sys.exit(f"--preset {preset}: choose one of {', '.join(presets)}")
+        _refuse(f"--preset {preset}: choose one of {', '.join(presets)}")
     if resume is not None and preset is not None:
-        sys.exit("--resume continues a run with its own configuration: leave --preset out")
+        _refuse("--resume continues a run with its own configuration: leave --preset out")
     base = presets[preset or default]()
     if resume is not None:
         path = Path(resume) / "config.json"
         if not path.is_file():
-            sys.exit(f"nothing to resume in {resume}: it has no config.json")
+            _refuse(f"nothing to resume in {resume}: it has no config.json")
         base = from_dict(type(base), json.loads(path.read_text()))
     detach = "--detach" in rest
     rest = [argument for argument in rest if argument != "--detach"]
@@ -167,6 +167,11 @@ def parse(
     return config, Launch(Path(resume) if resume else None, detach)
 
 
+def _refuse(sentence: str) -> NoReturn:
+    print(sentence, file=sys.stderr)
+    sys.exit(2)
+
+
 def to_dict(config: Any) -> dict:
     """A configuration as plain JSON values."""
     return json.loads(json.dumps(dataclasses.asdict(config)))
@@ -183,11 +188,11 @@ def from_dict(kind: type[Config], values: dict) -> Config:
     if unknown:
         raise ValueError(f"config.json has fields this version does not know: {', '.join(unknown)}")
     default = kind()
-    made = {}
+    made: dict[str, Any] = {}
     for name, value in values.items():
-        current = getattr(default, name)
-        if dataclasses.is_dataclass(current):
-            made[name] = from_dict(type(current), value)
+        kind_of_field = type(getattr(default, name))
+        if dataclasses.is_dataclass(kind_of_field):
+            made[name] = from_dict(kind_of_field, value)
         else:
             made[name] = tuple(value) if isinstance(value, list) else value
     return kind(**made)
@@ -211,7 +216,7 @@ def _take(arguments: list[str], option: str) -> str | None:
     for i, argument in enumerate(arguments):
         if argument == option:
             if i + 1 == len(arguments):
-                sys.exit(f"{option} needs a value")
+                _refuse(f"{option} needs a value")
             value = arguments[i + 1]
             del arguments[i : i + 2]
             return value

@@ -69,7 +69,8 @@ def _cosine(start: float, end: float, step: int, steps: int) -> float:
 
 def make_optimizer(module: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
     """Fused AdamW in two groups: matrices decay, everything that is a vector or a token does not."""
-    decayed, kept = [], []
+    decayed: list[nn.Parameter] = []
+    kept: list[nn.Parameter] = []
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
             (decayed if decays(name, parameter) else kept).append(parameter)

@@ -122,13 +122,10 @@ class _Recipe:
         return MaskSampler(part, grid, predictor.tokens, config.run.seed, stage)
 
     def _prediction(self, encoder: VideoViT, config: PredictorConfig, out_dim: int, specs: int) -> MaskedPrediction:
-        try:
-            predictor = Predictor(
-                encoder.dim, out_dim, encoder.grid, width=config.width, depth=config.depth, heads=config.heads,
-                mask_tokens=specs, layout=config.layout, checkpointing=self.config.model.checkpointing,
-            )  # fmt: skip
-        except ValueError as error:
-            raise UserError(str(error)) from error
+        predictor = Predictor(
+            encoder.dim, out_dim, encoder.grid, width=config.width, depth=config.depth, heads=config.heads,
+            mask_tokens=specs, layout=config.layout, checkpointing=self.config.model.checkpointing,
+        )  # fmt: skip
         predictor.apply(init_xavier)
         encoder.checkpointing = self.config.model.checkpointing
         module = MaskedPrediction(encoder, predictor).to(self.device)

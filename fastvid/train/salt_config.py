@@ -53,6 +53,14 @@ class PredictorConfig:
     tokens: int | None = None
     """Predict a random subset of this many masked tokens; default: all of them."""
 
+    def __post_init__(self):
+        if self.width < 2 or self.depth < 1 or self.heads < 1 or self.width % self.heads or self.width % 2:
+            raise ValueError(
+                f"predictor: width {self.width} must be even and divisible by its {self.heads} heads, depth at least 1"
+            )
+        if self.tokens is not None and self.tokens < 1:
+            raise ValueError(f"predictor: tokens must be at least 1, got {self.tokens}")
+
 
 @dataclass(frozen=True)
 class LossConfig:

@@ -82,7 +82,8 @@ class StageLoss:
 
     def _terms(self, pred: torch.Tensor, target: torch.Tensor, index: torch.Tensor) -> dict[str, torch.Tensor]:
         c = self.config
-        terms = {c.kind: masked_latent_loss(pred, target, index, kind=c.kind, normalize_target=c.normalize_target)}
+        terms: dict[str, torch.Tensor] = {}
+        terms[c.kind] = masked_latent_loss(pred, target, index, kind=c.kind, normalize_target=c.normalize_target)
         penalties: dict[str, Callable] = {"variance": variance_penalty, "covariance": covariance_penalty}
         penalties = {name: f for name, f in penalties.items() if getattr(c, name)}
         if penalties:

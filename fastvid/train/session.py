@@ -1,5 +1,6 @@
 """Everything around a recipe: the run directory, logging, signals, processes, and how it all ends."""
 
+import json
 import logging
 import os
 import platform
@@ -174,6 +175,16 @@ def _record_start(run: RunDir, before: str | None) -> None:
         log.info("resumed; before this, the run %s", before)
 
 
+# Seconds in which a detached run is watched for a mistake in its options; opening data and models takes most of it.
+_SETTLING = 30
+
+
+def _has_begun(path: Path) -> bool:
+    """Whether a run has reported a training step since it was started."""
+    status = path / "status.json"
+    return status.exists() and "step" in json.loads(status.read_text())
+
+
 def _detach(project: str, path: Path, launch: Launch) -> int:
     """Starts the same command in a session of its own and returns at once."""
     arguments = [a for a in sys.argv[1:] if a != "--detach"]
@@ -188,13 +199,11 @@ def _detach(project: str, path: Path, launch: Launch) -> int:
             stderr=console,
             start_new_session=True,
         )
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:  # until it holds its directory, so that a mistake shows here
-        if child.poll() is not None:
+    deadline = time.monotonic() + _SETTLING
+    while time.monotonic() < deadline and not _has_begun(path):
+        if child.poll() is not None:  # a mistake shows here, not in a file that nobody opens
             print((path / "console.txt").read_text()[-2000:], file=sys.stderr)
             return child.returncode
-        if (path / "status.json").exists():
-            break
         time.sleep(0.2)
     print(f"running in {path} as process {child.pid}; follow it with: tail -f {path}/log.txt")
     return 0

@@ -61,11 +61,11 @@ def open_video(data: bytes) -> tuple[av.container.InputContainer, av.VideoStream
         DecodeError: ``container`` or ``no_video``.
     """
     try:
-        container = av.open(io.BytesIO(data), format=container_format(data))
+        container = av.open(io.BytesIO(data), mode="r", format=container_format(data))
     except (av.error.FFmpegError, ValueError) as error:
         raise DecodeError("container", f"FFmpeg cannot open it: {first_line(error)}") from error
     stream = container.streams.best("video")
-    if stream is None:
+    if not isinstance(stream, av.VideoStream):
         container.close()
         raise DecodeError("no_video", "the file has no video stream")
     # One thread per file: clips are decoded side by side, and frame threads would only add delay.

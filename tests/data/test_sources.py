@@ -135,9 +135,13 @@ def test_a_shard_cut_short_is_refused_with_its_name(tmp_path):
 
 
 def test_a_failed_writer_leaves_no_shard(tmp_path):
-    with pytest.raises(DecodeError), ShardWriter(tmp_path, "s") as writer:
-        writer.add("a", ".mp4", VIDEO)
-        writer.add("b", ".mp4", b"broken")
+    def write():
+        with ShardWriter(tmp_path, "s") as writer:
+            writer.add("a", ".mp4", VIDEO)
+            writer.add("b", ".mp4", b"broken")
+
+    with pytest.raises(DecodeError):
+        write()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -21,7 +21,11 @@ CASES = {
     "hevc mp4": {"codec": "libx265", "options": {"x265-params": "log-level=none:keyint=10:open-gop=1"}},
     "vp8 webm": {"codec": "libvpx", "container": "webm", "options": {"auto-alt-ref": "1", "lag-in-frames": "8"}},
     "vp9 webm": {"codec": "libvpx-vp9", "container": "webm", "options": {"auto-alt-ref": "1", "lag-in-frames": "8"}},
-    "av1 webm": {"codec": "libsvtav1", "container": "webm", "options": {"preset": "10", "svtav1-params": "logical-processors=1"}},
+    "av1 webm": {
+        "codec": "libsvtav1",
+        "container": "webm",
+        "options": {"preset": "10", "svtav1-params": "logical-processors=1"},
+    },
     "av1 mp4": {"codec": "libsvtav1", "options": {"preset": "10"}},
     "mpeg4 avi": {"codec": "mpeg4", "container": "avi", "options": {"bf": "2", "q:v": "3"}},
     "h264 with sound": {"audio": True},

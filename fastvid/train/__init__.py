@@ -1,0 +1,1 @@
+"""``python -m fastvid.train PROJECT``: recipes, one file each, over one small engine."""

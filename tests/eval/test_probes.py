@@ -1,0 +1,150 @@
+import pytest
+import torch
+from clips import encode
+from torch import nn
+
+from fastvid.data import open_source
+from fastvid.eval import Accuracy, attentive_probe, knn_probe, linear_probe, rank_me, wilson_interval
+from fastvid.eval.features import Contestant, Features, extract
+from fastvid.eval.health import FeatureHealth, mean_predictor_loss
+from fastvid.eval.suite import run_probes
+from fastvid.ops import masked_latent_loss
+from fastvid.video import ViewSpec
+
+
+def test_wilson_intervals_are_the_published_ones():
+    low, high = wilson_interval(10, 20)
+    assert (low, high) == pytest.approx((0.2993, 0.7007), abs=1e-4)
+    assert wilson_interval(0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
+    assert wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)  # Newcombe 1998, table I
+    assert wilson_interval(0, 0) == (0.0, 1.0)
+
+
+def test_the_interval_covers_as_often_as_it_says():
+    torch.manual_seed(0)
+    counts = torch.binomial(torch.full((4000,), 50.0), torch.tensor(0.3))
+    covered = [wilson_interval(int(c), 50)[0] <= 0.3 <= wilson_interval(int(c), 50)[1] for c in counts]
+    assert 0.93 < sum(covered) / 4000 < 0.97
+
+
+def made_features(signal: float, n: int = 400, classes: int = 3, seed: int = 0) -> Features:
+    """Tokens in which one of eight tokens carries the class, with the given strength."""
+    g = torch.Generator().manual_seed(seed)
+    labels = torch.randint(classes, (n,), generator=g)
+    centres = torch.randn(classes, 32, generator=torch.Generator().manual_seed(9))
+    tokens = torch.randn(n, 8, 32, generator=g)
+    where = torch.randint(8, (n,), generator=g)
+    tokens[torch.arange(n), where] += signal * centres[labels]
+    return Features(tokens.mean(1), tokens.half(), labels)
+
+
+PROBES = {
+    "knn": lambda a, b: knn_probe(a, b),
+    "linear": lambda a, b: linear_probe(a, b),
+    "attentive": lambda a, b: attentive_probe(a, b, epochs=10, device=torch.device("cpu")),
+}
+
+
+@pytest.mark.parametrize("probe", PROBES)
+def test_probes_find_what_is_there_and_nothing_else(probe):
+    found = PROBES[probe](made_features(8.0), made_features(8.0, seed=1))
+    assert found.value > 0.85
+    assert found.total == 400
+    absent = PROBES[probe](made_features(0.0), made_features(0.0, seed=1))
+    low, high = absent.interval
+    assert low - 0.03 < 1 / 3 < high + 0.03
+
+
+@pytest.mark.parametrize("probe", PROBES)
+def test_probes_are_deterministic_and_leave_randomness_alone(probe):
+    a, b = made_features(1.0), made_features(1.0, seed=1)
+    state = torch.random.get_rng_state()
+    assert PROBES[probe](a, b) == PROBES[probe](a, b)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_an_accuracy_prints_with_its_interval():
+    assert str(Accuracy(10, 20)) == "50.0 % [29.9, 70.1]"
+    assert Accuracy.of(torch.tensor([1, 2, 3]), torch.tensor([1, 2, 0])) == Accuracy(2, 3)
+
+
+def test_rank_me_counts_dimensions():
+    torch.manual_seed(0)
+    q, _ = torch.linalg.qr(torch.randn(500, 16))
+    assert rank_me(q) == pytest.approx(16, rel=1e-3)
+    assert rank_me(q[:, :4] @ torch.randn(4, 16)) < 4.1
+    assert rank_me(torch.ones(100, 8)) == pytest.approx(1, abs=1e-3)
+
+
+def test_collapse_is_noticed():
+    torch.manual_seed(0)
+    healthy = FeatureHealth.of(torch.randn(16, 32, 24))
+    assert healthy.problems("student") == []
+    assert healthy.rank > 20
+    constant = FeatureHealth.of(torch.randn(1, 1, 24).expand(16, 32, 24))
+    assert any("complete collapse" in p for p in constant.problems("student"))
+    line = FeatureHealth.of(torch.randn(16, 32, 1) * torch.randn(24))
+    assert any("dimensional collapse" in p for p in line.problems("student"))
+    positions_only = FeatureHealth.of(torch.randn(1, 32, 24).expand(16, 32, 24))
+    assert any("no difference between clips" in p for p in positions_only.problems("student"))
+
+
+@pytest.mark.parametrize("kind", ["mse", "l1", "smooth_l1", "cosine"])
+def test_no_constant_beats_the_mean_predictor(kind):
+    torch.manual_seed(0)
+    targets = torch.randn(300, 12) * 2 + 1
+    bound = mean_predictor_loss(targets, kind)
+    rows = torch.arange(300)[None]
+    for offset in (0.0, 0.3, -0.5):
+        guess = (targets.mean(0) + offset).expand(1, 300, 12)
+        reached = float(masked_latent_loss(guess, targets[None], rows, kind=kind))
+        assert reached >= bound * (1 - 0.02)
+
+
+class Statistics(nn.Module):
+    """An "encoder" of a clip's mean colour, per time slot and corner."""
+
+    def forward(self, clip):
+        x = clip.float().unflatten(3, (2, -1)).unflatten(2, (2, -1)).unflatten(1, (2, -1))
+        return x.mean((2, 4, 6)).flatten(1, 3) / 255  # [B, 8, 3]
+
+
+def test_features_of_videos(tmp_path):
+    for label in ("a", "b"):
+        (tmp_path / label).mkdir()
+        for i in range(3):
+            (tmp_path / label / f"{i}.mp4").write_bytes(encode(6))
+    (tmp_path / "a" / "bad.mp4").write_bytes(b"rubbish")
+    source = open_source(tmp_path)
+    grid, views = (2, 2, 2), ViewSpec(frames=4, size=32)
+    who = [Contestant("moving", Statistics(), grid), Contestant("still", Statistics(), grid, still=True)]
+    moving, still = extract(who, source, range(7), views, ["a", "b"], device=torch.device("cpu"), batch=2)
+    assert moving.pooled.shape == (6, 6)
+    assert moving.tokens.shape == (6, 8, 3)
+    assert moving.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert torch.equal(still.pooled[:, :3], still.pooled[:, 3:])  # every moment is the same
+    assert not torch.equal(moving.pooled[:, :3], moving.pooled[:, 3:])
+    few = extract(who, source, range(7), views, ["a", "b"], device=torch.device("cpu"), batch=2, token_bytes=250)
+    assert len(few[0].tokens) == 2
+    assert len(few[0].pooled) == 6
+    bad = [i for i, s in enumerate(source.samples) if "bad" in s.key]
+    with pytest.raises(ValueError, match="no labelled video could be decoded"):
+        extract(who, source, bad, views, ["a", "b"], device=torch.device("cpu"))
+
+
+def test_the_suite_makes_a_table(tmp_path):
+    for label in ("a", "b"):
+        (tmp_path / label).mkdir()
+        for i in range(8):
+            (tmp_path / label / f"{i}.mp4").write_bytes(encode(6 if label == "a" else 40))
+    source = open_source(tmp_path)
+    who = [Contestant("statistics", Statistics(), (2, 2, 2))]
+    result = run_probes(
+        who, source, source, ["a", "b"], ViewSpec(frames=4, size=32, sampling="stride", stride=1),
+        device=torch.device("cpu"), attentive_epochs=1, neighbours=3,
+    )  # fmt: skip
+    assert (result["train"], result["test"], result["chance"]) == (16, 16, 0.5)
+    (row,) = result["rows"]
+    assert row["encoder"] == "statistics"
+    assert row["knn"]["accuracy"] == 1.0
+    assert 0 < row["linear"]["low"] < row["linear"]["accuracy"] <= row["linear"]["high"] <= 1

@@ -1,0 +1,54 @@
+"""Whole runs of ``python -m fastvid.train salt``, small enough for tests."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# A model and a data set on which a run takes seconds.
+TINY: list[str] = """
+--demo.train 24 --demo.test 16 --demo.spec.size 32 --demo.spec.frames 16 --data.size 32 --data.threads 2
+--model.width 32 --model.depth 1 --model.heads 2
+--predictor.width 32 --predictor.depth 1 --predictor.heads 2 --predictor.tokens 8
+--teacher.predictor.width 32 --teacher.predictor.depth 1 --teacher.predictor.heads 2 --teacher.predictor.tokens 8
+--teacher.optim.steps 30 --teacher.optim.batch 8 --teacher.optim.warmup 3
+--optim.steps 30 --optim.batch 8 --optim.warmup 3
+--probe.attentive-epochs 1 --health.every 10 --health.clips 8 --run.log-every 3 --run.checkpoint-every 7
+""".split()  # noqa: SIM905 (as it would be typed)
+
+# What differs between equal runs: how long things took.
+CLOCK = ("clips_per_s", "share_data", "share_forward", "share_backward", "share_optimizer")
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory) -> dict[str, str]:
+    """Of all runs: a cache of their own and few threads."""
+    cache = tmp_path_factory.mktemp("cache")
+    return {**os.environ, "FASTVID_CACHE": str(cache), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+@pytest.fixture
+def salt(environment, tmp_path):
+    """Starts a run: ``salt(directory, *options)`` waits for it, ``salt(..., wait=False)`` returns the process."""
+
+    def launch(directory, *options, wait=True, resume=False, tiny=True, launcher=(), project="salt"):
+        where = ["--resume", str(directory)] if resume else ["--run.dir", str(directory), *(TINY if tiny else [])]
+        command = [sys.executable, *launcher, "-m", "fastvid.train", project, *where, *map(str, options)]
+        process = subprocess.Popen(
+            command, env=environment, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        if not wait:
+            return process
+        out, err = process.communicate(timeout=300)
+        return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+    return launch
+
+
+def records(directory: Path, *, clock: bool = False) -> list[dict]:
+    """The run's metrics, without those that depend on the clock."""
+    lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    return lines if clock else [{k: v for k, v in r.items() if k not in CLOCK} for r in lines]
