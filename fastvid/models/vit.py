@@ -10,7 +10,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from fastvid.nn import VisiblePatchEmbed, sincos_positions
+from fastvid.nn import Init, VisiblePatchEmbed, init_weights, sincos_positions
 from fastvid.ops import IMAGENET_MEAN, IMAGENET_STD
 
 
@@ -29,6 +29,7 @@ class VideoViTConfig:
         heads: overrides the timm model's number of attention heads.
         positions: fixed 3-D sine-cosine, or learnt ones that start there.
         drop_path: greatest stochastic depth rate, rising linearly over the blocks.
+        init: how weights that are not pretrained start; see :func:`fastvid.nn.init_weights`.
         pretrained: start from timm's image weights; the patch embedding is spread over the tubelet's frames.
         mean: per-channel mean of pixels in [0, 1].
         std: per-channel standard deviation of pixels in [0, 1].
@@ -44,6 +45,7 @@ class VideoViTConfig:
     heads: int | None = None
     positions: Literal["sincos", "learned"] = "sincos"
     drop_path: float = 0.0
+    init: Init = "xavier"
     pretrained: bool = False
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
@@ -89,7 +91,7 @@ class VideoViT(nn.Module):
         if config.pretrained:
             self._load_image_patches(vit.patch_embed.proj, patch)
         else:
-            self.apply(init_xavier)
+            init_weights(self, config.init)
 
     def forward(self, clip: torch.Tensor, index: torch.Tensor | None = None) -> torch.Tensor:
         """clip uint8 [B, T, H, W, 3], index int64 [B, V] or None for all tokens -> [B, V, dim]."""
@@ -113,17 +115,6 @@ class VideoViT(nn.Module):
             self.patch_embed.proj.weight.copy_(spread.expand_as(self.patch_embed.proj.weight))
             if conv.bias is not None and self.patch_embed.proj.bias is not None:
                 self.patch_embed.proj.bias.copy_(conv.bias)
-
-
-def init_xavier(module: nn.Module) -> None:
-    """MAE's initialisation: Xavier-uniform weights (the patch embedding as a matrix), zero biases."""
-    if isinstance(module, nn.Linear | nn.Conv3d):
-        nn.init.xavier_uniform_(module.weight.view(module.weight.shape[0], -1))
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
-    elif isinstance(module, nn.LayerNorm) and module.elementwise_affine:
-        nn.init.ones_(module.weight)
-        nn.init.zeros_(module.bias)
 
 
 def _timm_vit(config: VideoViTConfig) -> VisionTransformer:

@@ -7,6 +7,7 @@ from timm.models.vision_transformer import Block
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from fastvid.nn.init import Init, init_weights
 from fastvid.nn.positions import sincos_positions
 from fastvid.ops import gather_tokens
 
@@ -28,6 +29,7 @@ class Predictor(nn.Module):
         heads: attention heads.
         mask_tokens: learnt mask tokens, one for each mask spec of a step.
         layout: see above.
+        init: how the weights start; see :func:`fastvid.nn.init_weights`.
         checkpointing: recompute the blocks in the backward pass instead of keeping their activations.
     """
 
@@ -42,6 +44,7 @@ class Predictor(nn.Module):
         heads: int = 12,
         mask_tokens: int = 1,
         layout: Literal["concat", "dense"] = "concat",
+        init: Init = "xavier",
         checkpointing: bool = False,
     ):
         super().__init__()
@@ -57,6 +60,7 @@ class Predictor(nn.Module):
         self.blocks = nn.ModuleList(Block(width, heads, qkv_bias=True) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, out_dim)
+        init_weights(self, init)
         nn.init.normal_(self.mask_tokens, std=0.02)
 
     def forward(self, z: torch.Tensor, visible: torch.Tensor, masked: torch.Tensor, which: int = 0) -> torch.Tensor:

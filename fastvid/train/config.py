@@ -77,6 +77,8 @@ class ModelConfig:
     """Frames per token."""
     positions: Literal["sincos", "learned"] = "sincos"
     """Fixed 3-D sine-cosine positions, or learnt ones that start there."""
+    init: Literal["xavier", "mimetic"] = "xavier"
+    """How weights start; mimetic ties query and key weights, which helps small models on small data."""
     drop_path: float = 0.0
     """Stochastic depth."""
     pretrained: bool = False

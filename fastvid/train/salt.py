@@ -16,7 +16,7 @@ from fastvid.data import BadSamplePolicy, FrameCache, LoaderState, Quarantine, T
 from fastvid.models.salt import MaskedPrediction
 from fastvid.models.saved import save_encoder
 from fastvid.models.teachers import EncoderTeacher, Teacher, check_grids, load_teacher
-from fastvid.models.vit import VideoViT, VideoViTConfig, init_xavier
+from fastvid.models.vit import VideoViT, VideoViTConfig
 from fastvid.nn import Predictor
 from fastvid.train.config import parse
 from fastvid.train.engine import Engine, Stage
@@ -67,7 +67,8 @@ class _Recipe:
             self.encoder_config = VideoViTConfig(
                 name=config.model.name, frames=config.data.frames, size=config.data.size, tubelet=config.model.tubelet,
                 patch=config.model.patch, width=config.model.width, depth=config.model.depth, heads=config.model.heads,
-                positions=config.model.positions, drop_path=config.model.drop_path, pretrained=config.model.pretrained,
+                positions=config.model.positions, drop_path=config.model.drop_path, init=config.model.init,
+                pretrained=config.model.pretrained,
             )  # fmt: skip
             grid = self.untrained().grid
             self.pixel_masks = self._masks("pixel", grid)
@@ -124,9 +125,9 @@ class _Recipe:
     def _prediction(self, encoder: VideoViT, config: PredictorConfig, out_dim: int, specs: int) -> MaskedPrediction:
         predictor = Predictor(
             encoder.dim, out_dim, encoder.grid, width=config.width, depth=config.depth, heads=config.heads,
-            mask_tokens=specs, layout=config.layout, checkpointing=self.config.model.checkpointing,
+            mask_tokens=specs, layout=config.layout, init=self.config.model.init,
+            checkpointing=self.config.model.checkpointing,
         )  # fmt: skip
-        predictor.apply(init_xavier)
         encoder.checkpointing = self.config.model.checkpointing
         module = MaskedPrediction(encoder, predictor).to(self.device)
         if self.config.run.compile:

@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -173,3 +175,16 @@ def test_under_autocast_everything_is_finite_and_close():
         with torch.autocast("cpu", dtype=torch.bfloat16):
             narrow = encoder(clip)
     assert F.cosine_similarity(plain.flatten(1), narrow.float().flatten(1)).min() > 0.999
+
+
+def test_mimetic_initialisation_ties_query_and_key_of_encoder_and_predictor():
+    encoder = VideoViT(dataclasses.replace(TINY, init="mimetic"))
+    predictor = Predictor(48, 10, encoder.grid, width=32, depth=1, heads=2, init="mimetic")
+    for block in (*encoder.blocks, *predictor.blocks):
+        query, key, value = block.attn.qkv.weight.chunk(3)
+        assert torch.equal(query, key)
+        assert not torch.equal(key, value)
+    query, key, _ = VideoViT(TINY).blocks[0].attn.qkv.weight.chunk(3)
+    assert not torch.equal(query, key)
+    with pytest.raises(ValueError, match="init must be xavier or mimetic; got 'zeros'"):
+        Predictor(48, 10, encoder.grid, width=32, depth=1, heads=2, init="zeros")

@@ -1,0 +1,96 @@
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from torch import nn
+
+from fastvid.train.checkpoint import Checkpoints
+from fastvid.train.optim import (
+    OptimConfig,
+    make_optimizer,
+)
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear, self.norm = nn.Linear(4, 3), nn.LayerNorm(3)
+
+    def forward(self, x):
+        return self.norm(self.linear(x))
+
+
+def trained(steps=3):
+    torch.manual_seed(0)
+    net = Net()
+    optimizer = make_optimizer(net, OptimConfig())
+    for _ in range(steps):
+        net(torch.randn(8, 4)).square().sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return net, optimizer
+
+
+def test_a_checkpoint_restores_weights_and_moments_exactly(tmp_path):
+    net, optimizer = trained()
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    checkpoints.save("a", 3, net, optimizer, {"loader": {"epoch": 1, "sample": 2}})
+    other, fresh = trained(0)
+    state = checkpoints.restore("a", other, fresh)
+    assert (state["step"], state["loader"]) == (3, {"epoch": 1, "sample": 2})
+    for p, q in zip(net.parameters(), other.parameters(), strict=True):
+        assert torch.equal(p, q)
+        for key, value in optimizer.state[p].items():
+            assert torch.equal(value, fresh.state[q][key])
+    assert checkpoints.restore("b", other, fresh) is None
+
+
+def test_old_checkpoints_go_and_unreadable_ones_are_set_aside(tmp_path):
+    net, optimizer = trained()
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    for step in (1, 2, 3):
+        checkpoints.save("a", step, net, optimizer, {})
+    checkpoints.save("b", 1, net, optimizer, {})
+    assert (checkpoints.steps("a"), checkpoints.steps("b")) == ([2, 3], [1])
+    weights = tmp_path / "a-00000003" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-10])
+    assert checkpoints.restore("a", net, optimizer)["step"] == 2
+    assert (tmp_path / "a-00000003.unreadable").is_dir()
+    (tmp_path / "a-00000002" / "state.json").write_text("{")
+    with pytest.raises(ValueError, match="none of the 1 checkpoints of stage a"):
+        checkpoints.restore("a", net, optimizer)
+
+
+_SAVE_FOR_EVER = """
+import sys, torch
+from pathlib import Path
+from fastvid.train.checkpoint import Checkpoints
+from fastvid.train.optim import OptimConfig, make_optimizer
+net = torch.nn.Linear(600, 600)
+optimizer = make_optimizer(net, OptimConfig())
+net(torch.randn(2, 600)).sum().backward()
+optimizer.step()
+for step in range(1, 100_000):
+    Checkpoints(Path(sys.argv[1]), keep=2).save("a", step, net, optimizer, {})
+"""
+
+
+def test_killed_while_saving_leaves_a_checkpoint_that_loads(tmp_path):
+    """SIGKILL at random moments of a process that does nothing but save."""
+    for trial in range(6):
+        folder = tmp_path / str(trial)
+        process = subprocess.Popen([sys.executable, "-c", _SAVE_FOR_EVER, str(folder)])
+        checkpoints = Checkpoints(folder)
+        while not checkpoints.steps("a"):
+            assert process.poll() is None
+            time.sleep(0.01)
+        time.sleep(0.05 * float(torch.rand(())))
+        process.kill()
+        process.wait()
+        newest = checkpoints.steps("a")[-1]
+        net = nn.Linear(600, 600)
+        assert checkpoints.restore("a", net, make_optimizer(net, OptimConfig()))["step"] == newest
+        checkpoints.save("a", newest + 1, net, make_optimizer(net, OptimConfig()), {})
+        assert not list(folder.glob(".*.part"))
