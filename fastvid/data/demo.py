@@ -1,10 +1,10 @@
 """The demo data set: short labelled videos of one shape moving over a drifting textured background.
 
 Four motions in a small 3-D world seen from the front: ``linear`` (constant velocity), ``circular`` (a circle parallel
-to the image), ``helical`` (a circle that also approaches or recedes, so the shape grows or shrinks) and ``parabolic``
-(thrown upwards, falling back). A video is placed so that one of its frames, chosen at random, has the shape at a
-uniformly random position with a random size: no single frame tells the class. Shape, colour, speed and background are
-independent of the class.
+to the image), ``helical`` (a circle that also approaches and recedes, so the shape grows and shrinks) and ``parabolic``
+(thrown upwards, falling back). The frame is a torus: a shape that leaves on one side comes back on the other. So in
+every frame of every class the shape is anywhere with equal probability and of any size with equal probability, and no
+single frame tells the class. Shape, colour, spin and background are independent of the class too.
 
 Every pixel is a pure function of (seed, index), and so are the encoded bytes for one version of the encoder.
 """
@@ -30,12 +30,12 @@ class DemoSpec:
     """Frames per video."""
     fps: int = 16
     """Frames per second."""
-    texture: float = 0.25
+    texture: float = 0.15
     """Peak-to-peak contrast of the background, in [0, 1]."""
     drift: float = 0.45
     """Greatest background speed, pixels per frame."""
-    radius: tuple[float, float] = (0.09, 0.15)
-    """The shape's radius at its random frame, as a share of the frame's side."""
+    radius: tuple[float, float] = (0.1, 0.18)
+    """Smallest and largest radius of a shape, as shares of the frame's side."""
 
 
 def demo_label(index: int) -> str:
@@ -46,49 +46,49 @@ def demo_label(index: int) -> str:
 def demo_frames(seed: int, index: int, spec: DemoSpec | None = None) -> np.ndarray:
     """Renders one video: uint8 [frames, size, size, 3]."""
     spec = spec or DemoSpec()
-    rng = SampleRandom(f"demo-{index}", seed, 0)
+    path, radius = demo_motion(seed, index, spec)
+    rng = SampleRandom(f"demo-{index}-look", seed, 0)
     background = _background(rng, spec)
-    path, radius = _trajectory(rng, spec, demo_label(index))
     shape = SHAPES[rng.below(len(SHAPES))]
     colour = _vivid_colour(rng)
     spin, angle = rng.uniform(-0.2, 0.2), rng.uniform(0, 2 * math.pi)
     pixel = np.arange(spec.size, dtype=np.float32) + np.float32(0.5)
-    x, y = pixel[None, None, :] - path[:, 0, None, None], pixel[None, :, None] - path[:, 1, None, None]
+    x = _around(pixel[None, None, :] - path[:, 0, None, None], spec.size)
+    y = _around(pixel[None, :, None] - path[:, 1, None, None], spec.size)
     angles = (angle + spin * np.arange(spec.frames))[:, None, None]
     alpha = _coverage(shape, x, y, radius[:, None, None], angles)[..., None]  # [T, H, W, 1]
     return np.rint((background + (colour - background) * alpha) * 255).clip(0, 255).astype(np.uint8)
 
 
-def _trajectory(rng: SampleRandom, spec: DemoSpec, label: str) -> tuple[np.ndarray, np.ndarray]:
-    """Centres [frames, 2] in pixels and radii [frames]. Tries placements until the shape stays in the frame."""
-    span = spec.frames - 1
-    while True:
-        t = np.arange(spec.frames, dtype=np.float64)
-        heading, speed = rng.uniform(0, 2 * math.pi), rng.uniform(0.5, 1.0)
-        depth = np.zeros_like(t)
-        if label in ("circular", "helical"):
-            turns = rng.uniform(0.9, 1.6) * (1 if rng.below(2) else -1)
-            phase = heading + 2 * math.pi * turns * t / span
-            orbit = spec.size * rng.uniform(0.13, 0.25)
-            x, y = orbit * np.cos(phase), orbit * np.sin(phase)
-            if label == "helical":
-                depth = (t / span - rng.uniform()) * rng.uniform(0.7, 1.0) * (1 if rng.below(2) else -1)
-        elif label == "linear":
-            step = spec.size * 0.75 * speed / span
-            x, y = step * math.cos(heading) * t, step * math.sin(heading) * t
-        else:
-            peak = rng.uniform(0.3, 0.7) * span
-            fall = spec.size * rng.uniform(0.35, 0.6) / (max(peak, span - peak) ** 2)
-            x = spec.size * rng.uniform(-0.6, 0.6) * t / span
-            y = fall * (t - peak) ** 2
-        anchor = rng.below(spec.frames)
-        radius = spec.size * rng.uniform(*spec.radius) * 2.0 ** (depth - depth[anchor])
-        margin = spec.size * 0.1
-        place_x, place_y = (rng.uniform(margin, spec.size - margin) for _ in range(2))
-        path = np.stack([x - x[anchor] + place_x, y - y[anchor] + place_y], axis=1)
-        inside = (path > margin * 0.5).all() and (path < spec.size - margin * 0.5).all()
-        if inside and radius.min() > spec.size * 0.05 and radius.max() < spec.size * 0.22:
-            return path.astype(np.float32), radius.astype(np.float32)
+def demo_motion(seed: int, index: int, spec: DemoSpec) -> tuple[np.ndarray, np.ndarray]:
+    """The shape's centres float32 [frames, 2] (x, y) in [0, size), and its radii float32 [frames], in pixels."""
+    rng = SampleRandom(f"demo-{index}", seed, 0)
+    label, size = demo_label(index), spec.size
+    t = np.arange(spec.frames, dtype=np.float64) / max(1, spec.frames - 1)
+    angle, sign = rng.uniform(0, 2 * math.pi), 1 if rng.below(2) else -1
+    approach = np.zeros_like(t)
+    if label in ("circular", "helical"):
+        orbit, turns = size * rng.uniform(0.13, 0.25), sign * rng.uniform(0.9, 1.6)
+        x, y = orbit * np.cos(angle + 2 * math.pi * turns * t), orbit * np.sin(angle + 2 * math.pi * turns * t)
+        if label == "helical":
+            approach = rng.uniform(0.8, 1.2) * t
+    elif label == "linear":
+        way = size * rng.uniform(0.35, 0.75)
+        x, y = way * math.cos(angle) * t, way * math.sin(angle) * t
+    else:
+        peak, height = rng.uniform(0.3, 0.7), size * rng.uniform(0.35, 0.6)
+        x = sign * size * rng.uniform(0.15, 0.6) * t
+        y = height * ((t - peak) / max(peak, 1 - peak)) ** 2
+    path = np.stack([x + size * rng.uniform(), y + size * rng.uniform()], axis=1) % size
+    # Back and forth between the smallest and the largest radius: from a random start, each is equally likely always.
+    depth = 1 - np.abs((2 * rng.uniform() + approach) % 2 - 1)
+    low, high = spec.radius
+    return path.astype(np.float32), (size * low * (high / low) ** depth).astype(np.float32)
+
+
+def _around(distance: np.ndarray, size: int) -> np.ndarray:
+    """The shortest way on a circle of ``size`` pixels, in [-size / 2, size / 2)."""
+    return (distance + size / 2) % size - size / 2
 
 
 def _background(rng: SampleRandom, spec: DemoSpec) -> np.ndarray:

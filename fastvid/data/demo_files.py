@@ -17,7 +17,7 @@ import numpy as np
 from fastvid.data.demo import DemoSpec, demo_frames, demo_label
 from fastvid.data.shards import ShardWriter
 
-_VERSION = 1  # of the generator: part of the cached folder's name
+_VERSION = 2  # of the generator: part of the cached folder's name
 _CHUNK = 64  # videos per task of a rendering process
 
 

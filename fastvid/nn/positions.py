@@ -5,13 +5,15 @@ import math
 import torch
 
 
-def sincos_positions(grid: tuple[int, int, int], dim: int) -> torch.Tensor:
+def sincos_positions(grid: tuple[int, int, int], dim: int, temperature: float = 10000.0) -> torch.Tensor:
     """Sine-cosine positions of a (T, H, W) grid, a third of the width for each axis, as in V-JEPA's configurations
     (``uniform_power``): ``2 ceil(dim / 6)`` values for time, then height, then width, cut to ``dim``.
 
     Args:
         grid: tokens along time, height and width.
         dim: width; even.
+        temperature: frequencies fall from 1 to about ``1 / temperature`` radians per token; small ones tell the few
+            positions of a small grid apart better.
 
     Returns:
         float32 [T * H * W, dim], t-major.
@@ -23,14 +25,14 @@ def sincos_positions(grid: tuple[int, int, int], dim: int) -> torch.Tensor:
         raise ValueError(f"sine-cosine positions need an even width; got {dim}")
     t, h, w = grid
     share = 2 * math.ceil(dim / 6)
-    time = _axis(t, share)[:, None, None].expand(t, h, w, -1)
-    rows = _axis(h, share)[None, :, None].expand(t, h, w, -1)
-    columns = _axis(w, share)[None, None, :].expand(t, h, w, -1)
+    time = _axis(t, share, temperature)[:, None, None].expand(t, h, w, -1)
+    rows = _axis(h, share, temperature)[None, :, None].expand(t, h, w, -1)
+    columns = _axis(w, share, temperature)[None, None, :].expand(t, h, w, -1)
     return torch.cat([time, rows, columns], dim=-1).reshape(t * h * w, -1)[:, :dim].contiguous()
 
 
-def _axis(length: int, dim: int) -> torch.Tensor:
-    """[length, dim]: sines, then cosines, of frequencies 10000 ** (-2 i / dim)."""
-    frequency = 10000.0 ** (-torch.arange(dim // 2, dtype=torch.float64) / (dim / 2))
+def _axis(length: int, dim: int, temperature: float) -> torch.Tensor:
+    """[length, dim]: sines, then cosines, of frequencies temperature ** (-2 i / dim)."""
+    frequency = temperature ** (-torch.arange(dim // 2, dtype=torch.float64) / (dim / 2))
     angle = torch.arange(length, dtype=torch.float64)[:, None] * frequency
     return torch.cat([angle.sin(), angle.cos()], dim=1).float()

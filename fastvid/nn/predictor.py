@@ -29,6 +29,9 @@ class Predictor(nn.Module):
         heads: attention heads.
         mask_tokens: learnt mask tokens, one for each mask spec of a step.
         layout: see above.
+        temperature: of the positions; see :func:`fastvid.nn.sincos_positions`.
+        position_scale: the positions are multiplied by this. More than 1 lets the blocks look at first where tokens are
+            and only then at what they hold, which shortens the plateau that small models begin with.
         init: how the weights start; see :func:`fastvid.nn.init_weights`.
         checkpointing: recompute the blocks in the backward pass instead of keeping their activations.
     """
@@ -44,6 +47,8 @@ class Predictor(nn.Module):
         heads: int = 12,
         mask_tokens: int = 1,
         layout: Literal["concat", "dense"] = "concat",
+        temperature: float = 10000.0,
+        position_scale: float = 1.0,
         init: Init = "xavier",
         checkpointing: bool = False,
     ):
@@ -56,7 +61,8 @@ class Predictor(nn.Module):
         self.positions: torch.Tensor
         self.embed = nn.Linear(in_dim, width)
         self.mask_tokens = nn.Parameter(torch.empty(mask_tokens, width))
-        self.register_buffer("positions", sincos_positions(grid, width), persistent=False)
+        positions = position_scale * sincos_positions(grid, width, temperature)
+        self.register_buffer("positions", positions, persistent=False)
         self.blocks = nn.ModuleList(Block(width, heads, qkv_bias=True) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, out_dim)

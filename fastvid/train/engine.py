@@ -90,10 +90,10 @@ class Engine:
         state = self.checkpoints.restore(stage.name, stage.module, optimizer) or {"step": 0}
         first = state["step"]
         self._sums, self._summed = dict(state.get("sums", {})), state.get("summed", 0)
+        if first >= stage.optim.steps:
+            return  # its record is complete, and later stages may have begun theirs
         if self.tracker is not None:
             self.tracker.begin(stage.name, first)
-        if first >= stage.optim.steps:
-            return
         if first:
             log.info("stage %s goes on from its checkpoint at step %d", stage.name, first)
         module: nn.Module = stage.module

@@ -87,9 +87,8 @@ class Tracker:
         order = self._stages.index(stage)
 
         def keep(record: dict) -> bool:
-            if record.get("stage") not in self._stages:
-                return False  # results that follow the stages are computed anew
-            return (self._stages.index(record["stage"]), record["step"]) <= (order, step)
+            stage = record["stage"]
+            return stage in self._stages and (self._stages.index(stage), record["step"]) <= (order, step)
 
         self.file.close()
         self.file.truncate(keep)

@@ -67,8 +67,8 @@ class _Recipe:
             self.encoder_config = VideoViTConfig(
                 name=config.model.name, frames=config.data.frames, size=config.data.size, tubelet=config.model.tubelet,
                 patch=config.model.patch, width=config.model.width, depth=config.model.depth, heads=config.model.heads,
-                positions=config.model.positions, drop_path=config.model.drop_path, init=config.model.init,
-                pretrained=config.model.pretrained,
+                positions=config.model.positions, init=config.model.init,
+                drop_path=config.model.drop_path, pretrained=config.model.pretrained,
             )  # fmt: skip
             grid = self.untrained().grid
             self.pixel_masks = self._masks("pixel", grid)
@@ -123,12 +123,13 @@ class _Recipe:
         return MaskSampler(part, grid, predictor.tokens, config.run.seed, stage)
 
     def _prediction(self, encoder: VideoViT, config: PredictorConfig, out_dim: int, specs: int) -> MaskedPrediction:
+        model = self.config.model
         predictor = Predictor(
             encoder.dim, out_dim, encoder.grid, width=config.width, depth=config.depth, heads=config.heads,
-            mask_tokens=specs, layout=config.layout, init=self.config.model.init,
-            checkpointing=self.config.model.checkpointing,
+            mask_tokens=specs, layout=config.layout, temperature=config.temperature,
+            position_scale=config.position_scale, init=model.init, checkpointing=model.checkpointing,
         )  # fmt: skip
-        encoder.checkpointing = self.config.model.checkpointing
+        encoder.checkpointing = model.checkpointing
         module = MaskedPrediction(encoder, predictor).to(self.device)
         if self.config.run.compile:
             encoder.compile(dynamic=False)

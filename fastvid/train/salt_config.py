@@ -24,6 +24,10 @@ class MaskConfig:
     area: tuple[float, float] | None = None
     """Overrides the share of the frame that a block covers."""
 
+    def __post_init__(self):
+        if not 0 < self.ratio < 1:
+            raise ValueError(f"mask: ratio must lie between 0 and 1, both excluded; got {self.ratio}")
+
     def spec(self, name: str) -> MaskSpec:
         """The MaskSpec of one entry of ``specs``."""
         if name in ("tube", "random"):
@@ -50,6 +54,10 @@ class PredictorConfig:
     """Attention heads."""
     layout: Literal["concat", "dense"] = "concat"
     """Run on visible and masked tokens only, or scatter into the full grid as SALT-VLA does."""
+    temperature: float = 10000.0
+    """Of the positions: smaller tells the few positions of a small grid apart better."""
+    position_scale: float = 1.0
+    """Positions are multiplied by this; more than 1 makes a small predictor look at once where tokens are."""
     tokens: int | None = None
     """Predict a random subset of this many masked tokens; default: all of them."""
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fastvid.data import open_source
-from fastvid.data.demo import CLASSES, DemoSpec, demo_frames, demo_label
+from fastvid.data.demo import CLASSES, DemoSpec, demo_frames, demo_label, demo_motion
 from fastvid.data.demo_files import DemoSize, cached_demo, write_demo
 from fastvid.video import decode
 
@@ -16,44 +16,66 @@ def test_frames_are_a_function_of_seed_and_index():
     assert demo_frames(0, 0, DemoSpec(size=48, frames=8)).shape == (8, 48, 48, 3)
 
 
-def centre_of_shape(frame: np.ndarray) -> np.ndarray:
-    """Where the saturated pixels are."""
-    colour = frame.astype(float)
-    weight = np.clip(colour.max(-1) - colour.min(-1) - 90, 0, None)
-    y, x = np.indices(weight.shape)
-    return np.array([(x * weight).sum(), (y * weight).sum()]) / weight.sum()
+def unwrapped(path: np.ndarray, size: int) -> np.ndarray:
+    """The path on the plane that the torus is rolled up from."""
+    steps = (np.diff(path, axis=0) + size / 2) % size - size / 2
+    return np.cumsum(np.concatenate([path[:1], steps]), axis=0)
 
 
 def test_the_motions_are_what_they_are_called():
-    flat = DemoSpec(texture=0.0)
-    curvature = {}
-    for label in CLASSES:
-        bends = []
-        for index in range(CLASSES.index(label), 40, 4):
-            path = np.stack([centre_of_shape(f) for f in demo_frames(1, index, flat)[::3]])
-            bends.append(np.diff(path, 2, axis=0))
-        curvature[label] = np.stack(bends)
-    assert np.abs(curvature["linear"]).mean() < 0.35 < np.abs(curvature["circular"]).mean()
-    assert curvature["parabolic"][..., 1].mean() > 0.3  # falls
-    assert np.abs(curvature["parabolic"][..., 0]).mean() < 0.35
-    assert np.abs(curvature["helical"]).mean() > 0.35
+    spec = DemoSpec()
+    for index in range(40):
+        path, radius = demo_motion(1, index, spec)
+        path, label = unwrapped(path, spec.size), demo_label(index)
+        bend, turn = np.diff(path, 2, axis=0), np.diff(path, 3, axis=0)
+        if label == "linear":
+            assert np.abs(bend).max() < 1e-3
+            assert np.hypot(*(path[-1] - path[0])) > 0.3 * spec.size
+        elif label == "parabolic":
+            assert np.abs(bend[:, 0]).max() < 1e-3
+            assert bend[:, 1].min() > 0.1
+            assert np.abs(turn).max() < 1e-3
+        else:  # the second difference of a circle points to its centre, always as far
+            assert np.linalg.norm(bend, axis=1).std() < 0.05 * np.linalg.norm(bend, axis=1).mean()
+            assert np.linalg.norm(bend, axis=1).mean() > 0.2
+        assert (radius.max() / radius.min() > 1.2) == (label == "helical")
+
+
+def test_the_shape_is_drawn_where_the_motion_says():
+    spec = DemoSpec(texture=0.0)
+    for index in range(8):
+        path, _ = demo_motion(1, index, spec)
+        for frame, (x, y) in zip(demo_frames(1, index, spec)[::5], path[::5], strict=True):
+            colour = frame.astype(float)
+            weight = np.clip(colour.max(-1) - colour.min(-1) - 90, 0, None)
+            row, column = (np.exp(2j * np.pi * (np.arange(spec.size) + 0.5) / spec.size) for _ in range(2))
+            found = [np.angle((weight.sum(0) * column).sum()), np.angle((weight.sum(1) * row).sum())]
+            off = (np.array(found) / (2 * np.pi) * spec.size - [x, y] + spec.size / 2) % spec.size - spec.size / 2
+            assert np.abs(off).max() < 1.5
 
 
 def test_no_single_frame_tells_the_class():
-    """A linear classifier on where the shape is, and how large, stays near chance for every frame."""
-    rows, labels = [], []
-    for index in range(600):
-        frame = demo_frames(2, index, DemoSpec(texture=0.0, frames=9))[4]
-        colour = frame.astype(float)
-        size = (colour.max(-1) - colour.min(-1) > 120).sum()
-        x, y = centre_of_shape(frame)
-        rows.append([1, x, y, size, x * x, y * y, x * y])
-        labels.append(index % 4)
-    x, y = np.array(rows), np.eye(4)[labels]
-    x = x / np.abs(x).max(0)
-    weight = np.linalg.lstsq(x[:400], y[:400], rcond=None)[0]
-    accuracy = ((x[400:] @ weight).argmax(1) == np.array(labels[400:])).mean()
-    assert accuracy < 0.42
+    """In every frame of every class, where the shape is and how large it is are uniform: chi-square, 0.1 % level."""
+    spec = DemoSpec(frames=9)
+    motions = [demo_motion(2, index, spec) for index in range(4000)]
+    low, high = (spec.size * r for r in spec.radius)
+    for start, label in enumerate(CLASSES):
+        for frame in (0, 4, 8):
+            paths = np.stack([path[frame] for path, _ in motions[start::4]])
+            sizes = np.array([radius[frame] for _, radius in motions[start::4]])
+            depth = np.clip(np.log(sizes / low) / np.log(high / low), 0, 0.999)
+            for values, bins in (((paths / spec.size * 4).astype(int) @ [1, 4], 16), (depth * 8 // 1, 8)):
+                assert chi_square(values, bins) < CRITICAL[bins], (label, frame)
+
+
+# Of chi-square with bins - 1 degrees of freedom at 0.1 %: 24 tests are made.
+CRITICAL = {16: 37.70, 8: 24.32}
+
+
+def chi_square(values: np.ndarray, bins: int) -> float:
+    counts = np.bincount(values.astype(int), minlength=bins)
+    expected = len(values) / bins
+    return float(((counts - expected) ** 2 / expected).sum())
 
 
 SMALL = DemoSize(train=10, test=6, spec=DemoSpec(size=32, frames=6))

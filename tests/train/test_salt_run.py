@@ -99,11 +99,12 @@ def test_killed_at_random_moments_and_resumed_it_is_the_same_run(finished, salt,
     equal_runs(finished[0], directory)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_polite_stop_saves_within_one_step_and_resumes(finished, salt, tmp_path, number, code):
+@pytest.mark.parametrize(("number", "code", "stage"), [(signal.SIGTERM, 143, "pixel"), (signal.SIGINT, 130, "salt")])
+def test_a_polite_stop_saves_within_one_step_and_resumes(finished, salt, tmp_path, number, code, stage):
     directory = tmp_path / "stopped"
     process = salt(directory, wait=False)
-    wait_for(lambda: (directory / "metrics.jsonl").exists() and len(records(directory)) >= 2)
+    metrics = directory / "metrics.jsonl"
+    wait_for(lambda: metrics.exists() and metrics.read_text().count(f'"stage": "{stage}"') >= 2)
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == code, err
@@ -146,7 +147,7 @@ def test_a_detached_run_that_cannot_start_says_so(salt, tmp_path):
         (("--data.frames", "15"), "15 frames of 32 x 32 do not divide into tubelets"),
         (("--predictor.heads", "5"), "predictor: width 32 must be even and divisible by its 5 heads"),
         (("--teacher.source", "magic"), "use pixel, checkpoint:PATH or hf:NAME_OR_DIR"),
-        (("--mask.ratio", "1.5"), "masked=12"),
+        (("--mask.ratio", "1.5"), "mask: ratio must lie between 0 and 1, both excluded; got 1.5"),
         (("--optim.batch", "9", "--optim.accumulate", "2"), "a batch of 9 does not divide into 2 micro-batches"),
     ],
 )
