@@ -1,5 +1,6 @@
 """``python -m fastvid.eval RUN --data.path LABELLED_FOLDER``: probes the encoders of any run on any labelled videos."""
 
+import dataclasses
 import json
 import logging
 import sys
@@ -13,7 +14,7 @@ import tyro
 from fastvid.data import Quarantine, TooManyBadSamples, classes_of, open_source, split_by_key
 from fastvid.eval.features import Contestant
 from fastvid.eval.suite import run_probes
-from fastvid.models import load_encoder
+from fastvid.models import VideoViT, load_encoder
 from fastvid.video import ViewSpec
 
 
@@ -33,7 +34,7 @@ class EvalData:
 
 @dataclass(frozen=True)
 class EvalConfig:
-    """Probes the encoders of a run: kNN, linear, attentive, against the single middle frame."""
+    """Probes the encoders of a run (kNN, linear, attentive) against random weights and against a single frame."""
 
     run: Annotated[Path, tyro.conf.Positional]
     """Run directory, or a folder with an encoder."""
@@ -75,6 +76,9 @@ def evaluate(config: EvalConfig) -> dict:
     encoders = {name: load_encoder(path).to(device) for name, path in (folders or {"encoder": config.run}).items()}
     first = next(iter(encoders.values()))
     contestants = [Contestant(name, encoder, encoder.grid) for name, encoder in encoders.items()]
+    torch.manual_seed(0)
+    untrained = VideoViT(dataclasses.replace(first.config, pretrained=False)).to(device)
+    contestants.append(Contestant("random initialisation", untrained, untrained.grid))
     contestants.append(Contestant(f"{next(iter(encoders))}, single frame", first, first.grid, still=True))
     source = open_source(config.data.path, config.data.labels)
     classes = classes_of(source)

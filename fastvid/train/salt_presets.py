@@ -1,7 +1,7 @@
 """Presets of the SALT recipe."""
 
 from fastvid.data.demo_files import DemoSize
-from fastvid.train.config import DataConfig, ModelConfig, RunConfig
+from fastvid.train.config import DataConfig, ModelConfig
 from fastvid.train.optim import OptimConfig
 from fastvid.train.salt_config import (
     HealthConfig,
@@ -15,20 +15,30 @@ from fastvid.train.salt_config import (
 
 # Single moments are hidden, all of the frame at once: where the shape is then can only be told from how it moved
 # before and after.
-_HIDDEN_MOMENTS = MaskConfig(specs=("multiblock",), ratio=0.5, temporal=(0.125, 0.125), area=(1.0, 1.0))
+_HIDDEN_MOMENTS = MaskConfig(specs=("multiblock",), ratio=0.375, temporal=(0.125, 0.125), area=(1.0, 1.0))
 
 
 def demo() -> SaltConfig:
     """The demo data set in a few minutes on two processor cores."""
+    return _on_demo(steps=1000, probe=ProbeConfig(attentive_epochs=10))
+
+
+def proof() -> SaltConfig:
+    """The demo preset with more steps and more videos: what is learnt when there is time."""
+    return _on_demo(steps=4000, demo=DemoSize(train=4096, test=2048), probe=ProbeConfig(train=4096))
+
+
+def _on_demo(steps: int, probe: ProbeConfig, demo: DemoSize | None = None) -> SaltConfig:
     optim = OptimConfig(
-        steps=1500, max_epochs=100, batch=32, lr=3e-3, min_lr=1e-4, warmup=50, weight_decay_end=0.04, clip_grad=1.0
+        steps=steps, max_epochs=100, batch=16, lr=2e-3, min_lr=1e-4, warmup=50, betas=(0.9, 0.99), weight_decay_end=0.04
     )
-    predictor = PredictorConfig(width=64, depth=2, heads=2, tokens=32)
+    # Strong positions: the predictor looks at once at the same place just before and after the hidden moment.
+    predictor = PredictorConfig(width=64, depth=2, heads=2, tokens=32, temperature=20.0, position_scale=4.0)
     return SaltConfig(
         data=DataConfig(
-            size=64, sampling="span", scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.0, cache_gb=1.0, threads=1
+            size=64, sampling="span", scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.0, cache_gb=2.0, threads=1
         ),
-        model=ModelConfig(name="vit_tiny_patch16_224", width=64, depth=3, heads=2),
+        model=ModelConfig(name="vit_tiny_patch16_224", width=64, depth=3, heads=2, init="mimetic"),
         teacher=TeacherConfig(
             mask=_HIDDEN_MOMENTS,
             predictor=predictor,
@@ -39,10 +49,9 @@ def demo() -> SaltConfig:
         mask=_HIDDEN_MOMENTS,
         predictor=predictor,
         optim=optim,
-        probe=ProbeConfig(),
+        probe=probe,
         health=HealthConfig(every=250),
-        run=RunConfig(),
-        demo=DemoSize(),
+        demo=demo or DemoSize(),
     )
 
 
@@ -105,6 +114,7 @@ _OFFICIAL_MASKS = MaskConfig(specs=("vjepa_short", "vjepa_long"))
 
 PRESETS = {
     "demo": demo,
+    "proof": proof,
     "vit-small": vit_small,
     "vit-base": vit_base,
     "vit-large": vit_large,

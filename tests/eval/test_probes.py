@@ -1,10 +1,12 @@
 import pytest
 import torch
+import torch.nn.functional as F
 from clips import encode
 from torch import nn
 
 from fastvid.data import open_source
 from fastvid.eval import Accuracy, attentive_probe, knn_probe, linear_probe, rank_me, wilson_interval
+from fastvid.eval.attentive import AttentiveClassifier
 from fastvid.eval.features import Contestant, Features, extract
 from fastvid.eval.health import FeatureHealth, mean_predictor_loss
 from fastvid.eval.suite import run_probes
@@ -148,3 +150,18 @@ def test_the_suite_makes_a_table(tmp_path):
     assert row["encoder"] == "statistics"
     assert row["knn"]["accuracy"] == 1.0
     assert 0 < row["linear"]["low"] < row["linear"]["accuracy"] <= row["linear"]["high"] <= 1
+
+
+def test_the_attentive_probe_is_attention_with_a_learnt_query():
+    torch.manual_seed(0)
+    x = F.layer_norm(torch.randn(3, 10, 12), (12,))
+    query, key, value = torch.randn(2, 6), torch.randn(2, 6, 12), torch.randn(2, 6, 12)
+    k, v = (torch.einsum("bne,hde->bhnd", x, w) for w in (key, value))
+    expected = F.scaled_dot_product_attention(query[None, :, None].expand(3, -1, -1, -1), k, v).flatten(1)
+    probe = AttentiveClassifier(12, 4, heads=2)
+    with torch.no_grad():
+        probe.query.copy_(torch.einsum("hd,hde->he", query, key) / 6**0.5)
+        probe.value.copy_(value)
+        probe.out, probe.mlp, probe.classifier = nn.Identity(), nn.Linear(12, 12), nn.Identity()
+        probe.mlp.weight.zero_(), probe.mlp.bias.zero_()
+        torch.testing.assert_close(probe(x), expected, rtol=1e-4, atol=1e-5)

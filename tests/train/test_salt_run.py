@@ -267,7 +267,9 @@ def test_any_run_can_be_probed_on_labelled_videos(finished, environment, tmp_pat
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "result.json").read_text())
     assert result["classes"] == ["a", "b"]
-    assert [row["encoder"] for row in result["rows"]] == ["student", "teacher", "student, single frame"]
+    assert [row["encoder"] for row in result["rows"]] == [
+        "student", "teacher", "random initialisation", "student, single frame",
+    ]  # fmt: skip
     for arguments, words in (
         ([str(tmp_path), "--data.path", str(tmp_path / "v")], "no encoder in"),
         ([str(finished[0]), "--data.path", str(tmp_path / "v" / "a")], "has 0 classes; probes need at least two"),
