@@ -26,7 +26,7 @@ def loss_chart(run: RunRecords) -> str:
         if steps:
             ax.plot(steps, values, color=_COLOURS[1], linestyle="--", label="predicting the mean")
             ax.plot(*run.series(stage, "health_probe_loss"), color=_COLOURS[2], marker=".", label="fixed batch")
-        ax.set(title=f"{stage}: loss", xlabel="optimizer step")
+        ax.set(title=f"{stage}: loss", xlabel="optimizer step", yscale="log")
         ax.legend(frameon=False)
     return _svg(figure)
 
@@ -96,7 +96,7 @@ def probe_chart(run: RunRecords) -> str:
     rows = run.probe["rows"]
     height = 0.8 / len(rows)
     for i, (colour, row) in enumerate(zip(_COLOURS, rows, strict=False)):
-        y = [p + 0.4 - (i + 0.5) * height for p in range(len(probes))]
+        y = [p - 0.4 + (i + 0.5) * height for p in range(len(probes))]
         values = [100 * row[p]["accuracy"] for p in probes]
         errors = [
             [100 * (row[p]["accuracy"] - row[p]["low"]) for p in probes],
@@ -106,6 +106,7 @@ def probe_chart(run: RunRecords) -> str:
     ax.axvline(100 * run.probe["chance"], color=_INK, linestyle="--", linewidth=0.8)
     ax.set_yticks(range(len(probes)), [_PROBE_NAMES[p] for p in probes])
     ax.set(xlabel="accuracy on unseen videos, % (95 % Wilson interval; dashed: chance)", xlim=(0, 100))
+    ax.invert_yaxis()  # the order of the table
     ax.legend(frameon=False, loc="lower right")
     ax.grid(False, axis="y")
     return _svg(figure)

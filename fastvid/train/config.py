@@ -104,7 +104,7 @@ class RunConfig:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Autocast: bfloat16 where the device computes in it, or as told; weights and optimizer stay float32."""
     compile: bool = False
-    """torch.compile the encoder and the predictor, with static shapes."""
+    """torch.compile the training step, for its one set of shapes."""
     threads: int | None = None
     """Processor threads for the arithmetic; default: torch's choice."""
     tensorboard: bool = True

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from torch import nn
@@ -40,6 +41,8 @@ class Stage:
         loader: makes the loader from a state to begin at.
         health: called every ``health_every`` steps with the step; returns values to record.
         health_every: 0 for never.
+        compile: torch.compile the training step's forward and backward, for its one set of shapes; health checks and
+            pictures, whose shapes differ, call ``module`` itself.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Stage:
     loader: Callable[[LoaderState], TrainLoader]
     health: Callable[[int], dict[str, float]] | None = None
     health_every: int = 0
+    compile: bool = False
 
 
 @dataclass
@@ -97,6 +101,8 @@ class Engine:
         if first:
             log.info("stage %s goes on from its checkpoint at step %d", stage.name, first)
         module: nn.Module = stage.module
+        if stage.compile:
+            module = cast(nn.Module, torch.compile(module, dynamic=False))
         if self.world.size > 1:
             module = DistributedDataParallel(module, gradient_as_bucket_view=True)
         module.train()

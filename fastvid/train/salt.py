@@ -103,7 +103,13 @@ class _Recipe:
         torch.manual_seed(self.config.run.seed + 1)
         encoder = VideoViT(self.encoder_config)
         module = self._prediction(encoder, self.config.predictor, teacher.dim, len(self.salt_masks.specs))
-        loss = StageLoss(self.config.loss, self.salt_masks, LatentTargets(teacher), self.session.world)
+        loss = StageLoss(
+            self.config.loss,
+            self.salt_masks,
+            LatentTargets(teacher),
+            self.session.world,
+            compile=self.config.run.compile,
+        )
         self._train("salt", module, loss, self.student_optim, teacher)
         if self.session.run is not None:
             save_encoder(encoder, self.session.path / "student")
@@ -130,11 +136,7 @@ class _Recipe:
             position_scale=config.position_scale, init=model.init, checkpointing=model.checkpointing,
         )  # fmt: skip
         encoder.checkpointing = model.checkpointing
-        module = MaskedPrediction(encoder, predictor).to(self.device)
-        if self.config.run.compile:
-            encoder.compile(dynamic=False)
-            predictor.compile(dynamic=False)
-        return module
+        return MaskedPrediction(encoder, predictor).to(self.device)
 
     def _train(
         self, name: str, module: MaskedPrediction, loss: StageLoss, optim: OptimConfig, teacher: Teacher | None
@@ -161,7 +163,8 @@ class _Recipe:
                 world=world.size, quarantine=self.quarantine, cache=self.frames,
             )  # fmt: skip
 
-        self.engine.train(Stage(name, module, loss, optim, loader, health, self.config.health.every))
+        stage = Stage(name, module, loss, optim, loader, health, self.config.health.every, run.compile)
+        self.engine.train(stage)
 
     def _limited(self, who: str, optim: OptimConfig) -> OptimConfig:
         limited = limit_epochs(optim, len(self.data.train.samples))

@@ -63,14 +63,18 @@ class StageLoss:
         masks: draws the masks.
         targets: what is predicted.
         world: for penalties on statistics of the whole batch.
+        compile: torch.compile the preparation of the targets for the shapes of training.
     """
 
-    def __init__(self, config: LossConfig, masks: MaskSampler, targets: Targets, world: World):
+    def __init__(
+        self, config: LossConfig, masks: MaskSampler, targets: Targets, world: World, *, compile: bool = False
+    ):
         self.config, self.masks, self.targets, self.world = config, masks, targets, world
+        self._prepare = torch.compile(targets.prepare, dynamic=False) if compile else targets.prepare
 
     def __call__(self, module: nn.Module, batch: Batch, draw: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """The loss to minimise, and its terms where it has several."""
-        prepared = self.targets.prepare(batch.clips)
+        prepared = self._prepare(batch.clips)
         masks = self.masks(batch.ids, draw)
         terms: list[dict[str, torch.Tensor]] = []
         for pred, (_, masked) in zip(module(batch.clips, masks), masks, strict=True):

@@ -34,12 +34,13 @@ def environment(tmp_path_factory) -> dict[str, str]:
 def salt(environment, tmp_path):
     """Starts a run: ``salt(directory, *options)`` waits for it, ``salt(..., wait=False)`` returns the process."""
 
-    def launch(directory, *options, wait=True, resume=False, tiny=True, launcher=(), project="salt"):
+    def launch(directory, *options, wait=True, resume=False, tiny=True, launcher=(), project="salt", **variables):
         where = ["--resume", str(directory)] if resume else ["--run.dir", str(directory), *(TINY if tiny else [])]
         command = [sys.executable, *launcher, "-m", "fastvid.train", project, *where, *map(str, options)]
         process = subprocess.Popen(
-            command, env=environment, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+            command, env={**environment, **variables}, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True,
+        )  # fmt: skip
         if not wait:
             return process
         out, err = process.communicate(timeout=300)

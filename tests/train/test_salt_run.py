@@ -248,9 +248,10 @@ def test_other_ways_to_train(salt, tmp_path, options):
     assert losses[-1] < losses[0]
 
 
-def test_a_compiled_run_is_close_to_an_eager_one(finished, salt, tmp_path):
-    done = salt(tmp_path / "r", "--run.compile", "True", "--probe.enabled", "False")
+def test_a_compiled_run_is_close_to_an_eager_one_and_compiles_once(finished, salt, tmp_path):
+    done = salt(tmp_path / "r", "--run.compile", "True", "--probe.enabled", "False", TORCH_LOGS="recompiles")
     assert done.returncode == 0, done.stderr
+    assert done.stderr.count("Recompiling function") == 1, done.stderr  # when the second stage brings its own module
     for a, b in zip(records(finished[0]), records(tmp_path / "r"), strict=True):
         if "loss" in a:
             assert b["loss"] == pytest.approx(a["loss"], rel=1e-2)
