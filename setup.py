@@ -48,6 +48,9 @@ class CMakeBuild(build_ext):
 
 
 native = os.environ.get("FASTVID_NATIVE", "1") != "0"
+if not native:
+    for earlier in (ROOT / "fastvid").glob("_C.*"):  # a core built in place before would still be loaded
+        earlier.unlink()
 setup(
     ext_modules=[Extension("fastvid._C", sources=[])] if native else [],
     cmdclass={"build_ext": CMakeBuild},

@@ -102,7 +102,7 @@ def _problems(run: RunRecords) -> list[dict]:
 def _health(run: RunRecords) -> str:
     checks, problems = _checks(run), _problems(run)
     if not checks:
-        return "<p>No checks were made (health.every is 0, or the run was shorter).</p>"
+        return "<p>No checks were made: health.every is 0, or no stage has come to one yet.</p>"
     if not problems:
         return f"<p class='good'>{len(checks)} checks, none found anything wrong.</p>"
     where = ", ".join(f"{r['stage']} {r['step']}" for r in problems[:10])

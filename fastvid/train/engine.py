@@ -39,7 +39,7 @@ class Stage:
         loss: the recipe's loss; the micro-batch index counts from the first step, so masks drawn from it never repeat.
         optim: how it is trained.
         loader: makes the loader from a state to begin at.
-        health: called every ``health_every`` steps with the step; returns values to record.
+        health: called every ``health_every`` steps, and after the last, with the step; returns values to record.
         health_every: 0 for never.
         compile: torch.compile the training step's forward and backward, for its one set of shapes; health checks and
             pictures, whose shapes differ, call ``module`` itself.
@@ -117,7 +117,7 @@ class Engine:
                 bar.update()
                 if step % self.log_every == 0 or step == stage.optim.steps:
                     self._record(stage, step, timer, bar, lr=lr, weight_decay=decay, grad_norm=norm, loader=loader)
-                if stage.health is not None and stage.health_every and step % stage.health_every == 0:
+                if stage.health_every and (step % stage.health_every == 0 or step == stage.optim.steps):
                     self._check_health(stage, step)
                     timer.reset()
                 if self.run is not None:
@@ -226,8 +226,7 @@ class Engine:
             )  # fmt: skip
 
     def _check_health(self, stage: Stage, step: int) -> None:
-        assert stage.health is not None
-        if self.tracker is not None:
+        if self.tracker is not None and stage.health is not None:
             self.tracker.log(stage.name, step, stage.health(step))
         stage.module.train()
 

@@ -123,7 +123,7 @@ class HealthConfig:
     """Checks for collapse on a fixed batch of clips."""
 
     every: int = 500
-    """Steps between checks; 0 for none."""
+    """Steps between checks, beside the one after the last step; 0 for none."""
     clips: int = 64
     """Clips in the batch."""
 
