@@ -1,4 +1,5 @@
 import json
+import os
 import threading
 
 import pytest
@@ -169,6 +170,18 @@ def test_memory_is_bounded_and_threads_end(folder):
         next(loader)
         assert len(loader._pending) == 3
     assert threading.active_count() == before
+
+
+@pytest.mark.skipif(not os.path.isdir("/dev/shm"), reason="needs /dev/shm to look at")
+def test_a_large_batch_takes_no_shared_memory(folder):
+    """64 clips of 16 x 224 x 224 are 154 MB: through /dev/shm of 64 MB, as containers have it, they would not pass."""
+    mounted = os.statvfs("/dev/shm")
+    with TrainLoader(open_source(folder), ViewSpec(frames=16, size=224), batch=64, seed=0, prefetch=1) as loader:
+        batch = next(loader)
+        assert batch.clips.shape == (64, 16, 224, 224, 3)
+        assert not batch.clips.is_shared()
+        taken = (mounted.f_bfree - os.statvfs("/dev/shm").f_bfree) * mounted.f_frsize
+        assert taken < 64e6
 
 
 def test_an_error_in_a_decoding_thread_reaches_the_loop(folder, monkeypatch):
