@@ -84,4 +84,4 @@ def test_multiblock(record):
 
 
 def test_salt(record):
-    compare("multiblock_mask (salt), 32 samples", MaskSpec.salt(), python_salt, 30, record)
+    compare("multiblock_mask (salt), 32 samples", MaskSpec.salt(), python_salt, 10, record)

@@ -7,8 +7,10 @@
   namespace fv::ISA {                                            \
   bool masked_latent_loss(const MaskedLatentLossArgs&, int);     \
   bool gather_tubelets(const GatherTubeletsArgs&, int);          \
+  void philox_words(const SampleRng&, uint32_t, uint32_t, uint32_t*); \
   }                                                              \
-  static const fv::CpuKernels k_##ISA = {#ISA, fv::ISA::masked_latent_loss, fv::ISA::gather_tubelets};
+  static const fv::CpuKernels k_##ISA = {#ISA, fv::ISA::masked_latent_loss, fv::ISA::gather_tubelets, \
+                                              fv::ISA::philox_words};
 
 FV_DECLARE(baseline)
 #ifdef FV_X86

@@ -3,6 +3,7 @@
 
 #include "gather_tubelets.h"
 #include "masked_latent_loss.h"
+#include "philox_cpu.h"
 
 namespace fv {
 
@@ -10,6 +11,7 @@ struct CpuKernels {
   const char* isa;  // "baseline", "avx2" or "avx512"
   bool (*masked_latent_loss)(const MaskedLatentLossArgs&, int threads);
   bool (*gather_tubelets)(const GatherTubeletsArgs&, int threads);
+  PhiloxWords philox_words;
 };
 
 // The kernels in use. The first call picks the best set that both this build and this processor have.

@@ -1,4 +1,5 @@
 // One sample's mask at a time, samples spread over threads.
+#include "cpu_isa.h"
 #include "multiblock_mask.h"
 
 #include <algorithm>
@@ -9,29 +10,52 @@ namespace {
 
 enum State : uint8_t { kFree, kBlocked, kMasked, kVisible };
 
-// Scratch of one thread, reused over its samples. A cell is a token, or for tubes a site of the H x W grid.
+// Scratch of one thread, reused over its samples. A cell is a token, or for tubes a site of the H x W grid. The loops
+// over cells hold no branch that depends on the mask: it would be mispredicted every other time, and cost more than the
+// arithmetic.
 struct Scratch {
   std::vector<uint8_t> state;
-  std::vector<uint64_t> ranked;  // key << 32 | cell
+  std::vector<uint32_t> keys;            // of the cells, of this sample if `drawn`
+  bool drawn;
+  std::vector<uint64_t> tied;            // key << 32 | cell
+  std::vector<int64_t> masked, visible;  // one more than there are tokens of each
 };
 
 // Moves `count` cells from state `from` to state `to`: the first ones, or those of lowest random key.
 void take(Scratch& s, const SampleRng& rng, uint8_t from, uint8_t to, int64_t count, bool first) {
-  const int64_t available = std::count(s.state.begin(), s.state.end(), from);
-  if (first || count == available) {
-    for (uint8_t& cell : s.state) {
-      if (count > 0 && cell == from) cell = to, --count;
+  const int64_t cells = static_cast<int64_t>(s.state.size());
+  uint8_t* state = s.state.data();
+  if (count == std::count(s.state.begin(), s.state.end(), from)) {
+    std::replace(s.state.begin(), s.state.end(), from, to);
+    return;
+  }
+  if (first) {
+    for (int64_t i = 0; i < cells; ++i) {
+      const bool hit = state[i] == from && count > 0;
+      state[i] = hit ? to : state[i];
+      count -= hit;
     }
     return;
   }
-  s.ranked.clear();
-  for (size_t i = 0; i < s.state.size(); ++i) {
-    if (s.state[i] != from) continue;
-    const uint64_t key = token_key(rng, static_cast<uint32_t>(i));
-    s.ranked.push_back((key << 32) | i);
+  if (!s.drawn) cpu_kernels().philox_words(rng, kStreamToken, static_cast<uint32_t>((cells + 3) / 4), s.keys.data());
+  s.drawn = true;
+  // Rank by the key's leading byte: whole bins are in or out, and only the few cells of the bin in between are sorted.
+  const uint32_t* keys = s.keys.data();
+  int64_t bins[256] = {};
+  for (int64_t i = 0; i < cells; ++i) bins[keys[i] >> 24] += state[i] == from;
+  uint32_t split = 0;
+  int64_t below = 0;
+  while (below + bins[split] <= count) below += bins[split++];
+  for (int64_t i = 0; i < cells; ++i) {
+    const bool in = (state[i] == from) & ((keys[i] >> 24) < split);
+    state[i] = in ? to : state[i];
   }
-  std::nth_element(s.ranked.begin(), s.ranked.begin() + count, s.ranked.end());
-  for (int64_t k = 0; k < count; ++k) s.state[s.ranked[k] & 0xffffffffu] = to;
+  int64_t ties = 0;
+  for (int64_t i = 0; i < cells; ++i) {
+    if (keys[i] >> 24 == split && state[i] == from) s.tied[ties++] = (static_cast<uint64_t>(keys[i]) << 32) | i;
+  }
+  std::nth_element(s.tied.begin(), s.tied.begin() + (count - below), s.tied.begin() + ties);
+  for (int64_t i = 0; i < count - below; ++i) state[s.tied[i] & 0xffffffffu] = to;
 }
 
 // Marks blocks until the plan's stopping rule holds; returns how many tokens they cover.
@@ -45,23 +69,26 @@ int64_t draw_blocks(const MaskPlan& plan, const SampleRng& rng, std::vector<uint
     const bool enough = plan.meet == kTokens || covered >= plan.masked;
     if ((b >= wanted && enough) || covered >= room) break;
     const Block box = draw_block(plan, rng, b);
-    int64_t fresh = 0;
-    for (int t = box.t0; t < box.t0 + box.t; ++t) {
-      for (int h = box.h0; h < box.h0 + box.h; ++h) {
-        const uint8_t* row = &state[(static_cast<int64_t>(t) * plan.H + h) * plan.W + box.w0];
-        for (int w = 0; w < box.w; ++w) fresh += row[w] == kFree;
-      }
-    }
-    const int64_t keep = std::min(fresh, room - covered);
-    int64_t left = keep;
-    if (keep == fresh) {
+    const auto each_row = [&](auto visit) {
       for (int t = box.t0; t < box.t0 + box.t; ++t) {
         for (int h = box.h0; h < box.h0 + box.h; ++h) {
-          uint8_t* row = &state[(static_cast<int64_t>(t) * plan.H + h) * plan.W + box.w0];
-          for (int w = 0; w < box.w; ++w) row[w] = kBlocked;
+          visit(&state[(static_cast<int64_t>(t) * plan.H + h) * plan.W + box.w0]);
         }
       }
-    } else {
+    };
+    int64_t fresh = 0;
+    const bool fits = covered + static_cast<int64_t>(box.t) * box.h * box.w <= room;
+    each_row([&](uint8_t* row) {
+      for (int w = 0; w < box.w; ++w) {
+        fresh += row[w] == kFree;
+        if (fits) row[w] = kBlocked;
+      }
+    });
+    const int64_t keep = std::min(fresh, room - covered);
+    if (!fits && keep == fresh) {
+      each_row([&](uint8_t* row) { std::fill_n(row, box.w, uint8_t{kBlocked}); });
+    } else if (!fits) {
+      int64_t left = keep;
       for (int64_t rank = 0; left > 0; ++rank) {
         uint8_t& cell = state[trim_token(plan, box, rank)];
         if (cell == kFree) cell = kBlocked, --left;
@@ -95,19 +122,26 @@ void multiblock_mask_cpu(const MultiblockMaskArgs& args, int threads) {
 #pragma omp parallel num_threads(threads)
   {
     Scratch scratch;
+    scratch.keys.resize((cells / (4 * kPhiloxLanes) + 1) * 4 * kPhiloxLanes);
+    scratch.tied.resize(cells);
+    scratch.masked.resize(plan.masked + 1);
+    scratch.visible.resize(plan.visible + 1);
 #pragma omp for
     for (int64_t b = 0; b < args.batch; ++b) {
       scratch.state.assign(cells, kFree);
+      scratch.drawn = false;
       const SampleRng rng = sample_rng(args.seed, args.draw, args.sample_ids[b]);
       mask_cells(plan, rng, scratch, plan.masked / repeats, plan.visible / repeats);
-      int64_t* masked = args.masked + b * plan.masked;
-      int64_t* visible = args.visible + b * plan.visible;
+      int64_t masked = 0, visible = 0;
       for (int64_t t = 0; t < repeats; ++t) {
         for (int64_t i = 0; i < cells; ++i) {
-          if (scratch.state[i] == kMasked) *masked++ = t * sites + i;
-          if (scratch.state[i] == kVisible) *visible++ = t * sites + i;
+          scratch.masked[masked] = scratch.visible[visible] = t * sites + i;
+          masked += scratch.state[i] == kMasked;
+          visible += scratch.state[i] == kVisible;
         }
       }
+      std::copy_n(scratch.masked.begin(), masked, args.masked + b * plan.masked);
+      std::copy_n(scratch.visible.begin(), visible, args.visible + b * plan.visible);
     }
   }
 }
