@@ -36,7 +36,7 @@ class CMakeBuild(build_ext):
         build = Path(self.build_temp).resolve()
         build.mkdir(parents=True, exist_ok=True)
         configure = [
-            "cmake", "-S", str(ROOT), "-B", str(build), "-G", "Ninja",
+            "cmake", "--fresh", "-S", str(ROOT), "-B", str(build), "-G", "Ninja",
             f"-DFASTVID_OUTPUT_DIR={output}",
             f"-DFASTVID_CUDA={cuda}",
             f"-DFASTVID_CUDA_ARCHS={os.environ.get('FASTVID_CUDA_ARCHS', '')}",

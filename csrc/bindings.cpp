@@ -39,6 +39,10 @@ fv::MultiblockMaskArgs mask_args(Address ids, Address visible, Address masked, i
   if (plan.size() != fv::kMaskPlanFields) throw py::value_error("a mask plan has the wrong number of fields");
   fv::MultiblockMaskArgs args{at<const int64_t>(ids), at<int64_t>(visible), at<int64_t>(masked), batch, seed, draw, {}};
   std::copy(plan.begin(), plan.end(), reinterpret_cast<int64_t*>(&args.plan));
+  const fv::MaskPlan& p = args.plan;
+  const bool fits = p.T > 0 && p.H > 0 && p.W > 0 && p.masked >= 0 && p.visible >= 0 &&
+                    p.masked + p.visible <= p.T * p.H * p.W;
+  if (!fits) throw py::value_error("the counts of a mask plan do not fit its grid");
   return args;
 }
 

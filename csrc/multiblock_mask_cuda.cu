@@ -189,7 +189,11 @@ const char* multiblock_mask_cuda(const MultiblockMaskArgs& args, void* stream) {
   if (shared + sizeof(Shared) > (48u << 10)) {  // more than a block gets without asking
     const cudaError_t set =
         cudaFuncSetAttribute(multiblock_mask_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
-    if (set != cudaSuccess) return "the token grid does not fit in one thread block's shared memory";
+    if (set != cudaSuccess) {
+      (void)cudaGetLastError();  // or the next good launch would be blamed for it
+      return set == cudaErrorInvalidValue ? "the token grid does not fit in one thread block's shared memory"
+                                          : cudaGetErrorString(set);
+    }
   }
   multiblock_mask_kernel<<<static_cast<unsigned>(args.batch), kThreads, shared, static_cast<cudaStream_t>(stream)>>>(args);
   const cudaError_t launched = cudaGetLastError();

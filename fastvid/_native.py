@@ -17,7 +17,7 @@ DTYPE_CODES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 
 def _load() -> tuple[ModuleType | None, str]:
     if importlib.util.find_spec("fastvid._C") is None:
-        return None, "fastvid was installed without its native core (FASTVID_NATIVE=0)"
+        return None, "fastvid has no native core built for this Python (FASTVID_NATIVE=0, or not installed)"
     try:
         return importlib.import_module("fastvid._C"), ""
     except ImportError as error:

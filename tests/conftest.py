@@ -33,6 +33,3 @@ def isa(request):
     assert _native.CORE.use_isa(request.param)
     yield request.param
     _native.CORE.use_isa(before)
-
-
-needs_native = pytest.mark.skipif(_native.CORE is None, reason=_native.MISSING_REASON or "no native core")

@@ -15,10 +15,10 @@ export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
 
 "$python" - <<'PY' || exit 1
 import importlib.util, shutil, sys
-missing = [m for m in ("torch", "pybind11", "cmake", "ninja", "pytest", "pytest_benchmark") if not importlib.util.find_spec(m)
-           and not (m in ("cmake", "ninja") and shutil.which(m))]
+missing = [m for m in ("torch", "setuptools", "pybind11", "pytest", "pytest_benchmark") if not importlib.util.find_spec(m)]
+missing += [m for m in ("cmake", "ninja") if not shutil.which(m)]
 if missing:
-    sys.exit(f"missing Python packages: {', '.join(missing)}")
+    sys.exit(f"missing: {', '.join(missing)}")
 import torch
 if not torch.cuda.is_available():
     sys.exit("torch sees no CUDA device")
@@ -30,7 +30,7 @@ code=0
 "$python" -m pytest tests/gpu tests/ops -q --junitxml="$results/tests.xml" || code=1
 "$python" -m pytest benchmarks/bench_gpu.py --benchmark-only -q --benchmark-json="$results/benchmarks.json" || code=1
 
-"$python" - "$results" <<'PY'
+"$python" - "$results" <<'PY' || code=1
 import json, subprocess, sys, xml.etree.ElementTree as xml
 from datetime import date
 from pathlib import Path
@@ -65,6 +65,8 @@ report = {
     ],
 }
 (results / "gpu_check.json").write_text(json.dumps(report, indent=1) + "\n")
+if not report["tests"]["passed"] or any("tests.gpu" in name for name in report["tests"]["skipped"]):
+    sys.exit("tests of the GPU were skipped: nothing is proved")
 print(f"{report['tests']['passed']} tests passed, {len(report['tests']['failed'])} failed; {results / 'gpu_check.json'}")
 PY
 exit $code

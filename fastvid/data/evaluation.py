@@ -10,8 +10,8 @@ import torch
 
 from fastvid.data.loader import default_threads
 from fastvid.data.quarantine import Quarantine
-from fastvid.data.source import Source
-from fastvid.video import DecodeError, Limits, ViewSpec, decode_view, probe
+from fastvid.data.source import Source, read_video
+from fastvid.video import DecodeError, Limits, ViewSpec, decode_view
 
 
 @dataclass
@@ -51,11 +51,8 @@ def eval_batches(
 
     def decode(index: int) -> np.ndarray | None:
         key = source.samples[index].key
-        if key in quarantine:
-            return None
         try:
-            data = source.read(index)
-            info = probe(data, limits)
+            data, info = read_video(source, index, limits or Limits())
             clip = decode_view(data, spec.center(key, info), info=info)
         except DecodeError as error:
             quarantine.add(key, error)

@@ -1,10 +1,14 @@
 """Videos as files in a folder tree."""
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from fastvid.data.source import VIDEO_SUFFIXES, Sample
 from fastvid.video import DecodeError
+
+Answer = TypeVar("Answer")
 
 # Files have no natural shards; this many, in order of their names, are treated as one.
 _FILES_PER_SHARD = 1024
@@ -35,10 +39,16 @@ class FolderSource:
         self.shard_sizes = [_FILES_PER_SHARD] * full + ([rest] if rest else [])
         self.description = f"{len(keys)} video files in {root}"
 
+    def size(self, index: int) -> int:
+        return self._of_file(index, lambda path: path.stat().st_size)
+
     def read(self, index: int) -> bytes:
+        return self._of_file(index, Path.read_bytes)
+
+    def _of_file(self, index: int, ask: Callable[[Path], Answer]) -> Answer:
         path = self.root / self.samples[index].key
         try:
-            return path.read_bytes()
+            return ask(path)
         except OSError as error:
             raise DecodeError("read", f"{path}: {error.strerror or error}") from error
 

@@ -14,7 +14,7 @@ class FrameCache:
         capacity: bytes of frames; 0 keeps nothing.
 
     Attributes:
-        used: bytes of frames held.
+        used: bytes of frames held, or about to be.
     """
 
     def __init__(self, capacity: int):
@@ -27,13 +27,26 @@ class FrameCache:
         """What :meth:`put` stored for a sample, if it did."""
         return self._videos.get(index)
 
-    def admits(self, info: VideoInfo) -> bool:
-        """Whether there is room for all frames of a video."""
-        return self.used + info.frames * info.height * info.width * 3 <= self.capacity
+    def reserve(self, info: VideoInfo) -> bool:
+        """Takes room for all frames of a video, if there is enough; :meth:`put` or :meth:`release` must follow."""
+        with self._lock:
+            fits = self.used + _bytes(info) <= self.capacity
+            self.used += _bytes(info) if fits else 0
+            return fits
+
+    def release(self, info: VideoInfo) -> None:
+        """Gives back the room that was reserved for a video."""
+        with self._lock:
+            self.used -= _bytes(info)
 
     def put(self, index: int, info: VideoInfo, frames: np.ndarray) -> None:
-        """Stores uint8 [frames, H, W, 3], unless another thread took the room meanwhile."""
+        """Stores uint8 [frames, H, W, 3], for which room was reserved."""
         with self._lock:
-            if index not in self._videos and self.used + frames.nbytes <= self.capacity:
+            if index in self._videos:  # two threads decoded it at the same time
+                self.used -= _bytes(info)
+            else:
                 self._videos[index] = (info, frames)
-                self.used += frames.nbytes
+
+
+def _bytes(info: VideoInfo) -> int:
+    return info.frames * info.height * info.width * 3

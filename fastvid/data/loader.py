@@ -12,9 +12,9 @@ import torch
 from fastvid.data.frame_cache import FrameCache
 from fastvid.data.order import epoch_order
 from fastvid.data.quarantine import Quarantine, TooManyBadSamples
-from fastvid.data.source import Source
+from fastvid.data.source import Source, read_video
 from fastvid.random import sample_id
-from fastvid.video import DecodeError, Limits, View, ViewSpec, cut_view, decode, decode_view, probe
+from fastvid.video import DecodeError, Limits, View, ViewSpec, cut_view, decode, decode_view
 
 
 @dataclass
@@ -130,9 +130,9 @@ class TrainLoader:
         return self.spec.frames * self.spec.size**2 * 3
 
     def ram_bound(self) -> int:
-        """Bytes of clips that can exist at once, the batch in use and the cache included; the files being decoded come
-        on top."""
-        return (self.prefetch + 1) * (self.batch // self.world) * self.clip_bytes + self._cache.capacity
+        """Bytes of clips that can exist at once: batches in the making, the one handed out, the one before it that the
+        caller has not let go yet, and the cache. The files being decoded come on top, one for each thread."""
+        return (self.prefetch + 2) * (self.batch // self.world) * self.clip_bytes + self._cache.capacity
 
     def __iter__(self) -> Iterator[Batch]:
         return self
@@ -197,12 +197,11 @@ class TrainLoader:
         while True:
             index = self._sample_at(position)
             sample = self.source.samples[index]
-            if sample.key not in self.quarantine:
-                try:
-                    view = self._decode(index, position.epoch, batch.clips[slot].numpy())
-                    break
-                except DecodeError as error:
-                    self.quarantine.add(sample.key, error)
+            try:  # bad ones too: whether a view can be cut must not depend on what was met before
+                view = self._decode(index, position.epoch, batch.clips[slot].numpy())
+                break
+            except DecodeError as error:
+                self.quarantine.add(sample.key, error)
             bad_in_a_row += 1
             self.quarantine.check_row(bad_in_a_row, sample.key)
             if bad_in_a_row >= len(self.source.samples):
@@ -222,20 +221,22 @@ class TrainLoader:
             view = self.spec.draw(sample.key, self.seed, draw, info)
             cut_view(frames, view, out)
             return view
-        data = self.source.read(index)
-        info = probe(data, self.limits)
-        if sample.frames is not None and sample.frames != info.frames:
-            raise DecodeError("frame_count", f"{info.frames} frames where the index has {sample.frames}")
+        data, info = read_video(self.source, index, self.limits)
         view = self.spec.draw(sample.key, self.seed, draw, info)
-        if self._cache.admits(info):
-            frames = decode(data, range(info.frames), info=info)
-            self._cache.put(index, info, frames)
-            cut_view(frames, view, out)
-        else:
-            decode_view(data, view, info=info, out=out)
+        if self._cache.reserve(info):
+            try:
+                frames = decode(data, range(info.frames), info=info)
+            except DecodeError:  # damaged somewhere, perhaps not where this view looks
+                self._cache.release(info)
+            else:
+                self._cache.put(index, info, frames)
+                cut_view(frames, view, out)
+                return view
+        decode_view(data, view, info=info, out=out)
         return view
 
 
 def default_threads() -> int:
-    """Half the processors this process may use, at least one: the rest is for the training itself."""
-    return max(1, len(os.sched_getaffinity(0)) // 2)
+    """Half the processors this process may use, at least one: the rest is for the training itself. Processes that
+    torchrun started on the same machine share them."""
+    return max(1, len(os.sched_getaffinity(0)) // 2 // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

@@ -29,7 +29,8 @@ class TooManyBadSamples(RuntimeError):
 
 
 class Quarantine:
-    """Remembers bad samples across threads and, through a file, across restarts.
+    """Names and counts bad samples, across threads and, through a file, across restarts. It is a record: a bad sample
+    is tried again wherever it comes up, so what is trained on does not depend on it.
 
     Args:
         path: a JSON-lines file, one ``{"key", "reason", "detail"}`` per bad sample; None keeps them in memory only.
@@ -40,19 +41,15 @@ class Quarantine:
     def __init__(self, path: Path | None = None, policy: BadSamplePolicy | None = None, log=None):
         self.path, self.policy, self._log = path, policy or BadSamplePolicy(), log
         self._lock = threading.Lock()
-        self._tried: set[str] = set()
+        self._tried: set[str] = set()  # by this process, as are the bad ones among them: the policy's share
+        self._found: set[str] = set()
         self.bad: dict[str, dict[str, str]] = {}
         if path is not None and path.exists():
-            for line in path.read_text().splitlines():
-                try:
-                    record = json.loads(line)
-                except json.JSONDecodeError:
-                    continue  # the last line of a run that was killed while writing it; the sample is found again
-                self.bad[record["key"]] = record
-        self._tried.update(self.bad)
-
-    def __contains__(self, key: str) -> bool:
-        return key in self.bad
+            data = path.read_bytes()
+            whole = data.rfind(b"\n") + 1
+            if whole < len(data):  # killed while writing a line; its sample will be found again
+                os.truncate(path, whole)
+            self.bad = {record["key"]: record for record in map(json.loads, data[:whole].splitlines())}
 
     def good(self, key: str) -> None:
         """Counts a sample that decoded."""
@@ -63,18 +60,20 @@ class Quarantine:
         """Records a bad sample.
 
         Raises:
-            TooManyBadSamples: the policy's share is passed.
+            TooManyBadSamples: the policy's share of the files that this process has tried is passed.
         """
         record = {"key": key, "reason": error.reason, "detail": error.detail}
         with self._lock:
-            if key in self.bad:
+            if key in self._found:
                 return
-            self.bad[key] = record
+            self._found.add(key)
             self._tried.add(key)
-            if self.path is not None:
+            new = key not in self.bad
+            self.bad.setdefault(key, record)
+            if new and self.path is not None:
                 _append_line(self.path, json.dumps(record))
-            bad, tried = len(self.bad), len(self._tried)
-        if self._log is not None:
+            bad, tried = len(self._found), len(self._tried)
+        if new and self._log is not None:
             self._log(f"bad sample {key}: {error}")
         if bad > self.policy.files and bad > self.policy.share * tried:
             raise TooManyBadSamples(

@@ -27,7 +27,7 @@ class Entry:
         size: of the video, bytes.
         crc32: of those bytes.
         frames: frames shown, or None if the video could not be read when it was indexed.
-        label: from the sample's ``.json`` (field ``label``), ``.cls`` or ``.txt`` member, or None.
+        label: from the sample's ``.json`` (field ``label``) or ``.cls`` member, or None; a ``.txt`` is a caption.
     """
 
     key: str
@@ -97,7 +97,7 @@ def build_index(shard: Path) -> list[Entry]:
             if video is None:
                 continue
             data = content(video)
-            label = _label({s: content(members[s]) for s in (".json", ".cls", ".txt") if s in members})
+            label = _label({s: content(members[s]) for s in (".json", ".cls") if s in members}, f"{shard}: {key}")
             entries.append(Entry(key, *video, zlib.crc32(data), _frame_count(data), label))
     return entries
 
@@ -109,12 +109,11 @@ def _frame_count(data: bytes) -> int | None:
         return None  # listed all the same, so that training meets it, names it and counts it
 
 
-def _label(texts: dict[str, bytes]) -> str | None:
-    if ".json" in texts:
-        fields = json.loads(texts[".json"])
+def _label(texts: dict[str, bytes], where: str) -> str | None:
+    try:
+        fields = json.loads(texts.get(".json", b"{}"))
         if isinstance(fields, dict) and fields.get("label") is not None:
             return str(fields["label"])
-    for suffix in (".cls", ".txt"):
-        if suffix in texts:
-            return texts[suffix].decode().strip()
-    return None
+        return texts[".cls"].decode().strip() if ".cls" in texts else None
+    except ValueError as error:  # bad JSON, or bytes that are no UTF-8
+        raise ValueError(f"{where}: the label beside the video cannot be read: {error}") from error

@@ -36,6 +36,9 @@ class ShardSource:
             raise ValueError(f"no videos in the tar files of {shards[0].parent}")
         self.description = f"{len(self.samples)} videos in {len(shards)} tar shards in {shards[0].parent}"
 
+    def size(self, index: int) -> int:
+        return self._places[index][1].size
+
     def read(self, index: int) -> bytes:
         shard, entry = self._places[index]
         try:
@@ -74,7 +77,13 @@ class ShardWriter:
         self._entries: list[Entry] = []
 
     def add(self, key: str, suffix: str, video: bytes, label: str | None = None) -> None:
-        """Appends one video; ``suffix`` is its file name's, such as ``".mp4"``."""
+        """Appends one video; ``suffix`` is its file name's, such as ``".mp4"``.
+
+        Raises:
+            ValueError: a dot in the file name of ``key``, where WebDataset would end it.
+        """
+        if "." in key.rpartition("/")[2]:
+            raise ValueError(f"the key {key!r} holds a dot, and readers of WebDataset shards end keys at the first dot")
         if self._tar is None:
             self._open()
         assert self._tar is not None

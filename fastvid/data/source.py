@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from fastvid.random import sample_id
+from fastvid.video import DecodeError, Limits, VideoInfo, probe
 
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
 
@@ -43,6 +44,14 @@ class Source(Protocol):
         """For logs and reports."""
         ...
 
+    def size(self, index: int) -> int:
+        """Bytes of ``samples[index]``, without reading it.
+
+        Raises:
+            DecodeError: ``read``.
+        """
+        ...
+
     def read(self, index: int) -> bytes:
         """The whole file of ``samples[index]``.
 
@@ -50,6 +59,20 @@ class Source(Protocol):
             DecodeError: ``read`` or ``checksum``.
         """
         ...
+
+
+def read_video(source: Source, index: int, limits: Limits) -> tuple[bytes, VideoInfo]:
+    """Reads and probes one video of a source; a file over the limit is refused before a byte of it is read.
+
+    Raises:
+        DecodeError: it cannot be used, or is not what was indexed.
+    """
+    limits.check(size=source.size(index))
+    data = source.read(index)
+    info, indexed = probe(data, limits), source.samples[index].frames
+    if indexed is not None and indexed != info.frames:
+        raise DecodeError("frame_count", f"{info.frames} frames where the index has {indexed}")
+    return data, info
 
 
 def classes_of(source: Source) -> list[str]:
@@ -116,6 +139,9 @@ class _Subset:
             self.shard_sizes.append(sum(wanted[first : first + size]))
             first += size
         self.description = f"{len(self._rows)} of {source.description}"
+
+    def size(self, index: int) -> int:
+        return self._source.size(self._rows[index])
 
     def read(self, index: int) -> bytes:
         return self._source.read(self._rows[index])

@@ -1,6 +1,7 @@
 """An attentive probe: a learnt query reads all tokens, as V-JEPA's frozen evaluation does."""
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -47,12 +48,20 @@ class AttentiveClassifier(nn.Module):
 
 
 def attentive_probe(
-    train: Features, test: Features, *, epochs: int = 20, batch: int = 128, seed: int = 0, device: torch.device
+    train: Features,
+    test: Features,
+    *,
+    epochs: int = 20,
+    batch: int = 128,
+    seed: int = 0,
+    device: torch.device,
+    check: Callable[[], None] = lambda: None,
 ) -> Accuracy:
     """Trains an :class:`AttentiveClassifier` on frozen tokens with AdamW and a cosine schedule.
 
     Classifiers with several learning rates are trained on four fifths of the training videos; the one that does best
     on the remaining fifth is tested. Test videos whose tokens were not kept for want of memory are left out.
+    ``check`` is called each epoch and may raise to stop.
     """
     labels = train.labels[: len(train.tokens)]
     held = torch.arange(len(labels)) % 5 == 4
@@ -61,7 +70,7 @@ def attentive_probe(
         raise ValueError(f"an attentive probe needs more than {len(labels)} training videos")
     best: tuple[int, nn.Module] | None = None
     for rate in _LEARNING_RATES:
-        model = _train(train.tokens[~held], labels[~held], classes, rate, epochs, batch, seed, device)
+        model = _train(train.tokens[~held], labels[~held], classes, rate, epochs, batch, seed, device, check)
         correct = int((_predict(model, train.tokens[held], device) == labels[held]).sum())
         if best is None or correct > best[0]:
             best = (correct, model)
@@ -69,7 +78,7 @@ def attentive_probe(
     return Accuracy.of(_predict(best[1], test.tokens, device), test.labels[: len(test.tokens)])
 
 
-def _train(tokens, labels, classes: int, rate: float, epochs: int, batch: int, seed: int, device) -> nn.Module:
+def _train(tokens, labels, classes: int, rate: float, epochs: int, batch: int, seed: int, device, check) -> nn.Module:
     dim = tokens.shape[-1]
     heads = next(h for h in (12, 8, 6, 4, 3, 2, 1) if (dim % h == 0 and dim // h >= 16) or h == 1)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -79,6 +88,7 @@ def _train(tokens, labels, classes: int, rate: float, epochs: int, batch: int, s
         steps, step = epochs * math.ceil(len(labels) / batch), 0
         with torch.enable_grad():
             for _ in range(epochs):
+                check()
                 for rows in torch.randperm(len(labels)).split(batch):
                     for group in optimizer.param_groups:
                         group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * step / steps))

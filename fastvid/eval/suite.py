@@ -10,6 +10,7 @@ from fastvid.eval.attentive import attentive_probe
 from fastvid.eval.features import Contestant, Features, extract
 from fastvid.eval.knn import knn_probe
 from fastvid.eval.linear import linear_probe
+from fastvid.random import sample_id
 from fastvid.video import ViewSpec
 
 log = logging.getLogger(__name__)
@@ -42,8 +43,8 @@ def run_probes(
         classes: label names.
         views: what a clip is; the deterministic centre view is used.
         device: where the encoders are.
-        most_train: most videos to fit on, the first ones.
-        most_test: most videos to test on, the first ones.
+        most_train: most videos to fit on, chosen by their ids.
+        most_test: most videos to test on, chosen by their ids.
         batch: clips per forward pass.
         neighbours: for kNN.
         attentive_epochs: training of the attentive probe.
@@ -56,7 +57,9 @@ def run_probes(
     """
 
     def features(source: Source, most: int) -> list[Features]:
-        rows = [i for i, sample in enumerate(source.samples) if sample.label is not None][:most]
+        rows = [i for i, sample in enumerate(source.samples) if sample.label is not None]
+        # Sources list class after class: in the order of their ids, any number of the first ones is a fair sample.
+        rows = sorted(rows, key=lambda i: sample_id(source.samples[i].key))[:most]
         return extract(
             contestants, source, rows, views, classes, device=device, batch=batch, quarantine=quarantine, check=check
         )
@@ -66,7 +69,7 @@ def run_probes(
     for who, a, b in zip(contestants, fitted, tested, strict=True):
         results = {"knn": knn_probe(a, b, neighbours=neighbours), "linear": linear_probe(a, b)}
         check()
-        results["attentive"] = attentive_probe(a, b, epochs=attentive_epochs, device=device)
+        results["attentive"] = attentive_probe(a, b, epochs=attentive_epochs, device=device, check=check)
         check()
         log.info("probe %-22s %s", who.name, "  ".join(f"{name} {results[name]}" for name in PROBES))
         table.append({"encoder": who.name, **{name: results[name].as_dict() for name in PROBES}})

@@ -4,6 +4,8 @@ A teacher takes the whole uint8 clip and returns one latent per token of the stu
 never has gradients, and normalises pixels its own way.
 """
 
+import json
+import logging
 from pathlib import Path
 
 import torch
@@ -12,6 +14,8 @@ from torch import nn
 from fastvid.models.saved import load_encoder
 from fastvid.models.vit import VideoViT
 from fastvid.ops import IMAGENET_MEAN, IMAGENET_STD
+
+log = logging.getLogger(__name__)
 
 
 class Teacher(nn.Module):
@@ -104,12 +108,17 @@ class HuggingFaceTeacher(Teacher):
 
 
 def _pixel_statistics(source: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    from transformers.image_processing_utils import ImageProcessingMixin
+    """What the model's processor subtracts and divides by; V-JEPA 2 ships a video processor, VideoMAE an image one."""
+    from transformers.utils import cached_file
 
-    try:
-        fields, _ = ImageProcessingMixin.get_image_processor_dict(source)
-    except OSError:  # the model comes without a preprocessor
-        return IMAGENET_MEAN, IMAGENET_STD
+    fields: dict = {}
+    for name in ("video_preprocessor_config.json", "preprocessor_config.json"):
+        path = cached_file(source, name, _raise_exceptions_for_missing_entries=False)
+        if path is not None:
+            fields = json.loads(Path(path).read_text())
+            break
+    else:
+        log.info("%s comes without a processor: its pixels are normalised with ImageNet's statistics", source)
     return tuple(fields.get("image_mean", IMAGENET_MEAN)), tuple(fields.get("image_std", IMAGENET_STD))
 
 

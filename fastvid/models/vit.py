@@ -1,5 +1,6 @@
 """A video ViT with timm's blocks that embeds and processes only the visible tokens."""
 
+import dataclasses
 import difflib
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -30,7 +31,8 @@ class VideoViTConfig:
         positions: fixed 3-D sine-cosine, or learnt ones that start there.
         drop_path: greatest stochastic depth rate, rising linearly over the blocks.
         init: how weights that are not pretrained start; see :func:`fastvid.nn.init_weights`.
-        pretrained: start from timm's image weights; the patch embedding is spread over the tubelet's frames.
+        pretrained: start from timm's image weights; the patch embedding is spread over the tubelet's frames, and mean
+            and std are those of the weights.
         mean: per-channel mean of pixels in [0, 1].
         std: per-channel standard deviation of pixels in [0, 1].
     """
@@ -69,6 +71,9 @@ class VideoViT(nn.Module):
         super().__init__()
         self.config = config
         vit = _timm_vit(config)
+        if config.pretrained:  # the weights want the pixels they were trained with
+            shown: dict = vit.pretrained_cfg  # type: ignore[assignment]
+            config = self.config = dataclasses.replace(config, mean=tuple(shown["mean"]), std=tuple(shown["std"]))
         patch = config.patch or vit.patch_embed.patch_size[0]
         if config.frames % config.tubelet or config.size % patch:
             raise ValueError(
@@ -131,4 +136,6 @@ def _timm_vit(config: VideoViTConfig) -> VisionTransformer:
     )
     if not isinstance(model, VisionTransformer):
         raise ValueError(f"{config.name} is a {type(model).__name__}; a timm VisionTransformer is needed")
+    if not isinstance(model.norm_pre, nn.Identity):
+        raise ValueError(f"{config.name} normalises its tokens before the first block, which this video ViT does not")
     return model

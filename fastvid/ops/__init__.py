@@ -2,7 +2,7 @@
 
 Each op lives in a folder of its own: ``reference.py`` is the definition in plain PyTorch, ``op.py`` the schema, the
 implementations and the public function. Every op takes ``backend="auto" | "reference" | "native"``: ``auto`` picks the
-fastest implementation there is for the device, ``reference`` is traceable PyTorch, ``native`` insists on the compiled
+fastest implementation there is for the device, ``reference`` is that definition, ``native`` insists on the compiled
 kernel.
 """
 

@@ -30,7 +30,7 @@ def register(schema: str, *, fake, cpu=None, cuda=None) -> torch._ops.OpOverload
     return getattr(torch.ops.fastvid, name).default
 
 
-def use_kernel(op: str, device: str, backend: Backend) -> bool:
+def use_kernel(op: str, device: torch.device, backend: Backend) -> bool:
     """True when the op's kernel is to be called, False for the reference.
 
     Raises:
@@ -45,23 +45,28 @@ def use_kernel(op: str, device: str, backend: Backend) -> bool:
     if reason is None:
         return True
     if backend == "native":
-        raise RuntimeError(f"{op}: no native kernel for {device} tensors: {reason}")
+        raise RuntimeError(f"{op}: no native kernel for {device.type} tensors: {reason}")
     if not torch.compiler.is_compiling() and reason not in _warned:
         _warned.add(reason)
-        warnings.warn(f"fastvid ops run as plain PyTorch on {device}: {reason}", stacklevel=3)
+        warnings.warn(f"fastvid ops run as plain PyTorch on {device.type}: {reason}", stacklevel=3)
     return False
 
 
-def _why_no_kernel(op: str, device: str) -> str | None:
+def _why_no_kernel(op: str, device: torch.device) -> str | None:
     if _native.CORE is None:
         return _native.MISSING_REASON
-    if device == "cpu":
+    if device.type == "cpu":
         return None
-    if device != "cuda":
-        return f"there are kernels for cpu and cuda, not for {device}"
+    if device.type != "cuda":
+        return f"there are kernels for cpu and cuda, not for {device.type}"
     if op not in _CUDA_OPS:
         return f"this version has no CUDA kernel for {op}"
-    return None if _native.HAS_CUDA_KERNELS else "fastvid was built without nvcc"
+    if not _native.HAS_CUDA_KERNELS:
+        return "fastvid was built without nvcc"
+    major, minor = torch.cuda.get_device_capability(device)
+    if (major, minor) < (8, 0):
+        return f"the kernels are built for sm_80 and newer, and this GPU is sm_{major}{minor}"
+    return None
 
 
 def kernel_dtypes(op: str, backend: Backend, **tensors: torch.Tensor) -> bool:

@@ -35,9 +35,10 @@ def covariance_penalty(x: torch.Tensor) -> torch.Tensor:
         ValueError: fewer than two samples.
     """
     x = _samples("covariance_penalty", x)
-    x = x - x.mean(dim=0)
-    cov = x.T @ x / (x.shape[0] - 1)
-    return (cov.square().sum() - cov.diagonal().square().sum()) / x.shape[1]
+    with torch.autocast(x.device.type, enabled=False):  # in bfloat16 the diagonal would drown the rest
+        x = x - x.mean(dim=0)
+        cov = x.T @ x / (x.shape[0] - 1)
+        return (cov.square().sum() - cov.diagonal().square().sum()) / x.shape[1]
 
 
 def _samples(name: str, x: torch.Tensor) -> torch.Tensor:

@@ -127,13 +127,18 @@ def _speed_table(run: RunRecords) -> str:
 
 
 def _bad_samples(run: RunRecords) -> str:
+    counts = [
+        f"<p>Stage {_text(stage)}: {int(run.last(stage, 'substituted_clips') or 0):,} clips stood in for bad videos, "
+        f"{int(run.last(stage, 'short_clips') or 0):,} repeat frames of videos shorter than a clip.</p>"
+        for stage in run.stages
+    ]
     if not run.bad_samples:
-        return "<p>None.</p>"
+        return "<p>None.</p>" + "".join(counts)
     rows = "".join(
         f"<tr><td>{_text(r['key'])}</td><td>{_text(r['reason'])}</td><td>{_text(r['detail'])}</td></tr>"
         for r in run.bad_samples
     )
-    return f"<table><tr><th>video</th><th>reason</th><th>what was found</th></tr>{rows}</table>"
+    return f"<table><tr><th>video</th><th>reason</th><th>what was found</th></tr>{rows}</table>{''.join(counts)}"
 
 
 def _picture(title: str, path: Path) -> str:

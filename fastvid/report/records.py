@@ -46,7 +46,7 @@ class RunRecords:
             facts=_json(path / "run.json") or {},
             metrics=_lines(path / "metrics.jsonl"),
             probe=_json(path / "probe.json"),
-            bad_samples=_lines(path / "bad_samples.jsonl"),
+            bad_samples=list({r["key"]: r for r in _lines(path / "bad_samples.jsonl")}.values()),
             pictures={p.stem.replace("-", " "): p for p in sorted((path / "pictures").glob("*.png"))},
         )
 
@@ -73,5 +73,5 @@ def _json(path: Path) -> Any:
 def _lines(path: Path) -> list[Record]:
     if not path.is_file():
         return []
-    # The last line may be cut short by a kill.
+    # The last line may be cut short by a kill, and several processes may have named the same bad sample.
     return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]

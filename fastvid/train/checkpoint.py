@@ -91,6 +91,15 @@ class Checkpoints:
             raise ValueError(f"none of the {len(steps)} checkpoints of stage {stage} in {self.folder} can be read")
         return None
 
+    def set_aside(self, stage: str) -> None:
+        """Renames the checkpoints of a stage, so that it begins anew."""
+        for step in self.steps(stage):
+            folder = self.folder / f"{stage}-{step:08d}"
+            aside = folder.with_name(f"{folder.name}.superseded")
+            shutil.rmtree(aside, ignore_errors=True)
+            folder.rename(aside)
+            log.warning("checkpoint %s belongs to an earlier training and was renamed to %s", folder, aside.name)
+
     def _remove_leftovers(self) -> None:
         for path in self.folder.glob(".*.part"):
             shutil.rmtree(path)

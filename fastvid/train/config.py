@@ -58,6 +58,10 @@ class DataConfig:
     bad_in_a_row: int = 100
     """Stop after this many bad files in a row."""
 
+    def __post_init__(self):
+        if self.window < 1 or self.prefetch < 1 or (self.threads is not None and self.threads < 1):
+            raise ValueError(f"data: window, prefetch and threads must be at least 1; got {self}")
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -82,7 +86,7 @@ class ModelConfig:
     drop_path: float = 0.0
     """Stochastic depth."""
     pretrained: bool = False
-    """Start from timm's image weights."""
+    """Start from timm's image weights, with the pixel statistics they were trained with; positions stay 3-D."""
     checkpointing: bool = False
     """Recompute blocks in the backward pass: less memory, a third more time."""
 
@@ -111,6 +115,10 @@ class RunConfig:
     """Write TensorBoard events."""
     wandb: str | None = None
     """Weights & Biases project; needs the wandb package."""
+
+    def __post_init__(self):
+        if self.log_every < 1 or self.checkpoint_every < 1 or self.keep < 1:
+            raise ValueError(f"run: log-every, checkpoint-every and keep must be at least 1; got {self}")
 
 
 @dataclass(frozen=True)

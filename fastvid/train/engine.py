@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import cast
@@ -69,6 +69,8 @@ class Engine:
         log_every: steps between records.
         checkpoint_every: steps between checkpoints.
         autocast: dtype of autocast, or None for float32.
+        stages: names of all stages, in order: results of later ones are set aside when an earlier one is trained.
+        begun: called when a stage has its weights and is about to go on: the options of this start have proved to fit.
     """
 
     run: RunDir | None
@@ -80,8 +82,12 @@ class Engine:
     log_every: int = 10
     checkpoint_every: int = 500
     autocast: torch.dtype | None = None
+    stages: Sequence[str] = ()
+    begun: Callable[[], None] = lambda: None
     _sums: dict[str, torch.Tensor | float] = field(default_factory=dict)
     _summed: int = 0
+    _counts: dict[str, int] = field(default_factory=dict)
+    _norm: torch.Tensor | None = None
 
     def train(self, stage: Stage) -> None:
         """Trains a stage to its last step, from its newest checkpoint if there is one.
@@ -94,8 +100,12 @@ class Engine:
         state = self.checkpoints.restore(stage.name, stage.module, optimizer) or {"step": 0}
         first = state["step"]
         self._sums, self._summed = dict(state.get("sums", {})), state.get("summed", 0)
+        counted = state.get("counts", {}) if self.world.is_main else {}  # saved as totals over the processes
+        self._counts = {name: counted.get(name, 0) for name in ("substituted_clips", "short_clips")}
+        self.begun()
         if first >= stage.optim.steps:
             return  # its record is complete, and later stages may have begun theirs
+        self._set_later_results_aside(stage)
         if self.tracker is not None:
             self.tracker.begin(stage.name, first)
         if first:
@@ -161,10 +171,15 @@ class Engine:
                 with timer.part("backward"):
                     (loss / accumulate).backward()
             timer.clips += len(batch.keys) * self.world.size
+            self._counts["substituted_clips"] += sum(batch.substitutes)
+            self._counts["short_clips"] += sum(batch.repeats)
             self._add({"loss": loss, **terms}, stage, step, batch)
         with timer.part("optimizer"):
             parameters = [p for p in stage.module.parameters() if p.grad is not None]
             norm = nn.utils.clip_grad_norm_(parameters, stage.optim.clip_grad or math.inf)
+            self._norm = norm.detach()
+            if not norm.is_cuda:
+                self._refuse_bad_gradient(stage, step)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         return norm
@@ -194,12 +209,13 @@ class Engine:
             )
 
     def _record(self, stage: Stage, step: int, timer: StepTimer, bar, *, lr, weight_decay, grad_norm, loader) -> None:
-        names = list(self._sums)
-        means = [float(self._sums[name]) / self._summed for name in names]
-        values = dict(zip(names, mean_over_ranks(self.world, means), strict=True))
+        summed = self._summed
+        values = {name: value / summed for name, value in self._means_of_sums().items()}
         self._sums, self._summed = {}, 0
         if not math.isfinite(values["loss"]):
             raise FloatingPointError(f"the loss of stage {stage.name} became {values['loss']} before step {step}")
+        self._refuse_bad_gradient(stage, step)
+        counts = self._total_counts()
         speed = timer.report()
         if self.tracker is None:
             return
@@ -211,7 +227,7 @@ class Engine:
             "epoch": loader.state.epoch,
             "clips": step * stage.optim.batch,
             "micro_batches": step * stage.optim.accumulate,
-            "bad_samples": len(loader.quarantine.bad),
+            **counts,
             **speed,
         }
         if self.world.device.type == "cuda":
@@ -231,15 +247,38 @@ class Engine:
         stage.module.train()
 
     def _save(self, stage: Stage, step: int, optimizer: torch.optim.Optimizer, loader: TrainLoader) -> None:
+        self._refuse_bad_gradient(stage, step)  # a checkpoint of weights that are no numbers would be resumed for ever
+        state = {
+            "loader": dataclasses.asdict(loader.state),
+            "sums": self._means_of_sums(),
+            "summed": self._summed,
+            "counts": self._total_counts(),
+        }
         if self.run is None or self.tracker is None:
             return
         self.tracker.file.sync()
-        state = {
-            "loader": dataclasses.asdict(loader.state),
-            "sums": {name: float(value) for name, value in self._sums.items()},
-            "summed": self._summed,
-        }
         self.checkpoints.save(stage.name, step, stage.module, optimizer, state)
+
+    def _means_of_sums(self) -> dict[str, float]:
+        """The sums since the last record, as means over the processes, which all call this."""
+        names = list(self._sums)
+        means = mean_over_ranks(self.world, [float(self._sums[name]) for name in names])
+        return dict(zip(names, means, strict=True))
+
+    def _total_counts(self) -> dict[str, int]:
+        means = mean_over_ranks(self.world, [float(count) for count in self._counts.values()])
+        return {name: round(mean * self.world.size) for name, mean in zip(self._counts, means, strict=True)}
+
+    def _refuse_bad_gradient(self, stage: Stage, step: int) -> None:
+        if self._norm is not None and not math.isfinite(float(self._norm)):
+            raise FloatingPointError(f"the gradient of stage {stage.name} is not finite at step {step}")
+
+    def _set_later_results_aside(self, stage: Stage) -> None:
+        if self.run is None or stage.name not in self.stages:
+            return
+        for later in self.stages[list(self.stages).index(stage.name) + 1 :]:
+            self.checkpoints.set_aside(later)
+        self.run.set_aside("probe.json")
 
 
 def _to_device(batch: Batch, device: torch.device) -> Batch:

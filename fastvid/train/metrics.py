@@ -88,7 +88,8 @@ class Tracker:
 
         def keep(record: dict) -> bool:
             stage = record["stage"]
-            return stage in self._stages and (self._stages.index(stage), record["step"]) <= (order, step)
+            # A stage that this configuration does not have (another teacher was given) is history, and stays.
+            return stage not in self._stages or (self._stages.index(stage), record["step"]) <= (order, step)
 
         self.file.close()
         self.file.truncate(keep)

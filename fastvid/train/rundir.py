@@ -78,6 +78,12 @@ class RunDir:
         path = self.path / name
         return json.loads(path.read_text()) if path.exists() else default
 
+    def set_aside(self, name: str) -> None:
+        """Renames a result that an earlier training led to, if it is there."""
+        path = self.path / name
+        if path.exists():
+            path.rename(path.with_name(f"{name}.superseded"))
+
     def beat(self, state: str, *, force: bool = False, **facts: Any) -> None:
         """Updates ``status.json``, at most every five seconds unless forced."""
         now = time.time()

@@ -9,6 +9,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
@@ -73,6 +74,12 @@ class _Recipe:
             grid = self.untrained().grid
             self.pixel_masks = self._masks("pixel", grid)
             self.salt_masks = self._masks("salt", grid)
+            for optim in (self.teacher_optim, self.student_optim):
+                if optim.batch // optim.accumulate % session.world.size:
+                    raise ValueError(
+                        f"optim: micro-batches of {optim.batch // optim.accumulate} clips do not divide among "
+                        f"{session.world.size} processes"
+                    )
             self.given_teacher = None
             if config.teacher.source != "pixel":
                 size = config.data.size
@@ -117,9 +124,9 @@ class _Recipe:
         return encoder
 
     def untrained(self) -> VideoViT:
-        """The student as it was before its first step."""
+        """The student at random initialisation; without pretraining, as it was before its first step."""
         torch.manual_seed(self.config.run.seed + 1)
-        return VideoViT(self.encoder_config).eval()
+        return VideoViT(replace(self.encoder_config, pretrained=False)).eval()
 
     def _masks(self, stage: str, grid: tuple[int, int, int]) -> MaskSampler:
         config = self.config

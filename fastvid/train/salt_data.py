@@ -1,9 +1,10 @@
 """The videos of a SALT run: what is trained on, and what the probes use."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fastvid.data import Source, classes_of, open_source, split_by_key
+from fastvid.data import EvalBatch, Quarantine, Source, classes_of, eval_batches, open_source, split_by_key
 from fastvid.data.demo_files import DemoSize, cached_demo
 from fastvid.train.config import DataConfig
 from fastvid.train.logs import progress
@@ -52,6 +53,17 @@ def open_data(config: DataConfig, demo: DemoSize) -> SaltData:
     if train is None:
         raise UserError(f"data.holdout={config.holdout} leaves none of the {len(source.samples)} videos to train on")
     return SaltData(train, test, classes, views)
+
+
+def first_batch(source: Source, rows: Sequence[int], views: ViewSpec, clips: int, quarantine: Quarantine) -> EvalBatch:
+    """Centre views of the first ``clips`` of these videos that decode.
+
+    Raises:
+        UserError: none of them does.
+    """
+    for batch in eval_batches(source, rows, views, batch=clips, quarantine=quarantine):
+        return batch
+    raise UserError(f"none of {len(rows)} videos can be decoded; see bad_samples.jsonl ({source.description})")
 
 
 def _demo(size: DemoSize, views: ViewSpec) -> SaltData:

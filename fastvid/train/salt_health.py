@@ -7,17 +7,17 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fastvid.data import Quarantine, eval_batches
+from fastvid.data import Quarantine
 from fastvid.eval.health import FeatureHealth, mean_predictor_loss
 from fastvid.models.teachers import Teacher
 from fastvid.models.vit import VideoViT
 from fastvid.ops import gather_tokens, masked_latent_loss, sample_id
-from fastvid.train.salt_data import SaltData
+from fastvid.train.salt_data import SaltData, first_batch
 from fastvid.train.salt_loss import StageLoss
 
 log = logging.getLogger(__name__)
 
-_DRAW = 2**30  # far beyond any draw of the training itself
+_DRAW = 2**28  # far beyond any draw of the training itself
 
 
 class HealthCheck:
@@ -73,7 +73,7 @@ class HealthCheck:
     def _batch(self) -> tuple[torch.Tensor, torch.Tensor]:
         source = self.data.train
         rows = range(min(self.clips, len(source.samples)))
-        batch = next(eval_batches(source, rows, self.data.views, batch=self.clips, quarantine=self.quarantine))
+        batch = first_batch(source, rows, self.data.views, self.clips, self.quarantine)
         ids = torch.tensor([sample_id(source.samples[i].key) for i in batch.indices])
         return batch.clips.to(self.device), ids.to(self.device)
 

@@ -2,17 +2,17 @@
 
 import torch
 
-from fastvid.data import Quarantine, eval_batches
+from fastvid.data import Quarantine
 from fastvid.models.salt import MaskedPrediction
 from fastvid.models.vit import VideoViT
-from fastvid.ops import sample_id
+from fastvid.ops import gather_tubelets, sample_id
 from fastvid.report.pictures import feature_colours, film_strips, hide
-from fastvid.train.salt_data import SaltData
+from fastvid.train.salt_data import SaltData, first_batch
 from fastvid.train.salt_loss import StageLoss
 from fastvid.train.session import Session
 
 _CLIPS = 4
-_DRAW = 2**30 + 1  # masks that no training step uses
+_DRAW = 2**28 + 1  # masks that no training step uses
 
 
 def mask_pictures(session: Session, data: SaltData, loss: StageLoss, name: str, quarantine: Quarantine) -> None:
@@ -41,9 +41,13 @@ def painted_pictures(
     every = torch.arange(tokens)
     hidden = torch.stack([every[~torch.isin(every, row)] for row in visible])
     (pred,) = module(clips.to(device), [(visible.to(device), hidden.to(device))])
+    pred = pred.float().cpu()
     side, deep = embed.patch, embed.tubelet
+    if loss.config.normalize_target:  # predicted was each tubelet without its mean and deviation: give them back (MAE)
+        true = gather_tubelets(clips, hidden, tubelet=deep, patch=side, mean=embed.mean, std=embed.std)
+        pred = pred * (true.var(-1, unbiased=False, keepdim=True) + 1e-5).sqrt() + true.mean(-1, keepdim=True)
     mean, std = torch.tensor(embed.mean).view(3, 1, 1, 1), torch.tensor(embed.std).view(3, 1, 1, 1)
-    pixels = pred.float().cpu().unflatten(2, (3, deep, side, side)) * std + mean
+    pixels = pred.unflatten(2, (3, deep, side, side)) * std + mean
     pixels = (pixels.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 1, 3, 4, 5, 2)  # [B, M, t, p, p, 3]
     painted = clips.clone()
     blocks = painted.unflatten(3, (grid[2], side)).unflatten(2, (grid[1], side)).unflatten(1, (grid[0], deep))
@@ -70,5 +74,5 @@ def feature_pictures(session: Session, data: SaltData, student: VideoViT, quaran
 def _examples(data: SaltData, quarantine: Quarantine) -> tuple[torch.Tensor, torch.Tensor]:
     """A few clips uint8 [B, T, H, W, 3] and their sample ids; of videos that were not trained on, if there are any."""
     source = data.test or data.train
-    batch = next(eval_batches(source, range(len(source.samples)), data.views, batch=_CLIPS, quarantine=quarantine))
+    batch = first_batch(source, range(len(source.samples)), data.views, _CLIPS, quarantine)
     return batch.clips, torch.tensor([sample_id(source.samples[i].key) for i in batch.indices])

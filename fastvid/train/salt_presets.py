@@ -1,5 +1,8 @@
 """Presets of the SALT recipe."""
 
+from dataclasses import replace
+
+from fastvid.data.demo import DemoSpec
 from fastvid.data.demo_files import DemoSize
 from fastvid.train.config import DataConfig, ModelConfig
 from fastvid.train.optim import OptimConfig
@@ -20,15 +23,18 @@ _HIDDEN_MOMENTS = MaskConfig(specs=("multiblock",), ratio=0.375, temporal=(0.125
 
 def demo() -> SaltConfig:
     """The demo data set in a few minutes on two processor cores."""
-    return _on_demo(steps=1000, probe=ProbeConfig(attentive_epochs=10))
+    # Videos of as many frames as a clip has: half the work of making and of decoding them.
+    data = DemoSize(spec=DemoSpec(frames=16))
+    return _on_demo(teacher_steps=900, steps=1300, demo=data, probe=ProbeConfig(attentive_epochs=10))
 
 
 def proof() -> SaltConfig:
     """The demo preset with more steps and more videos: what is learnt when there is time."""
-    return _on_demo(steps=4000, demo=DemoSize(train=4096, test=2048), probe=ProbeConfig(train=4096))
+    data = DemoSize(train=4096, test=2048)
+    return _on_demo(teacher_steps=4000, steps=4000, demo=data, probe=ProbeConfig(train=4096))
 
 
-def _on_demo(steps: int, probe: ProbeConfig, demo: DemoSize | None = None) -> SaltConfig:
+def _on_demo(teacher_steps: int, steps: int, demo: DemoSize, probe: ProbeConfig) -> SaltConfig:
     optim = OptimConfig(
         steps=steps, max_epochs=100, batch=16, lr=2e-3, min_lr=1e-4, warmup=50, betas=(0.9, 0.99), weight_decay_end=0.04
     )
@@ -44,14 +50,14 @@ def _on_demo(steps: int, probe: ProbeConfig, demo: DemoSize | None = None) -> Sa
             predictor=predictor,
             # Pixels as they are: normalising each tubelet would give the dull background the weight of the shape.
             loss=LossConfig(normalize_target=False),
-            optim=optim,
+            optim=replace(optim, steps=teacher_steps),
         ),
         mask=_HIDDEN_MOMENTS,
         predictor=predictor,
         optim=optim,
         probe=probe,
         health=HealthConfig(every=250),
-        demo=demo or DemoSize(),
+        demo=demo,
     )
 
 

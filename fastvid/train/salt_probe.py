@@ -13,6 +13,8 @@ from fastvid.train.session import Session
 
 log = logging.getLogger(__name__)
 
+_FEWEST = 10  # labelled videos to fit on: a fifth of them chooses the settings
+
 
 def contestants(student: VideoViT, teacher: Teacher, untrained: VideoViT) -> list[Contestant]:
     """The student and what it is measured against."""
@@ -37,8 +39,13 @@ def probe_run(
     assert session.run is not None
     if not config.probe.enabled or session.run.read_json("probe.json") is not None:
         return
-    if data.test is None or len(data.classes) < 2:
+    if len(data.classes) < 2:
         log.info("no probes: they need videos of at least two classes, and these have %d", len(data.classes))
+        return
+    train = sum(sample.label is not None for sample in data.train.samples)
+    test = len(data.test.samples) if data.test is not None else 0
+    if data.test is None or train < _FEWEST or test < 1:
+        log.info("no probes: %d labelled videos to fit on and %d to test on are too few", train, test)
         return
     device = session.world.device
     result = run_probes(

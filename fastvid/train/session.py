@@ -71,13 +71,20 @@ class Session:
             log_every=self.options.log_every,
             checkpoint_every=self.options.checkpoint_every,
             autocast=autocast_dtype(self.options.precision, self.world.device),
+            stages=tuple(stages),
+            begun=self._keep_config,
         )
+
+    def _keep_config(self) -> None:
+        # Not before: a resume with an option that does not fit must leave the run as it was.
+        if self.run is not None:
+            self.run.write_json("config.json", self.config)
 
 
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
     """The dtype of autocast, or None for float32 throughout."""
     if precision == "auto":
-        # On a CPU bfloat16 pays only with matrix instructions for it; without, it is emulated.
+        # On a CPU bfloat16 pays only with matrix instructions for it, so there it has to be asked for.
         usable = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         return torch.bfloat16 if usable else None
     return torch.bfloat16 if precision == "bfloat16" else None
@@ -101,7 +108,6 @@ def start(project: str, config, options: RunConfig, launch: Launch, recipe: Call
         if world.is_main:
             before = how_it_ended(path) if launch.resume else None
             run = RunDir.reopen(path) if launch.resume else RunDir.create(path, to_dict(config))
-            run.write_json("config.json", to_dict(config))
             start_logging(path / "log.txt")
             _record_start(run, before)
         else:
@@ -111,7 +117,11 @@ def start(project: str, config, options: RunConfig, launch: Launch, recipe: Call
         return 2
     code = _guarded(Session(path, run, world, signals, options, to_dict(config)), recipe)
     if run is not None:
-        log.info("report: %s", write_report(path))
+        try:
+            log.info("report: %s", write_report(path))
+        except Exception:
+            log.exception("the report could not be written; `python -m fastvid.report %s` tries again", path)
+            code = code or 1
         run.close()
     leave_world(world)
     return code
@@ -138,6 +148,9 @@ def _guarded(session: Session, recipe: Callable[[Session], None]) -> int:
         return 2
     except Exception as error:
         log.error("the run failed:\n%s", traceback.format_exc())
+        if session.run is None and session.path.is_dir():  # the log is the main process's, but nothing is to be lost
+            with (session.path / "log.txt").open("a") as file:
+                file.write(f"process {session.world.rank} failed:\n{traceback.format_exc()}")
         beat("failed", force=True, error=f"{type(error).__name__}: {error}")
         return 1
     beat("finished", force=True)
@@ -179,10 +192,11 @@ def _record_start(run: RunDir, before: str | None) -> None:
 _SETTLING = 30
 
 
-def _has_begun(path: Path) -> bool:
-    """Whether a run has reported a training step since it was started."""
-    status = path / "status.json"
-    return status.exists() and "step" in json.loads(status.read_text())
+def _has_begun(path: Path, pid: int) -> bool:
+    """Whether process ``pid`` has reported a training step of the run."""
+    file = path / "status.json"
+    status = json.loads(file.read_text()) if file.exists() else {}
+    return status.get("pid") == pid and "step" in status
 
 
 def _detach(project: str, path: Path, launch: Launch) -> int:
@@ -200,7 +214,7 @@ def _detach(project: str, path: Path, launch: Launch) -> int:
             start_new_session=True,
         )
     deadline = time.monotonic() + _SETTLING
-    while time.monotonic() < deadline and not _has_begun(path):
+    while time.monotonic() < deadline and not _has_begun(path, child.pid):
         if child.poll() is not None:  # a mistake shows here, not in a file that nobody opens
             print((path / "console.txt").read_text()[-2000:], file=sys.stderr)
             return child.returncode

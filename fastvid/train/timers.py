@@ -13,8 +13,8 @@ class StepTimer:
     """Measures the parts of training steps between two reports.
 
     On a GPU, parts are timed with events on the stream and read at the report, so that nothing waits for the device;
-    waiting for data is always the host's clock. ``clips_per_s`` is clips over wall-clock time between reports, whatever
-    happened in it.
+    waiting for data is always the host's clock. ``clips_per_s`` is clips over the wall-clock time since the last report
+    or :meth:`reset`, whatever happened in it.
 
     Args:
         device: where the steps run.

@@ -7,6 +7,7 @@ Reason = Literal[
     "checksum",  # the bytes are not those that were indexed
     "container",  # not a container we decode, or its header is broken
     "no_video",  # no video stream
+    "codec",  # FFmpeg as built into PyAV has no decoder for it
     "truncated",  # the file ends before its container says
     "corrupt",  # the decoder gave up or flagged a frame
     "frame_count",  # frames that should be there are missing

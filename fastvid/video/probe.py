@@ -58,7 +58,7 @@ def open_video(data: bytes) -> tuple[av.container.InputContainer, av.VideoStream
     """Opens a video from its bytes and selects FFmpeg's best video stream; the caller closes the container.
 
     Raises:
-        DecodeError: ``container`` or ``no_video``.
+        DecodeError: ``container``, ``no_video`` or ``codec``.
     """
     try:
         container = av.open(io.BytesIO(data), mode="r", format=container_format(data))
@@ -68,6 +68,9 @@ def open_video(data: bytes) -> tuple[av.container.InputContainer, av.VideoStream
     if not isinstance(stream, av.VideoStream):
         container.close()
         raise DecodeError("no_video", "the file has no video stream")
+    if stream.codec_context is None:
+        container.close()
+        raise DecodeError("codec", "there is no decoder for its video codec (encrypted, or unknown to FFmpeg)")
     # One thread per file: clips are decoded side by side, and frame threads would only add delay.
     stream.codec_context.thread_count = 1
     return container, stream

@@ -10,7 +10,7 @@ from fastvid.eval.attentive import AttentiveClassifier
 from fastvid.eval.features import Contestant, Features, extract
 from fastvid.eval.health import FeatureHealth, mean_predictor_loss
 from fastvid.eval.suite import run_probes
-from fastvid.ops import masked_latent_loss
+from fastvid.ops import masked_latent_loss, sample_id
 from fastvid.video import ViewSpec
 
 
@@ -146,6 +146,15 @@ def test_the_suite_makes_a_table(tmp_path):
         device=torch.device("cpu"), attentive_epochs=1, neighbours=3,
     )  # fmt: skip
     assert (result["train"], result["test"], result["chance"]) == (16, 16, 0.5)
+    fewer = run_probes(
+        who, source, source, ["a", "b"], ViewSpec(frames=4, size=32, sampling="stride", stride=1),
+        device=torch.device("cpu"), attentive_epochs=1, neighbours=3, most_test=10,
+    )  # fmt: skip
+    (few,) = fewer["rows"]
+    assert few["knn"]["total"] == 10
+    # Were they the first ten in the order of the folders, a constant answer would score 80 %.
+    chosen = sorted(source.samples, key=lambda sample: sample_id(sample.key))[:10]
+    assert {sample.label for sample in chosen[:4]} == {"a", "b"}
     (row,) = result["rows"]
     assert row["encoder"] == "statistics"
     assert row["knn"]["accuracy"] == 1.0

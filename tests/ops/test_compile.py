@@ -66,8 +66,15 @@ def test_a_changing_draw_does_not_recompile():
             compiled(clip, ids, weight, target, draw, "auto")
 
 
-def test_references_are_traceable_pytorch():
+def test_references_compile_too():
     torch.compiler.reset()
+    ids = torch.tensor([3, 4])
+
+    def masks(ids):
+        return multiblock_mask(ids, (2, 4, 4), masked=8, visible=8, seed=1, draw=2, backend="reference")
+
+    for a, b in zip(torch.compile(masks, fullgraph=True, dynamic=True)(ids), masks(ids), strict=True):
+        assert torch.equal(a, b)
 
     def loss(pred, x, masked):
         return masked_latent_loss(pred, gather_tokens(x, masked, backend="reference"), masked % 3, backend="reference")

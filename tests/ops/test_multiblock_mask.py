@@ -44,7 +44,7 @@ def rows_are_valid(visible: torch.Tensor, masked: torch.Tensor, tokens: int) -> 
         ((2, 33, 17), 1000, 100),
     ],
 )
-def test_native_equals_reference_bit_for_bit(name, grid, masked, visible, poisoned):
+def test_native_equals_reference_bit_for_bit(name, grid, masked, visible, poisoned, isa):
     ids = ids_of(6)
     arguments = {"masked": masked, "visible": visible, "spec": SPECS[name], "seed": 2**62 + 12345, "draw": 2**32 - 1}
     reference = multiblock_mask(ids, grid, backend="reference", **arguments)

@@ -30,3 +30,9 @@ def test_gradients_and_dtypes(penalty):
     assert bool(torch.isfinite(collapsed.grad).all())
     with pytest.raises(ValueError, match="at least two samples"):
         penalty(torch.randn(1, 4))
+
+
+def test_autocast_does_not_round_the_covariance():
+    x = torch.randn(4096, 64)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(covariance_penalty(x), covariance_penalty(x.double()).float(), rtol=1e-4, atol=1e-6)

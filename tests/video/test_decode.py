@@ -221,3 +221,12 @@ def test_real_files_decode_as_reading_through_does():
         assert np.array_equal(clip[1], frames[info.frames // 2])
         assert np.array_equal(clip[2], frames[-1])
     assert bad == [("corrupted.mp4", "corrupt")]
+
+
+def test_a_codec_nobody_decodes_is_named_so():
+    """As in a file with digital rights management, whose sample entry is encv."""
+    data = encode(12)
+    assert data.count(b"avc1") >= 1
+    with pytest.raises(DecodeError) as caught:
+        probe(data.replace(b"avc1", b"encv"))
+    assert caught.value.reason == "codec"

@@ -94,7 +94,7 @@ def gather_tokens(x: torch.Tensor, index: torch.Tensor, *, backend: Backend = "a
     Raises:
         TypeError: index is not int64.
         ValueError: shapes that do not fit; in the backward pass, an index that repeats within a row (checked on CPU).
-        IndexError: an index outside [0, N) (checked on CPU).
+        IndexError: an index outside [0, N) (checked on CPU; the reference raises RuntimeError).
 
     Example:
         >>> z_visible = gather_tokens(z, visible)
@@ -105,6 +105,6 @@ def gather_tokens(x: torch.Tensor, index: torch.Tensor, *, backend: Backend = "a
         )
     _checks.index_dtype(_NAME, "index", index)
     _checks.same_device(_NAME, x=x, index=index)
-    if not use_kernel(_NAME, x.device.type, backend):
+    if not use_kernel(_NAME, x.device, backend):
         return reference.gather_tokens(x, index)
     return _GatherTokens.apply(x, index, backend)

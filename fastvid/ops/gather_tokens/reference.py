@@ -5,4 +5,4 @@ import torch
 
 def gather_tokens(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     """x [B, N, D], index int64 [B, K] -> [B, K, D]."""
-    return torch.take_along_dim(x, index.unsqueeze(-1), dim=1)
+    return x.gather(1, index.unsqueeze(-1).expand(-1, -1, x.shape[2]))  # take_along_dim would wrap wild indices

@@ -82,7 +82,7 @@ def gather_tubelets(
     Raises:
         TypeError: clip is not uint8, index is not int64.
         ValueError: clip is not [B, T, H, W, 3] or does not divide into tubelets.
-        IndexError: an index outside [0, N) (checked on CPU).
+        IndexError: an index outside [0, N) (checked on CPU; the reference raises RuntimeError).
 
     Example:
         >>> clip = torch.randint(256, (2, 16, 224, 224, 3), dtype=torch.uint8)
@@ -107,7 +107,7 @@ def gather_tubelets(
             raise ValueError(f"{name}: index must be [B, V] with B={clip.shape[0]}, got shape {tuple(index.shape)}")
         _checks.index_dtype(name, "index", index)
         _checks.same_device(name, clip=clip, index=index)
-    kernel = use_kernel(name, clip.device.type, backend)
+    kernel = use_kernel(name, clip.device, backend)
     if kernel and dtype not in _native.DTYPE_CODES and backend == "native":
         raise TypeError(f"{name}: the kernel writes float32, bfloat16 or float16, not {dtype}")
     if not kernel or dtype not in _native.DTYPE_CODES:

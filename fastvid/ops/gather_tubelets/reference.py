@@ -2,6 +2,8 @@
 
 import torch
 
+from fastvid.ops.gather_tokens.reference import gather_tokens
+
 
 def gather_tubelets(
     clip: torch.Tensor,
@@ -22,4 +24,4 @@ def gather_tubelets(
     x = x.reshape(B, T // tubelet, tubelet, H // patch, patch, W // patch, patch, C)
     x = x.permute(0, 1, 3, 5, 7, 2, 4, 6)  # [B, T', H', W', C, tubelet, patch, patch]
     x = x.reshape(B, -1, C * tubelet * patch * patch).to(dtype)
-    return x if index is None else torch.take_along_dim(x, index.unsqueeze(-1), dim=1)
+    return x if index is None else gather_tokens(x, index)

@@ -83,8 +83,7 @@ class _MaskedLatentLoss(torch.autograd.Function):
             scale = grad_loss * ctx.factor
             # On a CPU looking at the scale is free, and `loss.backward()` gives exactly 1: no pass over the gradient.
             if torch.compiler.is_compiling() or scale.device.type != "cpu" or scale.item() != 1.0:
-                # A float32 scalar times a narrow tensor is computed in float32 and stored narrow.
-                grad = grad * scale
+                grad = (grad.float() * scale).to(grad.dtype)  # a scale near 1e-7 is no number in float16
         return refuse_second_derivative("masked_latent_loss", grad), None, None, None, None, None
 
 
@@ -119,13 +118,13 @@ def masked_latent_loss(
     Raises:
         TypeError: ``masked`` is not int64; mixed float64 and narrower inputs.
         ValueError: shapes that do not fit; ``target`` requires grad; unknown ``kind``.
-        IndexError: a masked index outside [0, N) (checked on CPU).
+        IndexError: a masked index outside [0, N) (checked on CPU; the reference raises RuntimeError).
 
     Example:
         >>> loss = masked_latent_loss(predictor(z), teacher(clip).detach(), masked, kind="l1", normalize_target=True)
     """
     _check(pred, target, masked, kind)
-    kernel = use_kernel("masked_latent_loss", pred.device.type, backend)
+    kernel = use_kernel("masked_latent_loss", pred.device, backend)
     if not kernel or not kernel_dtypes("masked_latent_loss", backend, pred=pred, target=target):
         return reference.masked_latent_loss(pred, target, masked, kind, normalize_target)
     return _MaskedLatentLoss.apply(pred, target, masked, kind, normalize_target, backend)

@@ -3,6 +3,8 @@
 import torch
 import torch.nn.functional as F
 
+from fastvid.ops.gather_tokens.reference import gather_tokens
+
 LAYER_NORM_EPS = 1e-5
 COSINE_EPS = 1e-8
 
@@ -14,7 +16,7 @@ def masked_latent_loss(
     compute = torch.float64 if pred.dtype == torch.float64 else torch.float32
     if pred.numel() == 0:
         return pred.sum(dtype=compute)
-    picked = torch.take_along_dim(target, masked.unsqueeze(-1), dim=1).to(compute)  # [B, M, D]
+    picked = gather_tokens(target, masked).to(compute)  # [B, M, D]
     if normalize_target:
         picked = F.layer_norm(picked, picked.shape[-1:], eps=LAYER_NORM_EPS)
     pred = pred.to(compute)

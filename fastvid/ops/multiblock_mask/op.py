@@ -27,6 +27,8 @@ def _fake(sample_ids, plan, seed, draw, backend):
 
 
 def _cpu(sample_ids, plan, seed, draw, backend):
+    if backend == "reference":
+        return reference.multiblock_mask(sample_ids, plan, seed, draw)
     visible, masked = _empty_outputs(sample_ids, plan)
     ids = sample_ids.contiguous()
     _native.CORE.multiblock_mask_cpu(
@@ -36,6 +38,8 @@ def _cpu(sample_ids, plan, seed, draw, backend):
 
 
 def _cuda(sample_ids, plan, seed, draw, backend):
+    if backend == "reference":
+        return reference.multiblock_mask(sample_ids, plan, seed, draw)
     visible, masked = _empty_outputs(sample_ids, plan)
     ids = sample_ids.contiguous()
     if len(ids):
@@ -82,7 +86,10 @@ def multiblock_mask(
 
     Raises:
         TypeError: ``sample_ids`` is not int64.
-        ValueError: counts that do not fit the grid, an empty grid, a seed or draw out of range.
+        ValueError: counts that do not fit the grid, an empty grid or one with a side over 65536, a seed or draw out of
+            range, an unknown backend.
+        RuntimeError: ``backend="native"`` where there is no kernel; on a GPU, a grid of more tokens than fit the shared
+            memory of a thread block (about 99,000 on consumer cards).
 
     Example:
         >>> ids = torch.tensor([sample_id("a.mp4"), sample_id("b.mp4")])
@@ -96,6 +103,6 @@ def multiblock_mask(
     if not 0 <= draw < 2**32:
         raise ValueError(f"multiblock_mask: draw must be in [0, 2**32), got {draw}")
     plan = (spec or MaskSpec.multiblock()).plan(grid, masked, visible)
-    if not use_kernel("multiblock_mask", sample_ids.device.type, backend):
-        return reference.multiblock_mask(sample_ids, plan, seed, draw)
-    return _op(sample_ids, plan, seed, draw, backend)
+    kernel = use_kernel("multiblock_mask", sample_ids.device, backend)
+    # The reference too runs inside the op: its loop ends when the data says so, which no graph can hold.
+    return _op(sample_ids, plan, seed, draw, "native" if kernel else "reference")

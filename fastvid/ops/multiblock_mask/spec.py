@@ -46,8 +46,8 @@ class MaskSpec:
         width: share of W, without ``area``.
         same_size: all blocks of a sample have the size of its first.
         meet: how the wanted number of tokens is met, see above.
-        truncate: which tokens go when there are too many, see above; ``"trim"`` and ``"tokens"`` use it only when
-            masked and visible together are fewer than the grid.
+        truncate: which tokens go when there are too many, see above. Where masked and visible together are fewer than
+            the grid it also says which visible ones go; with ``"tokens"``, which blocked ones where there are too many.
     """
 
     kind: Literal["blocks", "tube", "random"] = "blocks"
@@ -71,7 +71,7 @@ class MaskSpec:
         low, high = self.count
         if not 0 <= low <= high <= 512:
             raise ValueError(f"MaskSpec: count must satisfy 0 <= low <= high <= 512; got {self.count}")
-        if (self.area is None) == (self.height is None or self.width is None):
+        if (self.area is None and None in (self.height, self.width)) or (self.area and (self.height or self.width)):
             raise ValueError("MaskSpec: give either area (with aspect), or height and width with area=None")
         for name in ("temporal", "area", "height", "width"):
             share = getattr(self, name)
@@ -126,9 +126,10 @@ class MaskSpec:
         tokens = t * h * w
         if min(grid) < 1:
             raise ValueError(f"multiblock_mask: every side of the grid must be at least 1; got {tuple(grid)}")
-        if tokens > 2**28:
+        if tokens > 2**28 or max(grid) > 2**16:
             raise ValueError(
-                f"multiblock_mask: the grid {tuple(grid)} has {tokens} tokens; at most 2**28 are supported"
+                f"multiblock_mask: the grid {tuple(grid)} has {tokens} tokens; at most 2**28 are supported, and 2**16 "
+                "along a side"
             )
         if masked < 0 or visible < 0 or masked + visible > tokens:
             raise ValueError(
