@@ -13,7 +13,7 @@ from fastvid.train.session import Session
 
 log = logging.getLogger(__name__)
 
-_FEWEST = 10  # labelled videos to fit on: a fifth of them chooses the settings
+_FEWEST = 5  # labelled videos to fit on: a fifth of them chooses the settings
 
 
 def contestants(student: VideoViT, teacher: Teacher, untrained: VideoViT) -> list[Contestant]:
