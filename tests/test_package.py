@@ -64,7 +64,7 @@ with warnings.catch_warnings(record=True) as caught:
     masked_mse(pred, torch.randn(2, 32, 8), masked).backward()
     gather_tokens(tokens, visible % 12)
 said = [str(w.message) for w in caught if "fastvid" in str(w.message)]
-assert len(said) == 1 and "plain PyTorch on cpu: fastvid was no native core built" in said[0], said
+assert len(said) == 1 and "plain PyTorch on cpu: fastvid has no native core built" in said[0], said
 assert pred.grad is not None
 try:
     masked_mse(pred, torch.randn(2, 32, 8), masked, backend="native")
