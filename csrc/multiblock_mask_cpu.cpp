@@ -119,7 +119,9 @@ void multiblock_mask_cpu(const MultiblockMaskArgs& args, int threads) {
   const int64_t sites = plan.H * plan.W;
   const int64_t repeats = plan.kind == kTube ? plan.T : 1;  // a tube's site is masked at every time
   const int64_t cells = sites * plan.T / repeats;
-#pragma omp parallel num_threads(threads)
+  // A mask takes about 10 us and waking a thread as long as several of them, or much longer on a busy machine.
+  const int team = static_cast<int>(std::clamp<int64_t>(args.batch / 64, 1, threads));
+#pragma omp parallel num_threads(team)
   {
     Scratch scratch;
     scratch.keys.resize((cells / (4 * kPhiloxLanes) + 1) * 4 * kPhiloxLanes);
