@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import cast
@@ -69,7 +69,6 @@ class Engine:
         log_every: steps between records.
         checkpoint_every: steps between checkpoints.
         autocast: dtype of autocast, or None for float32.
-        stages: names of all stages, in order: results of later ones are set aside when an earlier one is trained.
         begun: called when a stage has its weights and is about to go on: the options of this start have proved to fit.
     """
 
@@ -82,7 +81,6 @@ class Engine:
     log_every: int = 10
     checkpoint_every: int = 500
     autocast: torch.dtype | None = None
-    stages: Sequence[str] = ()
     begun: Callable[[], None] = lambda: None
     _sums: dict[str, torch.Tensor | float] = field(default_factory=dict)
     _summed: int = 0
@@ -105,8 +103,8 @@ class Engine:
         self.begun()
         if first >= stage.optim.steps:
             return  # its record is complete, and later stages may have begun theirs
-        self._set_later_results_aside(stage)
         if self.tracker is not None:
+            self._set_later_results_aside(self.tracker.later(stage.name))
             self.tracker.begin(stage.name, first)
         if first:
             log.info("stage %s goes on from its checkpoint at step %d", stage.name, first)
@@ -273,12 +271,11 @@ class Engine:
         if self._norm is not None and not math.isfinite(float(self._norm)):
             raise FloatingPointError(f"the gradient of stage {stage.name} is not finite at step {step}")
 
-    def _set_later_results_aside(self, stage: Stage) -> None:
-        if self.run is None or stage.name not in self.stages:
-            return
-        for later in self.stages[list(self.stages).index(stage.name) + 1 :]:
-            self.checkpoints.set_aside(later)
-        self.run.set_aside("probe.json")
+    def _set_later_results_aside(self, later: list[str]) -> None:
+        for stage in later:
+            self.checkpoints.set_aside(stage)
+        if self.run is not None:
+            self.run.set_aside("probe.json")
 
 
 def _to_device(batch: Batch, device: torch.device) -> Batch:

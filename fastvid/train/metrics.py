@@ -82,6 +82,10 @@ class Tracker:
         self._board: Any = None
         self._wandb: Any = None
 
+    def later(self, stage: str) -> list[str]:
+        """The stages that come after this one."""
+        return self._stages[self._stages.index(stage) + 1 :]
+
     def begin(self, stage: str, step: int) -> None:
         """Prepares to record ``stage`` from after ``step``: what a killed process recorded beyond it is dropped."""
         order = self._stages.index(stage)

@@ -47,7 +47,7 @@ def run(session: Session, config: SaltConfig) -> None:
     teacher = recipe.teacher()
     student = recipe.student(teacher)
     if session.run is not None:
-        probe_run(session, config, recipe.data, student, teacher, recipe.untrained(), recipe.quarantine)
+        probe_run(session, config, recipe.data, student, teacher, recipe.untrained, recipe.quarantine)
     recipe.engine.close()
 
 
@@ -71,9 +71,9 @@ class _Recipe:
                 positions=config.model.positions, init=config.model.init,
                 drop_path=config.model.drop_path, pretrained=config.model.pretrained,
             )  # fmt: skip
-            grid = self.untrained().grid
-            self.pixel_masks = self._masks("pixel", grid)
-            self.salt_masks = self._masks("salt", grid)
+            untrained = self.untrained()
+            self.pixel_masks = self._masks("pixel", untrained.grid)
+            self.salt_masks = self._masks("salt", untrained.grid)
             for optim in (self.teacher_optim, self.student_optim):
                 if optim.batch // optim.accumulate % session.world.size:
                     raise ValueError(
@@ -84,7 +84,7 @@ class _Recipe:
             if config.teacher.source != "pixel":
                 size = config.data.size
                 self.given_teacher = load_teacher(config.teacher.source, frames=config.data.frames, size=size)
-                check_grids(self.given_teacher, self.untrained())
+                check_grids(self.given_teacher, untrained)
         except (ValueError, OSError) as error:
             raise UserError(str(error)) from error
 

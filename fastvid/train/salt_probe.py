@@ -1,6 +1,7 @@
 """The end of a SALT run: probes where there are labels, and the report."""
 
 import logging
+from collections.abc import Callable
 
 from fastvid.data import Quarantine
 from fastvid.eval.features import Contestant
@@ -32,7 +33,7 @@ def probe_run(
     data: SaltData,
     student: VideoViT,
     teacher: Teacher,
-    untrained: VideoViT,
+    untrained: Callable[[], VideoViT],
     quarantine: Quarantine,
 ) -> None:
     """Probes the student and writes ``probe.json``, unless that was done, or there is nothing to probe with."""
@@ -49,7 +50,7 @@ def probe_run(
         return
     device = session.world.device
     result = run_probes(
-        contestants(student.to(device), teacher.to(device), untrained.to(device)),
+        contestants(student.to(device), teacher.to(device), untrained().to(device)),
         data.train,
         data.test,
         data.classes,

@@ -71,7 +71,6 @@ class Session:
             log_every=self.options.log_every,
             checkpoint_every=self.options.checkpoint_every,
             autocast=autocast_dtype(self.options.precision, self.world.device),
-            stages=tuple(stages),
             begun=self._keep_config,
         )
 
