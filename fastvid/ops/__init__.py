@@ -1,9 +1,9 @@
 """The kernels' public face: pure functions on tensors.
 
-Each op lives in a folder of its own: ``reference.py`` is the definition in plain PyTorch, ``op.py`` the schema, the
-implementations and the public function. Every op takes ``backend="auto" | "reference" | "native"``: ``auto`` picks the
-fastest implementation there is for the device, ``reference`` is that definition, ``native`` insists on the compiled
-kernel.
+Each op lives in a folder of its own: ``reference.py`` is the definition in plain PyTorch, ``triton.py`` holds the GPU
+kernels, ``op.py`` the schema, the implementations and the public function. Every op takes ``backend="auto" |
+"reference" | "native" | "triton"``: ``auto`` picks the fastest implementation there is for the device, ``reference`` is
+that definition, ``native`` insists on the compiled C++ or CUDA kernel and ``triton`` on the Triton one.
 """
 
 from fastvid.ops.gather_tokens import gather_tokens

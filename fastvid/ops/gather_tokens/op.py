@@ -4,7 +4,7 @@ import torch
 
 from fastvid import _native
 from fastvid.ops import _checks
-from fastvid.ops._dispatch import Backend, register, use_kernel
+from fastvid.ops._dispatch import Backend, choose, register
 from fastvid.ops.gather_tokens import reference
 
 _NAME = "gather_tokens"
@@ -55,11 +55,17 @@ def _scatter_cpu(grad, index, tokens, backend):
     return out
 
 
-_gather = register("gather_tokens(Tensor x, Tensor index, str backend) -> Tensor", fake=_gather_fake, cpu=_gather_cpu)
+_gather = register(
+    "gather_tokens(Tensor x, Tensor index, str backend) -> Tensor",
+    fake=_gather_fake,
+    cpu=_gather_cpu,
+    triton="fastvid.ops.gather_tokens.triton",
+)
 _scatter = register(
     "scatter_tokens(Tensor grad, Tensor index, SymInt tokens, str backend) -> Tensor",
     fake=_scatter_fake,
     cpu=_scatter_cpu,
+    triton="fastvid.ops.gather_tokens.triton",
 )
 
 
@@ -86,7 +92,7 @@ def gather_tokens(x: torch.Tensor, index: torch.Tensor, *, backend: Backend = "a
     Args:
         x: [B, N, D], any dtype; rows that are not contiguous are copied first. Differentiable, once.
         index: int64 [B, K], values in [0, N), each at most once per row.
-        backend: ``"auto"``, ``"reference"`` or ``"native"``.
+        backend: ``"auto"``, ``"reference"``, ``"native"`` or ``"triton"``.
 
     Returns:
         [B, K, D] in x's dtype.
@@ -105,6 +111,7 @@ def gather_tokens(x: torch.Tensor, index: torch.Tensor, *, backend: Backend = "a
         )
     _checks.index_dtype(_NAME, "index", index)
     _checks.same_device(_NAME, x=x, index=index)
-    if not use_kernel(_NAME, x.device, backend):
+    kernel = choose(_NAME, x.device, backend)
+    if kernel == "reference":
         return reference.gather_tokens(x, index)
-    return _GatherTokens.apply(x, index, backend)
+    return _GatherTokens.apply(x, index, kernel)

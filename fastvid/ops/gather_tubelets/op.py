@@ -4,7 +4,7 @@ import torch
 
 from fastvid import _native
 from fastvid.ops import _checks
-from fastvid.ops._dispatch import Backend, register, use_kernel
+from fastvid.ops._dispatch import Backend, choose, register
 from fastvid.ops.gather_tubelets import reference
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -46,7 +46,7 @@ def _cpu(clip, index, tubelet, patch, mean, std, dtype, backend):
     return out
 
 
-_op = register(_SCHEMA, fake=_fake, cpu=_cpu)
+_op = register(_SCHEMA, fake=_fake, cpu=_cpu, triton="fastvid.ops.gather_tubelets.triton")
 
 
 def gather_tubelets(
@@ -74,7 +74,7 @@ def gather_tubelets(
         mean: per-channel mean of pixels in [0, 1]; default ImageNet's.
         std: per-channel standard deviation of pixels in [0, 1]; default ImageNet's.
         dtype: of the result: float32, bfloat16 or float16 (float64 runs the reference).
-        backend: ``"auto"``, ``"reference"`` or ``"native"``.
+        backend: ``"auto"``, ``"reference"``, ``"native"`` or ``"triton"``.
 
     Returns:
         [B, V, 3 * tubelet * patch**2] in ``dtype``: ``(pixel / 255 - mean) / std``.
@@ -107,9 +107,9 @@ def gather_tubelets(
             raise ValueError(f"{name}: index must be [B, V] with B={clip.shape[0]}, got shape {tuple(index.shape)}")
         _checks.index_dtype(name, "index", index)
         _checks.same_device(name, clip=clip, index=index)
-    kernel = use_kernel(name, clip.device, backend)
-    if kernel and dtype not in _native.DTYPE_CODES and backend == "native":
+    kernel = choose(name, clip.device, backend)
+    if dtype not in _native.DTYPE_CODES and backend in ("native", "triton"):
         raise TypeError(f"{name}: the kernel writes float32, bfloat16 or float16, not {dtype}")
-    if not kernel or dtype not in _native.DTYPE_CODES:
+    if kernel == "reference" or dtype not in _native.DTYPE_CODES:
         return reference.gather_tubelets(clip, index, tubelet, patch, mean, std, dtype)
-    return _op(clip, index, tubelet, patch, list(mean), list(std), dtype, backend)
+    return _op(clip, index, tubelet, patch, list(mean), list(std), dtype, kernel)

@@ -7,7 +7,7 @@ import torch
 from fastvid import _native
 from fastvid.ops import _checks
 from fastvid.ops._autograd import refuse_second_derivative
-from fastvid.ops._dispatch import Backend, kernel_dtypes, register, use_kernel
+from fastvid.ops._dispatch import Backend, choose, kernel_dtypes, register
 from fastvid.ops.masked_latent_loss import reference
 
 Kind = Literal["mse", "l1", "smooth_l1", "cosine"]
@@ -65,7 +65,7 @@ def _cpu(pred, target, masked, kind, normalize_target, with_grad, backend):
     return loss, grad
 
 
-_op = register(_SCHEMA, fake=_fake, cpu=_cpu)
+_op = register(_SCHEMA, fake=_fake, cpu=_cpu, triton="fastvid.ops.masked_latent_loss.triton")
 
 
 class _MaskedLatentLoss(torch.autograd.Function):
@@ -110,7 +110,7 @@ def masked_latent_loss(
         masked: int64 [B, M], values in [0, N).
         kind: which loss.
         normalize_target: apply LayerNorm to each target token, as V-JEPA does.
-        backend: ``"auto"``, ``"reference"`` or ``"native"``.
+        backend: ``"auto"``, ``"reference"``, ``"native"`` or ``"triton"``.
 
     Returns:
         Scalar float32. With no masked tokens it is 0.
@@ -124,10 +124,10 @@ def masked_latent_loss(
         >>> loss = masked_latent_loss(predictor(z), teacher(clip).detach(), masked, kind="l1", normalize_target=True)
     """
     _check(pred, target, masked, kind)
-    kernel = use_kernel("masked_latent_loss", pred.device, backend)
-    if not kernel or not kernel_dtypes("masked_latent_loss", backend, pred=pred, target=target):
+    kernel = choose("masked_latent_loss", pred.device, backend)
+    if kernel == "reference" or not kernel_dtypes("masked_latent_loss", backend, pred=pred, target=target):
         return reference.masked_latent_loss(pred, target, masked, kind, normalize_target)
-    return _MaskedLatentLoss.apply(pred, target, masked, kind, normalize_target, backend)
+    return _MaskedLatentLoss.apply(pred, target, masked, kind, normalize_target, kernel)
 
 
 def masked_mse(

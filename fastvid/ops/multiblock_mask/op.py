@@ -4,7 +4,7 @@ import torch
 
 from fastvid import _native
 from fastvid.ops import _checks
-from fastvid.ops._dispatch import Backend, register, use_kernel
+from fastvid.ops._dispatch import Backend, choose, register
 from fastvid.ops.multiblock_mask import reference
 from fastvid.ops.multiblock_mask.spec import MaskSpec
 
@@ -43,15 +43,14 @@ def _cuda(sample_ids, plan, seed, draw, backend):
     visible, masked = _empty_outputs(sample_ids, plan)
     ids = sample_ids.contiguous()
     if len(ids):
-        with torch.cuda.device(ids.device):
-            stream = torch.cuda.current_stream().cuda_stream
-            _native.CORE.multiblock_mask_cuda(
-                ids.data_ptr(), visible.data_ptr(), masked.data_ptr(), len(ids), seed, draw, plan, stream
-            )
+        stream = torch.cuda.current_stream().cuda_stream
+        _native.CORE.multiblock_mask_cuda(
+            ids.data_ptr(), visible.data_ptr(), masked.data_ptr(), len(ids), seed, draw, plan, stream
+        )
     return visible, masked
 
 
-_op = register(_SCHEMA, fake=_fake, cpu=_cpu, cuda=_cuda)
+_op = register(_SCHEMA, fake=_fake, cpu=_cpu, cuda=_cuda, triton="fastvid.ops.multiblock_mask.triton")
 
 
 def multiblock_mask(
@@ -103,6 +102,6 @@ def multiblock_mask(
     if not 0 <= draw < 2**32:
         raise ValueError(f"multiblock_mask: draw must be in [0, 2**32), got {draw}")
     plan = (spec or MaskSpec.multiblock()).plan(grid, masked, visible)
-    kernel = use_kernel("multiblock_mask", sample_ids.device, backend)
+    kernel = choose("multiblock_mask", sample_ids.device, backend)
     # The reference too runs inside the op: its loop ends when the data says so, which no graph can hold.
-    return _op(sample_ids, plan, seed, draw, "native" if kernel else "reference")
+    return _op(sample_ids, plan, seed, draw, kernel)
