@@ -18,9 +18,6 @@ using Address = uintptr_t;
 
 namespace {
 
-// Bytes per element of a DType code.
-int64_t element_size(int dtype) { return dtype == fv::kFloat32 ? 4 : 2; }
-
 template <class T>
 T* at(Address address) {
   return reinterpret_cast<T*>(address);
@@ -66,9 +63,9 @@ void multiblock_mask_cuda(Address ids, Address visible, Address masked, int64_t 
 
 // Returns the position of a bad index (nothing is computed then), or -1. grad may be 0.
 int64_t masked_latent_loss(Address pred, int pred_dtype, int64_t pred_batch, int64_t pred_row, Address target,
-                           int target_dtype, int64_t target_batch, int64_t target_row, Address masked, Address loss,
-                           Address grad, int64_t B, int64_t M, int64_t N, int64_t D, int kind, bool normalize_target,
-                           double mean_scale, double grad_scale, int threads) {
+                           int target_dtype, int64_t target_batch, int64_t target_row, Address target_scale,
+                           Address masked, Address loss, Address grad, int64_t B, int64_t M, int64_t N, int64_t D, int kind,
+                           bool normalize_target, double mean_scale, double grad_scale, int threads) {
   const int64_t bad = first_out_of_range(at<const int64_t>(masked), B * M, N);
   if (bad >= 0) return bad;
   py::gil_scoped_release release;
@@ -76,6 +73,7 @@ int64_t masked_latent_loss(Address pred, int pred_dtype, int64_t pred_batch, int
   std::vector<double> partial(chunks, 0.0);
   fv::MaskedLatentLossArgs args{};
   args.pred = at<const void>(pred), args.target = at<const void>(target), args.masked = at<const int64_t>(masked);
+  args.target_scale = at<const uint16_t>(target_scale);
   args.grad = at<void>(grad), args.partial = partial.data();
   args.pred_dtype = pred_dtype, args.target_dtype = target_dtype, args.kind = kind;
   args.normalize_target = normalize_target;
@@ -83,7 +81,7 @@ int64_t masked_latent_loss(Address pred, int pred_dtype, int64_t pred_batch, int
   args.pred_batch = pred_batch, args.pred_row = pred_row;
   args.target_batch = target_batch, args.target_row = target_row;
   args.grad_scale = static_cast<float>(grad_scale);
-  if (grad) fv::advise_huge_pages(args.grad, B * M * D * element_size(pred_dtype));
+  if (grad) fv::advise_huge_pages(args.grad, B * M * D * fv::dtype_size(pred_dtype));
   if (!fv::cpu_kernels().masked_latent_loss(args, threads)) throw std::bad_alloc();
   double sum = 0.0;
   for (double chunk : partial) sum += chunk;
@@ -106,7 +104,7 @@ int64_t gather_tubelets(Address clip, int64_t batch_stride, int64_t frame_stride
   args.out_dtype = out_dtype;
   args.B = B, args.V = V, args.T = T, args.H = H, args.W = W, args.tubelet = tubelet, args.patch = patch;
   args.batch_stride = batch_stride, args.frame_stride = frame_stride, args.row_stride = row_stride;
-  fv::advise_huge_pages(args.out, B * V * 3 * tubelet * patch * patch * element_size(out_dtype));
+  fv::advise_huge_pages(args.out, B * V * 3 * tubelet * patch * patch * fv::dtype_size(out_dtype));
   for (int c = 0; c < 3; ++c) args.scale[c] = scale.at(c), args.shift[c] = shift.at(c);
   if (!fv::cpu_kernels().gather_tubelets(args, threads)) throw std::bad_alloc();
   return -1;

@@ -58,6 +58,11 @@ FV_HD uint16_t float_to_fp16(float value) {
 // Reads n values as float32. A float32 row is returned as it stands; others are widened into `scratch`.
 FV_HD const float* load_row(const void* row, int dtype, int64_t n, float* scratch) {
   if (dtype == kFloat32) return static_cast<const float*>(row);
+  if (dtype == kInt8) {
+    const int8_t* bytes = static_cast<const int8_t*>(row);
+    for (int64_t i = 0; i < n; ++i) scratch[i] = static_cast<float>(bytes[i]);
+    return scratch;
+  }
   const uint16_t* narrow = static_cast<const uint16_t*>(row);
   if (dtype == kBFloat16) {
     for (int64_t i = 0; i < n; ++i) scratch[i] = bf16_to_float(narrow[i]);
@@ -106,7 +111,5 @@ FV_HD void store_fence() {
   _mm_sfence();
 #endif
 }
-
-FV_HD int64_t dtype_size(int dtype) { return dtype == kFloat32 ? 4 : 2; }
 
 }  // namespace fv

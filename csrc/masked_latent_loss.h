@@ -13,6 +13,7 @@ constexpr float kCosineEps = 1e-8f;
 struct MaskedLatentLossArgs {
   const void* pred;    // [B, M, D], rows contiguous
   const void* target;  // [B, N, D], rows contiguous
+  const uint16_t* target_scale;  // [B, N] contiguous float16 factors of an int8 target's rows, or nullptr
   const int64_t* masked;  // [B, M]
   void* grad;          // [B, M, D] contiguous in pred's dtype, or nullptr
   double* partial;     // [chunks]: sum of the loss over each chunk of rows, before the mean

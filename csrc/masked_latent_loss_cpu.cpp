@@ -97,6 +97,11 @@ bool masked_latent_loss(const MaskedLatentLossArgs& a, int threads) {
             static_cast<const char*>(a.target) + (b * a.target_batch + a.masked[row] * a.target_row) * target_size;
         const float* p = load_row(pred, a.pred_dtype, a.D, scratch);
         const float* t = load_row(target, a.target_dtype, a.D, scratch + a.D);
+        if (a.target_scale) {
+          const float factor = fp16_to_float(a.target_scale[b * a.N + a.masked[row]]);
+          float* dequantized = scratch + a.D;  // where load_row widened the bytes to
+          for (int64_t i = 0; i < a.D; ++i) dequantized[i] *= factor;
+        }
         if (a.normalize_target) {
           normalize(t, scratch + a.D, a.D);
           t = scratch + a.D;

@@ -8,7 +8,7 @@ that definition, ``native`` insists on the compiled C++ or CUDA kernel and ``tri
 
 from fastvid.ops.gather_tokens import gather_tokens
 from fastvid.ops.gather_tubelets import IMAGENET_MEAN, IMAGENET_STD, gather_tubelets
-from fastvid.ops.masked_latent_loss import masked_latent_loss, masked_mse
+from fastvid.ops.masked_latent_loss import masked_latent_loss, masked_mse, quantize_tokens
 from fastvid.ops.multiblock_mask import MaskSpec, multiblock_mask
 from fastvid.ops.penalties import covariance_penalty, variance_penalty
 from fastvid.random import sample_id
@@ -23,6 +23,7 @@ __all__ = [
     "masked_latent_loss",
     "masked_mse",
     "multiblock_mask",
+    "quantize_tokens",
     "sample_id",
     "variance_penalty",
 ]

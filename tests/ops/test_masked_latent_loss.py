@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from fastvid.ops import masked_latent_loss, masked_mse
+from fastvid.ops import masked_latent_loss, masked_mse, quantize_tokens
 
 KINDS = ["mse", "l1", "smooth_l1", "cosine"]
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
@@ -149,9 +149,38 @@ def test_bad_numbers_are_passed_on(value, kind):
     assert not torch.isfinite(loss) or (kind == "cosine" and torch.isnan(loss))
 
 
+def test_quantized_tokens_are_within_half_a_step():
+    x = torch.randn(3, 9, 33) * torch.logspace(-2, 4, 9).unsqueeze(-1)
+    x[0, 0] = 0
+    values, scale = quantize_tokens(x)
+    assert (values.dtype, scale.dtype, scale.shape) == (torch.int8, torch.float16, (3, 9))
+    error = (values.float() * scale.float().unsqueeze(-1) - x).abs().amax(-1)
+    assert (error <= 0.505 * x.abs().amax(-1) / 127 + 1e-6).all()  # half a step, and the rounding of the scale
+
+
+@pytest.mark.parametrize("backend", ["native", "reference"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_quantized_targets_are_dequantised_in_the_pass(kind, backend, isa):
+    p, t, masked = case(B=4, M=20, N=30, D=100)
+    values, scale = quantize_tokens(t)
+    widened = values.float() * scale.float().unsqueeze(-1)
+    options = {"kind": kind, "normalize_target": True, "backend": backend}
+    expected = loss_and_grad(p, widened, masked, **options)
+    got = loss_and_grad(p, values, masked, target_scale=scale.mT.contiguous().mT, **options)
+    torch.testing.assert_close(got, expected)
+    assert loss_and_grad(p.double(), values, masked, target_scale=scale)[0].dtype == torch.float64
+
+
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [
+        ({"target": torch.zeros(3, 9, 33, dtype=torch.int8)}, TypeError, "an int8 target needs target_scale"),
+        ({"target_scale": torch.ones(3, 9).half()}, TypeError, "target_scale goes with an int8 target"),
+        (
+            {"target": torch.zeros(3, 9, 33, dtype=torch.int8), "target_scale": torch.ones(3, 8).half()},
+            ValueError,
+            r"target_scale must be \[B, N\]",
+        ),
         ({"kind": "huber"}, ValueError, "kind must be one of"),
         ({"masked": torch.zeros(3, 5, dtype=torch.int32)}, TypeError, "masked must be int64"),
         ({"masked": torch.zeros(3, 4, dtype=torch.int64)}, ValueError, "do not fit"),

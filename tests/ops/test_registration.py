@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fastvid.ops import MaskSpec
+from fastvid.ops import MaskSpec, quantize_tokens
 
 IDS = torch.arange(3)
 INDEX = torch.tensor([[0, 2, 5], [1, 3, 4]])
@@ -13,10 +13,12 @@ MEAN, STD = [0.5, 0.5, 0.5], [0.2, 0.2, 0.2]
 CALLS = {
     "multiblock_mask": [(IDS, MaskSpec.multiblock().plan((4, 4, 4), 40, 20), 1, 2, "auto")],
     "masked_latent_loss": [
-        (torch.randn(2, 3, 8), torch.randn(2, 6, 8), INDEX, kind, True, with_grad, "auto")
+        (torch.randn(2, 3, 8), torch.randn(2, 6, 8), None, INDEX, kind, True, with_grad, "auto")
         for kind in ("mse", "cosine")
         for with_grad in (True, False)
-    ],
+    ]
+    + [(torch.randn(2, 3, 8), *quantize_tokens(torch.randn(2, 6, 8)), INDEX, "l1", False, True, "auto")],
+    "scale_gradient": [(torch.randn(2, 3, 8).half(), torch.tensor(0.5), 1e-3, "auto")],
     "gather_tubelets": [
         (CLIP, INDEX, 2, 16, MEAN, STD, torch.bfloat16, "auto"),
         (CLIP[:, ::2], None, 1, 8, MEAN, STD, torch.float32, "auto"),

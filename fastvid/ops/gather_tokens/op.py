@@ -100,7 +100,8 @@ def gather_tokens(x: torch.Tensor, index: torch.Tensor, *, backend: Backend = "a
     Raises:
         TypeError: index is not int64.
         ValueError: shapes that do not fit; in the backward pass, an index that repeats within a row (checked on CPU).
-        IndexError: an index outside [0, N) (checked on CPU; the reference raises RuntimeError).
+        IndexError: an index outside [0, N) (checked on CPU; the reference raises RuntimeError, and
+            on a GPU, which is not waited for, the result has NaN rows (-1 for integers)).
 
     Example:
         >>> z_visible = gather_tokens(z, visible)

@@ -32,9 +32,7 @@ def _cpu(clip, index, tubelet, patch, mean, std, dtype, backend):
         clip = clip.contiguous()
     index = None if index is None else index.contiguous()
     B, T, H, W, _ = clip.shape
-    # (pixel / 255 - mean) / std as one multiply-add
-    scale = [1 / (255 * s) for s in std]
-    shift = [-m / s for m, s in zip(mean, std, strict=True)]
+    scale, shift = reference.scale_shift(mean, std)
     bad = _native.CORE.gather_tubelets(
         clip.data_ptr(), clip.stride(0), clip.stride(1), clip.stride(2), 0 if index is None else index.data_ptr(),
         out.data_ptr(), _native.DTYPE_CODES[dtype], B, out.shape[1], T, H, W, tubelet, patch, scale, shift,
@@ -82,7 +80,8 @@ def gather_tubelets(
     Raises:
         TypeError: clip is not uint8, index is not int64.
         ValueError: clip is not [B, T, H, W, 3] or does not divide into tubelets.
-        IndexError: an index outside [0, N) (checked on CPU; the reference raises RuntimeError).
+        IndexError: an index outside [0, N) (checked on CPU; the reference raises RuntimeError, and
+            on a GPU, which is not waited for, the result has NaN tokens).
 
     Example:
         >>> clip = torch.randint(256, (2, 16, 224, 224, 3), dtype=torch.uint8)

@@ -1,5 +1,7 @@
 """The definition of tubelet gathering in plain PyTorch: normalise every pixel, cut into tubelets, pick some."""
 
+from collections.abc import Sequence
+
 import torch
 
 from fastvid.ops.gather_tokens.reference import gather_tokens
@@ -25,3 +27,8 @@ def gather_tubelets(
     x = x.permute(0, 1, 3, 5, 7, 2, 4, 6)  # [B, T', H', W', C, tubelet, patch, patch]
     x = x.reshape(B, -1, C * tubelet * patch * patch).to(dtype)
     return x if index is None else gather_tokens(x, index)
+
+
+def scale_shift(mean: Sequence[float], std: Sequence[float]) -> tuple[list[float], list[float]]:
+    """``(pixel / 255 - mean) / std`` as ``pixel * scale + shift``, the kernels' one multiply-add, per channel."""
+    return [1 / (255 * s) for s in std], [-m / s for m, s in zip(mean, std, strict=True)]

@@ -1,4 +1,4 @@
-"""masked_latent_loss: schema, fake, CPU implementation, autograd, public function."""
+"""masked_latent_loss: schemas, fakes, CPU implementations, autograd, public functions."""
 
 from typing import Literal
 
@@ -9,6 +9,7 @@ from fastvid.ops import _checks
 from fastvid.ops._autograd import refuse_second_derivative
 from fastvid.ops._dispatch import Backend, choose, kernel_dtypes, register
 from fastvid.ops.masked_latent_loss import reference
+from fastvid.ops.masked_latent_loss.mean import grad_scale, mean_scale
 
 Kind = Literal["mse", "l1", "smooth_l1", "cosine"]
 KINDS = ("mse", "l1", "smooth_l1", "cosine")
@@ -16,9 +17,11 @@ KINDS = ("mse", "l1", "smooth_l1", "cosine")
 # The gradient is computed with the loss, while both rows are in cache, and is what is saved for the backward pass
 # instead of pred and target. `grad` is empty when it is not asked for.
 _SCHEMA = (
-    "masked_latent_loss(Tensor pred, Tensor target, Tensor masked, str kind, bool normalize_target, bool with_grad, "
-    "str backend) -> (Tensor loss, Tensor grad)"
+    "masked_latent_loss(Tensor pred, Tensor target, Tensor? target_scale, Tensor masked, str kind, "
+    "bool normalize_target, bool with_grad, str backend) -> (Tensor loss, Tensor grad)"
 )
+_SCALE_SCHEMA = "scale_gradient(Tensor grad, Tensor upstream, float factor, str backend) -> Tensor"
+_TRITON = "fastvid.ops.masked_latent_loss.triton"
 
 
 def _outputs(pred: torch.Tensor, with_grad: bool) -> tuple[torch.Tensor, torch.Tensor]:
@@ -26,65 +29,64 @@ def _outputs(pred: torch.Tensor, with_grad: bool) -> tuple[torch.Tensor, torch.T
     return loss, pred.new_empty(pred.shape if with_grad else (0,))
 
 
-def _fake(pred, target, masked, kind, normalize_target, with_grad, backend):
+def _fake(pred, target, target_scale, masked, kind, normalize_target, with_grad, backend):
     return _outputs(pred, with_grad)
-
-
-def _mean_scale(pred: torch.Tensor, kind: str) -> float:
-    """One over the number of terms in the mean: elements, or tokens for the cosine."""
-    rows = pred.shape[0] * pred.shape[1]
-    return 1.0 / (rows if kind == "cosine" else rows * pred.shape[2])
-
-
-def _grad_is_unscaled(pred: torch.Tensor) -> bool:
-    # d(mean)/d(pred) is about 1 / (B M D), which underflows in float16: there the gradient of the sum is stored and
-    # the factor is applied in the backward pass, together with the loss scale it was invented for.
-    return pred.dtype == torch.float16
 
 
 def _rows_contiguous(x: torch.Tensor) -> torch.Tensor:
     return x if x.stride(-1) == 1 or x.shape[-1] == 1 else x.contiguous()
 
 
-def _cpu(pred, target, masked, kind, normalize_target, with_grad, backend):
+def _cpu(pred, target, target_scale, masked, kind, normalize_target, with_grad, backend):
     loss, grad = _outputs(pred, with_grad)
     if pred.numel() == 0:
         return loss.zero_(), grad
     pred, target, masked = _rows_contiguous(pred), _rows_contiguous(target), masked.contiguous()
+    target_code = _native.INT8_CODE if target.dtype == torch.int8 else _native.DTYPE_CODES[target.dtype]
+    if target_scale is not None:
+        target_scale = target_scale.contiguous()
     (B, M, D), N = pred.shape, target.shape[1]
-    mean_scale = _mean_scale(pred, kind)
     bad = _native.CORE.masked_latent_loss(
         pred.data_ptr(), _native.DTYPE_CODES[pred.dtype], pred.stride(0), pred.stride(1),
-        target.data_ptr(), _native.DTYPE_CODES[target.dtype], target.stride(0), target.stride(1),
+        target.data_ptr(), target_code, target.stride(0), target.stride(1),
+        0 if target_scale is None else target_scale.data_ptr(),
         masked.data_ptr(), loss.data_ptr(), grad.data_ptr() if with_grad else 0,
         B, M, N, D, KINDS.index(kind), normalize_target,
-        mean_scale, 1.0 if _grad_is_unscaled(pred) else mean_scale, torch.get_num_threads(),
+        mean_scale(pred, kind), grad_scale(pred, kind), torch.get_num_threads(),
     )  # fmt: skip
     if bad >= 0:
         raise _checks.index_error("masked_latent_loss", "masked", masked, bad, N)
     return loss, grad
 
 
-_op = register(_SCHEMA, fake=_fake, cpu=_cpu, triton="fastvid.ops.masked_latent_loss.triton")
+_op = register(_SCHEMA, fake=_fake, cpu=_cpu, triton=_TRITON)
+_scale = register(
+    _SCALE_SCHEMA,
+    fake=lambda grad, upstream, factor, backend: grad.new_empty(grad.shape),
+    cpu=lambda grad, upstream, factor, backend: reference.scale_gradient(grad, upstream, factor),
+    triton=_TRITON,
+)
 
 
 class _MaskedLatentLoss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, pred, target, masked, kind, normalize_target, backend):
-        loss, grad = _op(pred, target, masked, kind, normalize_target, ctx.needs_input_grad[0], backend)
+    def forward(ctx, pred, target, target_scale, masked, kind, normalize_target, backend):
+        with_grad = ctx.needs_input_grad[0]
+        loss, grad = _op(pred, target, target_scale, masked, kind, normalize_target, with_grad, backend)
         ctx.save_for_backward(grad)
-        ctx.factor = _mean_scale(pred, kind) if _grad_is_unscaled(pred) and pred.numel() else 1.0
+        ctx.factor = mean_scale(pred, kind) / grad_scale(pred, kind) if pred.numel() else 1.0
+        ctx.backend = backend
         return loss
 
     @staticmethod
-    def backward(ctx, grad_loss):
+    def backward(ctx, upstream):
         (grad,) = ctx.saved_tensors
         with torch.no_grad():
-            scale = grad_loss * ctx.factor
             # On a CPU looking at the scale is free, and `loss.backward()` gives exactly 1: no pass over the gradient.
-            if torch.compiler.is_compiling() or scale.device.type != "cpu" or scale.item() != 1.0:
-                grad = (grad.float() * scale).to(grad.dtype)  # a scale near 1e-7 is no number in float16
-        return refuse_second_derivative("masked_latent_loss", grad), None, None, None, None, None
+            on_device = torch.compiler.is_compiling() or upstream.device.type != "cpu"
+            if on_device or upstream.item() * ctx.factor != 1.0:
+                grad = _scale(grad, upstream, ctx.factor, ctx.backend)
+        return refuse_second_derivative("masked_latent_loss", grad), None, None, None, None, None, None
 
 
 def masked_latent_loss(
@@ -94,6 +96,7 @@ def masked_latent_loss(
     *,
     kind: Kind = "mse",
     normalize_target: bool = False,
+    target_scale: torch.Tensor | None = None,
     backend: Backend = "auto",
 ) -> torch.Tensor:
     """Mean loss between predicted latents and the targets at the masked tokens.
@@ -106,28 +109,33 @@ def masked_latent_loss(
 
     Args:
         pred: [B, M, D] float32, bfloat16 or float16 (float64 runs the reference). Differentiable, once.
-        target: [B, N, D], of any of these dtypes. Must not require grad: detach the teacher's output.
+        target: [B, N, D], of any of these dtypes, or int8 with ``target_scale``. Must not require grad: detach the
+            teacher's output.
         masked: int64 [B, M], values in [0, N).
         kind: which loss.
         normalize_target: apply LayerNorm to each target token, as V-JEPA does.
+        target_scale: float16 [B, N], for an int8 target: token ``n`` is ``target[b, n] * target_scale[b, n]``, as
+            :func:`quantize_tokens` makes it. It is dequantised in the pass, never in memory.
         backend: ``"auto"``, ``"reference"``, ``"native"`` or ``"triton"``.
 
     Returns:
         Scalar float32. With no masked tokens it is 0.
 
     Raises:
-        TypeError: ``masked`` is not int64; mixed float64 and narrower inputs.
+        TypeError: ``masked`` is not int64; mixed float64 and narrower inputs; int8 without a float16 scale.
         ValueError: shapes that do not fit; ``target`` requires grad; unknown ``kind``.
-        IndexError: a masked index outside [0, N) (checked on CPU; the reference raises RuntimeError).
+        IndexError: a masked index outside [0, N) (checked on CPU; the reference raises RuntimeError, and
+            on a GPU, which is not waited for, the loss is NaN).
 
     Example:
         >>> loss = masked_latent_loss(predictor(z), teacher(clip).detach(), masked, kind="l1", normalize_target=True)
     """
-    _check(pred, target, masked, kind)
+    _check(pred, target, target_scale, masked, kind)
     kernel = choose("masked_latent_loss", pred.device, backend)
-    if kernel == "reference" or not kernel_dtypes("masked_latent_loss", backend, pred=pred, target=target):
-        return reference.masked_latent_loss(pred, target, masked, kind, normalize_target)
-    return _MaskedLatentLoss.apply(pred, target, masked, kind, normalize_target, kernel)
+    floats = {"pred": pred} if target_scale is not None else {"pred": pred, "target": target}
+    if kernel == "reference" or not kernel_dtypes("masked_latent_loss", backend, **floats):
+        return reference.masked_latent_loss(pred, target, target_scale, masked, kind, normalize_target)
+    return _MaskedLatentLoss.apply(pred, target, target_scale, masked, kind, normalize_target, kernel)
 
 
 def masked_mse(
@@ -142,7 +150,9 @@ def masked_mse(
     return masked_latent_loss(pred, target, masked, kind="mse", normalize_target=normalize_target, backend=backend)
 
 
-def _check(pred: torch.Tensor, target: torch.Tensor, masked: torch.Tensor, kind: str) -> None:
+def _check(
+    pred: torch.Tensor, target: torch.Tensor, target_scale: torch.Tensor | None, masked: torch.Tensor, kind: str
+) -> None:
     name = "masked_latent_loss"
     if kind not in KINDS:
         raise ValueError(f"{name}: kind must be one of {', '.join(KINDS)}; got {kind!r}")
@@ -157,10 +167,43 @@ def _check(pred: torch.Tensor, target: torch.Tensor, masked: torch.Tensor, kind:
             "fit as [B, M, D], [B, N, D] and [B, M]"
         )
     _checks.index_dtype(name, "masked", masked)
-    if not pred.is_floating_point() or not target.is_floating_point():
+    if target_scale is not None:
+        if target.dtype != torch.int8 or target_scale.dtype != torch.float16:
+            raise TypeError(
+                f"{name}: target_scale goes with an int8 target and is float16; got a {target.dtype} target and a "
+                f"{target_scale.dtype} scale"
+            )
+        if target_scale.shape != target.shape[:2]:
+            raise ValueError(
+                f"{name}: target_scale must be [B, N] = {tuple(target.shape[:2])}, got {tuple(target_scale.shape)}"
+            )
+        _checks.same_device(name, target=target, target_scale=target_scale)
+    elif target.dtype == torch.int8:
+        raise TypeError(f"{name}: an int8 target needs target_scale, a float16 factor for each token")
+    elif not pred.is_floating_point() or not target.is_floating_point():
         raise TypeError(f"{name}: pred and target must be floating point; got {pred.dtype} and {target.dtype}")
-    if (pred.dtype == torch.float64) != (target.dtype == torch.float64):
+    elif (pred.dtype == torch.float64) != (target.dtype == torch.float64):
         raise TypeError(f"{name}: float64 does not mix with other dtypes; got {pred.dtype} and {target.dtype}")
     if target.requires_grad:
         raise ValueError(f"{name}: target requires grad, but only pred gets a gradient; pass target.detach()")
     _checks.same_device(name, pred=pred, target=target, masked=masked)
+
+
+def quantize_tokens(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens as int8 with a scale each, half the bytes of bfloat16: targets that are stored or sent.
+
+    Token n is about ``values[..., n, :] * scale[..., n]``, where the scale is the token's largest absolute value over
+    127, rounded to float16. An element is off by at most half a step, 0.4 % of its token's largest.
+
+    Args:
+        x: [..., N, D] floating point, each token's largest value between 0.008 and 8e6: 127 times float16's range.
+
+    Returns:
+        int8 [..., N, D] and float16 [..., N].
+
+    Example:
+        >>> values, scale = quantize_tokens(teacher(clip))
+        >>> loss = masked_latent_loss(pred, values, masked, target_scale=scale)
+    """
+    scale = (x.abs().amax(-1).float() / 127).clamp(min=2**-24).half()  # at least float16's smallest number
+    return (x.float() / scale.float().unsqueeze(-1)).round().clamp(-127, 127).to(torch.int8), scale

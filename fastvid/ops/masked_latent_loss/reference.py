@@ -10,13 +10,23 @@ COSINE_EPS = 1e-8
 
 
 def masked_latent_loss(
-    pred: torch.Tensor, target: torch.Tensor, masked: torch.Tensor, kind: str, normalize_target: bool
+    pred: torch.Tensor,
+    target: torch.Tensor,
+    target_scale: torch.Tensor | None,
+    masked: torch.Tensor,
+    kind: str,
+    normalize_target: bool,
 ) -> torch.Tensor:
-    """pred [B, M, D], target [B, N, D], masked int64 [B, M] -> scalar; float64 inputs stay float64."""
+    """pred [B, M, D], target [B, N, D], target_scale [B, N] or None, masked int64 [B, M] -> scalar.
+
+    The result is float32, or float64 where pred is.
+    """
     compute = torch.float64 if pred.dtype == torch.float64 else torch.float32
     if pred.numel() == 0:
         return pred.sum(dtype=compute)
     picked = gather_tokens(target, masked).to(compute)  # [B, M, D]
+    if target_scale is not None:
+        picked = picked * target_scale.gather(1, masked).unsqueeze(-1).to(compute)
     if normalize_target:
         picked = F.layer_norm(picked, picked.shape[-1:], eps=LAYER_NORM_EPS)
     pred = pred.to(compute)
@@ -28,3 +38,8 @@ def masked_latent_loss(
         return F.smooth_l1_loss(pred, picked)
     norms = pred.norm(dim=-1).clamp(min=COSINE_EPS) * picked.norm(dim=-1).clamp(min=COSINE_EPS)
     return (1 - (pred * picked).sum(-1) / norms).mean()
+
+
+def scale_gradient(grad: torch.Tensor, upstream: torch.Tensor, factor: float) -> torch.Tensor:
+    """``grad * upstream * factor``, multiplied in float32: a factor near 1e-7 is no number in float16."""
+    return (grad.float() * (upstream * factor)).to(grad.dtype)

@@ -1,0 +1,94 @@
+"""Triton kernels of gather_tokens: copies of rows, without atomics in either direction."""
+
+import torch
+import triton
+import triton.language as tl
+
+_TILE = 4096  # elements a program holds at a time
+_SEARCH = 256  # indices compared at a time
+
+
+@triton.jit
+def gather_tokens_kernel(
+    x, index, out, N, K, D, batch_stride, row_stride, chunks, ROWS: tl.constexpr, BLOCK: tl.constexpr
+):
+    """Copies ROWS picked rows of one sample. x [B, N, D], index [B, K], out [B, K, D]."""
+    b = (tl.program_id(0) // chunks).to(tl.int64)
+    k = tl.program_id(0) % chunks * ROWS + tl.arange(0, ROWS)
+    i = tl.load(index + b * K + k, mask=k < K, other=0)  # [ROWS]
+    known = (i >= 0) & (i < N)
+    source = x + b * batch_stride + tl.where(known, i, 0) * row_stride
+    target = out + (b * K + k) * D
+    for start in range(0, D, BLOCK):
+        d = start + tl.arange(0, BLOCK)
+        inside = (k < K)[:, None] & (d < D)[None, :]
+        # An index out of range cannot be refused without waiting for the device: its row is NaN, which is loud.
+        row = tl.load(source[:, None] + d[None, :], mask=inside & known[:, None], other=_unknown(x))
+        tl.store(target[:, None] + d[None, :], row, mask=inside)
+
+
+@triton.jit
+def scatter_tokens_kernel(
+    grad, index, out, N, K, D, batch_stride, row_stride, chunks,
+    ROWS: tl.constexpr, BLOCK: tl.constexpr, SEARCH: tl.constexpr,
+):  # fmt: skip
+    """Writes ROWS rows of one sample: the row of grad whose index says so, or zeros. grad [B, K, D], out [B, N, D].
+
+    Looking for each row's place in the index (a few KB, in cache) costs less than a pass of zeros over the output.
+    """
+    b = (tl.program_id(0) // chunks).to(tl.int64)
+    n = tl.program_id(0) % chunks * ROWS + tl.arange(0, ROWS)
+    place = tl.full((ROWS,), -1, tl.int32)
+    for start in range(0, K, SEARCH):
+        k = start + tl.arange(0, SEARCH)
+        i = tl.load(index + b * K + k, mask=k < K, other=-1).to(tl.int32)  # [SEARCH]
+        place = tl.maximum(place, tl.max(tl.where(i[None, :] == n[:, None], k[None, :], -1), axis=1))
+    picked = place >= 0
+    source = grad + b * batch_stride + tl.where(picked, place, 0).to(tl.int64) * row_stride
+    target = out + (b * N + n) * D
+    for start in range(0, D, BLOCK):
+        d = start + tl.arange(0, BLOCK)
+        inside = (n < N)[:, None] & (d < D)[None, :]
+        row = tl.load(source[:, None] + d[None, :], mask=inside & picked[:, None], other=0)
+        tl.store(target[:, None] + d[None, :], row, mask=inside)
+
+
+@triton.jit
+def _unknown(pointer):
+    return float("nan") if pointer.dtype.element_ty.is_floating() else -1
+
+
+def _tile(D: int) -> tuple[int, int]:
+    """(rows, columns) of a program's tile: whole powers of two columns, without a ragged end where D allows."""
+    even = D & -D
+    block = min(even, 1024) if even >= 128 else min(triton.next_power_of_2(max(D, 1)), 1024)
+    return max(1, _TILE // max(block, 128)), block
+
+
+def gather_tokens(x: torch.Tensor, index: torch.Tensor, backend: str) -> torch.Tensor:
+    """x [B, N, D], index int64 [B, K] -> [B, K, D]; NaN (-1 for integers) where an index is out of range."""
+    (B, N, D), K = x.shape, index.shape[1]
+    out = x.new_empty((B, K, D))
+    if out.numel():
+        x, index = x if x.stride(2) == 1 else x.contiguous(), index.contiguous()
+        rows, block = _tile(D)
+        chunks = triton.cdiv(K, rows)
+        gather_tokens_kernel[(B * chunks,)](
+            x, index, out, N, K, D, x.stride(0), x.stride(1), chunks, ROWS=rows, BLOCK=block
+        )
+    return out
+
+
+def scatter_tokens(grad: torch.Tensor, index: torch.Tensor, tokens: int, backend: str) -> torch.Tensor:
+    """grad [B, K, D], index int64 [B, K] of different values per row -> [B, tokens, D], zeros elsewhere."""
+    B, K, D = grad.shape
+    out = grad.new_empty((B, tokens, D))
+    if out.numel():
+        grad, index = grad if grad.stride(2) == 1 else grad.contiguous(), index.contiguous()
+        rows, block = _tile(D)
+        chunks = triton.cdiv(tokens, rows)
+        scatter_tokens_kernel[(B * chunks,)](
+            grad, index, out, tokens, K, D, grad.stride(0), grad.stride(1), chunks,
+            ROWS=rows, BLOCK=block, SEARCH=_SEARCH,
+        )  # fmt: skip
+    return out

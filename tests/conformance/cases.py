@@ -1,0 +1,120 @@
+"""Every op as functions of (stored dtype, compute dtype, backend, device), for the conformance suite.
+
+Inputs are drawn in float32, rounded to the stored dtype and widened to the compute dtype: the float64 gold sees exactly
+the numbers that a kernel sees. A case returns its results and gradients by name.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from fastvid.ops import gather_tokens, gather_tubelets, masked_latent_loss, quantize_tokens
+
+
+@dataclass(frozen=True)
+class How:
+    """Where and in what a case runs."""
+
+    stored: torch.dtype
+    compute: torch.dtype
+    backend: str
+    device: str
+
+    def floats(self, x: torch.Tensor) -> torch.Tensor:
+        return x.to(self.stored).to(self.compute).to(self.device)
+
+    def leaf(self, x: torch.Tensor) -> torch.Tensor:
+        return self.floats(x).requires_grad_()
+
+
+Results = dict[str, torch.Tensor]
+CASES: dict[str, Callable[[How], Results]] = {}
+
+
+def case(name: str):
+    """Adds a case; its name begins with the op's."""
+
+    def add(function: Callable[[How], Results]):
+        CASES[name] = function
+        return function
+
+    return add
+
+
+def index(B: int, N: int, K: int) -> torch.Tensor:
+    return torch.stack([torch.randperm(N)[:K].sort().values for _ in range(B)])
+
+
+def _loss(kind: str, normalize: bool, shape: tuple[int, ...], target: str = "same"):
+    @case(f"masked_latent_loss {kind}{' normalized' if normalize else ''} {'x'.join(map(str, shape))} {target} target")
+    def run(how: How) -> Results:
+        B, M, N, D = shape
+        pred = how.leaf(torch.randn(B, M, D))
+        teacher = torch.randn(B, N, D) * 2 + 1
+        scale = None
+        if target == "int8":
+            latents, scale = quantize_tokens(teacher)
+            scale = scale.to(how.device)
+            if how.compute == torch.float64:  # the gold knows no int8: it gets the numbers that they stand for
+                latents, scale = latents.double() * scale.double().cpu().unsqueeze(-1), None
+            latents = latents.to(how.device)
+        elif target == "strided":
+            latents = how.floats(torch.randn(B, 2 * N, D + 8))[:, ::2, :D]
+        else:
+            latents = how.floats(teacher)
+        loss = masked_latent_loss(
+            pred, latents, index(B, N, M).to(how.device), kind=kind, normalize_target=normalize, target_scale=scale,
+            backend=how.backend,
+        )  # fmt: skip
+        (loss * 0.7).backward()
+        return {"loss": loss.detach(), "grad": pred.grad}
+
+
+for _kind in ("mse", "l1", "smooth_l1", "cosine"):
+    for _normalize in (False, True):
+        _loss(_kind, _normalize, (2, 5, 9, 200))
+_loss("mse", True, (2, 6, 12, 64), "int8")
+_loss("l1", False, (3, 2, 4, 33), "int8")
+_loss("smooth_l1", True, (2, 5, 8, 96), "strided")
+_loss("mse", True, (1, 1, 1, 1))
+_loss("cosine", False, (1, 2, 3, 1030))
+
+
+def _tubelets(name: str, clip_shape, picked, tubelet, patch, strided=False):
+    @case(f"gather_tubelets {name}")
+    def run(how: How) -> Results:
+        B, T, H, W = clip_shape
+        clip = torch.randint(256, (B, 2 * T, H, W + 8, 3) if strided else (B, T, H, W, 3), dtype=torch.uint8)
+        if strided:
+            clip = clip[:, ::2, :, 8:]
+        tokens = (T // tubelet) * (H // patch) * (W // patch)
+        which = None if picked is None else index(B, tokens, picked).to(how.device)
+        dtype = how.compute if how.compute == torch.float64 else how.stored
+        out = gather_tubelets(
+            clip.to(how.device), which, tubelet=tubelet, patch=patch, dtype=dtype, backend=how.backend
+        )
+        return {"tokens": out}
+
+
+_tubelets("16 x 16 x 2", (2, 4, 32, 48), 5, 2, 16)
+_tubelets("all", (2, 2, 32, 32), None, 2, 16)
+_tubelets("odd patch, one frame", (2, 3, 15, 20), 7, 1, 5)
+_tubelets("patch 14, strided clip", (1, 4, 28, 42), 6, 2, 14, strided=True)
+
+
+def _tokens(name: str, shape, picked, strided=False):
+    @case(f"gather_tokens {name}")
+    def run(how: How) -> Results:
+        B, N, D = shape
+        x = torch.randn(B, 2 * N, D + 3)[:, ::2, :D] if strided else torch.randn(B, N, D)
+        x = how.leaf(x)
+        out = gather_tokens(x, index(B, N, picked).to(how.device), backend=how.backend)
+        out.backward(how.floats(torch.randn(out.shape)))
+        return {"out": out.detach(), "grad": x.grad}
+
+
+_tokens("768 wide", (2, 40, 768), 23)
+_tokens("odd", (3, 37, 5), 11)
+_tokens("strided", (2, 9, 130), 9, strided=True)
+_tokens("none", (2, 5, 16), 0)

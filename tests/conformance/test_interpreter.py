@@ -1,0 +1,40 @@
+"""The Triton kernels without a GPU: the conformance suite in Triton's interpreter.
+
+Triton decides when it is imported whether kernels are compiled or interpreted, hence a process of its own.
+"""
+
+import os
+import subprocess
+import sys
+import xml.etree.ElementTree as xml
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conformance.cases import CASES
+
+HERE = Path(__file__).parent
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the kernels run on the GPU")
+def test_the_triton_kernels_conform_in_the_interpreter(tmp_path):
+    report = tmp_path / "report.xml"
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "pytest", str(HERE), str(HERE.parent / "ops"), "-q", "-k", "triton", "-x",
+            "-p", "no:cacheprovider", f"--ignore={__file__}", f"--junitxml={report}",
+        ],
+        env={**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
+        cwd=HERE.parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    passed, skipped = set(), set()
+    for case in xml.parse(report).getroot().iter("testcase"):
+        (passed if case.find("skipped") is None else skipped).add(case.get("name"))
+    assert not skipped
+    for op in {name.split()[0] for name in CASES} | {"masks"}:
+        assert any(op in name for name in passed), f"no Triton case of {op} was run"
