@@ -101,7 +101,9 @@ FV_HD int64_t trim_token(const MaskPlan& plan, const Block& box, int64_t rank) {
 
 // The random key by which tokens (or tube sites) are ranked; ties are broken by position.
 FV_HD uint32_t token_key(const SampleRng& rng, uint32_t token) {
-  return rng(kStreamToken, token >> 2).word[token & 3u];
+  const Philox4 four = rng(kStreamToken, token >> 2);
+  const uint32_t even = token & 2u ? four.word[2] : four.word[0], odd = token & 2u ? four.word[3] : four.word[1];
+  return token & 1u ? odd : even;  // an index known only at run time would put the four words in memory on a GPU
 }
 
 FV_HD SampleRng sample_rng(int64_t seed, int64_t draw, int64_t sample_id) {

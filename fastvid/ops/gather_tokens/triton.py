@@ -10,8 +10,9 @@ _SEARCH = 256  # indices compared at a time
 
 @triton.jit
 def gather_tokens_kernel(
-    x, index, out, N, K, D, batch_stride, row_stride, chunks, ROWS: tl.constexpr, BLOCK: tl.constexpr
-):
+    x, index, out, N, K, D, batch_stride, row_stride, chunks,
+    UNKNOWN: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
     """Copies ROWS picked rows of one sample. x [B, N, D], index [B, K], out [B, K, D]."""
     b = (tl.program_id(0) // chunks).to(tl.int64)
     k = tl.program_id(0) % chunks * ROWS + tl.arange(0, ROWS)
@@ -23,7 +24,7 @@ def gather_tokens_kernel(
         d = start + tl.arange(0, BLOCK)
         inside = (k < K)[:, None] & (d < D)[None, :]
         # An index out of range cannot be refused without waiting for the device: its row is NaN, which is loud.
-        row = tl.load(source[:, None] + d[None, :], mask=inside & known[:, None], other=_unknown(x))
+        row = tl.load(source[:, None] + d[None, :], mask=inside & known[:, None], other=UNKNOWN)
         tl.store(target[:, None] + d[None, :], row, mask=inside)
 
 
@@ -53,11 +54,6 @@ def scatter_tokens_kernel(
         tl.store(target[:, None] + d[None, :], row, mask=inside)
 
 
-@triton.jit
-def _unknown(pointer):
-    return float("nan") if pointer.dtype.element_ty.is_floating() else -1
-
-
 def _tile(D: int) -> tuple[int, int]:
     """(rows, columns) of a program's tile: whole powers of two columns, without a ragged end where D allows."""
     even = D & -D
@@ -74,8 +70,9 @@ def gather_tokens(x: torch.Tensor, index: torch.Tensor, backend: str) -> torch.T
         rows, block = _tile(D)
         chunks = triton.cdiv(K, rows)
         gather_tokens_kernel[(B * chunks,)](
-            x, index, out, N, K, D, x.stride(0), x.stride(1), chunks, ROWS=rows, BLOCK=block
-        )
+            x, index, out, N, K, D, x.stride(0), x.stride(1), chunks,
+            UNKNOWN=float("nan") if x.is_floating_point() else -1, ROWS=rows, BLOCK=block,
+        )  # fmt: skip
     return out
 
 

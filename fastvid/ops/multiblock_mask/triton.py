@@ -114,8 +114,8 @@ def multiblock_mask_kernel(
         else:
             if MEET == _TRUNCATE:
                 room = cells - visible
-            count, _, _, _ = tl.philox(seed, tl.full((), _STREAM_COUNT, tl.int32), draw, id_lo, id_hi)
-            wanted = count_lo + _bounded(count, count_hi - count_lo + 1)
+            word, _, _, _ = tl.philox(seed, tl.full((), _STREAM_COUNT, tl.int32), draw, id_lo, id_hi)
+            wanted = count_lo + _bounded(word, count_hi - count_lo + 1)
         b = tl.full((), 0, tl.int32)
         while _wants_a_block(b, covered, wanted, masked, room, MEET, MAX_BLOCKS):
             size_index = b * 0 if SAME_SIZE else b
@@ -180,10 +180,12 @@ def multiblock_mask(
         )
     if len(ids):
         block = max(128, triton.next_power_of_2(cells))
+        warps = min(max(block // 256, 4), 32)
         constants = {name.upper(): p.pop(name) for name in ("kind", "meet", "tail", "same_size", "by_area")}
         multiblock_mask_kernel[(len(ids),)](
             ids.contiguous(), visible, masked, seed, draw, **p, **constants, MAX_BLOCKS=MAX_BLOCKS,
             SIDE=triton.next_power_of_2(max(p["H"], p["W"])), BLOCK=block,
-            num_warps=min(max(block // 512, 4), 32),
+            num_warps=warps,
+            maxnreg=min(96, 2048 // warps),  # left alone, ptxas spills a few to save registers that nothing else needs
         )  # fmt: skip
     return visible, masked

@@ -1,0 +1,97 @@
+"""Compiles what an op would launch on a GPU, without one: the launch is caught, and built for each architecture.
+
+The ops' launch functions run on meta tensors of the sizes users have, so what is compiled here is what runs there: the
+same block sizes, constants and divisibilities.
+"""
+
+import contextlib
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from triton.runtime.jit import JITFunction
+
+ARCHS = (80, 89, 90, 100, 120)
+
+_TYPES = {
+    torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16", torch.int64: "i64", torch.int32: "i32",
+    torch.int8: "i8", torch.uint8: "u8",
+}  # fmt: skip
+_OPTIONS = ("num_warps", "num_stages", "maxnreg")
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One kernel launch that was caught."""
+
+    kernel: JITFunction
+    arguments: dict[str, Any]
+    options: dict[str, int]
+
+    @property
+    def name(self) -> str:
+        return self.kernel.__name__
+
+    def compile(self, arch: int):
+        """The compiled kernel, as Triton's launcher would have it made for these arguments."""
+        signature, constants, attributes = {}, {}, {}
+        for position, parameter in enumerate(self.kernel.params):
+            value = self.arguments[parameter.name]
+            specialize = not parameter.do_not_specialize
+            if isinstance(value, torch.Tensor):
+                signature[parameter.name] = "*" + _TYPES[value.dtype]
+                divisible = value.storage_offset() * value.element_size() % 16 == 0  # an allocation itself is aligned
+            elif parameter.is_constexpr or (isinstance(value, int) and value == 1 and specialize):
+                signature[parameter.name], constants[parameter.name] = "constexpr", value
+                continue
+            elif isinstance(value, int):
+                signature[parameter.name] = parameter.annotation_type or ("i32" if -(2**31) <= value < 2**31 else "i64")
+                divisible = specialize and value % 16 == 0
+            else:
+                assert isinstance(value, float)
+                assert parameter.annotation_type == "fp32", f"{self.name}: {parameter.name} is not pinned to float32"
+                signature[parameter.name], divisible = "fp32", False
+            if divisible:
+                attributes[(position,)] = [["tt.divisibility", 16]]
+        source = ASTSource(self.kernel, signature, constants, attributes)
+        return triton.compile(source, target=GPUTarget("cuda", arch, 32), options=self.options)
+
+
+@contextlib.contextmanager
+def caught_launches() -> Iterator[list[Launch]]:
+    """Collects the kernel launches of the block instead of running them."""
+    launches: list[Launch] = []
+
+    def catch(kernel, *args, grid, warmup, **kwargs):
+        options = {name: kwargs.pop(name) for name in _OPTIONS if name in kwargs}
+        arguments = {**dict(zip(kernel.arg_names, args, strict=False)), **kwargs}
+        assert arguments.keys() == set(kernel.arg_names), f"{kernel.__name__}: arguments do not match"
+        assert 0 < grid[0] < 2**31
+        launches.append(Launch(kernel, arguments, options))
+
+    with mock.patch.object(JITFunction, "run", catch):
+        yield launches
+
+
+def resource_usage(binary: Path) -> dict[tuple[str, str], dict[str, int]]:
+    """(kernel, arch) -> registers, stack and shared bytes of every kernel in a cubin or shared library."""
+    tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+    text = subprocess.run([tool, "-res-usage", binary], capture_output=True, text=True, check=True).stdout
+    usage, arch = {}, ""
+    for line in text.splitlines():
+        if found := re.match(r"arch = sm_(\d+)", line):
+            arch = found[1]
+        elif found := re.match(r"\s*Function (\S+):", line):
+            kernel = found[1]
+        elif found := re.match(r"\s*REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)", line):
+            registers, stack, shared, local = map(int, found.groups())
+            usage[kernel, arch] = {"registers": registers, "spilled": stack + local, "shared": shared}
+    return usage
