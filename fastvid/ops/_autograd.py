@@ -1,6 +1,11 @@
-"""Refusal of second derivatives."""
+"""When a gradient is wanted, and the refusal of second derivatives."""
 
 import torch
+
+
+def wants_grad(x: torch.Tensor) -> bool:
+    """True when a call on ``x`` is recorded; otherwise the op is called without an ``autograd.Function`` around it."""
+    return x.requires_grad and torch.is_grad_enabled()
 
 
 class _Refuse(torch.autograd.Function):

@@ -11,10 +11,11 @@ def index_dtype(op: str, name: str, index: torch.Tensor) -> None:
 
 def same_device(op: str, **tensors: torch.Tensor) -> None:
     """All tensors of one call live on one device."""
-    devices = {name: str(tensor.device) for name, tensor in tensors.items()}
-    if len(set(devices.values())) > 1:
-        places = ", ".join(f"{name} on {device}" for name, device in devices.items())
-        raise ValueError(f"{op}: tensors must be on one device; got {places}")
+    first, *others = tensors.values()
+    for tensor in others:
+        if tensor.device != first.device:
+            places = ", ".join(f"{name} on {tensor.device}" for name, tensor in tensors.items())
+            raise ValueError(f"{op}: tensors must be on one device; got {places}")
 
 
 def index_error(op: str, name: str, index: torch.Tensor, position: int, n: int) -> IndexError:

@@ -49,7 +49,7 @@ def check(table, compiler: str, version: str, name: str, arch: int, found: dict[
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_triton_kernels(name, table, tmp_path):
     with caught_launches() as launches:
-        WORKLOADS[name]()
+        WORKLOADS[name]()()
     assert launches
     for launch in launches:
         for arch in ARCHS:
@@ -72,7 +72,7 @@ def test_every_triton_kernel_has_a_workload():
     compiled = set()
     for run in WORKLOADS.values():
         with caught_launches() as launches:
-            run()
+            run()()
         compiled |= {launch.name for launch in launches}
     assert compiled == kernels
 

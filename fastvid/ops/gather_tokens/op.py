@@ -4,6 +4,7 @@ import torch
 
 from fastvid import _native
 from fastvid.ops import _checks
+from fastvid.ops._autograd import wants_grad
 from fastvid.ops._dispatch import Backend, choose, register
 from fastvid.ops.gather_tokens import reference
 
@@ -115,4 +116,4 @@ def gather_tokens(x: torch.Tensor, index: torch.Tensor, *, backend: Backend = "a
     kernel = choose(_NAME, x.device, backend)
     if kernel == "reference":
         return reference.gather_tokens(x, index)
-    return _GatherTokens.apply(x, index, kernel)
+    return _GatherTokens.apply(x, index, kernel) if wants_grad(x) else _gather(x, index, kernel)

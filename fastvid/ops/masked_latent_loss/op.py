@@ -6,7 +6,7 @@ import torch
 
 from fastvid import _native
 from fastvid.ops import _checks
-from fastvid.ops._autograd import refuse_second_derivative
+from fastvid.ops._autograd import refuse_second_derivative, wants_grad
 from fastvid.ops._dispatch import Backend, choose, kernel_dtypes, register
 from fastvid.ops.masked_latent_loss import reference
 from fastvid.ops.masked_latent_loss.mean import grad_scale, mean_scale
@@ -71,8 +71,7 @@ _scale = register(
 class _MaskedLatentLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx, pred, target, target_scale, masked, kind, normalize_target, backend):
-        with_grad = ctx.needs_input_grad[0]
-        loss, grad = _op(pred, target, target_scale, masked, kind, normalize_target, with_grad, backend)
+        loss, grad = _op(pred, target, target_scale, masked, kind, normalize_target, True, backend)
         ctx.save_for_backward(grad)
         ctx.factor = mean_scale(pred, kind) / grad_scale(pred, kind) if pred.numel() else 1.0
         ctx.backend = backend
@@ -135,7 +134,9 @@ def masked_latent_loss(
     floats = {"pred": pred} if target_scale is not None else {"pred": pred, "target": target}
     if kernel == "reference" or not kernel_dtypes("masked_latent_loss", backend, **floats):
         return reference.masked_latent_loss(pred, target, target_scale, masked, kind, normalize_target)
-    return _MaskedLatentLoss.apply(pred, target, target_scale, masked, kind, normalize_target, kernel)
+    if wants_grad(pred):
+        return _MaskedLatentLoss.apply(pred, target, target_scale, masked, kind, normalize_target, kernel)
+    return _op(pred, target, target_scale, masked, kind, normalize_target, False, kernel)[0]
 
 
 def masked_mse(

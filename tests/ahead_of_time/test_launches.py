@@ -1,0 +1,39 @@
+"""What a call costs besides the kernel's own time: launches, and bytes of memory. Both are exact, on any machine."""
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from tests.ahead_of_time.compilation import caught_launches
+from tests.ahead_of_time.workloads import WORKLOADS
+
+# Launches, and bytes allocated besides the outputs: the loss keeps the sum of each of its 24 x 1176 rows.
+COSTS = {"masked_latent_loss": (2, 4 * 24 * 1176)}
+
+
+class _Allocations(TorchDispatchMode):
+    """Sums the memory that a block asks for, and lists the operators other than that."""
+
+    def __init__(self):
+        super().__init__()
+        self.bytes, self.others = 0, []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        if function is torch.ops.aten.new_empty.default:
+            self.bytes += result.nbytes
+        elif function not in (torch.ops.aten.empty.memory_format, torch.ops.aten.detach.default):
+            self.others.append(function)
+        return result
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_launches_and_allocations(name):
+    workload = WORKLOADS[name]()
+    with caught_launches() as launches, _Allocations() as used:
+        outputs = workload()
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    expected, extra = COSTS.get(name.split()[0], (1, 0))
+    assert len(launches) == expected
+    assert used.bytes == sum(output.nbytes for output in outputs) + extra
+    assert used.others == [], "operators of PyTorch beside the kernels"
