@@ -11,7 +11,7 @@ from fastvid.data import Quarantine
 from fastvid.eval.health import FeatureHealth, mean_predictor_loss
 from fastvid.models.teachers import Teacher
 from fastvid.models.vit import VideoViT
-from fastvid.ops import gather_tokens, masked_latent_loss, sample_id
+from fastvid.ops import gather_tokens, sample_id
 from fastvid.train.salt_data import SaltData, first_batch
 from fastvid.train.salt_loss import StageLoss
 
@@ -89,9 +89,7 @@ class HealthCheck:
         reached, baseline = 0.0, 0.0
         for pred, (_, masked) in zip(self.module(clips, masks), masks, strict=True):
             target, index = self.loss.targets.select(prepared, masked)
-            reached += float(
-                masked_latent_loss(pred, target, index, kind=config.kind, normalize_target=config.normalize_target)
-            )
+            reached += float(self.loss.distance(pred, target, index))
             rows = gather_tokens(target, index).flatten(0, 1).float()
             if config.normalize_target:
                 rows = F.layer_norm(rows, rows.shape[-1:])

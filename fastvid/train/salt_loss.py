@@ -8,8 +8,8 @@ from torch import nn
 
 from fastvid.data import Batch
 from fastvid.models.teachers import Teacher
-from fastvid.nn import VisiblePatchEmbed
-from fastvid.ops import covariance_penalty, gather_tubelets, masked_latent_loss, variance_penalty
+from fastvid.nn import MaskedLatentLoss, VisiblePatchEmbed
+from fastvid.ops import covariance_penalty, gather_tubelets, variance_penalty
 from fastvid.train.distributed import World, gather_rows
 from fastvid.train.salt_config import LossConfig
 from fastvid.train.salt_masks import MaskSampler
@@ -70,6 +70,7 @@ class StageLoss:
         self, config: LossConfig, masks: MaskSampler, targets: Targets, world: World, *, compile: bool = False
     ):
         self.config, self.masks, self.targets, self.world = config, masks, targets, world
+        self.distance = MaskedLatentLoss(config.kind, normalize_target=config.normalize_target)
         self._prepare = torch.compile(targets.prepare, dynamic=False) if compile else targets.prepare
 
     def __call__(self, module: nn.Module, batch: Batch, draw: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -86,8 +87,7 @@ class StageLoss:
 
     def _terms(self, pred: torch.Tensor, target: torch.Tensor, index: torch.Tensor) -> dict[str, torch.Tensor]:
         c = self.config
-        terms: dict[str, torch.Tensor] = {}
-        terms[c.kind] = masked_latent_loss(pred, target, index, kind=c.kind, normalize_target=c.normalize_target)
+        terms: dict[str, torch.Tensor] = {c.kind: self.distance(pred, target, index)}
         penalties: dict[str, Callable] = {"variance": variance_penalty, "covariance": covariance_penalty}
         penalties = {name: f for name, f in penalties.items() if getattr(c, name)}
         if penalties:
