@@ -82,8 +82,6 @@ def choose(op: str, device: torch.device, backend: Backend) -> Backend:
     return _choose(op, device.type, device.index, backend)
 
 
-# Its answer is the same for the life of a process: a compiled graph holds it as a constant.
-@torch.compiler.assume_constant_result
 def _choose(op: str, device_type: str, index: int | None, backend: str) -> Backend:
     if backend not in BACKENDS:
         raise ValueError(f"{op}: backend must be one of {', '.join(BACKENDS)}; got {backend!r}")
@@ -103,6 +101,11 @@ def _choose(op: str, device_type: str, index: int | None, backend: str) -> Backe
         return "triton"
     _warn_once(f"fastvid ops run as plain PyTorch on {device_type}: {no_triton if capability else no_native}")
     return "reference"
+
+
+# Its answer is the same for the life of a process, so a compiled graph may hold it as a constant. This is what
+# torch.compiler.assume_constant_result does, which would import torch._dynamo: seconds, for those who never compile.
+_choose._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def why_no_native(op: str, device_type: str, capability: tuple[int, int] | None) -> str | None:
