@@ -14,30 +14,34 @@ namespace {
 constexpr int64_t kBlock = 512;  // tokens whose scores are held: 32 KB for a tile of queries
 constexpr int64_t kChunk = 32;   // tokens whose rows stay in the L1 cache while every query of the tile uses them
 
-// One piece of memory cut into zeroed float arrays, a cache line apart.
-class Arena {
- public:
-  explicit Arena(int64_t floats) {
-    const size_t bytes = (floats * sizeof(float) + 63) / 64 * 64;
-    base_ = static_cast<float*>(std::aligned_alloc(64, bytes));
-    if (base_) std::memset(base_, 0, bytes);
-    next_ = base_;
-  }
-  ~Arena() { std::free(base_); }
-  bool ok() const { return base_ != nullptr; }
+// One piece of zeroed memory, handed out in float arrays a cache line apart. To be freed by who made it: a destructor
+// would leave symbols that the instruction sets share.
+struct Arena {
+  float *base, *next;
+
   float* take(int64_t floats) {
-    float* taken = next_;
-    next_ += padded(floats);
+    float* taken = next;
+    next += (floats + 15) / 16 * 16;
     return taken;
   }
-  static int64_t padded(int64_t floats) { return (floats + 15) / 16 * 16; }
-
- private:
-  float *base_, *next_;
 };
+
+// Room for `arrays` arrays of `floats` in all; base is null when there is none.
+Arena make_arena(int64_t floats, int64_t arrays) {
+  const size_t bytes = ((floats + 16 * arrays) * sizeof(float) + 63) / 64 * 64;
+  float* base = static_cast<float*>(std::aligned_alloc(64, bytes));
+  if (base) std::memset(base, 0, bytes);
+  return {base, base};
+}
 
 const char* row_at(const void* base, int dtype, int64_t elements) {
   return static_cast<const char*>(base) + elements * dtype_size(dtype);
+}
+
+// `n` tokens from `start` of one head's keys or values.
+Rows load_tokens(const QueryAttendInputs& in, const char* head, int64_t stride, int64_t start, int64_t n, int64_t width,
+                 float* scratch) {
+  return load_rows(head + start * stride * dtype_size(in.dtype), in.dtype, stride, n, in.D, width, scratch);
 }
 
 // The contiguous row number of query i (of S * Q) of batch entry b and head h.
@@ -123,8 +127,8 @@ void attend_tile(const QueryAttendArgs& a, int64_t b, int64_t h, int64_t first, 
     const int64_t n = in.N - start < kBlock ? in.N - start : kBlock;
     const int64_t padded_n = (n + kLanes - 1) / kLanes * kLanes;
     for (int64_t j = 0; j < n; j += kChunk) {
-      const int64_t rows_n = n - j < kChunk ? n - j : kChunk, at = (start + j) * in.key_strides[2];
-      const Rows rows = load_rows(keys + at * dtype_size(in.dtype), in.dtype, in.key_strides[2], rows_n, in.D, width, f.rows);
+      const int64_t rows_n = n - j < kChunk ? n - j : kChunk;
+      const Rows rows = load_tokens(in, keys, in.key_strides[2], start + j, rows_n, width, f.rows);
       for (int64_t q = 0; q < count; ++q) dot_rows(f.query + q * width, rows, rows_n, width, f.scores + q * kBlock + j);
     }
     for (int64_t q = 0; q < count; ++q) {
@@ -133,9 +137,8 @@ void attend_tile(const QueryAttendArgs& a, int64_t b, int64_t h, int64_t first, 
       softmax_block(state[q], s, start, n, padded_n, a.entropy != nullptr, f.out + q * width, width);
     }
     for (int64_t j = 0; j < n; j += kChunk) {
-      const int64_t rows_n = n - j < kChunk ? n - j : kChunk, at = (start + j) * in.value_strides[2];
-      const Rows rows =
-          load_rows(values + at * dtype_size(in.dtype), in.dtype, in.value_strides[2], rows_n, in.D, width, f.rows);
+      const int64_t rows_n = n - j < kChunk ? n - j : kChunk;
+      const Rows rows = load_tokens(in, values, in.value_strides[2], start + j, rows_n, width, f.rows);
       for (int64_t q = 0; q < count; ++q) {
         add_weighted_rows(f.scores + q * kBlock + j, rows, rows_n, width, f.out + q * width);
       }
@@ -167,7 +170,11 @@ void load_queries(const QueryAttendBackwardArgs& a, int64_t b, int64_t h, int64_
     const int64_t row = query_row(in, b, h, i);
     load_query(in, in.query, in.query_strides, b, h, i, in.scale, f.query + i * width);
     load_query(in, a.grad_out, a.grad_out_strides, b, h, i, 1.0f, f.grad_out + i * width);
-    f.delta[i] = sum_pairs(f.grad_out + i * width, a.precise + row * in.D, in.D, [](auto x, auto y) { return x * y; });
+    // rowsum(grad_out * out), added up like the products with the values: where one weight is 1 they cancel exactly.
+    const char* out = row_at(a.precise, kFloat32, row * in.D);
+    float dots[kLanes];
+    dot_rows(f.grad_out + i * width, load_rows(out, kFloat32, in.D, 1, in.D, width, f.key_rows), 1, width, dots);
+    f.delta[i] = dots[0];
     f.lse[i] = a.lse[row];
     f.grad_entropy[i] = a.grad_entropy ? a.grad_entropy[row] : 0.0f;
     f.entropy[i] = a.grad_entropy ? a.entropy[row] : 0.0f;
@@ -199,9 +206,8 @@ void backward_head(const QueryAttendBackwardArgs& a, int64_t b, int64_t h, int64
   for (int64_t start = 0; start < in.N; start += kChunk) {
     const int64_t n = in.N - start < kChunk ? in.N - start : kChunk;
     const int64_t padded_n = (n + kLanes - 1) / kLanes * kLanes;
-    const Rows k = load_rows(keys + start * in.key_strides[2] * size, in.dtype, in.key_strides[2], n, in.D, width, f.key_rows);
-    const Rows v =
-        load_rows(values + start * in.value_strides[2] * size, in.dtype, in.value_strides[2], n, in.D, width, f.value_rows);
+    const Rows k = load_tokens(in, keys, in.key_strides[2], start, n, width, f.key_rows);
+    const Rows v = load_tokens(in, values, in.value_strides[2], start, n, width, f.value_rows);
     for (int64_t first = 0; first < queries; first += kQueryTile) {
       const int64_t count = queries - first < kQueryTile ? queries - first : kQueryTile;
       for (int64_t q = 0; q < count; ++q) {
@@ -219,7 +225,8 @@ void backward_head(const QueryAttendBackwardArgs& a, int64_t b, int64_t h, int64
     }
     if (!a.grad_key) continue;
     for (int64_t j = 0; j < n; ++j) {
-      const int64_t at = b * a.grad_cache_strides[0] + h * a.grad_cache_strides[1] + (start + j) * a.grad_cache_strides[2];
+      const int64_t* strides = a.grad_cache_strides;
+      const int64_t at = b * strides[0] + h * strides[1] + (start + j) * strides[2];
       store_row(static_cast<char*>(a.grad_key) + at * size, in.dtype, in.D, f.grad_key + j * width, stream);
       store_row(static_cast<char*>(a.grad_value) + at * size, in.dtype, in.D, f.grad_value + j * width, stream);
     }
@@ -242,8 +249,8 @@ bool query_attend(const QueryAttendArgs& a, int threads) {
   bool ok = true;
 #pragma omp parallel num_threads(threads) reduction(&& : ok)
   {
-    Arena arena(2 * kQueryTile * width + kQueryTile * kBlock + kChunk * width + 4 * 16);
-    ok = arena.ok();
+    Arena arena = make_arena(2 * kQueryTile * width + kQueryTile * kBlock + kChunk * width, 4);
+    ok = arena.base != nullptr;
     const ForwardScratch f = {arena.take(kQueryTile * width), arena.take(kQueryTile * width),
                               arena.take(kQueryTile * kBlock), arena.take(kChunk * width)};
 #pragma omp for schedule(static)
@@ -253,6 +260,7 @@ bool query_attend(const QueryAttendArgs& a, int threads) {
         attend_tile(a, unit / in.H, unit % in.H, first, count, width, f);
       }
     }
+    std::free(arena.base);
   }
   return ok;
 }
@@ -264,8 +272,8 @@ bool query_attend_backward(const QueryAttendBackwardArgs& a, int threads) {
   bool ok = true;
 #pragma omp parallel num_threads(threads) reduction(&& : ok)
   {
-    Arena arena(queries * (3 * width + 4) + 2 * kQueryTile * kChunk + 4 * kChunk * width + 13 * 16);
-    ok = arena.ok();
+    Arena arena = make_arena(queries * (3 * width + 4) + 2 * kQueryTile * kChunk + 4 * kChunk * width, 13);
+    ok = arena.base != nullptr;
     BackwardScratch f;
     f.query = arena.take(queries * width), f.grad_out = arena.take(queries * width);
     f.grad_query = arena.take(queries * width);
@@ -279,6 +287,7 @@ bool query_attend_backward(const QueryAttendBackwardArgs& a, int threads) {
       if (ok) backward_head(a, unit / in.H, unit % in.H, width, stream, f);
     }
     store_fence();
+    std::free(arena.base);
   }
   return ok;
 }

@@ -15,7 +15,8 @@ struct Rows {
 
 // n rows of d elements as float32 rows of `width`, zeros after d. Rows that have that form already are not copied. The
 // columns from d of `scratch` [n, width] must be zero.
-inline Rows load_rows(const char* rows, int dtype, int64_t stride, int64_t n, int64_t d, int64_t width, float* scratch) {
+inline Rows load_rows(const char* rows, int dtype, int64_t stride, int64_t n, int64_t d, int64_t width,
+                      float* scratch) {
   if (dtype == kFloat32 && d == width) return {reinterpret_cast<const float*>(rows), stride};
   for (int64_t j = 0; j < n; ++j) {
     const char* row = rows + j * stride * dtype_size(dtype);
@@ -95,7 +96,8 @@ inline void add_weighted_rows(const float* weights, Rows rows, int64_t n, int64_
 }
 
 template <int vectors>
-inline void outer(const float* weights, int64_t pitch, const float* x, int64_t count, int64_t width, bool add, float* out) {
+inline void outer(const float* weights, int64_t pitch, const float* x, int64_t count, int64_t width, bool add,
+                  float* out) {
   Vec sum[vectors] = {};
   for (int64_t q = 0; q < count; ++q) {
 #pragma GCC unroll 8

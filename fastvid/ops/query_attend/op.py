@@ -44,9 +44,7 @@ def outputs(query: torch.Tensor, with_stats: bool, with_grad: bool) -> tuple[tor
     )
 
 
-def gradients(
-    query: torch.Tensor, key: torch.Tensor, with_query: bool, with_cache: bool, token_major: bool
-) -> Triple:
+def gradients(query: torch.Tensor, key: torch.Tensor, with_query: bool, with_cache: bool, token_major: bool) -> Triple:
     """The three gradients, not yet written."""
 
     def like_key() -> torch.Tensor:
@@ -68,7 +66,19 @@ def _fake(query, key, value, scale, with_stats, with_grad, backend):
 
 
 def _backward_fake(
-    grad_out, grad_entropy, query, key, value, precise, lse, entropy, scale, with_query, with_cache, token_major, backend
+    grad_out,
+    grad_entropy,
+    query,
+    key,
+    value,
+    precise,
+    lse,
+    entropy,
+    scale,
+    with_query,
+    with_cache,
+    token_major,
+    backend,
 ):
     return gradients(query, key, with_query, with_cache, token_major)
 
@@ -94,7 +104,19 @@ def _cpu(query, key, value, scale, with_stats, with_grad, backend):
 
 
 def _backward_cpu(
-    grad_out, grad_entropy, query, key, value, precise, lse, entropy, scale, with_query, with_cache, token_major, backend
+    grad_out,
+    grad_entropy,
+    query,
+    key,
+    value,
+    precise,
+    lse,
+    entropy,
+    scale,
+    with_query,
+    with_cache,
+    token_major,
+    backend,
 ):
     result = gradients(query, key, with_query, with_cache, token_major)
     if query.numel() == 0:

@@ -16,7 +16,8 @@ def query_attend(
     scores = (rows * scale) @ key.to(compute).mT  # [B, h, S * Q, N]
     weights = scores.softmax(-1)
     out = weights @ value.to(compute)
-    entropy = -(weights * scores.log_softmax(-1)).sum(-1)
+    log_weights = scores.log_softmax(-1).masked_fill(weights == 0, 0)  # 0 log 0 = 0
+    entropy = -(weights * log_weights).sum(-1)
 
     def split(x: torch.Tensor) -> torch.Tensor:
         return x.unflatten(2, (S, Q)).transpose(1, 2)
