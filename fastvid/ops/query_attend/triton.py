@@ -14,10 +14,10 @@ _BROADCAST = 4  # at most so many queries are multiplied by broadcasting
 
 @triton.jit
 def _scores(x, y, DOT: tl.constexpr):
-    """x [Q, D] with y [N, D] -> [Q, N]"""
+    """x [Q, D] with y [N, D] -> [Q, N]. tl.dot takes narrow numbers as they are: their products are exact in float32."""
     if DOT:
         return tl.dot(x, tl.trans(y), input_precision="ieee")
-    return tl.sum(x[:, None, :] * y[None, :, :], 2)
+    return tl.sum(x.to(tl.float32)[:, None, :] * y.to(tl.float32)[None, :, :], 2)
 
 
 @triton.jit
@@ -50,14 +50,14 @@ def _query_places(first, b, h, S, H, Q, BLOCK_Q: tl.constexpr):
 def _load_queries(x, b, h, s, q, exists, stride_b, stride_s, stride_h, stride_q, D, BLOCK_D: tl.constexpr):
     d = tl.arange(0, BLOCK_D)
     at = b * stride_b + h * stride_h + (s * stride_s + q * stride_q)[:, None] + d[None, :]
-    return tl.load(x + at, mask=exists[:, None] & (d[None, :] < D), other=0.0).to(tl.float32)
+    return tl.load(x + at, mask=exists[:, None] & (d[None, :] < D), other=0.0)
 
 
 @triton.jit
 def _load_tokens(x, n, stride_n, N, D, BLOCK_D: tl.constexpr):
     d = tl.arange(0, BLOCK_D)
     at = n.to(tl.int64)[:, None] * stride_n + d[None, :]
-    return tl.load(x + at, mask=(n[:, None] < N) & (d[None, :] < D), other=0.0).to(tl.float32)
+    return tl.load(x + at, mask=(n[:, None] < N) & (d[None, :] < D), other=0.0)
 
 
 @triton.jit
@@ -71,7 +71,8 @@ def _attend_kernel(
     b = (tl.program_id(0) // H).to(tl.int64)
     h = (tl.program_id(0) % H).to(tl.int64)
     s, q, row, exists = _query_places(tl.program_id(1) * BLOCK_Q, b, h, S, H, Q, BLOCK_Q)
-    x = _load_queries(query, b, h, s, q, exists, q_b, q_s, q_h, q_q, D, BLOCK_D) * tl.cast(scale, tl.float32)  # [Q, D]
+    scale = tl.cast(scale, tl.float32)
+    x = _load_queries(query, b, h, s, q, exists, q_b, q_s, q_h, q_q, D, BLOCK_D)  # [Q, D]
     key += b * k_b + h * k_h
     value += b * v_b + h * v_h
     top = tl.full([BLOCK_Q], float("-inf"), tl.float32)  # largest score so far
@@ -81,7 +82,7 @@ def _attend_kernel(
     mixed = tl.zeros([BLOCK_Q, BLOCK_D], tl.float32)
     for start in range(0, N, BLOCK_N):
         n = start + tl.arange(0, BLOCK_N)
-        scores = _scores(x, _load_tokens(key, n, k_n, N, D, BLOCK_D), DOT)
+        scores = _scores(x, _load_tokens(key, n, k_n, N, D, BLOCK_D), DOT) * scale
         scores = tl.where(n[None, :] < N, scores, float("-inf"))  # [Q, N]
         block_top = tl.max(scores, 1)
         if STATS:  # strictly larger, then the lowest index: the first of equals stays
@@ -95,7 +96,8 @@ def _attend_kernel(
             terms = tl.sum(tl.where(weights == 0, 0.0, weights * shifted), 1)  # 0 log 0 = 0
             total_log = tl.exp(down) * (total_log + down * total) + terms
         total = tl.exp(down) * total + tl.sum(weights, 1)
-        mixed = tl.exp(down)[:, None] * mixed + _mix(weights, _load_tokens(value, n, v_n, N, D, BLOCK_D), DOT)
+        v = _load_tokens(value, n, v_n, N, D, BLOCK_D).to(tl.float32)
+        mixed = tl.exp(down)[:, None] * mixed + _mix(weights, v, DOT)
         top = new_top
     mixed = mixed / total[:, None]
     d = tl.arange(0, BLOCK_D)
@@ -137,28 +139,28 @@ def _attend_backward_kernel(
         for tile in range(0, tiles):
             first = (tl.program_id(1) + tile) * BLOCK_Q
             s, q, row, exists = _query_places(first, b, h, S, H, Q, BLOCK_Q)
-            x = _load_queries(query, b, h, s, q, exists, q_b, q_s, q_h, q_q, D, BLOCK_D) * scale
+            x = _load_queries(query, b, h, s, q, exists, q_b, q_s, q_h, q_q, D, BLOCK_D)
             g = _load_queries(grad_out, b, h, s, q, exists, o_b, o_s, o_h, o_q, D, BLOCK_D)
             there = exists[:, None] & (d[None, :] < D)
             o = tl.load(precise + row[:, None] * D + d[None, :], mask=there, other=0.0)
-            log_weights = _scores(x, k, DOT) - tl.load(lse + row, mask=exists, other=0.0)[:, None]
+            log_weights = _scores(x, k, DOT) * scale - tl.load(lse + row, mask=exists, other=0.0)[:, None]
             log_weights = tl.where((n[None, :] < N) & exists[:, None], log_weights, float("-inf"))
             weights = tl.exp(log_weights)
-            slopes = _scores(g, v, DOT) - tl.sum(g * o, 1)[:, None]
+            slopes = _scores(g, v, DOT) - tl.sum(g.to(tl.float32) * o, 1)[:, None]
             if ENTROPY:
                 g_entropy = tl.load(grad_entropy + row, mask=exists, other=0.0)[:, None]
                 spread = tl.load(entropy + row, mask=exists, other=0.0)[:, None]
                 slopes -= g_entropy * (tl.where(weights == 0, 0.0, log_weights) + spread)  # 0 log 0 = 0
             slopes *= weights
             if WITH_CACHE:
-                key_block += _spread(slopes, x, DOT)
-                value_block += _spread(weights, g, DOT)
+                key_block += _spread(slopes, x.to(tl.float32), DOT)
+                value_block += _spread(weights, g.to(tl.float32), DOT)
             if WITH_QUERY:
-                mixed += _mix(slopes, k, DOT)
+                mixed += _mix(slopes, k.to(tl.float32), DOT)
         if WITH_CACHE:
             at = n.to(tl.int64)[:, None] * g_n + d[None, :]
             there = (n[:, None] < N) & (d[None, :] < D)
-            tl.store(grad_key + at, key_block.to(grad_key.dtype.element_ty), mask=there)
+            tl.store(grad_key + at, (key_block * scale).to(grad_key.dtype.element_ty), mask=there)
             tl.store(grad_value + at, value_block.to(grad_value.dtype.element_ty), mask=there)
     if WITH_QUERY:
         _, _, row, exists = _query_places(tl.program_id(1) * BLOCK_Q, b, h, S, H, Q, BLOCK_Q)
@@ -168,13 +170,16 @@ def _attend_backward_kernel(
 
 
 def blocks(queries: int, dim: int, backward: bool) -> dict[str, int | bool]:
-    """Block sizes for `queries` of dimension `dim`: what keeps a program's tiles in registers."""
+    """Block sizes and warps for `queries` of dimension `dim`: what keeps a program's tiles in registers."""
     dot = queries > _BROADCAST
     block_d = max(triton.next_power_of_2(dim), 16)
     block_q = _TILE if dot else triton.next_power_of_2(queries)
-    room = (2048 if backward else 4096) if dot else 8192 // block_q
-    block_n = min(max(room // block_d, 16), 128)
-    return {"DOT": dot, "BLOCK_Q": block_q, "BLOCK_N": block_n, "BLOCK_D": block_d}
+    if backward:
+        elements, warps = 2048, 8 if block_q >= 4 else 4
+    else:
+        elements, warps = 2048 if dot else min(4096, 8192 // block_q), 8 if dot and block_d > 64 else 4
+    block_n = max(elements // block_d, 16)
+    return {"DOT": dot, "BLOCK_Q": block_q, "BLOCK_N": block_n, "BLOCK_D": block_d, "num_warps": warps}
 
 
 def query_attend(query, key, value, scale, with_stats, with_grad, backend):
@@ -188,7 +193,7 @@ def query_attend(query, key, value, scale, with_stats, with_grad, backend):
         query, key, value, out, precise, lse, entropy, peak,
         scale, S, H, Q, N, D,
         *query.stride()[:-1], *key.stride()[:-1], *value.stride()[:-1],
-        STATS=with_stats, PRECISE=precise.numel() > 0, **sizes, num_warps=4,
+        STATS=with_stats, PRECISE=precise.numel() > 0, **sizes,
     )  # fmt: skip
     return result
 
@@ -226,7 +231,7 @@ def query_attend_backward(
             scale, S, H, Q, N, D, tiles_of_cache,
             *grad_out.stride()[:-1], *query.stride()[:-1], *key.stride()[:-1], *value.stride()[:-1],
             *(result[1].stride()[:-1] if cache_too else (0, 0, 0)),
-            ENTROPY=with_entropy, WITH_QUERY=query_too, WITH_CACHE=cache_too, **sizes, num_warps=4,
+            ENTROPY=with_entropy, WITH_QUERY=query_too, WITH_CACHE=cache_too, **sizes,
         )  # fmt: skip
 
     if tiles == 1:
