@@ -25,8 +25,9 @@ def compiled(kernel, tensors, constants, arch, *, scale="fp32", stride="i32"):
         name: "constexpr" if name in constants else tensors.get(name) or scalars.get(name, stride)
         for name in kernel.arg_names
     }
-    # What a launch sees: addresses and strides in multiples of 16.
-    aligned = [i for i, name in enumerate(kernel.arg_names) if name not in constants and name not in scalars]
+    # What a launch sees: addresses, strides and D in multiples of 16.
+    uneven = {*constants, *scalars} - {"D"}
+    aligned = [i for i, name in enumerate(kernel.arg_names) if name not in uneven]
     source = triton.compiler.ASTSource(
         fn=kernel, signature=signature, constexprs=constants, attrs={(i,): [["tt.divisibility", 16]] for i in aligned}
     )

@@ -14,7 +14,7 @@ _BROADCAST = 4  # at most so many queries are multiplied by broadcasting
 
 @triton.jit
 def _scores(x, y, DOT: tl.constexpr):
-    """x [Q, D] with y [N, D] -> [Q, N]. tl.dot takes narrow numbers as they are: their products are exact in float32."""
+    """x [Q, D] with y [N, D] -> [Q, N]. tl.dot takes narrow numbers as such: their products are exact in float32."""
     if DOT:
         return tl.dot(x, tl.trans(y), input_precision="ieee")
     return tl.sum(x.to(tl.float32)[:, None, :] * y.to(tl.float32)[None, :, :], 2)
