@@ -4,5 +4,6 @@ from fastvid.nn.init import Init, init_weights
 from fastvid.nn.patch_embed import VisiblePatchEmbed
 from fastvid.nn.positions import sincos_positions
 from fastvid.nn.predictor import Predictor
+from fastvid.nn.query_pool import QueryPool
 
-__all__ = ["Init", "Predictor", "VisiblePatchEmbed", "init_weights", "sincos_positions"]
+__all__ = ["Init", "Predictor", "QueryPool", "VisiblePatchEmbed", "init_weights", "sincos_positions"]
