@@ -1,5 +1,7 @@
 """query_attend: schemas, fakes, CPU implementations, autograd, public function."""
 
+from typing import Literal, overload
+
 import torch
 
 from fastvid import _native
@@ -165,6 +167,26 @@ class _QueryAttend(torch.autograd.Function):
         return *(refuse_second_derivative(_NAME, grad) if needs else None for grad, needs in needed), None, None, None
 
 
+@overload
+def query_attend(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    *,
+    scale: float | None = None,
+    return_stats: Literal[False] = False,
+    backend: Backend = "auto",
+) -> torch.Tensor: ...
+@overload
+def query_attend(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    *,
+    scale: float | None = None,
+    return_stats: Literal[True],
+    backend: Backend = "auto",
+) -> Triple: ...
 def query_attend(
     query: torch.Tensor,
     key: torch.Tensor,
