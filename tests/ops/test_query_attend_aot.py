@@ -51,7 +51,7 @@ def forward(dtype, Q, d):
     narrow = dict.fromkeys(("query", "key", "value", "out"), f"*{dtype}")
     full = dict.fromkeys(("precise", "lse", "entropy"), "*fp32")
     constants = {"STATS": True, "PRECISE": dtype != "fp32", **kernels.blocks(Q, d, backward=False)}
-    return kernels._attend_kernel, {**narrow, **full, "peak": "*i64"}, constants
+    return kernels.query_attend_kernel, {**narrow, **full, "peak": "*i64"}, constants
 
 
 def backward(dtype, Q, d):
@@ -61,7 +61,7 @@ def backward(dtype, Q, d):
     full = dict.fromkeys(("grad_entropy", "precise", "lse", "entropy"), "*fp32")
     flags = dict.fromkeys(("ENTROPY", "WITH_QUERY", "WITH_CACHE"), True)
     constants = {**flags, **kernels.blocks(Q, d, backward=True)}
-    return kernels._attend_backward_kernel, {**dict.fromkeys(names, f"*{dtype}"), **full}, constants
+    return kernels.query_attend_backward_kernel, {**dict.fromkeys(names, f"*{dtype}"), **full}, constants
 
 
 @pytest.mark.parametrize("direction", [forward, backward])

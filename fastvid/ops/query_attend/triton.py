@@ -61,7 +61,7 @@ def _load_tokens(x, n, stride_n, N, D, BLOCK_D: tl.constexpr):
 
 
 @triton.jit
-def _attend_kernel(
+def query_attend_kernel(
     query, key, value, out, precise, lse, entropy, peak,
     scale, S, H, Q, N, D,
     q_b, q_s, q_h, q_q, k_b, k_h, k_n, v_b, v_h, v_n,
@@ -113,7 +113,7 @@ def _attend_kernel(
 
 
 @triton.jit
-def _attend_backward_kernel(
+def query_attend_backward_kernel(
     grad_out, grad_entropy, query, key, value, precise, lse, entropy, grad_query, grad_key, grad_value,
     scale, S, H, Q, N, D, tiles,
     o_b, o_s, o_h, o_q, q_b, q_s, q_h, q_q, k_b, k_h, k_n, v_b, v_h, v_n, g_b, g_h, g_n,
@@ -189,7 +189,7 @@ def query_attend(query, key, value, scale, with_stats, with_grad, backend):
     query, key, value = rows_contiguous(query), rows_contiguous(key), rows_contiguous(value)
     (B, S, H, Q, D), N = query.shape, key.shape[2]
     sizes = blocks(S * Q, D, backward=False)
-    _attend_kernel[(B * H, triton.cdiv(S * Q, sizes["BLOCK_Q"]))](
+    query_attend_kernel[(B * H, triton.cdiv(S * Q, sizes["BLOCK_Q"]))](
         query, key, value, out, precise, lse, entropy, peak,
         scale, S, H, Q, N, D,
         *query.stride()[:-1], *key.stride()[:-1], *value.stride()[:-1],
@@ -225,7 +225,7 @@ def query_attend_backward(
         grad_entropy = grad_entropy.contiguous()
 
     def launch(tiles_of_query: int, tiles_of_cache: int, query_too: bool, cache_too: bool) -> None:
-        _attend_backward_kernel[(B * H, tiles_of_query)](
+        query_attend_backward_kernel[(B * H, tiles_of_query)](
             grad_out, grad_entropy if with_entropy else lse, query, key, value, precise, lse,
             entropy if with_entropy else lse, *result,
             scale, S, H, Q, N, D, tiles_of_cache,
