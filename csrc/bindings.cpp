@@ -3,6 +3,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <memory>
 #include <new>
 #include <string>
@@ -135,6 +136,54 @@ std::pair<int64_t, int64_t> scatter_tokens(Address grad, int64_t batch_stride, i
                                      threads)};
 }
 
+// query, key, value; then shape B, S, H, Q, N, D and the strides of all dimensions but the last, in that order.
+fv::QueryAttendInputs attend_inputs(const std::vector<Address>& tensors, int dtype, const std::vector<int64_t>& shape,
+                                    const std::vector<int64_t>& strides, double scale) {
+  if (shape.size() != 6 || strides.size() < 10) throw py::value_error("query_attend has six sizes and ten strides");
+  fv::QueryAttendInputs in{};
+  in.query = at<const void>(tensors[0]), in.key = at<const void>(tensors[1]), in.value = at<const void>(tensors[2]);
+  in.dtype = dtype, in.scale = static_cast<float>(scale);
+  in.B = shape[0], in.S = shape[1], in.H = shape[2], in.Q = shape[3], in.N = shape[4], in.D = shape[5];
+  std::copy_n(strides.begin(), 4, in.query_strides);
+  std::copy_n(strides.begin() + 4, 3, in.key_strides);
+  std::copy_n(strides.begin() + 7, 3, in.value_strides);
+  return in;
+}
+
+// tensors: query, key, value, out, precise, lse, entropy, peak; 0 for those that are not wanted.
+void query_attend(const std::vector<Address>& tensors, int dtype, const std::vector<int64_t>& shape,
+                  const std::vector<int64_t>& strides, double scale, int threads) {
+  if (tensors.size() != 8) throw py::value_error("query_attend has eight tensors");
+  py::gil_scoped_release release;
+  fv::QueryAttendArgs args{attend_inputs(tensors, dtype, shape, strides, scale), at<void>(tensors[3]),
+                           at<float>(tensors[4]), at<float>(tensors[5]), at<float>(tensors[6]), at<int64_t>(tensors[7])};
+  if (!fv::cpu_kernels().query_attend(args, threads)) throw std::bad_alloc();
+}
+
+// tensors: query, key, value, grad_out, precise, lse, grad_entropy, entropy, grad_query, grad_key, grad_value; strides
+// those of query, key, value, grad_out and grad_key, which are grad_value's too.
+void query_attend_backward(const std::vector<Address>& tensors, int dtype, const std::vector<int64_t>& shape,
+                           const std::vector<int64_t>& strides, double scale, int threads) {
+  if (tensors.size() != 11 || strides.size() != 17) {
+    throw py::value_error("query_attend_backward has eleven tensors and seventeen strides");
+  }
+  py::gil_scoped_release release;
+  fv::QueryAttendBackwardArgs args{};
+  args.in = attend_inputs(tensors, dtype, shape, strides, scale);
+  args.grad_out = at<const void>(tensors[3]), args.precise = at<const float>(tensors[4]);
+  args.lse = at<const float>(tensors[5]), args.grad_entropy = at<const float>(tensors[6]);
+  args.entropy = at<const float>(tensors[7]);
+  args.grad_query = at<void>(tensors[8]), args.grad_key = at<void>(tensors[9]), args.grad_value = at<void>(tensors[10]);
+  std::copy_n(strides.begin() + 10, 4, args.grad_out_strides);
+  std::copy_n(strides.begin() + 14, 3, args.grad_cache_strides);
+  const int64_t cache_bytes = args.in.B * args.in.H * args.in.N * args.in.D * fv::dtype_size(dtype);
+  if (args.grad_key) {
+    fv::advise_huge_pages(args.grad_key, cache_bytes);
+    fv::advise_huge_pages(args.grad_value, cache_bytes);
+  }
+  if (!fv::cpu_kernels().query_attend_backward(args, threads)) throw std::bad_alloc();
+}
+
 py::dict build_info() {
   py::dict info;
   info["compiler"] = FV_COMPILER;
@@ -171,4 +220,6 @@ PYBIND11_MODULE(_C, m) {
   m.def("gather_tubelets", &gather_tubelets);
   m.def("gather_tokens", &gather_tokens);
   m.def("scatter_tokens", &scatter_tokens);
+  m.def("query_attend", &query_attend);
+  m.def("query_attend_backward", &query_attend_backward);
 }

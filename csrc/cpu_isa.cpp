@@ -3,14 +3,20 @@
 #include <atomic>
 #include <cstring>
 
-#define FV_DECLARE(ISA)                                          \
-  namespace fv::ISA {                                            \
-  bool masked_latent_loss(const MaskedLatentLossArgs&, int);     \
-  bool gather_tubelets(const GatherTubeletsArgs&, int);          \
+#define FV_DECLARE(ISA)                                               \
+  namespace fv::ISA {                                                 \
+  bool masked_latent_loss(const MaskedLatentLossArgs&, int);          \
+  bool gather_tubelets(const GatherTubeletsArgs&, int);               \
   void philox_words(const SampleRng&, uint32_t, uint32_t, uint32_t*); \
-  }                                                              \
-  static const fv::CpuKernels k_##ISA = {#ISA, fv::ISA::masked_latent_loss, fv::ISA::gather_tubelets, \
-                                              fv::ISA::philox_words};
+  bool query_attend(const QueryAttendArgs&, int);                     \
+  bool query_attend_backward(const QueryAttendBackwardArgs&, int);    \
+  }                                                                   \
+  static const fv::CpuKernels k_##ISA = {#ISA,                        \
+                                         fv::ISA::masked_latent_loss, \
+                                         fv::ISA::gather_tubelets,    \
+                                         fv::ISA::philox_words,       \
+                                         fv::ISA::query_attend,       \
+                                         fv::ISA::query_attend_backward};
 
 FV_DECLARE(baseline)
 #ifdef FV_X86

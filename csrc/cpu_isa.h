@@ -4,6 +4,7 @@
 #include "gather_tubelets.h"
 #include "masked_latent_loss.h"
 #include "philox_cpu.h"
+#include "query_attend.h"
 
 namespace fv {
 
@@ -12,6 +13,8 @@ struct CpuKernels {
   bool (*masked_latent_loss)(const MaskedLatentLossArgs&, int threads);
   bool (*gather_tubelets)(const GatherTubeletsArgs&, int threads);
   PhiloxWords philox_words;
+  bool (*query_attend)(const QueryAttendArgs&, int threads);
+  bool (*query_attend_backward)(const QueryAttendBackwardArgs&, int threads);
 };
 
 // The kernels in use. The first call picks the best set that both this build and this processor have.

@@ -5,5 +5,14 @@ from fastvid.nn.masked_latent_loss import MaskedLatentLoss
 from fastvid.nn.patch_embed import VisiblePatchEmbed
 from fastvid.nn.positions import sincos_positions
 from fastvid.nn.predictor import Predictor
+from fastvid.nn.query_pool import QueryPool
 
-__all__ = ["Init", "MaskedLatentLoss", "Predictor", "VisiblePatchEmbed", "init_weights", "sincos_positions"]
+__all__ = [
+    "Init",
+    "MaskedLatentLoss",
+    "Predictor",
+    "QueryPool",
+    "VisiblePatchEmbed",
+    "init_weights",
+    "sincos_positions",
+]

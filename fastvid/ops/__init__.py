@@ -11,6 +11,7 @@ from fastvid.ops.gather_tubelets import IMAGENET_MEAN, IMAGENET_STD, gather_tube
 from fastvid.ops.masked_latent_loss import masked_latent_loss, masked_mse, quantize_tokens
 from fastvid.ops.multiblock_mask import MaskSpec, multiblock_mask
 from fastvid.ops.penalties import covariance_penalty, variance_penalty
+from fastvid.ops.query_attend import peak_to_center, query_attend
 from fastvid.random import sample_id
 
 __all__ = [
@@ -23,7 +24,9 @@ __all__ = [
     "masked_latent_loss",
     "masked_mse",
     "multiblock_mask",
+    "peak_to_center",
     "quantize_tokens",
+    "query_attend",
     "sample_id",
     "variance_penalty",
 ]

@@ -22,7 +22,7 @@ class _Allocations(TorchDispatchMode):
         result = function(*args, **(kwargs or {}))
         if function is torch.ops.aten.new_empty.default:
             self.bytes += result.nbytes
-        elif function not in (torch.ops.aten.empty.memory_format, torch.ops.aten.detach.default):
+        elif not function.is_view and function is not torch.ops.aten.empty.memory_format:
             self.others.append(function)
         return result
 

@@ -12,6 +12,7 @@ from fastvid.ops.gather_tokens import triton as gather_tokens
 from fastvid.ops.gather_tubelets import triton as gather_tubelets
 from fastvid.ops.masked_latent_loss import triton as masked_latent_loss
 from fastvid.ops.multiblock_mask import triton as multiblock_mask
+from fastvid.ops.query_attend import triton as query_attend
 
 BF16, F32, I8, I64 = torch.bfloat16, torch.float32, torch.int8, torch.int64
 
@@ -53,6 +54,20 @@ def _masks(spec: MaskSpec, grid: tuple[int, int, int], masked: int, visible: int
     return lambda: multiblock_mask.multiblock_mask(ids, plan, 0, 7, "triton")
 
 
+def _attend(queries: int, dim: int, dtype: torch.dtype, heads=12, tokens=257):
+    query = meta(128, 1, heads, queries, dim, dtype=dtype)
+    key, value = (meta(128, tokens, heads, dim, dtype=dtype).transpose(1, 2) for _ in range(2))
+    return lambda: query_attend.query_attend(query, key, value, dim**-0.5, True, True, "triton")
+
+
+def _attend_backward(queries: int, dim: int, dtype: torch.dtype, heads=12, tokens=257):
+    query = meta(128, 1, heads, queries, dim, dtype=dtype)
+    key, value = (meta(128, tokens, heads, dim, dtype=dtype).transpose(1, 2) for _ in range(2))
+    row = meta(128, 1, heads, queries)
+    arguments = (query, row, query, key, value, meta(*query.shape), row, row, dim**-0.5, True, True, True, "triton")
+    return lambda: query_attend.query_attend_backward(*arguments)
+
+
 WORKLOADS: dict[str, Callable[[], Callable[[], object]]] = {
     "gather_tokens ViT-B bf16": lambda: _gather(768, 1568, 1176, BF16),
     "gather_tokens ViT-L fp32": lambda: _gather(1024, 2048, 880, F32),
@@ -66,6 +81,14 @@ WORKLOADS: dict[str, Callable[[], Callable[[], object]]] = {
     "masked_latent_loss cosine fp32": lambda: _loss("cosine", F32, F32, 768, normalize=False),
     "masked_latent_loss mse 8192 wide": lambda: _loss("mse", BF16, BF16, 8192),
     "scale_gradient bf16": lambda: _scale(BF16),
+    "query_attend 1 of 64 bf16": lambda: _attend(1, 64, BF16),
+    "query_attend 16 of 64 bf16": lambda: _attend(16, 64, BF16),
+    "query_attend 1 of 128 bf16": lambda: _attend(1, 128, BF16),
+    "query_attend 1 of 64 fp32": lambda: _attend(1, 64, F32),
+    "query_attend 16 of 64 fp32": lambda: _attend(16, 64, F32),
+    "query_attend_backward 1 of 64 bf16": lambda: _attend_backward(1, 64, BF16),
+    "query_attend_backward 16 of 64 bf16": lambda: _attend_backward(16, 64, BF16),
+    "query_attend_backward 1 of 64 fp32": lambda: _attend_backward(1, 64, F32),
     "multiblock_mask multiblock": lambda: _masks(MaskSpec.multiblock(), (8, 14, 14), 1176, 392),
     "multiblock_mask salt": lambda: _masks(MaskSpec.salt(), (8, 14, 14), 1176, 392),
     "multiblock_mask vjepa_short": lambda: _masks(MaskSpec.vjepa_short(), (8, 16, 16), 960, 500),

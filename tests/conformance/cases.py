@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from fastvid.ops import gather_tokens, gather_tubelets, masked_latent_loss, quantize_tokens
+from fastvid.ops import gather_tokens, gather_tubelets, masked_latent_loss, quantize_tokens, query_attend
 
 
 @dataclass(frozen=True)
@@ -118,3 +118,23 @@ _tokens("768 wide", (2, 40, 768), 23)
 _tokens("odd", (3, 37, 5), 11)
 _tokens("strided", (2, 9, 130), 9, strided=True)
 _tokens("none", (2, 5, 16), 0)
+
+
+def _attend(name: str, shape, tokens: int, stats=True):
+    @case(f"query_attend {name}")
+    def run(how: How) -> Results:
+        B, h, d = shape[0], shape[-3], shape[-1]
+        leaves = [how.leaf(x) for x in (torch.randn(shape), torch.randn(B, h, tokens, d), torch.randn(B, h, tokens, d))]
+        out = query_attend(*leaves, return_stats=stats, backend=how.backend)
+        out, entropy, _ = out if stats else (out, None, None)
+        loss = (out * how.floats(torch.randn(out.shape))).sum()
+        if entropy is not None:
+            loss = loss + (entropy * torch.linspace(-1, 1, entropy.numel()).view(entropy.shape).to(entropy)).sum()
+        loss.backward()
+        results = {"out": out.detach(), **dict(zip(("query", "key", "value"), (x.grad for x in leaves), strict=True))}
+        return results if entropy is None else {**results, "entropy": entropy.detach()}
+
+
+_attend("one query, 257 tokens", (2, 2, 1, 64), 257)
+_attend("without statistics", (1, 2, 3, 32), 70, stats=False)
+_attend("two sets of eight", (1, 2, 2, 8, 48), 33)

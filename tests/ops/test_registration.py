@@ -10,6 +10,9 @@ INDEX = torch.tensor([[0, 2, 5], [1, 3, 4]])
 CLIP = torch.randint(256, (2, 4, 32, 32, 3), dtype=torch.uint8)
 MEAN, STD = [0.5, 0.5, 0.5], [0.2, 0.2, 0.2]
 
+QUERY, KEY, VALUE = torch.randn(2, 2, 3, 1, 8), torch.randn(2, 6, 3, 8).transpose(1, 2), torch.randn(2, 3, 6, 8)
+ROWS = QUERY[..., 0].contiguous()
+
 CALLS = {
     "multiblock_mask": [(IDS, MaskSpec.multiblock().plan((4, 4, 4), 40, 20), 1, 2, "auto")],
     "masked_latent_loss": [
@@ -29,6 +32,19 @@ CALLS = {
         (torch.randn(2, 6, 16)[..., ::2], INDEX, "auto"),
     ],
     "scatter_tokens": [(torch.randn(2, 3, 8), INDEX, 6, "auto"), (torch.randn(2, 8, 3).mT, INDEX, 6, "auto")],
+    "query_attend": [
+        (*(x.to(dtype) for x in (QUERY, KEY, VALUE)), 0.3, with_stats, with_grad, "auto")
+        for dtype in (torch.float32, torch.float16)
+        for with_stats, with_grad in ((True, True), (False, True), (True, False))
+    ]
+    + [(*(x.mT.contiguous().mT for x in (QUERY, KEY, VALUE)), 1.0, True, True, "auto")],
+    "query_attend_backward": [
+        (QUERY, ROWS, QUERY, KEY, VALUE, QUERY, ROWS, ROWS, 0.3, *flags, "auto")
+        for flags in ((True, True, True), (True, True, False), (False, True, True), (True, False, False))
+    ]
+    + [
+        (QUERY[:1].expand(2, -1, -1, -1, -1), None, QUERY, VALUE, KEY, QUERY, ROWS, None, 1.0, True, True, True, "auto")
+    ],
 }
 
 
