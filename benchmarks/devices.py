@@ -61,7 +61,8 @@ def gpu_class(name: str) -> tuple[str, float | None]:
 def find(kind: str) -> Device:
     """The current device of a kind, "cpu" or "cuda"."""
     if kind == "cpu":
-        return Device("cpu", f"{_cpu_name()}, {torch.get_num_threads()} threads", "cpu")
+        threads = torch.get_num_threads()
+        return Device("cpu", f"{_cpu_name()}, {threads} thread{'s' * (threads > 1)}", "cpu")
     name = torch.cuda.get_device_name()
     cls, bandwidth = gpu_class(name)
     return Device("cuda", name, cls, bandwidth, torch.cuda.get_device_properties().L2_cache_size)
