@@ -1,5 +1,6 @@
 """The GPU's timer: replays of CUDA graphs between events, with the L2 cache flushed before each."""
 
+import gc
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,14 +28,23 @@ class NotRetained(Exception):
     """A backward pass that cannot be run twice over one forward pass."""
 
 
+def flush_buffer() -> torch.Tensor:
+    """Bytes to write between replays: whatever was in the L2 cache is not there any more."""
+    size = max(_FLUSH, 2 * torch.cuda.get_device_properties().L2_cache_size)
+    return torch.empty(size, dtype=torch.uint8, device="cuda")
+
+
 class GpuTimer:
     """Captures every part of every side once, and then times replays in turns, as often as asked."""
 
     def __init__(self, sides: dict[str, Side]):
+        gc.collect()  # what the last benchmark left
+        torch.cuda.empty_cache()
         self.stream = torch.cuda.Stream()
         self.stream.wait_stream(torch.cuda.current_stream())
-        self.flush = torch.empty(max(_FLUSH, 2 * torch.cuda.get_device_properties().L2_cache_size), dtype=torch.uint8)
-        self.flush = self.flush.cuda()
+        # One pool for all graphs: replays follow one another and nobody reads what they leave there.
+        self.pool = torch.cuda.graph_pool_handle()
+        self.flush = flush_buffer()
         self.runs: dict[str, dict[str, Run]] = {}
         self.found: dict[str, dict[str, dict]] = {}
         self.no_retain: dict[str, str] = {}
@@ -110,7 +120,7 @@ class GpuTimer:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
-                with torch.cuda.graph(graph, stream=self.stream):
+                with torch.cuda.graph(graph, pool=self.pool, stream=self.stream):
                     for _ in range(side.calls):
                         call()
             except RuntimeError as error:

@@ -54,7 +54,7 @@ class Pretended:
             raise RuntimeError("called a synchronizing CUDA operation")
 
     @contextlib.contextmanager
-    def graph(self, graph, stream):
+    def graph(self, graph, pool, stream):
         self.capturing = graph
         try:
             yield
@@ -73,9 +73,6 @@ class Pretended:
     def stream(self, stream):
         yield
 
-    def get_device_properties(self):
-        return types.SimpleNamespace(L2_cache_size=1 << 20)
-
     def __getattr__(self, name):
         return {"memory_allocated": lambda: 100, "max_memory_allocated": lambda: 350}.get(name, lambda: None)
 
@@ -84,8 +81,7 @@ class Pretended:
 def cuda(monkeypatch):
     pretended = Pretended()
     monkeypatch.setattr(torch, "cuda", pretended)
-    monkeypatch.setattr(torch.Tensor, "cuda", lambda self: self)
-    monkeypatch.setattr(gpu_timing, "_FLUSH", 8)
+    monkeypatch.setattr(gpu_timing, "flush_buffer", lambda: torch.empty(8))
     event = types.SimpleNamespace(device_type=torch.autograd.DeviceType.CUDA, is_user_annotation=False, name="kernel")
     event.device_time_total = 2000.0
     waiting = types.SimpleNamespace(**{**vars(event), "name": "Context Sync"})
