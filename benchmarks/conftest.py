@@ -1,80 +1,142 @@
 """How benchmarks measure: both sides in one process, in turns, medians and ratios; absolute times are never compared.
 
-Every benchmark first checks that the two sides compute the same thing, and fails when a ratio falls under its floor.
+Every benchmark first checks that the sides compute the same thing, and fails when a number falls under its floor in
+``floors.toml``. A session measures one device: the GPU if there is one, or what ``--device`` says.
 """
-
-import statistics
-import time
-from collections.abc import Callable
 
 import pytest
 import torch
 
-# A guard should fail for what changed in the code and not for a busy neighbour: it must fall short this often in a row.
-_ATTEMPTS = 5
+from benchmarks import devices, floors
+from benchmarks.gpu_timing import GpuTimer
+from benchmarks.recorder import OURS, Recorder, label, line, missed
+from benchmarks.timing import CpuTimer, Side
+from fastvid.ops._dispatch import choose
 
-_TABLE: list[tuple[str, str]] = []
+_RECORDER = pytest.StashKey[Recorder]()
 
 
-def median_times(sides: dict[str, Callable[[], object]], rounds: int = 15, warmup: int = 3) -> dict[str, float]:
-    """Seconds per call of each side: medians over rounds in which the sides take turns, so drift hits all alike."""
-    for _ in range(warmup):
-        for call in sides.values():
-            call()
-    times: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(rounds):
-        for name, call in sides.items():
-            started = time.perf_counter()
-            call()
-            times[name].append(time.perf_counter() - started)
-    return {name: statistics.median(values) for name, values in times.items()}
+def pytest_addoption(parser):
+    parser.addoption("--device", choices=("cpu", "cuda"), help="what to measure; default: the GPU if there is one")
+
+
+def _kind(config: pytest.Config) -> str:
+    return config.getoption("--device") or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def pytest_generate_tests(metafunc):
+    """A test with an argument ``workload`` runs once for each of its module's WORKLOADS[kind of device].
+
+    With an argument ``users_workload`` it leaves out those that are only there to be larger than the cache.
+    """
+    for argument in {"workload", "users_workload"} & set(metafunc.fixturenames):
+        workloads = metafunc.module.WORKLOADS[_kind(metafunc.config)]
+        if argument == "users_workload":
+            workloads = [workload for workload in workloads if workload.batch]
+        metafunc.parametrize(argument, workloads, ids=str)
 
 
 @pytest.fixture(scope="session")
-def copy_bandwidth() -> float:
-    """Bytes per second (read plus written) of a large torch copy between warm buffers: what memory gives, measured."""
-    source = torch.ones(64 << 20, dtype=torch.uint8)
-    target = torch.empty_like(source)
-    seconds = median_times({"copy": lambda: target.copy_(source)}, rounds=21)["copy"]
-    return 2 * source.nbytes / seconds
+def device(request) -> devices.Device:
+    """What is measured; ``device.kind`` is the name torch takes."""
+    return devices.find(_kind(request.config))
+
+
+@pytest.fixture(scope="session")
+def _session(request, device) -> tuple[Recorder, dict]:
+    facts = devices.describe(device)
+    timer = GpuTimer if device.kind == "cuda" else CpuTimer
+    bandwidth = timer({}).copy_bandwidth()
+    facts["copy_gb_per_s"] = bandwidth / 1e9
+    recorder = Recorder(device, floors.read(floors.PATH.read_text()), bandwidth)
+    request.config.stash[_RECORDER] = recorder
+    return recorder, facts
 
 
 @pytest.fixture
-def record(benchmark, copy_bandwidth):
-    """Stores what was measured with the benchmark, prints it at the end, and checks the floors.
+def kernel(device):
+    """The backend that users get of an op: ``kernel("gather_tokens")``; the reference is nothing to measure."""
 
-    Call it with the name, the sides' functions (ours under the key ``fastvid``), the floor of each ratio, and the least
-    bytes ours must move.
+    def backend(op: str) -> str:
+        chosen = choose(
+            op,
+            torch.device("cuda", torch.cuda.current_device()) if device.kind == "cuda" else torch.device("cpu"),
+            "auto",
+        )
+        assert chosen != "reference", f"{op} has no kernel on {device.name}"
+        return chosen
+
+    return backend
+
+
+@pytest.fixture
+def record(benchmark, device, _session):
+    """Checks, measures, keeps the result with the benchmark, prints it at the end, and checks the floors.
+
+        record("name", {"fastvid": side, "another": side}, least_bytes={"forward": 123}, tolerance=1e-4)
+
+    Args:
+        name: the benchmark's name in ``floors.toml``.
+        sides: ours under the key ``fastvid``, the others with what they are; each a :class:`benchmarks.timing.Side`,
+            whose passes are timed apart, or a plain function, timed whole.
+        floors: for a benchmark without an entry in the file: other side -> how many times faster ours must be.
+        least_bytes: what ours must move, by part; a single number is for the last part.
+        rounds: times that the sides take turns, on a CPU; at least 30 on a GPU.
+        gate: raises AssertionError where the sides do not compute the same; it runs before anything is timed.
+        tolerance: of a gate for sides of type Side: outputs and gradients are equal to this share of the largest value
+            (0: to the bit). Plain functions may be checked by the test itself, before it calls this.
+
+    Returns:
+        How many times faster ours is than each other side, over the last part.
     """
+    recorder, facts = _session
 
-    def measure(
-        name: str, sides: dict[str, Callable[[], object]], *, floors: dict[str, float], least_bytes: int = 0, rounds=15
-    ) -> dict[str, float]:
-        for _ in range(_ATTEMPTS):
-            seconds = median_times(sides, rounds)
-            ours = seconds["fastvid"]
-            ratios = {other: seconds[other] / ours for other in sides if other != "fastvid"}
-            if all(ratios[other] >= floor for other, floor in floors.items()):
-                break
-        benchmark.pedantic(sides["fastvid"], rounds=5, warmup_rounds=1)
-        info = {"ms": {side: round(1e3 * s, 3) for side, s in seconds.items()}, "times_faster_than": ratios}
-        line = f"{1e3 * ours:8.2f} ms"
-        if least_bytes:
-            info["gb_per_s"] = least_bytes / ours / 1e9
-            info["share_of_copy"] = least_bytes / ours / copy_bandwidth
-            line += f"  {info['gb_per_s']:5.1f} GB/s = {100 * info['share_of_copy']:3.0f} % of copy"
-        line += "  " + ", ".join(f"{ratio:.1f}x {other} (floor {floors[other]:g})" for other, ratio in ratios.items())
-        benchmark.extra_info.update(info, torch=torch.__version__, threads=torch.get_num_threads())
-        _TABLE.append((name, line))
-        for other, floor in floors.items():
-            assert ratios[other] >= floor, f"{name}: {ratios[other]:.2f}x {other}, the floor is {floor}x"
-        return ratios
+    def measure(name, sides, **arguments) -> dict[str, float]:
+        ours = sides[OURS]
+        forward = ours.forward if isinstance(ours, Side) else ours
+        if device.kind == "cuda" and (where := _device_of(forward())) != "cuda":
+            pytest.skip(f"{name} computes on the {where}; measure it with --device cpu")
+        rows = recorder.measure(name, sides, **arguments)
+        kept = benchmark.extra_info.setdefault("rows", [])
+        if not kept:  # the plugin's own clock runs once a test
+            benchmark.pedantic(_waited(forward, device.kind), rounds=5, warmup_rounds=1)
+        kept.extend(rows)
+        benchmark.extra_info["device"] = facts
+        if missed(rows):
+            pytest.fail("; ".join(missed(rows)), pytrace=False)
+        return {m.removeprefix("x "): v for m, v in rows[-1]["metrics"].items() if m.startswith("x ")}
 
     return measure
 
 
-def pytest_terminal_summary(terminalreporter):
-    if _TABLE:
-        terminalreporter.section(f"fastvid against the alternatives (torch {torch.__version__}, medians)")
-        for name, line in _TABLE:
-            terminalreporter.write_line(f"{name:34s}{line}")
+def _device_of(result: object) -> str:
+    """Kind of device of the first tensor in a result."""
+    while isinstance(result, tuple | list) and result:
+        result = result[0]
+    return result.device.type if isinstance(result, torch.Tensor) else "cpu"
+
+
+def _waited(call, kind: str):
+    def waiting():
+        call()
+        if kind == "cuda":
+            torch.cuda.synchronize()
+
+    return waiting
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    recorder = config.stash.get(_RECORDER, None)
+    if recorder is None or not recorder.rows:
+        return
+    copy = f"copy {recorder.copy_bandwidth / 1e9:.1f} GB/s"
+    terminalreporter.section(f"fastvid on {recorder.device.name} (torch {torch.__version__}, medians, {copy})")
+    width = 2 + max(len(label(row)) for row in recorder.rows)
+    for row in recorder.rows:
+        terminalreporter.write_line(f"{label(row):{width}s}{line(row)}")
+        for side, ms in row["timers_disagree"].items():
+            timed = row["ms"][side]
+            terminalreporter.write_line(
+                f"{'':{width}s}  {side}: {timed['median']:.3g} ms between events ({timed['how']}), "
+                f"{ms:.3g} ms in kernels"
+            )

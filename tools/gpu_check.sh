@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds fastvid in place on a machine with a CUDA GPU, nvcc and torch, without network or build isolation, runs the
-# tests and benchmarks that need a GPU, and leaves their results as JSON.
+# tests of the kernels and all benchmarks on the GPU, the native kernels under compute-sanitizer where that is installed,
+# and leaves the results as JSON: gpu_check.json is the summary, results/ what the benchmarks measured.
 #
 #   tools/gpu_check.sh RESULTS_FOLDER
 #
@@ -27,16 +28,44 @@ PY
 FASTVID_CUDA=1 "$python" setup.py -q build_ext --inplace >"$results/build.log" 2>&1 || { tail -40 "$results/build.log"; exit 1; }
 
 code=0
-"$python" -m pytest tests/gpu tests/ops -q --junitxml="$results/tests.xml" || code=1
-"$python" -m pytest benchmarks/bench_gpu.py --benchmark-only -q --benchmark-json="$results/benchmarks.json" || code=1
+"$python" -m pytest tests/gpu tests/conformance tests/ops -q -rs --junitxml="$results/tests.xml" || code=1
+"$python" -m pytest benchmarks --benchmark-only --device cuda -q -rs --benchmark-json="$results/benchmarks.json" || code=1
+if [ -s "$results/benchmarks.json" ]; then
+    "$python" -m benchmarks.report --json "$results/benchmarks.json" --results "$results/results" || code=1
+else
+    echo "no benchmark ran to its end"
+    code=1
+fi
 
-"$python" - "$results" <<'PY' || code=1
+# The CUDA kernels of the native core under the sanitizer, and only those: it slows everything, Triton's compiler too.
+# A test that is skipped proves nothing, so that one must have passed.
+sanitized=()
+if command -v compute-sanitizer >/dev/null; then
+    for tool in memcheck racecheck; do
+        log="$results/$tool.log"
+        if timeout 900 compute-sanitizer --tool "$tool" --error-exitcode 9 \
+            "$python" -m pytest tests/gpu -q -k "masks_never_wait or native" -p no:cacheprovider >"$log" 2>&1 &&
+            grep -q "[0-9] passed" "$log"; then
+            sanitized+=("$tool: passed")
+        else
+            sanitized+=("$tool: FAILED or took over 15 minutes, see $tool.log")
+            tail -20 "$log"
+            code=1
+        fi
+    done
+else
+    sanitized+=("not run: compute-sanitizer is not on the PATH")
+fi
+printf 'compute-sanitizer %s\n' "${sanitized[@]}"
+
+"$python" - "$results" "${sanitized[@]}" <<'PY' || code=1
 import json, subprocess, sys, xml.etree.ElementTree as xml
 from datetime import date
 from pathlib import Path
 
 import torch
 
+from benchmarks.recorder import missed
 from fastvid import _native
 
 results = Path(sys.argv[1])
@@ -47,7 +76,7 @@ driver = subprocess.run(
     capture_output=True, text=True,
 ).stdout.strip().splitlines()
 commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
-benchmarks = results / "benchmarks.json"
+rows = [row for path in results.glob("results/*.json") for row in json.loads(path.read_text())["rows"]]
 report = {
     "date": date.today().isoformat(),
     "commit": commit,
@@ -59,10 +88,12 @@ report = {
         "skipped": [name for name, c in cases if c.find("skipped") is not None],
         "failed": [name for name, c in cases if c.find("failure") is not None or c.find("error") is not None],
     },
-    "benchmarks": [
-        {"name": b["name"], **b["extra_info"]}
-        for b in (json.loads(benchmarks.read_text())["benchmarks"] if benchmarks.exists() else [])
-    ],
+    "sanitizer": sys.argv[2:],
+    "benchmarks": {
+        "results": sorted(str(path.relative_to(results)) for path in results.glob("results/*.json")),
+        "rows": len(rows),
+        "missed": missed(rows),
+    },
 }
 (results / "gpu_check.json").write_text(json.dumps(report, indent=1) + "\n")
 if not report["tests"]["passed"] or any("tests.gpu" in name for name in report["tests"]["skipped"]):

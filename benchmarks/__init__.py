@@ -1,0 +1,1 @@
+"""Benchmarks of the ops, and the tools they are measured and reported with."""

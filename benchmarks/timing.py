@@ -1,0 +1,123 @@
+"""Timers: sides take turns in one process, medians are compared, passes are told apart."""
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+FORWARD, BACKWARD, BOTH = "forward", "backward", "forward + backward"
+CALL = "call"  # of a side that is one function, whatever it does
+
+
+@dataclass(frozen=True)
+class Side:
+    """One way to compute the thing, with its passes apart.
+
+    Args:
+        forward: computes the output (a tensor, where there is a backward pass), and what the backward pass needs.
+        inputs: leaves that the backward pass gives gradients of; without any there is no backward pass.
+        upstream: gradient of the output; None is 1, of a scalar.
+        capture: False for code that no CUDA graph can hold, such as a loop in Python that looks at values.
+        calls: calls in one CUDA graph, for what is over in microseconds; later ones find their inputs in the cache.
+    """
+
+    forward: Callable[[], Any]
+    inputs: Sequence[torch.Tensor] = ()
+    upstream: torch.Tensor | None = None
+    capture: bool = True
+    calls: int = 1
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        return (FORWARD, BACKWARD, BOTH) if self.inputs else (FORWARD,)
+
+    def backward(self, output: torch.Tensor, keep: bool = False) -> tuple[torch.Tensor, ...]:
+        """Gradients of the inputs; ``keep`` leaves what the forward pass stored, for another call."""
+        return torch.autograd.grad(output, list(self.inputs), self.upstream, retain_graph=keep)
+
+    def both(self) -> tuple[torch.Tensor, ...]:
+        return self.backward(self.forward())
+
+    def results(self) -> list[torch.Tensor]:
+        """The output, and the gradients if there are any."""
+        output = self.forward()
+        return [output.detach(), *(self.backward(output) if self.inputs else ())]
+
+
+@dataclass(frozen=True)
+class Call(Side):
+    """A side given as a plain function: one part, timed whole."""
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        return (CALL,)
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Milliseconds of one part of one side; ``how`` they were measured: "wall clock", "graph", "eager" or as a
+    "difference" of the two passes together and the forward pass, with the reason."""
+
+    median: float
+    p20: float
+    p80: float
+    how: str
+
+
+def summary(milliseconds: Sequence[float], how: str) -> Timed:
+    """Median and the 20th and 80th percentiles (nearest rank)."""
+    ordered = sorted(milliseconds)
+    last = len(ordered) - 1
+    return Timed(statistics.median(ordered), ordered[round(0.2 * last)], ordered[round(0.8 * last)], how)
+
+
+def disagreement(one: float, other: float) -> float:
+    """How far two timers are apart, as a share of the longer time."""
+    return abs(one - other) / max(one, other)
+
+
+class CpuTimer:
+    """Wall clock. The passes of one step are timed in place, so that each finds the caches as in training."""
+
+    def __init__(self, sides: dict[str, Side]):
+        self.sides = sides
+        self.warm = False
+
+    def times(self, rounds: int) -> dict[str, dict[str, Timed]]:
+        """part -> side -> milliseconds, over rounds in which the sides take turns, so that drift hits all alike."""
+        found: dict[str, dict[str, list[float]]] = {}
+        warmup = 0 if self.warm else 3
+        for turn in range(warmup + rounds):
+            for name, side in self.sides.items():
+                for part, seconds in self._step(side).items():
+                    if turn >= warmup:
+                        found.setdefault(part, {}).setdefault(name, []).append(1e3 * seconds)
+        self.warm = True
+        return {p: {s: summary(ms, "wall clock") for s, ms in sides.items()} for p, sides in found.items()}
+
+    @staticmethod
+    def _step(side: Side) -> dict[str, float]:
+        started = time.perf_counter()
+        output = side.forward()
+        if not side.inputs:
+            del output  # giving memory back is part of the cost
+            return {side.parts[0]: time.perf_counter() - started}
+        between = time.perf_counter()
+        gradients = side.backward(output)
+        del output, gradients
+        ended = time.perf_counter()
+        return {FORWARD: between - started, BACKWARD: ended - between, BOTH: ended - started}
+
+    def facts(self) -> dict[str, dict[str, dict]]:
+        """What is known of a part besides its time: nothing on a CPU."""
+        return {}
+
+    def copy_bandwidth(self) -> float:
+        """Bytes per second (read plus written) of a large copy between warm buffers: what memory gives, measured."""
+        source = torch.ones(64 << 20, dtype=torch.uint8)
+        target = torch.empty_like(source)
+        copy = CpuTimer({"copy": Call(lambda: target.copy_(source))}).times(21)[CALL]["copy"]
+        return 2 * source.nbytes / (1e-3 * copy.median)
