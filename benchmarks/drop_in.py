@@ -10,6 +10,7 @@ import argparse
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import timm
 import torch
@@ -18,7 +19,8 @@ from torch import nn
 from transformers import VideoMAEConfig, VideoMAEModel, VJEPA2Config, VJEPA2Model
 from transformers.models.vjepa2 import modeling_vjepa2
 
-from benchmarks.timing import median_times
+from benchmarks.gpu_timing import GpuTimer
+from benchmarks.timing import CALL, Call, CpuTimer
 from fastvid.nn import VisiblePatchEmbed
 from fastvid.ops import (
     IMAGENET_MEAN,
@@ -167,7 +169,11 @@ def timm_glimpses(scale: Scale, device: str) -> Example:
     return Example(model, plain, fastvid)
 
 
-EXAMPLES = {"VideoMAE (transformers)": videomae, "V-JEPA 2 (transformers)": vjepa2, "ViT on glimpses (timm)": timm_glimpses}
+EXAMPLES = {
+    "VideoMAE (transformers)": videomae,
+    "V-JEPA 2 (transformers)": vjepa2,
+    "ViT on glimpses (timm)": timm_glimpses,
+}
 
 
 def step(example: Example, side: str) -> torch.Tensor:
@@ -205,12 +211,13 @@ def measure(name: str, scale: Scale, device: str, rounds: int) -> dict:
         grads = [p.grad.clone() for p in example.model.parameters() if p.grad is not None]
         gradients[side] = [loss, *grads]
     torch.testing.assert_close(gradients["fastvid"], gradients["plain"], rtol=1e-3, atol=1e-5)
-    seconds = median_times({side: lambda s=side: step(example, s) for side in gradients}, rounds)
+    calls = {side: Call(partial(step, example, side), capture=False) for side in gradients}
+    timed = (GpuTimer if device == "cuda" else CpuTimer)(calls).times(rounds)[CALL]
     saved = {side: saved_bytes(example, side) for side in gradients}
     return {
         "example": name,
-        "ms": {side: round(1e3 * s, 1) for side, s in seconds.items()},
-        "times_faster": seconds["plain"] / seconds["fastvid"],
+        "ms": {side: round(of.median, 1) for side, of in timed.items()},
+        "times_faster": timed["plain"].median / timed["fastvid"].median,
         "saved_mb": {side: round(n / 2**20, 1) for side, n in saved.items()},
     }
 
@@ -224,7 +231,9 @@ def main() -> None:
     scale = VIT_B if arguments.device == "cuda" else SMALL
     rows = [measure(name, scale, arguments.device, arguments.rounds) for name in EXAMPLES]
     print(f"{scale}, {arguments.device}, torch {torch.__version__}, {torch.get_num_threads()} threads")
-    print("| example | as written | with fastvid | | saved, as written | saved, with fastvid |\n|---|---|---|---|---|---|")
+    print(
+        "| example | as written | with fastvid | | saved, as written | saved, with fastvid |\n|---|---|---|---|---|---|"
+    )
     for row in rows:
         ms, saved = row["ms"], row["saved_mb"]
         print(
