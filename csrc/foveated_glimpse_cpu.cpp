@@ -5,22 +5,42 @@
 namespace fv {
 namespace {
 
+// planes[c][k .. k + 3] = samples[0 .. 3][c]
+inline void split(const Pixel* samples, float* const* planes, int64_t k) {
+#if defined(__SSE2__)
+  __m128 r = samples[0], g = samples[1], b = samples[2], rest = samples[3];
+  _MM_TRANSPOSE4_PS(r, g, b, rest);
+  _mm_storeu_ps(planes[0] + k, r);
+  _mm_storeu_ps(planes[1] + k, g);
+  _mm_storeu_ps(planes[2] + k, b);
+#else
+  for (int c = 0; c < 3; ++c) {
+    for (int m = 0; m < 4; ++m) planes[c][k + m] = samples[m][c];
+  }
+#endif
+}
+
 void glimpse(const FoveatedGlimpseArgs& a, int64_t unit, const Scratch& s) {
   const int64_t fixation = unit / a.levels;
   const Columns columns = fill(glimpse_axis(a, fixation, unit % a.levels, 0), s.x);
   fill(glimpse_axis(a, fixation, unit % a.levels, 1), s.y);
   const Rows rows = rows_of(a, fixation / a.G, columns);
-  const int64_t size = a.size;
-  for (int64_t i = 0; i < size; ++i) {
+  const Pixel gain = {a.gain[0], a.gain[1], a.gain[2], 0.0f}, pivot = {a.pivot[0], a.pivot[1], a.pivot[2], 0.0f};
+  for (int64_t i = 0; i < a.size; ++i) {
     weigh_rows(rows, s.y[i], s, s.row);
-    for (int64_t k = 0; k < size; ++k) store_pixel(s.samples + 4 * k, weigh_pixels(s.row, columns.begin, s.x[k]));
+    const Pixel outside = pivot * s.y[i].inside;
+    for (int64_t k = 0; k < a.size; k += 4) {  // the planes have room for what is over
+      Pixel samples[4];
+#pragma GCC unroll 4
+      for (int64_t m = 0; m < 4; ++m) {
+        samples[m] = gain * (weigh_pixels(s.row, s.x[k + m]) - s.x[k + m].inside * outside);
+      }
+      split(samples, s.planes, k);
+    }
     for (int64_t c = 0; c < 3; ++c) {
-      float* __restrict plane = s.grad[c];
-      const float gain = a.gain[c], pivot = a.pivot[c] * s.y[i].inside;
-      for (int64_t k = 0; k < size; ++k) plane[k] = gain * (s.samples[4 * k + c] - pivot * s.x[k].inside);
-      const int64_t offset = ((unit * 3 + c) * size + i) * size;
-      store_row(static_cast<char*>(const_cast<void*>(a.out)) + offset * dtype_size(a.out_dtype), a.out_dtype, size,
-                plane, false);
+      const int64_t offset = ((unit * 3 + c) * a.size + i) * a.size;
+      store_row(static_cast<char*>(const_cast<void*>(a.out)) + offset * dtype_size(a.out_dtype), a.out_dtype, a.size,
+                s.planes[c], false);
     }
   }
 }

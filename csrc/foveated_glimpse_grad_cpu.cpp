@@ -50,14 +50,14 @@ Gaze gaze(const FoveatedGlimpseArgs& a, int64_t unit, const Scratch& s) {
   Gaze sum = {0.0, 0.0, 0.0};
   double wider = 0.0;
   for (int64_t i = 0; i < size; ++i) {
-    load_grad(a, unit, i, s.grad);
+    load_grad(a, unit, i, s.planes);
     const Taps& taps = s.y[i];
     weigh_rows(rows, taps, s, s.row);
     const Pixel outside = pivot * taps.inside;
     Pixel moved = {}, stretched = {}, edges = {}, seen = {};
     for (int64_t k = 0; k < size; ++k) {
       const GlimpseWindow& w = s.x[k].window;
-      const Pixel g = {s.grad[0][k], s.grad[1][k], s.grad[2][k], 0.0f};
+      const Pixel g = {s.planes[0][k], s.planes[1][k], s.planes[2][k], 0.0f};
       const Pixel right = w.right_cell < 0 ? Pixel{} : load_pixel(s.row + 3 * (w.right_cell - columns.begin)) - outside;
       const Pixel left = w.left_cell < 0 ? Pixel{} : load_pixel(s.row + 3 * (w.left_cell - columns.begin)) - outside;
       const Pixel difference = g * (right - left);
@@ -67,7 +67,7 @@ Gaze gaze(const FoveatedGlimpseArgs& a, int64_t unit, const Scratch& s) {
       seen += s.x[k].inside * g * pivot;
     }
     // The other axis, transposed: the row of gradients is spread over the pixels once instead of weighing three rows.
-    spread_pixels(s.grad, s.x, size, columns, s.padded, s.spread);
+    spread_pixels(s.planes, s.x, size, columns, s.padded, s.spread);
     const float pivots = seen[0] + seen[1] + seen[2];
     float edge[2];  // pixel rows at the upper and at the lower edge of the window
     const int cells[2] = {taps.window.left_cell, taps.window.right_cell};
@@ -142,8 +142,8 @@ bool foveated_glimpse_frames_grad(const FoveatedGlimpseArgs& a, int threads) {
         fill(glimpse_axis(a, unit / a.levels, unit % a.levels, 1), s.y);
         for (int64_t i = 0; i < a.size; ++i) {
           const Taps& taps = s.y[i];
-          load_grad(a, unit, i, s.grad);
-          spread_pixels(s.grad, s.x, a.size, columns, s.padded, s.spread);
+          load_grad(a, unit, i, s.planes);
+          spread_pixels(s.planes, s.x, a.size, columns, s.padded, s.spread);
           for (int y = taps.window.first; y <= taps.window.last; ++y) {
             const float weight = y == taps.window.first ? taps.first : y == taps.window.last ? taps.last : taps.middle;
             add(s.spread, weight, 3 * columns.count, frame + (y * a.W + columns.begin) * 3);

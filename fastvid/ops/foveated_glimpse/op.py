@@ -170,9 +170,10 @@ def foveated_glimpse(
     Pixel j's centre has coordinate j, its cell is [j - 1/2, j + 1/2], and -1 and 1 are the outer ends of the frame, as
     in ``F.grid_sample(align_corners=False)``. Level l has side ``s = scale * min(H, W) * level_ratio**l`` pixels; sample
     i of an axis of ``extent`` pixels sits at ``((center + 1) * extent - 1) / 2 + ((i + 0.5) / size - 0.5) * s`` and is
-    the mean over a window of ``max(s / size, 1)`` pixels around it, of 1 pixel without ``antialias``. A window of 1
-    pixel is bilinear interpolation; windows of an aligned whole number of pixels are the area mean. Where a window ends
-    exactly between two cells the derivative is that from the right, ``grid_sample``'s too.
+    the mean over a window of ``max(s / size, 1)`` pixels around it, of 1 pixel without ``antialias``, in which a pixel
+    counts as much as its cell covers. A window of 1 pixel is bilinear interpolation; windows of an aligned whole number
+    of pixels are the area mean. Where a window ends exactly between two cells the derivative is that from the right,
+    ``grid_sample``'s too.
 
     Args:
         frames: uint8 [B, T, H, W, 3] RGB, or float32, bfloat16 or float16 of that shape with values in [0, 1], and then
@@ -202,7 +203,8 @@ def foveated_glimpse(
 
     Example:
         >>> frames = torch.randint(256, (2, 16, 512, 512, 3), dtype=torch.uint8)
-        >>> glimpses = foveated_glimpse(frames, torch.zeros(2, 16, 4, 2), torch.full((2, 16, 4), 0.2), size=96, levels=3)
+        >>> center, scale = torch.zeros(2, 16, 4, 2), torch.full((2, 16, 4), 0.2)
+        >>> glimpses = foveated_glimpse(frames, center, scale, size=96, levels=3)
     """
     _check(frames, center, scale, size, levels, level_ratio, mean, std, dtype, padding)
     kernel = choose(_NAME, frames.device, backend)

@@ -25,9 +25,9 @@ def foveated_glimpse(
     pixels = frames.to(compute) if frames.is_floating_point() else frames.to(compute) / 255
     pixels = (pixels - pixels.new_tensor(mean)) / pixels.new_tensor(std)
 
-    growth = level_ratio ** torch.arange(levels, dtype=compute, device=frames.device)
+    growth = torch.pow(level_ratio, torch.arange(levels, dtype=compute, device=frames.device))
     scale = torch.where(scale > 0, scale, torch.nan)  # no such crop: NaN rather than a mirrored one
-    side = scale.unsqueeze(-1) * (torch.sym_min(H, W) * growth)  # [B, T, G, L] pixels
+    side = scale.unsqueeze(-1) * (growth * min(H, W))  # [B, T, G, L] pixels
     x_weights = _axis_weights(center[..., 0], side, W, size, padding, antialias)  # [B, T, G, L, size, W]
     y_weights = _axis_weights(center[..., 1], side, H, size, padding, antialias)
     with torch.autocast(frames.device.type, enabled=False):
@@ -39,7 +39,7 @@ def foveated_glimpse(
 def _axis_weights(
     center: torch.Tensor, side: torch.Tensor, extent: int, size: int, padding: str, antialias: bool
 ) -> torch.Tensor:
-    """Weight of each pixel of an axis in each sample: center [B, T, G], side [B, T, G, L] -> [B, T, G, L, size, extent].
+    """Weight of each pixel of an axis in each sample: side [B, T, G, L] -> [B, T, G, L, size, extent].
 
     A sample's window [left, right] weighs a pixel by the share of the window that the pixel's cell covers.
     """
