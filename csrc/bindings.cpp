@@ -167,6 +167,32 @@ void foveated_glimpse_frames_grad(FV_GLIMPSE_PARAMETERS, Address grad, int grad_
   if (!fv::cpu_kernels().foveated_glimpse_frames_grad(args, threads)) throw std::bad_alloc();
 }
 
+void foveated_glimpse_cuda(FV_GLIMPSE_PARAMETERS, Address out, int out_dtype, Address stream) {
+  fv::FoveatedGlimpseArgs args = FV_GLIMPSE_ARGS;
+  args.out = at<void>(out), args.out_dtype = out_dtype;
+#ifdef FV_WITH_CUDA
+  const char* error = fv::foveated_glimpse_cuda(args, at<void>(stream));
+  if (error) throw std::runtime_error(std::string("foveated_glimpse: ") + error);
+#else
+  (void)stream;
+  throw std::runtime_error("foveated_glimpse: fastvid was built without CUDA");
+#endif
+}
+
+void foveated_glimpse_gaze_grad_cuda(FV_GLIMPSE_PARAMETERS, Address grad, int grad_dtype, Address to_center,
+                                     Address to_scale, Address partial, Address stream) {
+  fv::FoveatedGlimpseArgs args = FV_GLIMPSE_ARGS;
+  args.out = at<void>(grad), args.out_dtype = grad_dtype, args.partial = at<float>(partial);
+  args.to_center = at<float>(to_center), args.to_scale = at<float>(to_scale);
+#ifdef FV_WITH_CUDA
+  const char* error = fv::foveated_glimpse_gaze_grad_cuda(args, at<void>(stream));
+  if (error) throw std::runtime_error(std::string("foveated_glimpse: ") + error);
+#else
+  (void)stream;
+  throw std::runtime_error("foveated_glimpse: fastvid was built without CUDA");
+#endif
+}
+
 int64_t gather_tokens(Address x, int64_t batch_stride, int64_t row_stride, Address index, Address out, int64_t B,
                       int64_t N, int64_t K, int64_t row_bytes, int threads) {
   const int64_t bad = first_out_of_range(at<const int64_t>(index), B * K, N);
@@ -229,6 +255,9 @@ PYBIND11_MODULE(_C, m) {
   m.def("foveated_glimpse", &foveated_glimpse);
   m.def("foveated_glimpse_gaze_grad", &foveated_glimpse_gaze_grad);
   m.def("foveated_glimpse_frames_grad", &foveated_glimpse_frames_grad);
+  m.def("foveated_glimpse_cuda", &foveated_glimpse_cuda);
+  m.def("foveated_glimpse_gaze_grad_cuda", &foveated_glimpse_gaze_grad_cuda);
+  m.def("glimpse_tiles", &fv::glimpse_tiles, "Partial sums per level that foveated_glimpse_gaze_grad_cuda writes.");
   m.def("gather_tokens", &gather_tokens);
   m.def("scatter_tokens", &scatter_tokens);
 }

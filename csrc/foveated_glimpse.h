@@ -25,7 +25,7 @@ struct FoveatedGlimpseArgs {
   int out_dtype;
   float *to_center, *to_scale;  // gradients, shaped as center and scale
   void* to_frames;              // gradient [B, T, H, W, 3] contiguous, in frames_dtype
-  float* partial;               // CUDA: workspace of the reduction to to_center and to_scale
+  float* partial;               // CUDA: [B, T, G, levels * tiles, 3] workspace of a reduction
 };
 
 // One axis of one glimpse's level.
@@ -104,12 +104,17 @@ FV_HD float glimpse_weight(const GlimpseWindow& w, int j) {
 // Share of the window that is inside the frame (all of it for padding "border").
 FV_HD float glimpse_inside(const GlimpseWindow& w) { return w.last < w.first ? 0.0f : (w.right - w.left) * w.inverse; }
 
-#ifdef FV_WITH_CUDA
-// Partial sums that foveated_glimpse_gaze_grad_cuda needs room for, 3 floats each.
-int64_t foveated_glimpse_partials(const FoveatedGlimpseArgs& args);
-// nullptr, or what went wrong.
+// On a GPU a thread block takes a tile of a level's samples.
+constexpr int kGlimpseTileX = 32, kGlimpseTileY = 8;
+
+// Tiles of a level: that many partial sums, of 3 floats each, foveated_glimpse_gaze_grad_cuda needs room for in `partial`
+// per fixation and level.
+FV_HD int64_t glimpse_tiles(int64_t size) {
+  return ((size + kGlimpseTileX - 1) / kGlimpseTileX) * ((size + kGlimpseTileY - 1) / kGlimpseTileY);
+}
+
+// Each returns nullptr, or what went wrong.
 const char* foveated_glimpse_cuda(const FoveatedGlimpseArgs& args, void* stream);
 const char* foveated_glimpse_gaze_grad_cuda(const FoveatedGlimpseArgs& args, void* stream);
-#endif
 
 }  // namespace fv

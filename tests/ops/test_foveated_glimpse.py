@@ -9,6 +9,16 @@ from fastvid.ops import _dispatch, foveated_glimpse
 
 PLAIN = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 
+DTYPES = [  # of frames and of glimpses
+    (torch.uint8, torch.float32),
+    (torch.uint8, torch.bfloat16),
+    (torch.uint8, torch.float16),
+    (torch.float32, torch.float32),
+    (torch.bfloat16, torch.bfloat16),
+    (torch.float16, torch.float16),
+    (torch.float16, torch.float32),
+]
+
 # (backend, device, instruction set): all that can run in this process. The interpreter has no bfloat16 to speak of.
 CPU = [("native", "cpu", isa) for isa in (_native.CORE.usable_isas() if _native.CORE is not None else [])]
 INTERPRETED = [("triton", "cpu", None)] if _dispatch.INTERPRETED and _dispatch.HAS_TRITON else []
@@ -136,15 +146,17 @@ def test_gradients_of_the_definition(padding, antialias):
 
 @pytest.mark.parametrize("padding", ["border", "zeros"])
 @pytest.mark.parametrize("antialias", [True, False])
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("out", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(("dtype", "out"), DTYPES)
 def test_error_is_at_most_twice_that_of_the_reference(implementation, dtype, out, padding, antialias, poisoned):
     backend, device = implementation
-    if (backend, device) == ("triton", "cpu") and torch.bfloat16 in (dtype, out):
-        pytest.skip("Triton's interpreter is silently wrong in bfloat16")
-    inputs = scene(dtype, G=6)
-    grad = torch.randn(2, 2, 6, 3, 3, 5, 5)
-    options = {"size": 5, "levels": 3, "level_ratio": 1.9, "padding": padding, "antialias": antialias, "dtype": out}
+    B, G = 2, 6
+    if (backend, device) == ("triton", "cpu"):
+        if torch.bfloat16 in (dtype, out):
+            pytest.skip("Triton's interpreter is silently wrong in bfloat16")
+        B, G = 1, 3  # and slow
+    inputs = scene(dtype, B=B, H=13, W=17, G=G)
+    grad = torch.randn(B, 2, G, 2, 3, 5, 5)
+    options = {"size": 5, "levels": 2, "level_ratio": 1.9, "padding": padding, "antialias": antialias, "dtype": out}
     gold = run(*inputs, grad, wide=True, backend="reference", **options)
     reference = run(*inputs, grad, backend="reference", **options)
     got = run(*(x.to(device) for x in inputs), grad.to(device), backend=backend, **options)
@@ -154,9 +166,10 @@ def test_error_is_at_most_twice_that_of_the_reference(implementation, dtype, out
 SHAPES = {
     "one sample": ({"H": 5, "W": 7}, {"size": 1, "levels": 1}),
     "one pixel": ({"H": 1, "W": 1}, {"size": 3, "levels": 2}),
-    "tall": ({"H": 40, "W": 3}, {"size": 9, "levels": 2}),
-    "wide, many samples": ({"H": 4, "W": 33, "G": 1}, {"size": 18, "levels": 1}),
-    "no antialias, many samples": ({"H": 30, "W": 31, "G": 1}, {"size": 17, "levels": 2, "antialias": False}),
+    "tall": ({"H": 20, "W": 3, "G": 2}, {"size": 6, "levels": 1}),
+    "wide": ({"H": 3, "W": 33}, {"size": 5, "levels": 2}),
+    "many samples": ({"H": 9, "W": 10}, {"size": 33, "levels": 1, "antialias": False}),
+    "many levels": ({"H": 8, "W": 9}, {"size": 2, "levels": 5, "level_ratio": 1.3}),
 }
 
 
@@ -165,8 +178,8 @@ SHAPES = {
 def test_shapes(implementation, name, padding, poisoned):
     backend, device = implementation
     shape, options = SHAPES[name]
-    inputs = scene(torch.float32, B=1, **shape)
-    grad = torch.randn(1, 2, shape.get("G", 3), options["levels"], 3, options["size"], options["size"])
+    inputs = scene(torch.float32, B=1, T=1, **{"G": 1, **shape})
+    grad = torch.randn(1, 1, shape.get("G", 1), options["levels"], 3, options["size"], options["size"])
     options = {**options, "padding": padding}
     reference = run(*inputs, grad, backend="reference", **options)
     got = run(*(x.to(device) for x in inputs), grad.to(device), backend=backend, **options)
@@ -180,7 +193,7 @@ def test_shapes(implementation, name, padding, poisoned):
 def test_extremes(implementation, scale, center, padding, poisoned):
     """Crops of a fraction of a pixel and of a thousand frames, in the frame and far outside: finite, and right."""
     backend, device = implementation
-    frames, _, _ = scene(torch.float32, B=1, T=1, H=11, W=14)
+    frames, _, _ = scene(torch.float32, B=1, T=1, H=7, W=9)
     center, scale = torch.tensor(center).expand(1, 1, 1, 2), torch.full((1, 1, 1), scale)
     grad = torch.randn(1, 1, 1, 2, 3, 4, 4)
     options = {"size": 4, "levels": 2, "padding": padding}
@@ -192,8 +205,8 @@ def test_extremes(implementation, scale, center, padding, poisoned):
 
 def test_at_a_kink_the_derivative_is_that_from_the_right(implementation):
     backend, device = implementation
-    frames, _, _ = scene(torch.float32, B=1, T=1, H=16, W=16)
-    center, scale = torch.zeros(1, 1, 1, 2), torch.full((1, 1, 1), 0.25)  # pixels 6 to 9, one and two to a sample
+    frames, _, _ = scene(torch.float32, B=1, T=1, H=12, W=12)
+    center, scale = torch.zeros(1, 1, 1, 2), torch.full((1, 1, 1), 4 / 12)  # 4 and 8 pixels: one and two to a sample
     grad = torch.randn(1, 1, 1, 2, 3, 4, 4)
     for antialias in (True, False):
         options = {"size": 4, "levels": 2, "antialias": antialias}
@@ -244,14 +257,14 @@ def test_nan_gaze_gives_nan_and_reads_nothing_outside(implementation):
 
 def test_equal_bits_every_time(implementation):
     backend, device = implementation
-    inputs = scene(torch.float32, device=device)
-    grad = torch.randn(2, 2, 3, 2, 3, 6, 6, device=device)
+    inputs = scene(torch.float32, H=9, W=11, G=2, device=device)
+    grad = torch.randn(2, 2, 2, 2, 3, 4, 4, device=device)
     before = torch.get_num_threads()
     results = []
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            results.append(run(*inputs, grad, size=6, levels=2, backend=backend))
+            results.append(run(*inputs, grad, size=4, levels=2, backend=backend))
     finally:
         torch.set_num_threads(before)
     for other in results[1:]:
@@ -270,11 +283,11 @@ def test_what_does_not_require_grad_gets_none(implementation):
 
 def test_the_backward_pass_keeps_its_inputs_only(implementation):
     backend, device = implementation
-    inputs = scene(torch.float32, device=device)
+    inputs = scene(torch.float32, B=1, G=1, device=device)
     leaves = [x.clone().requires_grad_() for x in inputs]
     saved = []
     with torch.autograd.graph.saved_tensors_hooks(lambda x: saved.append(x) or x, lambda x: x):
-        foveated_glimpse(*leaves, size=16, levels=3, backend=backend)
+        foveated_glimpse(*leaves, size=6, levels=2, backend=backend)
     assert sum(x.nbytes for x in saved) == sum(x.nbytes for x in inputs)
 
 
@@ -347,7 +360,7 @@ def test_compiled_equals_eager_with_gradients(backend):
         return (out * out.detach().cos()).sum()
 
     compiled = torch.compile(look, fullgraph=True, dynamic=True)
-    for B, G in ((2, 3), (3, 4), (1, 2)):
+    for B, G in ((2, 3), (3, 4)):
         inputs = scene(torch.float32, B=B, G=G)
         grads = []
         for function in (look, compiled):

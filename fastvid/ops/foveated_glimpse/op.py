@@ -102,17 +102,42 @@ def _frames_cpu(grad, frames, center, scale, *options):
     return to_frames
 
 
+def _cuda(frames, center, scale, size, levels, level_ratio, mean, std, padding, antialias, dtype, backend):
+    out = _glimpses(frames, center, size, levels, dtype)
+    frames, center, scale = interleaved(frames), center.contiguous(), scale.contiguous()
+    if out.numel():
+        arguments = _arguments(frames, center, scale, size, levels, level_ratio, mean, std, padding, antialias)
+        stream = torch.cuda.current_stream().cuda_stream
+        _native.CORE.foveated_glimpse_cuda(*arguments, out.data_ptr(), _native.DTYPE_CODES[dtype], stream)
+    return out
+
+
+def _gaze_cuda(grad, frames, center, scale, size, levels, *options):
+    *rest, _ = options
+    to_center, to_scale = center.new_empty(center.shape), scale.new_empty(scale.shape)
+    grad, frames, center, scale = grad.contiguous(), interleaved(frames), center.contiguous(), scale.contiguous()
+    if scale.numel():
+        partial = scale.new_empty((scale.numel(), levels * _native.CORE.glimpse_tiles(size), 3))
+        _native.CORE.foveated_glimpse_gaze_grad_cuda(
+            *_arguments(frames, center, scale, size, levels, *rest), grad.data_ptr(), _native.DTYPE_CODES[grad.dtype],
+            to_center.data_ptr(), to_scale.data_ptr(), partial.data_ptr(), torch.cuda.current_stream().cuda_stream,
+        )  # fmt: skip
+    return to_center, to_scale
+
+
 _TRITON = "fastvid.ops.foveated_glimpse.triton"
 _op = register(
     f"{_NAME}({_GEOMETRY}, ScalarType dtype, str backend) -> Tensor",
     fake=_fake,
     cpu=_cpu,
+    cuda=_cuda,
     triton=_TRITON,
 )
 _gaze_grad = register(
     f"{_NAME}_gaze_grad(Tensor grad, {_GEOMETRY}, str backend) -> (Tensor to_center, Tensor to_scale)",
     fake=_gaze_fake,
     cpu=_gaze_cpu,
+    cuda=_gaze_cuda,
     triton=_TRITON,
 )
 _frames_grad = register(
@@ -168,19 +193,19 @@ def foveated_glimpse(
     one pass over the pixels they cover. Gradients tell a learned gaze where to look and how closely.
 
     Pixel j's centre has coordinate j, its cell is [j - 1/2, j + 1/2], and -1 and 1 are the outer ends of the frame, as
-    in ``F.grid_sample(align_corners=False)``. Level l has side ``s = scale * min(H, W) * level_ratio**l`` pixels; sample
-    i of an axis of ``extent`` pixels sits at ``((center + 1) * extent - 1) / 2 + ((i + 0.5) / size - 0.5) * s`` and is
-    the mean over a window of ``max(s / size, 1)`` pixels around it, of 1 pixel without ``antialias``, in which a pixel
-    counts as much as its cell covers. A window of 1 pixel is bilinear interpolation; windows of an aligned whole number
-    of pixels are the area mean. Where a window ends exactly between two cells the derivative is that from the right,
-    ``grid_sample``'s too.
+    in ``F.grid_sample(align_corners=False)``. Level l has side ``s = scale * min(H, W) * level_ratio**l`` pixels;
+    sample i of an axis of ``extent`` pixels sits at ``((center + 1) * extent - 1) / 2 + ((i + 0.5) / size - 0.5) * s``
+    and is the mean over a window of ``max(s / size, 1)`` pixels around it, of 1 pixel without ``antialias``, in which a
+    pixel counts as much as its cell covers. A window of 1 pixel is bilinear interpolation; windows of an aligned whole
+    number of pixels are the area mean. Where a window ends exactly between two cells the derivative is that from the
+    right, ``grid_sample``'s too.
 
     Args:
         frames: uint8 [B, T, H, W, 3] RGB, or float32, bfloat16 or float16 of that shape with values in [0, 1], and then
             differentiable. Slices are read in place; frames whose pixels are not contiguous are copied.
         center: float32 [B, T, G, 2], (x, y) of each fixation; the frame spans [-1, 1]. Differentiable. Narrower floats
             are widened first.
-        scale: float32 [B, T, G] > 0: side of the innermost crop, as a share of the frame's shorter side. Differentiable.
+        scale: float32 [B, T, G] > 0, the innermost crop's side as a share of the frame's shorter side. Differentiable.
         size: side of a resampled crop in samples.
         levels: crops per fixation.
         level_ratio: growth of the side from level to level, > 0.
@@ -198,8 +223,8 @@ def foveated_glimpse(
 
     Raises:
         TypeError: frames is no image dtype, center or scale is not floating point.
-        ValueError: shapes that do not fit, numbers out of range, an unknown padding; a scale that is not > 0 (checked by
-            the CPU kernel; elsewhere such a glimpse is NaN); a mean, std or level_ratio that requires grad.
+        ValueError: shapes that do not fit, numbers out of range, an unknown padding; a scale that is not > 0 (checked
+            by the CPU kernel; elsewhere such a glimpse is NaN); a mean, std or level_ratio that requires grad.
 
     Example:
         >>> frames = torch.randint(256, (2, 16, 512, 512, 3), dtype=torch.uint8)

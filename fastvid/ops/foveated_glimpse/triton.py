@@ -245,17 +245,17 @@ def foveated_glimpse_frames_kernel(
     area = size.to(tl.int64) * size
     for seen in range(0, G * LEVELS):
         fixation, level = frame * G + seen // LEVELS, seen % LEVELS
-        mx, my, side, width, _ = _crop(center, scale, fixation, level, H, W, size, ratio, LEVELS, ANTIALIAS)
+        mx, my, side, width, _side_of_one = _crop(center, scale, fixation, level, H, W, size, ratio, LEVELS, ANTIALIAS)
         i0, i1 = _samples_over(y, my, side, width, H, size, ZEROS)
         k0, k1 = _samples_over(x, mx, side, width, W, size, ZEROS)
         source = grad + (fixation * LEVELS + level) * 3 * area
         for di in range(0, tl.max(tl.where(y < H, i1 - i0, -1)) + 1):
             i = i0 + di
-            top, bottom, over_height, y0, y1, _, _ = _window(my, side, width, H, i, size, ZEROS)
+            top, bottom, over_height, y0, y1, _yt, _yb = _window(my, side, width, H, i, size, ZEROS)
             wy = tl.where(i <= i1, _weight(top, bottom, over_height, y0, y1, y), 0.0)
             for dk in range(0, tl.max(tl.where(x < W, k1 - k0, -1)) + 1):
                 k = k0 + dk
-                left, right, over_width, x0, x1, _, _ = _window(mx, side, width, W, k, size, ZEROS)
+                left, right, over_width, x0, x1, _xl, _xr = _window(mx, side, width, W, k, size, ZEROS)
                 weight = wy * tl.where(k <= k1, _weight(left, right, over_width, x0, x1, x), 0.0)
                 over = exists & (i <= i1) & (k <= k1) & (weight != 0.0)
                 at = source + i.to(tl.int64) * size + k
