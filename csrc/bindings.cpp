@@ -4,6 +4,7 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <array>
 #include <memory>
 #include <new>
 #include <string>
@@ -109,6 +110,86 @@ int64_t gather_tubelets(Address clip, int64_t batch_stride, int64_t frame_stride
   for (int c = 0; c < 3; ++c) args.scale[c] = scale.at(c), args.shift[c] = shift.at(c);
   if (!fv::cpu_kernels().gather_tubelets(args, threads)) throw std::bad_alloc();
   return -1;
+}
+
+// What the three functions of a glimpse share. `strides` of batch, frame and row, in elements; `shape` is (B, T, H, W, G,
+// levels, size).
+fv::FoveatedGlimpseArgs glimpse_args(Address frames, int frames_dtype, const std::array<int64_t, 3>& strides,
+                                     Address center, Address scale, const std::array<int64_t, 7>& shape,
+                                     float level_ratio, const std::array<float, 3>& gain,
+                                     const std::array<float, 3>& pivot, bool zeros, bool antialias) {
+  fv::FoveatedGlimpseArgs args{};
+  args.frames = at<const void>(frames), args.frames_dtype = frames_dtype;
+  args.center = at<const float>(center), args.scale = at<const float>(scale);
+  args.batch_stride = strides[0], args.frame_stride = strides[1], args.row_stride = strides[2];
+  args.B = shape[0], args.T = shape[1], args.H = shape[2], args.W = shape[3];
+  args.G = shape[4], args.levels = shape[5], args.size = shape[6];
+  args.level_ratio = level_ratio, args.zeros = zeros, args.antialias = antialias;
+  for (int c = 0; c < 3; ++c) args.gain[c] = gain[c], args.pivot[c] = pivot[c];
+  return args;
+}
+
+#define FV_GLIMPSE_PARAMETERS                                                                                         \
+  Address frames, int frames_dtype, const std::array<int64_t, 3>&strides, Address center, Address scale,              \
+      const std::array<int64_t, 7>&shape, float level_ratio, const std::array<float, 3>&gain,                         \
+      const std::array<float, 3>&pivot, bool zeros, bool antialias
+#define FV_GLIMPSE_ARGS \
+  glimpse_args(frames, frames_dtype, strides, center, scale, shape, level_ratio, gain, pivot, zeros, antialias)
+
+// Returns the position of a scale that is not positive (nothing is computed then), or -1.
+int64_t foveated_glimpse(FV_GLIMPSE_PARAMETERS, Address out, int out_dtype, int threads) {
+  fv::FoveatedGlimpseArgs args = FV_GLIMPSE_ARGS;
+  args.out = at<void>(out), args.out_dtype = out_dtype;
+  for (int64_t i = 0; i < args.B * args.T * args.G; ++i) {
+    if (!(args.scale[i] > 0.0f)) return i;
+  }
+  py::gil_scoped_release release;
+  fv::advise_huge_pages(at<void>(out), args.B * args.T * args.G * args.levels * 3 * args.size * args.size *
+                                           fv::dtype_size(out_dtype));
+  if (!fv::cpu_kernels().foveated_glimpse(args, threads)) throw std::bad_alloc();
+  return -1;
+}
+
+void foveated_glimpse_gaze_grad(FV_GLIMPSE_PARAMETERS, Address grad, int grad_dtype, Address to_center, Address to_scale,
+                                int threads) {
+  fv::FoveatedGlimpseArgs args = FV_GLIMPSE_ARGS;
+  args.out = at<void>(grad), args.out_dtype = grad_dtype;
+  args.to_center = at<float>(to_center), args.to_scale = at<float>(to_scale);
+  py::gil_scoped_release release;
+  if (!fv::cpu_kernels().foveated_glimpse_gaze_grad(args, threads)) throw std::bad_alloc();
+}
+
+void foveated_glimpse_frames_grad(FV_GLIMPSE_PARAMETERS, Address grad, int grad_dtype, Address to_frames, int threads) {
+  fv::FoveatedGlimpseArgs args = FV_GLIMPSE_ARGS;
+  args.out = at<void>(grad), args.out_dtype = grad_dtype, args.to_frames = at<void>(to_frames);
+  py::gil_scoped_release release;
+  if (!fv::cpu_kernels().foveated_glimpse_frames_grad(args, threads)) throw std::bad_alloc();
+}
+
+void foveated_glimpse_cuda(FV_GLIMPSE_PARAMETERS, Address out, int out_dtype, Address stream) {
+  fv::FoveatedGlimpseArgs args = FV_GLIMPSE_ARGS;
+  args.out = at<void>(out), args.out_dtype = out_dtype;
+#ifdef FV_WITH_CUDA
+  const char* error = fv::foveated_glimpse_cuda(args, at<void>(stream));
+  if (error) throw std::runtime_error(std::string("foveated_glimpse: ") + error);
+#else
+  (void)stream;
+  throw std::runtime_error("foveated_glimpse: fastvid was built without CUDA");
+#endif
+}
+
+void foveated_glimpse_gaze_grad_cuda(FV_GLIMPSE_PARAMETERS, Address grad, int grad_dtype, Address to_center,
+                                     Address to_scale, Address partial, Address stream) {
+  fv::FoveatedGlimpseArgs args = FV_GLIMPSE_ARGS;
+  args.out = at<void>(grad), args.out_dtype = grad_dtype, args.partial = at<float>(partial);
+  args.to_center = at<float>(to_center), args.to_scale = at<float>(to_scale);
+#ifdef FV_WITH_CUDA
+  const char* error = fv::foveated_glimpse_gaze_grad_cuda(args, at<void>(stream));
+  if (error) throw std::runtime_error(std::string("foveated_glimpse: ") + error);
+#else
+  (void)stream;
+  throw std::runtime_error("foveated_glimpse: fastvid was built without CUDA");
+#endif
 }
 
 int64_t gather_tokens(Address x, int64_t batch_stride, int64_t row_stride, Address index, Address out, int64_t B,
@@ -218,6 +299,12 @@ PYBIND11_MODULE(_C, m) {
   m.def("multiblock_mask_cuda", &multiblock_mask_cuda);
   m.def("masked_latent_loss", &masked_latent_loss);
   m.def("gather_tubelets", &gather_tubelets);
+  m.def("foveated_glimpse", &foveated_glimpse);
+  m.def("foveated_glimpse_gaze_grad", &foveated_glimpse_gaze_grad);
+  m.def("foveated_glimpse_frames_grad", &foveated_glimpse_frames_grad);
+  m.def("foveated_glimpse_cuda", &foveated_glimpse_cuda);
+  m.def("foveated_glimpse_gaze_grad_cuda", &foveated_glimpse_gaze_grad_cuda);
+  m.def("glimpse_tiles", &fv::glimpse_tiles, "Partial sums per level that foveated_glimpse_gaze_grad_cuda writes.");
   m.def("gather_tokens", &gather_tokens);
   m.def("scatter_tokens", &scatter_tokens);
   m.def("query_attend", &query_attend);

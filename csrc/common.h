@@ -17,9 +17,9 @@
 namespace fv {
 
 // Codes used by fastvid/_native.py; the values are part of the C interface.
-enum DType : int { kFloat32 = 0, kBFloat16 = 1, kFloat16 = 2, kInt8 = 3 };
+enum DType : int { kFloat32 = 0, kBFloat16 = 1, kFloat16 = 2, kInt8 = 3, kUInt8 = 4 };
 
-FV_HD int64_t dtype_size(int dtype) { return dtype == kFloat32 ? 4 : (dtype == kInt8 ? 1 : 2); }
+FV_HD int64_t dtype_size(int dtype) { return dtype == kFloat32 ? 4 : (dtype < kInt8 ? 2 : 1); }
 
 // High 32 bits of a * n: maps a uniform 32-bit word to [0, n). The bias is at most n / 2^32.
 FV_HD uint32_t bounded(uint32_t word, uint32_t n) {

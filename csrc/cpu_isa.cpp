@@ -7,16 +7,23 @@
   namespace fv::ISA {                                                 \
   bool masked_latent_loss(const MaskedLatentLossArgs&, int);          \
   bool gather_tubelets(const GatherTubeletsArgs&, int);               \
+  bool foveated_glimpse(const FoveatedGlimpseArgs&, int);             \
+  bool foveated_glimpse_gaze_grad(const FoveatedGlimpseArgs&, int);   \
+  bool foveated_glimpse_frames_grad(const FoveatedGlimpseArgs&, int); \
   void philox_words(const SampleRng&, uint32_t, uint32_t, uint32_t*); \
   bool query_attend(const QueryAttendArgs&, int);                     \
   bool query_attend_backward(const QueryAttendBackwardArgs&, int);    \
   }                                                                   \
-  static const fv::CpuKernels k_##ISA = {#ISA,                        \
-                                         fv::ISA::masked_latent_loss, \
-                                         fv::ISA::gather_tubelets,    \
-                                         fv::ISA::philox_words,       \
-                                         fv::ISA::query_attend,       \
-                                         fv::ISA::query_attend_backward};
+  static const fv::CpuKernels k_##ISA = {                             \
+      #ISA,                                                           \
+      fv::ISA::masked_latent_loss,                                    \
+      fv::ISA::gather_tubelets,                                       \
+      fv::ISA::foveated_glimpse,                                      \
+      fv::ISA::foveated_glimpse_gaze_grad,                            \
+      fv::ISA::foveated_glimpse_frames_grad,                          \
+      fv::ISA::philox_words,                                          \
+      fv::ISA::query_attend,                                          \
+      fv::ISA::query_attend_backward};
 
 FV_DECLARE(baseline)
 #ifdef FV_X86

@@ -1,6 +1,7 @@
 // Which build of the CPU kernels runs: chosen once from what the processor supports, or by name.
 #pragma once
 
+#include "foveated_glimpse.h"
 #include "gather_tubelets.h"
 #include "masked_latent_loss.h"
 #include "philox_cpu.h"
@@ -12,6 +13,9 @@ struct CpuKernels {
   const char* isa;  // "baseline", "avx2" or "avx512"
   bool (*masked_latent_loss)(const MaskedLatentLossArgs&, int threads);
   bool (*gather_tubelets)(const GatherTubeletsArgs&, int threads);
+  bool (*foveated_glimpse)(const FoveatedGlimpseArgs&, int threads);
+  bool (*foveated_glimpse_gaze_grad)(const FoveatedGlimpseArgs&, int threads);
+  bool (*foveated_glimpse_frames_grad)(const FoveatedGlimpseArgs&, int threads);
   PhiloxWords philox_words;
   bool (*query_attend)(const QueryAttendArgs&, int threads);
   bool (*query_attend_backward)(const QueryAttendBackwardArgs&, int threads);

@@ -13,7 +13,7 @@ import torch
 
 # Codes of csrc/common.h: what kernels read and write.
 DTYPE_CODES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
-INT8_CODE = 3  # of targets that come with a scale
+INT8_CODE, UINT8_CODE = 3, 4
 
 
 def _load() -> tuple[ModuleType | None, str]:

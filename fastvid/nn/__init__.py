@@ -1,5 +1,6 @@
 """Small modules over the ops."""
 
+from fastvid.nn.foveated_glimpse import FoveatedGlimpse
 from fastvid.nn.init import Init, init_weights
 from fastvid.nn.masked_latent_loss import MaskedLatentLoss
 from fastvid.nn.patch_embed import VisiblePatchEmbed
@@ -8,6 +9,7 @@ from fastvid.nn.predictor import Predictor
 from fastvid.nn.query_pool import QueryPool
 
 __all__ = [
+    "FoveatedGlimpse",
     "Init",
     "MaskedLatentLoss",
     "Predictor",

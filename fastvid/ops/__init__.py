@@ -6,6 +6,7 @@ kernels, ``op.py`` the schema, the implementations and the public function. Ever
 that definition, ``native`` insists on the compiled C++ or CUDA kernel and ``triton`` on the Triton one.
 """
 
+from fastvid.ops.foveated_glimpse import foveated_glimpse
 from fastvid.ops.gather_tokens import gather_tokens
 from fastvid.ops.gather_tubelets import IMAGENET_MEAN, IMAGENET_STD, gather_tubelets
 from fastvid.ops.masked_latent_loss import masked_latent_loss, masked_mse, quantize_tokens
@@ -19,6 +20,7 @@ __all__ = [
     "IMAGENET_STD",
     "MaskSpec",
     "covariance_penalty",
+    "foveated_glimpse",
     "gather_tokens",
     "gather_tubelets",
     "masked_latent_loss",

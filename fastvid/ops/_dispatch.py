@@ -23,7 +23,7 @@ HAS_TRITON = importlib.util.find_spec("triton") is not None
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 # Ops with a CUDA kernel in the native core; the others have Triton only, because it is as fast.
-CUDA_OPS = frozenset({"multiblock_mask"})
+CUDA_OPS = frozenset({"foveated_glimpse", "multiblock_mask"})
 
 _OLDEST = (8, 0)  # bfloat16 arithmetic, and what the kernels are compiled for
 

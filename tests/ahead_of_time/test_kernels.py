@@ -77,11 +77,18 @@ def test_every_triton_kernel_has_a_workload():
     assert compiled == kernels
 
 
+def _name(mangled: str) -> str:
+    """The name of a CUDA kernel, with the dtype it is made for."""
+    name, rest = re.search(r"\d([a-z_]+_kernel)(\w*)", mangled).groups()
+    types = {"Ih": " uint8", "If": " fp32", "BFloat16": " bf16", "Float16": " fp16"}
+    return name + next((dtype for code, dtype in types.items() if rest.startswith("I") and code in rest[:99]), "")
+
+
 @pytest.mark.skipif(not _native.HAS_CUDA_KERNELS, reason="built without nvcc")
 def test_cuda_kernels(table):
     core = Path(_native.CORE.__file__)
     usage = resource_usage(core)
-    names = {kernel: re.search(r"\d([a-z_]+_kernel)", kernel)[1] for kernel, _ in usage}
+    names = {kernel: _name(kernel) for kernel, _ in usage}
     assert all(any(op in name for name in names.values()) for op in CUDA_OPS)
     assert {arch for _, arch in usage} >= {str(arch) for arch in ARCHS}
     version = _native.BUILD_INFO["cuda_version"]

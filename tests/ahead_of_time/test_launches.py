@@ -7,8 +7,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tests.ahead_of_time.compilation import caught_launches
 from tests.ahead_of_time.workloads import WORKLOADS
 
-# Launches, and bytes allocated besides the outputs: the loss keeps the sum of each of its 24 x 1176 rows.
-COSTS = {"masked_latent_loss": (2, 4 * 24 * 1176)}
+# Launches, and bytes allocated besides the outputs: the loss keeps the sum of each of its 24 x 1176 rows, the
+# gradient of a gaze three sums for each of a fixation's 3 x 12 x 3 tiles.
+COSTS = {
+    "masked_latent_loss": (2, 4 * 24 * 1176),
+    "foveated_glimpse_gaze_grad": (2, 4 * (8 * 16 * 4) * (3 * 12 * 3) * 3),
+}
 
 
 class _Allocations(TorchDispatchMode):

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 
 from fastvid.ops import MaskSpec
+from fastvid.ops.foveated_glimpse import triton as foveated_glimpse
 from fastvid.ops.gather_tokens import triton as gather_tokens
 from fastvid.ops.gather_tubelets import triton as gather_tubelets
 from fastvid.ops.masked_latent_loss import triton as masked_latent_loss
@@ -54,6 +55,22 @@ def _masks(spec: MaskSpec, grid: tuple[int, int, int], masked: int, visible: int
     return lambda: multiblock_mask.multiblock_mask(ids, plan, 0, 7, "triton")
 
 
+def _glimpse(frames: torch.dtype, out: torch.dtype, padding: str):
+    pixels = meta(8, 16, 512, 512, 3, dtype=frames)
+    gaze = meta(8, 16, 4, 2), meta(8, 16, 4)
+    options = 96, 3, 2.0, [0.5] * 3, [0.2] * 3, padding, True
+    return lambda: foveated_glimpse.foveated_glimpse(pixels, *gaze, *options, out, "triton")
+
+
+def _glimpse_backward(pass_: str, frames: torch.dtype, out: torch.dtype, padding: str):
+    grad = meta(8, 16, 4, 3, 3, 96, 96, dtype=out)
+    pixels = meta(8, 16, 512, 512, 3, dtype=frames)
+    gaze = meta(8, 16, 4, 2), meta(8, 16, 4)
+    options = 96, 3, 2.0, [0.5] * 3, [0.2] * 3, padding, True
+    launch = getattr(foveated_glimpse, f"foveated_glimpse_{pass_}_grad")
+    return lambda: launch(grad, pixels, *gaze, *options, "triton")
+
+
 def _attend(queries: int, dim: int, dtype: torch.dtype, heads=12, tokens=257):
     query = meta(128, 1, heads, queries, dim, dtype=dtype)
     key, value = (meta(128, tokens, heads, dim, dtype=dtype).transpose(1, 2) for _ in range(2))
@@ -81,6 +98,11 @@ WORKLOADS: dict[str, Callable[[], Callable[[], object]]] = {
     "masked_latent_loss cosine fp32": lambda: _loss("cosine", F32, F32, 768, normalize=False),
     "masked_latent_loss mse 8192 wide": lambda: _loss("mse", BF16, BF16, 8192),
     "scale_gradient bf16": lambda: _scale(BF16),
+    "foveated_glimpse uint8": lambda: _glimpse(torch.uint8, BF16, "border"),
+    "foveated_glimpse fp32, zeros": lambda: _glimpse(F32, F32, "zeros"),
+    "foveated_glimpse_gaze_grad uint8": lambda: _glimpse_backward("gaze", torch.uint8, BF16, "border"),
+    "foveated_glimpse_gaze_grad fp32, zeros": lambda: _glimpse_backward("gaze", F32, F32, "zeros"),
+    "foveated_glimpse_frames_grad bf16": lambda: _glimpse_backward("frames", BF16, BF16, "border"),
     "query_attend 1 of 64 bf16": lambda: _attend(1, 64, BF16),
     "query_attend 16 of 64 bf16": lambda: _attend(16, 64, BF16),
     "query_attend 1 of 128 bf16": lambda: _attend(1, 128, BF16),

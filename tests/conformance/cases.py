@@ -9,7 +9,14 @@ from dataclasses import dataclass
 
 import torch
 
-from fastvid.ops import gather_tokens, gather_tubelets, masked_latent_loss, quantize_tokens, query_attend
+from fastvid.ops import (
+    foveated_glimpse,
+    gather_tokens,
+    gather_tubelets,
+    masked_latent_loss,
+    quantize_tokens,
+    query_attend,
+)
 
 
 @dataclass(frozen=True)
@@ -138,3 +145,26 @@ def _attend(name: str, shape, tokens: int, stats=True):
 _attend("one query, 257 tokens", (2, 2, 1, 64), 257)
 _attend("without statistics", (1, 2, 3, 32), 70, stats=False)
 _attend("two sets of eight", (1, 2, 2, 8, 48), 33)
+
+
+def _glimpse(name: str, shape, gazes: int, size: int, levels: int, floats=False, **options):
+    @case(f"foveated_glimpse {name}")
+    def run(how: How) -> Results:
+        B, T, H, W = shape
+        pixels = torch.randint(256, (B, T, H, W, 3), dtype=torch.uint8)
+        frames = how.leaf(pixels / 255) if floats else pixels.to(how.device)
+        wide = torch.float64 if how.compute == torch.float64 else torch.float32
+        center = (1.6 * torch.rand(B, T, gazes, 2) - 0.8).to(how.device, wide).requires_grad_()
+        scale = (0.1 + 0.3 * torch.rand(B, T, gazes)).to(how.device, wide).requires_grad_()
+        dtype = how.compute if how.compute == torch.float64 else how.stored
+        out = foveated_glimpse(
+            frames, center, scale, size=size, levels=levels, dtype=dtype, backend=how.backend, **options
+        )
+        out.backward(how.floats(torch.randn(out.shape)).to(dtype))
+        results = {"glimpses": out.detach(), "center": center.grad, "scale": scale.grad}
+        return {**results, "frames": frames.grad} if floats else results
+
+
+_glimpse("three levels of pixels", (1, 2, 40, 56), 2, 12, 3)
+_glimpse("zeros outside, no antialias", (2, 1, 33, 21), 1, 9, 2, padding="zeros", antialias=False)
+_glimpse("float frames", (1, 1, 24, 30), 2, 7, 2, floats=True, level_ratio=1.5)

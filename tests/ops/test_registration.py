@@ -12,8 +12,20 @@ MEAN, STD = [0.5, 0.5, 0.5], [0.2, 0.2, 0.2]
 
 QUERY, KEY, VALUE = torch.randn(2, 2, 3, 1, 8), torch.randn(2, 6, 3, 8).transpose(1, 2), torch.randn(2, 3, 6, 8)
 ROWS = QUERY[..., 0].contiguous()
+GAZE = (torch.rand(2, 4, 3, 2) - 0.5, torch.rand(2, 4, 3) + 0.1)
+GLIMPSES = (6, 2, 1.5, MEAN, STD, "zeros", True)
+FLOATS = torch.rand(2, 4, 3, 16, 16).permute(0, 1, 3, 4, 2)
 
 CALLS = {
+    "foveated_glimpse": [
+        (CLIP, *GAZE, *GLIMPSES, torch.bfloat16, "auto"),
+        (FLOATS, *(x.transpose(1, 2).contiguous().transpose(1, 2) for x in GAZE), *GLIMPSES, torch.float32, "auto"),
+    ],
+    "foveated_glimpse_gaze_grad": [
+        (torch.randn(2, 4, 3, 2, 3, 6, 6).bfloat16(), CLIP, *GAZE, *GLIMPSES, "auto"),
+        (torch.randn(2, 4, 3, 2, 3, 6, 6).mT, FLOATS, *GAZE, *GLIMPSES, "auto"),
+    ],
+    "foveated_glimpse_frames_grad": [(torch.randn(2, 4, 3, 2, 3, 6, 6).mT, FLOATS, *GAZE, *GLIMPSES, "auto")],
     "multiblock_mask": [(IDS, MaskSpec.multiblock().plan((4, 4, 4), 40, 20), 1, 2, "auto")],
     "masked_latent_loss": [
         (torch.randn(2, 3, 8), torch.randn(2, 6, 8), None, INDEX, kind, True, with_grad, "auto")

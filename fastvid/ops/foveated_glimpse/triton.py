@@ -1,0 +1,334 @@
+"""Triton kernels of foveated glimpses. csrc/foveated_glimpse.h holds the same window arithmetic."""
+
+import torch
+import triton
+import triton.language as tl
+
+from fastvid.ops.foveated_glimpse.op import interleaved, normalization
+
+# Sizes that are 1 would otherwise become constants without a dtype, and every frame size a compilation of its own.
+_SIZES = ("T", "G", "H", "W", "size", "batch_stride", "frame_stride", "row_stride")
+
+
+@triton.jit
+def _cell(x, extent):
+    """The pixel whose cell holds a coordinate, cut at the frame; NaN gives 0."""
+    cell, end = tl.floor(x + 0.5), (extent - 1).to(tl.float32)
+    cell = tl.where(cell > 0.0, cell, 0.0)
+    return tl.where(cell < end, cell, end).to(tl.int32)
+
+
+@triton.jit
+def _offset(index, size):
+    return tl.div_rn(index.to(tl.float32) + 0.5, size.to(tl.float32)) - 0.5
+
+
+@triton.jit
+def _window(middle, side, width, extent, index, size, ZEROS: tl.constexpr):
+    """(left edge, right edge, 1 / width, first pixel, last pixel, cell of the left edge, of the right edge)."""
+    u = middle + _offset(index, size) * side
+    left, right = u - width / 2, u + width / 2
+    inverse = 1.0 / (right - left)  # not 1 / width: the weights sum to one whatever u was rounded to
+    first, last = _cell(left, extent), _cell(right, extent)
+    left_cell, right_cell = first, last
+    if ZEROS:  # a cell of -1 is outside, where there is nothing
+        begin, end = -0.5, extent.to(tl.float32) - 0.5
+        left_cell = tl.where((left < begin) | (left >= end), -1, first)
+        right_cell = tl.where((right < begin) | (right >= end), -1, last)
+        last = tl.where((right <= begin) | (left >= end), first - 1, last)
+        left = tl.where(left < begin, begin, left)
+        right = tl.where(right > end, end, right)
+    return left, right, inverse, first, last, left_cell, right_cell
+
+
+@triton.jit
+def _weight(left, right, inverse, first, last, pixel):
+    """Share of the window that the pixel's cell covers; 0 for pixels that are not under it."""
+    begin = tl.where(pixel == first, left, pixel.to(tl.float32) - 0.5)
+    end = tl.where(pixel == last, right, pixel.to(tl.float32) + 0.5)
+    return tl.where((pixel >= first) & (pixel <= last), (end - begin) * inverse, 0.0)
+
+
+@triton.jit
+def _crop(center, scale, fixation, level, H, W, size, ratio, LEVELS: tl.constexpr, ANTIALIAS: tl.constexpr):
+    """(middle x, middle y, side, width of a window, d(side) / d(scale)) of a glimpse's level, in pixels."""
+    side_of_one = tl.minimum(H, W).to(tl.float32)
+    growth = tl.full((), 1.0, tl.float32)
+    for below in tl.static_range(LEVELS):
+        growth = tl.where(below < level, growth * ratio, growth)
+    side_of_one = side_of_one * growth
+    s = tl.load(scale + fixation)
+    side = tl.where(s > 0.0, s, float("nan")) * side_of_one
+    step = tl.div_rn(side, size.to(tl.float32))
+    width = tl.full((), 1.0, tl.float32)
+    if ANTIALIAS:
+        width = tl.where(step <= 1.0, 1.0, step)  # a NaN stays one
+    x = ((tl.load(center + 2 * fixation) + 1.0) * W.to(tl.float32) - 1.0) / 2
+    y = ((tl.load(center + 2 * fixation + 1) + 1.0) * H.to(tl.float32) - 1.0) / 2
+    return x, y, side, width, side_of_one
+
+
+@triton.jit(do_not_specialize=_SIZES)
+def foveated_glimpse_kernel(
+    frames, center, scale, out, T, G, H, W, size, batch_stride, frame_stride, row_stride, ratio: tl.float32,
+    gain0: tl.float32, gain1: tl.float32, gain2: tl.float32,
+    pivot0: tl.float32, pivot1: tl.float32, pivot2: tl.float32,
+    LEVELS: tl.constexpr, ZEROS: tl.constexpr, ANTIALIAS: tl.constexpr, BLOCK_Y: tl.constexpr, BLOCK_X: tl.constexpr,
+):  # fmt: skip
+    """One tile of one level's samples per program; a sample walks over the pixels under its window."""
+    tiles_x = tl.cdiv(size, BLOCK_X)
+    tiles = tiles_x * tl.cdiv(size, BLOCK_Y)
+    unit, tile = (tl.program_id(0) // tiles).to(tl.int64), tl.program_id(0) % tiles
+    fixation, level = unit // LEVELS, unit % LEVELS
+    frame = fixation // G
+    base = frames + frame // T * batch_stride.to(tl.int64) + frame % T * frame_stride.to(tl.int64)
+    mx, my, side, width, _ = _crop(center, scale, fixation, level, H, W, size, ratio, LEVELS, ANTIALIAS)
+    i = (tile // tiles_x * BLOCK_Y + tl.arange(0, BLOCK_Y))[:, None]  # [BY, 1]
+    k = (tile % tiles_x * BLOCK_X + tl.arange(0, BLOCK_X))[None, :]  # [1, BX]
+    top, bottom, over_height, y0, y1, _, _ = _window(my, side, width, H, tl.minimum(i, size - 1), size, ZEROS)
+    left, right, over_width, x0, x1, _, _ = _window(mx, side, width, W, tl.minimum(k, size - 1), size, ZEROS)
+    red = tl.zeros((BLOCK_Y, BLOCK_X), tl.float32)
+    green, blue = red, red
+    inside = red + 1.0
+    if ZEROS:
+        inside_y = tl.where(y1 < y0, 0.0, (bottom - top) * over_height)
+        inside = inside_y * tl.where(x1 < x0, 0.0, (right - left) * over_width)
+    for dy in range(0, tl.max(y1 - y0) + 1):
+        y = y0 + dy
+        wy = _weight(top, bottom, over_height, y0, y1, y)
+        row = base + y.to(tl.int64) * row_stride
+        for dx in range(0, tl.max(x1 - x0) + 1):
+            x = x0 + dx
+            weight = wy * _weight(left, right, over_width, x0, x1, x)  # [BY, BX]
+            under = (y <= y1) & (x <= x1)
+            pixel = row + 3 * x
+            red += weight * tl.load(pixel, mask=under, other=0).to(tl.float32)
+            green += weight * tl.load(pixel + 1, mask=under, other=0).to(tl.float32)
+            blue += weight * tl.load(pixel + 2, mask=under, other=0).to(tl.float32)
+    red = gain0 * (red - pivot0 * inside)
+    green = gain1 * (green - pivot1 * inside)
+    blue = gain2 * (blue - pivot2 * inside)
+    area = size.to(tl.int64) * size
+    at = out + unit * 3 * area + i.to(tl.int64) * size + k
+    exists = (i < size) & (k < size)
+    tl.store(at, red.to(out.dtype.element_ty), mask=exists)
+    tl.store(at + area, green.to(out.dtype.element_ty), mask=exists)
+    tl.store(at + 2 * area, blue.to(out.dtype.element_ty), mask=exists)
+
+
+@triton.jit
+def _seen(row, x, under, red, green, blue, outside):
+    """The gradient's product with one pixel per sample, counted from what lies outside the frame."""
+    pixel = row + 3 * x
+    total = red * tl.load(pixel, mask=under, other=0).to(tl.float32)
+    total += green * tl.load(pixel + 1, mask=under, other=0).to(tl.float32)
+    total += blue * tl.load(pixel + 2, mask=under, other=0).to(tl.float32)
+    return tl.where(under, total - outside, 0.0)
+
+
+@triton.jit(do_not_specialize=_SIZES)
+def foveated_glimpse_gaze_kernel(
+    grad, frames, center, scale, partial, T, G, H, W, size, batch_stride, frame_stride, row_stride, ratio: tl.float32,
+    gain0: tl.float32, gain1: tl.float32, gain2: tl.float32,
+    pivot0: tl.float32, pivot1: tl.float32, pivot2: tl.float32,
+    LEVELS: tl.constexpr, ZEROS: tl.constexpr, ANTIALIAS: tl.constexpr, BLOCK_Y: tl.constexpr, BLOCK_X: tl.constexpr,
+):  # fmt: skip
+    """Partial sums of the gradient to (x, y, scale) over one tile: partial [B * T * G, LEVELS * tiles, 3].
+
+    Moving a window moves its edges: d(mean) / du is (right - left) / width of the pixels at them; widening it gives
+    ((right + left) / 2 - mean) / width.
+    """
+    tiles_x = tl.cdiv(size, BLOCK_X)
+    tiles = tiles_x * tl.cdiv(size, BLOCK_Y)
+    unit, tile = (tl.program_id(0) // tiles).to(tl.int64), tl.program_id(0) % tiles
+    fixation, level = unit // LEVELS, unit % LEVELS
+    frame = fixation // G
+    base = frames + frame // T * batch_stride.to(tl.int64) + frame % T * frame_stride.to(tl.int64)
+    mx, my, side, width, side_of_one = _crop(
+        center, scale, fixation, level, H, W, size, ratio, LEVELS, ANTIALIAS
+    )  # fmt: skip
+    i = (tile // tiles_x * BLOCK_Y + tl.arange(0, BLOCK_Y))[:, None]  # [BY, 1]
+    k = (tile % tiles_x * BLOCK_X + tl.arange(0, BLOCK_X))[None, :]  # [1, BX]
+    top, bottom, over_height, y0, y1, yt, yb = _window(my, side, width, H, tl.minimum(i, size - 1), size, ZEROS)
+    left, right, over_width, x0, x1, xl, xr = _window(mx, side, width, W, tl.minimum(k, size - 1), size, ZEROS)
+    area = size.to(tl.int64) * size
+    at = grad + unit * 3 * area + i.to(tl.int64) * size + k
+    exists = (i < size) & (k < size)
+    red = gain0 * tl.load(at, mask=exists, other=0).to(tl.float32)
+    green = gain1 * tl.load(at + area, mask=exists, other=0).to(tl.float32)
+    blue = gain2 * tl.load(at + 2 * area, mask=exists, other=0).to(tl.float32)
+    outside = tl.zeros((BLOCK_Y, BLOCK_X), tl.float32)  # with a repeated border a shift makes no difference
+    if ZEROS:
+        outside += red * pivot0 + green * pivot1 + blue * pivot2
+
+    widens = width > 1.0
+    columns = tl.max(x1 - x0) + 1
+    along_x = tl.zeros((BLOCK_Y, BLOCK_X), tl.float32)
+    along_y, wider = along_x, along_x
+    for dy in range(0, tl.max(y1 - y0) + 1):
+        y = y0 + dy
+        wy = _weight(top, bottom, over_height, y0, y1, y)
+        row = base + y.to(tl.int64) * row_stride
+        at_right = _seen(row, xr, (y <= y1) & (xr >= 0), red, green, blue, outside)
+        at_left = _seen(row, xl, (y <= y1) & (xl >= 0), red, green, blue, outside)
+        along_x += wy * (at_right - at_left)
+        wider += wy * (at_right + at_left) * 0.5
+        for dx in range(0, tl.where(widens, columns, 0)):
+            x = x0 + dx
+            weight = wy * _weight(left, right, over_width, x0, x1, x)
+            wider -= 2 * weight * _seen(row, x, (y <= y1) & (x <= x1), red, green, blue, outside)
+    bottom_row, top_row = base + yb.to(tl.int64) * row_stride, base + yt.to(tl.int64) * row_stride
+    for dx in range(0, columns):
+        x = x0 + dx
+        wx = _weight(left, right, over_width, x0, x1, x)
+        at_bottom = _seen(bottom_row, x, (x <= x1) & (yb >= 0), red, green, blue, outside)
+        at_top = _seen(top_row, x, (x <= x1) & (yt >= 0), red, green, blue, outside)
+        along_y += wx * (at_bottom - at_top)
+        wider += wx * (at_bottom + at_top) * 0.5
+    to_side = along_x * _offset(k, size) + along_y * _offset(i, size)
+    to_side += tl.where(widens, wider / size.to(tl.float32), 0.0)
+    sums = partial + (unit * tiles + tile) * 3
+    tl.store(sums, tl.sum(tl.sum(along_x, 1), 0) / width * (W.to(tl.float32) / 2))
+    tl.store(sums + 1, tl.sum(tl.sum(along_y, 1), 0) / width * (H.to(tl.float32) / 2))
+    tl.store(sums + 2, tl.sum(tl.sum(to_side, 1), 0) / width * side_of_one)
+
+
+@triton.jit(do_not_specialize=("count",))
+def foveated_glimpse_sum_kernel(partial, to_center, to_scale, count, BLOCK: tl.constexpr):
+    """Adds up the partial sums of one fixation in their order."""
+    fixation = tl.program_id(0).to(tl.int64)
+    x = tl.zeros((BLOCK,), tl.float32)
+    y, scale = x, x
+    for start in range(0, count, BLOCK):
+        n = start + tl.arange(0, BLOCK)
+        at = partial + (fixation * count + n) * 3
+        x += tl.load(at, mask=n < count, other=0.0)
+        y += tl.load(at + 1, mask=n < count, other=0.0)
+        scale += tl.load(at + 2, mask=n < count, other=0.0)
+    tl.store(to_center + 2 * fixation, tl.sum(x, 0))
+    tl.store(to_center + 2 * fixation + 1, tl.sum(y, 0))
+    tl.store(to_scale + fixation, tl.sum(scale, 0))
+
+
+@triton.jit
+def _samples_over(pixel, middle, side, width, extent, size, ZEROS: tl.constexpr):
+    """(first, last) sample whose window may cover a pixel, one too many at either end; none when last < first."""
+    step = tl.div_rn(side, size.to(tl.float32))
+    start = middle - side / 2 + step / 2
+    reach = 0.5 + width / 2 + 1e-6 * (tl.abs(middle) + side + extent.to(tl.float32))  # and what rounding may move
+    p, end = pixel.to(tl.float32), size.to(tl.float32)
+    first, last = tl.floor((p - reach - start) / step), tl.ceil((p + reach - start) / step)
+    if not ZEROS:  # the outermost pixels are repeated
+        first = tl.where(pixel == 0, 0.0, first)
+        last = tl.where(pixel == extent - 1, end - 1, last)
+    first = tl.where(first > 0.0, first, 0.0)
+    first = tl.where(first < end, first, end)
+    last = tl.where(last > -1.0, last, -1.0)
+    last = tl.where(last < end - 1, last, end - 1)
+    return first.to(tl.int32), last.to(tl.int32)
+
+
+@triton.jit(do_not_specialize=("G", "H", "W", "size"))
+def foveated_glimpse_frames_kernel(
+    grad, center, scale, to_frames, G, H, W, size, ratio: tl.float32,
+    gain0: tl.float32, gain1: tl.float32, gain2: tl.float32,
+    LEVELS: tl.constexpr, ZEROS: tl.constexpr, ANTIALIAS: tl.constexpr, BLOCK_Y: tl.constexpr, BLOCK_X: tl.constexpr,
+):  # fmt: skip
+    """One tile of one frame's pixels per program; a pixel collects from the samples whose windows cover it."""
+    tiles_x = tl.cdiv(W, BLOCK_X)
+    tiles = tiles_x * tl.cdiv(H, BLOCK_Y)
+    frame, tile = (tl.program_id(0) // tiles).to(tl.int64), tl.program_id(0) % tiles
+    y = (tile // tiles_x * BLOCK_Y + tl.arange(0, BLOCK_Y))[:, None]  # [BY, 1]
+    x = (tile % tiles_x * BLOCK_X + tl.arange(0, BLOCK_X))[None, :]  # [1, BX]
+    exists = (y < H) & (x < W)
+    red = tl.zeros((BLOCK_Y, BLOCK_X), tl.float32)
+    green, blue = red, red
+    area = size.to(tl.int64) * size
+    for seen in range(0, G * LEVELS):
+        fixation, level = frame * G + seen // LEVELS, seen % LEVELS
+        mx, my, side, width, _side_of_one = _crop(center, scale, fixation, level, H, W, size, ratio, LEVELS, ANTIALIAS)
+        i0, i1 = _samples_over(y, my, side, width, H, size, ZEROS)
+        k0, k1 = _samples_over(x, mx, side, width, W, size, ZEROS)
+        source = grad + (fixation * LEVELS + level) * 3 * area
+        for di in range(0, tl.max(tl.where(y < H, i1 - i0, -1)) + 1):
+            i = i0 + di
+            top, bottom, over_height, y0, y1, _yt, _yb = _window(my, side, width, H, i, size, ZEROS)
+            wy = tl.where(i <= i1, _weight(top, bottom, over_height, y0, y1, y), 0.0)
+            for dk in range(0, tl.max(tl.where(x < W, k1 - k0, -1)) + 1):
+                k = k0 + dk
+                left, right, over_width, x0, x1, _xl, _xr = _window(mx, side, width, W, k, size, ZEROS)
+                weight = wy * tl.where(k <= k1, _weight(left, right, over_width, x0, x1, x), 0.0)
+                over = exists & (i <= i1) & (k <= k1) & (weight != 0.0)
+                at = source + i.to(tl.int64) * size + k
+                red += weight * tl.load(at, mask=over, other=0).to(tl.float32)
+                green += weight * tl.load(at + area, mask=over, other=0).to(tl.float32)
+                blue += weight * tl.load(at + 2 * area, mask=over, other=0).to(tl.float32)
+    pixel = to_frames + ((frame * H + y) * W + x) * 3
+    dtype = to_frames.dtype.element_ty
+    tl.store(pixel, (gain0 * red).to(dtype), mask=exists)
+    tl.store(pixel + 1, (gain1 * green).to(dtype), mask=exists)
+    tl.store(pixel + 2, (gain2 * blue).to(dtype), mask=exists)
+
+
+def _block(side: int, most: int) -> int:
+    return min(most, triton.next_power_of_2(side))
+
+
+def foveated_glimpse(
+    frames, center, scale, size, levels, level_ratio, mean, std, padding, antialias, dtype, backend
+) -> torch.Tensor:
+    """Launches the forward kernel; see :func:`fastvid.ops.foveated_glimpse`."""
+    B, T, H, W, _ = frames.shape
+    G = center.shape[2]
+    out = frames.new_empty((B, T, G, levels, 3, size, size), dtype=dtype)
+    frames, center, scale = interleaved(frames), center.contiguous(), scale.contiguous()
+    block_y, block_x = _block(size, 16), _block(size, 32)
+    programs = B * T * G * levels * triton.cdiv(size, block_y) * triton.cdiv(size, block_x)
+    if programs:
+        gain, pivot = normalization(frames, mean, std)
+        foveated_glimpse_kernel[(programs,)](
+            frames, center, scale, out, T, G, H, W, size, *frames.stride()[:3], level_ratio, *gain, *pivot,
+            LEVELS=levels, ZEROS=padding == "zeros", ANTIALIAS=antialias, BLOCK_Y=block_y, BLOCK_X=block_x, num_warps=4,
+        )  # fmt: skip
+    return out
+
+
+def foveated_glimpse_gaze_grad(
+    grad, frames, center, scale, size, levels, level_ratio, mean, std, padding, antialias, backend
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Launches the reduction to the gradients of center and scale."""
+    _, T, H, W, _ = frames.shape
+    B, _, G, _ = center.shape
+    to_center, to_scale = center.new_empty(center.shape), scale.new_empty(scale.shape)
+    grad, frames, center, scale = grad.contiguous(), interleaved(frames), center.contiguous(), scale.contiguous()
+    block_y, block_x = _block(size, 8), _block(size, 32)
+    count = levels * triton.cdiv(size, block_y) * triton.cdiv(size, block_x)  # of partial sums per fixation
+    if B * T * G:
+        gain, pivot = normalization(frames, mean, std)
+        partial = center.new_empty((B * T * G, count, 3))
+        foveated_glimpse_gaze_kernel[(B * T * G * count,)](
+            grad, frames, center, scale, partial, T, G, H, W, size, *frames.stride()[:3], level_ratio, *gain, *pivot,
+            LEVELS=levels, ZEROS=padding == "zeros", ANTIALIAS=antialias, BLOCK_Y=block_y, BLOCK_X=block_x, num_warps=4,
+            maxnreg=128,  # left alone, ptxas spills two of them to save registers that nothing else needs
+        )  # fmt: skip
+        foveated_glimpse_sum_kernel[(B * T * G,)](partial, to_center, to_scale, count, BLOCK=128, num_warps=4)
+    return to_center, to_scale
+
+
+def foveated_glimpse_frames_grad(
+    grad, frames, center, scale, size, levels, level_ratio, mean, std, padding, antialias, backend
+) -> torch.Tensor:
+    """Launches the gather of the gradient of float frames."""
+    B, T, H, W, _ = frames.shape
+    G = center.shape[2]
+    to_frames = frames.new_empty(frames.shape)
+    grad, center, scale = grad.contiguous(), center.contiguous(), scale.contiguous()
+    block_y, block_x = _block(H, 8), _block(W, 32)
+    programs = B * T * triton.cdiv(H, block_y) * triton.cdiv(W, block_x)
+    if programs:
+        gain, _ = normalization(frames, mean, std)
+        foveated_glimpse_frames_kernel[(programs,)](
+            grad, center, scale, to_frames, G, H, W, size, level_ratio, *gain,
+            LEVELS=levels, ZEROS=padding == "zeros", ANTIALIAS=antialias, BLOCK_Y=block_y, BLOCK_X=block_x, num_warps=4,
+        )  # fmt: skip
+    return to_frames
