@@ -114,6 +114,7 @@ def _draw_panel(axes, panel: Panel) -> None:
                 fontsize=8,
                 va="center",
                 bbox=_WHITE,
+                zorder=3,
             )
     for y, point in enumerate(panel.points):
         axes.hlines(y, 0, point.gb_per_s, color="tab:blue", linewidth=1, alpha=0.4)
