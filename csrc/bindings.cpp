@@ -173,7 +173,7 @@ void foveated_glimpse_cuda(FV_GLIMPSE_PARAMETERS, Address out, int out_dtype, Ad
   const char* error = fv::foveated_glimpse_cuda(args, at<void>(stream));
   if (error) throw std::runtime_error(std::string("foveated_glimpse: ") + error);
 #else
-  (void)stream;
+  (void)args, (void)stream;
   throw std::runtime_error("foveated_glimpse: fastvid was built without CUDA");
 #endif
 }
@@ -187,7 +187,7 @@ void foveated_glimpse_gaze_grad_cuda(FV_GLIMPSE_PARAMETERS, Address grad, int gr
   const char* error = fv::foveated_glimpse_gaze_grad_cuda(args, at<void>(stream));
   if (error) throw std::runtime_error(std::string("foveated_glimpse: ") + error);
 #else
-  (void)stream;
+  (void)args, (void)stream;
   throw std::runtime_error("foveated_glimpse: fastvid was built without CUDA");
 #endif
 }

@@ -12,11 +12,16 @@ void spread_pixels(float* const* grad, const Taps* taps, int64_t size, const Col
   for (int64_t k = 0; k < size; ++k) {
     const Taps& t = taps[k];
     const Pixel g = {grad[0][k], grad[1][k], grad[2][k], 0.0f};
-    for (int x = t.window.first; x <= t.window.last; ++x) {
-      float* p = padded + 4 * (x - columns.begin);
-      const float weight = x == t.window.first ? t.first : x == t.window.last ? t.last : t.middle;
-      store_pixel(p, load_pixel(p) + weight * g);
+    float* p = padded + 4 * (t.window.first - columns.begin);
+    store_pixel(p, load_pixel(p) + t.first * g);
+    if (t.next == 0) continue;
+    const Pixel between = t.middle * g;
+    for (int x = 0; x < t.between; ++x) {
+      p += 4;
+      store_pixel(p, load_pixel(p) + between);
     }
+    p += 4;
+    store_pixel(p, load_pixel(p) + t.last * g);
   }
   for (int64_t x = 0; x < columns.count; ++x) store_pixel(dst + 3 * x, load_pixel(padded + 4 * x));
 }
@@ -62,7 +67,7 @@ Gaze gaze(const FoveatedGlimpseArgs& a, int64_t unit, const Scratch& s) {
       const Pixel left = w.left_cell < 0 ? Pixel{} : load_pixel(s.row + 3 * (w.left_cell - columns.begin)) - outside;
       const Pixel difference = g * (right - left);
       moved += difference;
-      stretched += glimpse_offset(static_cast<int>(k), size) * difference;
+      stretched += s.x[k].shift * difference;
       edges += 0.5f * g * (right + left);
       seen += s.x[k].inside * g * pivot;
     }
@@ -86,7 +91,7 @@ Gaze gaze(const FoveatedGlimpseArgs& a, int64_t unit, const Scratch& s) {
     const float down = edge[1] - edge[0];
     sum.x += moved[0] + moved[1] + moved[2];
     sum.y += down;
-    sum.side += stretched[0] + stretched[1] + stretched[2] + glimpse_offset(static_cast<int>(i), size) * down;
+    sum.side += stretched[0] + stretched[1] + stretched[2] + taps.shift * down;
     if (widens) {
       const float mean = sum_pairs(s.row, s.spread, n, [](auto p, auto q) { return p * q; }) - pivots * taps.inside;
       wider += (edges[0] + edges[1] + edges[2] - mean) + (0.5f * (edge[0] + edge[1]) - mean);

@@ -33,6 +33,7 @@ struct Taps {
   int64_t next;    // from the first pixel to the one after it, or to itself where it is the only one
   GlimpseWindow window;
   float inside;
+  float shift;  // d(u) / d(side)
 };
 
 struct Columns {
@@ -49,6 +50,7 @@ Columns fill(const GlimpseAxis& axis, Taps* taps) {
     taps[i].between = w.last > w.first ? w.last - w.first - 1 : 0;
     taps[i].window = w;
     taps[i].inside = glimpse_inside(w);
+    taps[i].shift = glimpse_offset(i, axis.size);
     if (w.first < begin) begin = w.first;
     if (w.last >= end) end = w.last + 1;
     if (w.first >= end) end = w.first + 1;
