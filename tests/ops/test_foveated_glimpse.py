@@ -205,8 +205,8 @@ def test_extremes(implementation, scale, center, padding, poisoned):
 
 def test_at_a_kink_the_derivative_is_that_from_the_right(implementation):
     backend, device = implementation
-    frames, _, _ = scene(torch.float32, B=1, T=1, H=12, W=12)
-    center, scale = torch.zeros(1, 1, 1, 2), torch.full((1, 1, 1), 4 / 12)  # 4 and 8 pixels: one and two to a sample
+    frames, _, _ = scene(torch.float32, B=1, T=1, H=16, W=16)
+    center, scale = torch.zeros(1, 1, 1, 2), torch.full((1, 1, 1), 0.25)  # 4 and 8 pixels: one and two to a sample
     grad = torch.randn(1, 1, 1, 2, 3, 4, 4)
     for antialias in (True, False):
         options = {"size": 4, "levels": 2, "antialias": antialias}
