@@ -16,6 +16,7 @@ import torch
 
 import fastvid
 from fastvid import _native
+from fastvid.ops import _dispatch
 
 _PACKAGES = ("torch", "triton", "numpy", "timm", "transformers", "peft", "av", "safetensors", "torchcodec", "wandb")
 
@@ -36,9 +37,14 @@ def facts() -> dict[str, dict[str, str]]:
             "triton": _triton(),
             "decoders": _decoders(),
             "ops on cpu": "native" if _native.CORE is not None else "reference (plain PyTorch)",
-            "ops on cuda": "mask sampling native, others reference" if _native.HAS_CUDA_KERNELS else "reference",
+            "ops on cuda": _ops_on_cuda(),
         },
     }
+
+
+def _ops_on_cuda() -> str:
+    rest = "Triton" if _dispatch.HAS_TRITON else "reference (plain PyTorch)"
+    return f"{', '.join(sorted(_dispatch.CUDA_OPS))} CUDA, others {rest}" if _native.HAS_CUDA_KERNELS else rest
 
 
 def _versions() -> dict[str, str]:

@@ -4,7 +4,16 @@ from collections.abc import Callable
 
 import torch
 
-from fastvid.ops import MaskSpec, gather_tokens, gather_tubelets, masked_latent_loss, multiblock_mask, quantize_tokens
+from fastvid.ops import (
+    MaskSpec,
+    foveated_glimpse,
+    gather_tokens,
+    gather_tubelets,
+    masked_latent_loss,
+    multiblock_mask,
+    quantize_tokens,
+    query_attend,
+)
 
 B, N, K, D = 4, 196, 49, 192
 
@@ -55,6 +64,33 @@ def loss_of_int8(dtype: torch.dtype) -> Call:
     )
 
 
+def attend(dtype: torch.dtype) -> Call:
+    query, key, value = (torch.randn(B, 3, n, 64, device="cuda", dtype=dtype) for n in (2, N, N))
+
+    def both(*tensors: torch.Tensor) -> torch.Tensor:
+        out, entropy, _ = query_attend(*tensors, return_stats=True)
+        return out + entropy.unsqueeze(-1).to(out.dtype)
+
+    return _with_grad(both, query, key, value)
+
+
+def _glimpses(backend: str) -> Callable[[torch.dtype], Call]:
+    def make(dtype: torch.dtype) -> Call:
+        frames = torch.randint(256, (2, 3, 120, 160, 3), dtype=torch.uint8, device="cuda")
+        center, scale = torch.rand(2, 3, 2, 2, device="cuda") - 0.5, 0.1 + 0.2 * torch.rand(2, 3, 2, device="cuda")
+        return _with_grad(
+            lambda c, s: foveated_glimpse(frames, c, s, size=24, levels=3, dtype=dtype, backend=backend), center, scale
+        )
+
+    return make
+
+
+def glimpses_of_floats(dtype: torch.dtype) -> Call:
+    center, scale = torch.rand(2, 3, 2, 2, device="cuda") - 0.5, 0.1 + 0.2 * torch.rand(2, 3, 2, device="cuda")
+    frames = torch.rand(2, 3, 60, 80, 3, device="cuda", dtype=dtype)
+    return _with_grad(lambda x: foveated_glimpse(x, center, scale, size=24, levels=2, dtype=dtype), frames)
+
+
 def _masks(backend: str) -> Callable[[torch.dtype], Call]:
     def make(dtype: torch.dtype) -> Call:
         ids = torch.arange(32, device="cuda")
@@ -70,6 +106,10 @@ CALLS: dict[str, Callable[[torch.dtype], Call]] = {
     "gather_tubelets": tubelets,
     "masked_latent_loss": loss,
     "masked_latent_loss of int8": loss_of_int8,
+    "query_attend": attend,
+    "foveated_glimpse in Triton": _glimpses("triton"),
+    "foveated_glimpse in CUDA": _glimpses("native"),
+    "foveated_glimpse of floats": glimpses_of_floats,
     "multiblock_mask in Triton": _masks("triton"),
     "multiblock_mask in CUDA": _masks("native"),
 }
