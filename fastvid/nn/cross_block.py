@@ -9,8 +9,9 @@ from torch import nn
 class CrossBlock(nn.Module):
     """Pre-norm cross-attention and MLP, as in the decoder of CrossMAE (arXiv 2401.14391).
 
-    With M queries and V context tokens its matrices cost ``(10 M + 2 V) width**2`` multiplications, where those of a block of
-    self-attention over both cost ``12 (M + V) width**2``, and its attention is [M, V] instead of [M + V, M + V].
+    With M queries and V context tokens its matrices cost ``(10 M + 2 V) width**2`` multiplications, where those of a
+    block of self-attention over both cost ``12 (M + V) width**2``, and its attention is [M, V] instead of
+    [M + V, M + V].
 
     Args:
         width: of queries and context.

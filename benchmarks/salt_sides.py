@@ -1,0 +1,242 @@
+"""The training steps that are compared, each cut into the same pieces.
+
+``published`` re-states what was published, ``same`` is fastvid computing the same function, ``recommended`` is
+fastvid's cheaper predictor and compiled blocks at the same student, teacher and batch.
+"""
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from benchmarks import published_salt
+from benchmarks.published_salt import PublishedEncoder, PublishedPredictor
+from fastvid.models import VideoViT, VideoViTConfig
+from fastvid.models.salt import Mask
+from fastvid.nn import Predictor
+from fastvid.ops import masked_latent_loss
+from fastvid.train.salt_config import MaskConfig
+from fastvid.train.salt_masks import MaskSampler
+
+RATIO = 0.75  # of tokens masked
+
+
+@dataclass(frozen=True)
+class Size:
+    """Of a comparison.
+
+    Attributes:
+        name: a timm ViT: student and teacher.
+        size: side of the frame in pixels, of clips of 16 frames.
+        batch: clips in a step.
+        width: of the predictor.
+        heads: of the predictor.
+        depth: of student, teacher and predictor alike.
+    """
+
+    name: str
+    size: int
+    batch: int
+    width: int
+    heads: int
+    depth: int = 12
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        return 8, self.size // 16, self.size // 16
+
+    @property
+    def tokens(self) -> int:
+        return self.grid[0] * self.grid[1] * self.grid[2]
+
+
+SIZES = {
+    # What was published: a ViT-B, 1568 tokens, a predictor half as wide.
+    "base": Size("vit_base_patch16_224", 224, 32, width=384, heads=12),
+    # A quarter of its widths and of its tokens: matrices and attention keep their shares of the arithmetic.
+    "quarter": Size("vit_tiny_patch16_224", 112, 4, width=96, heads=3),
+}
+
+
+class Side:
+    """One way to make a step. The pieces are called in the order of :func:`forward`.
+
+    Attributes:
+        module: what is trained.
+        optimizer: trains it.
+    """
+
+    def __init__(self, module: nn.Module, size: Size, device: torch.device):
+        self.size, self.device = size, device
+        self.module = module.to(device).train()
+        self.optimizer = torch.optim.AdamW(module.parameters(), lr=1e-5, betas=(0.9, 0.95), fused=True)
+
+    def pixels(self, clip: torch.Tensor) -> torch.Tensor:
+        """What embed and teach read."""
+        return clip
+
+    def masks(self) -> Mask:
+        """visible [B, V], masked [B, M]."""
+        raise NotImplementedError
+
+    def teach(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Latents [B, N, D] of all tokens."""
+        raise NotImplementedError
+
+    def embed(self, pixels: torch.Tensor, mask: Mask) -> torch.Tensor:
+        """Tokens [B, V, D] with positions."""
+        raise NotImplementedError
+
+    def encode(self, tokens: torch.Tensor) -> torch.Tensor:
+        """[B, V, D] -> [B, V, D]."""
+        raise NotImplementedError
+
+    def predict(self, z: torch.Tensor, mask: Mask) -> torch.Tensor:
+        """[B, V, D] -> [B, M, D]."""
+        raise NotImplementedError
+
+    def loss(self, pred: torch.Tensor, target: torch.Tensor, mask: Mask) -> torch.Tensor:
+        raise NotImplementedError
+
+    def update(self) -> None:
+        """Clips the gradient and updates the weights."""
+        nn.utils.clip_grad_norm_(self.module.parameters(), 0.02)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+
+class Published(Side):
+    """The literal re-statement, with the weights of fastvid's modules."""
+
+    def __init__(self, student: VideoViT, teacher: VideoViT, predictor: Predictor, size: Size, device: torch.device):
+        self.encoder, self.predictor = PublishedEncoder(student), PublishedPredictor(predictor)
+        self.teacher = PublishedEncoder(teacher).requires_grad_(False).eval().to(device)
+        self.config = student.config
+        super().__init__(nn.ModuleList([self.encoder, self.predictor]), size, device)
+
+    def pixels(self, clip):
+        return published_salt.float_video(clip, self.config.mean, self.config.std)
+
+    def masks(self):
+        size = self.size
+        return published_salt.masks(size.batch, size.grid, round(RATIO * size.tokens), self.device)
+
+    @torch.no_grad()
+    def teach(self, pixels):
+        return self.teacher.encode(self.teacher.embed(pixels))
+
+    def embed(self, pixels, mask):
+        return self.encoder.embed(pixels, mask[0])
+
+    def encode(self, tokens):
+        return self.encoder.encode(tokens)
+
+    def predict(self, z, mask):
+        return self.predictor(z, *mask)
+
+    def loss(self, pred, target, mask):
+        return published_salt.loss(pred, target, mask[1])
+
+
+class Fastvid(Side):
+    """fastvid's modules and ops, as its training recipe calls them.
+
+    Args:
+        predicted: predict a random subset of this many masked tokens; None for all.
+    """
+
+    def __init__(
+        self,
+        student: VideoViT,
+        teacher: VideoViT,
+        predictor: Predictor,
+        size: Size,
+        device: torch.device,
+        predicted: int | None = None,
+    ):
+        self.encoder, self.predictor = copy.deepcopy(student), copy.deepcopy(predictor)
+        self.teacher = copy.deepcopy(teacher).requires_grad_(False).eval().to(device)
+        self.sampler = MaskSampler(MaskConfig(specs=("salt",), ratio=RATIO), size.grid, predicted, 0, "salt")
+        self.ids, self.draw = torch.arange(size.batch, device=device), 0
+        super().__init__(nn.ModuleList([self.encoder, self.predictor]), size, device)
+
+    def compile(self, mode: str | None = None) -> "Fastvid":
+        """Compiles the pieces that are made of blocks, for the one set of shapes of training."""
+        for piece in ("teach", "encode", "predict"):
+            setattr(self, piece, torch.compile(getattr(self, piece), dynamic=False, fullgraph=True, mode=mode))
+        return self
+
+    def masks(self):
+        self.draw += 1
+        return self.sampler(self.ids, self.draw)[0]
+
+    @torch.no_grad()
+    def teach(self, pixels):
+        return self.teacher(pixels)
+
+    def embed(self, pixels, mask):
+        return self.encoder.embed(pixels, mask[0])
+
+    def encode(self, tokens):
+        return self.encoder.encode(tokens)
+
+    def predict(self, z, mask):
+        return self.predictor(z, *mask)
+
+    def loss(self, pred, target, mask):
+        return masked_latent_loss(pred, target, mask[1], kind="mse", normalize_target=True)
+
+
+def make_sides(size: Size, device: torch.device, *, compiled: bool = True, mode: str | None = None) -> dict[str, Side]:
+    """The sides, beginning at the same weights; the recommended one has a predictor of its own.
+
+    Args:
+        size: of all of them.
+        device: where they run.
+        compiled: compile the recommended side.
+        mode: of torch.compile.
+    """
+    torch.manual_seed(0)
+    student, teacher, dense, cross = make_modules(size)
+    sides: dict[str, Side] = {
+        "published": Published(student, teacher, dense, size, device),
+        "same": Fastvid(student, teacher, dense, size, device),
+    }
+    recommended = Fastvid(student, teacher, cross, size, device, predicted=size.tokens // 4)
+    sides["recommended"] = recommended.compile(mode) if compiled else recommended
+    return sides
+
+
+def make_modules(size: Size) -> tuple[VideoViT, VideoViT, Predictor, Predictor]:
+    """Student, teacher, and a predictor over all tokens and one that attends from masked to visible ones."""
+    config = VideoViTConfig(size.name, size=size.size, depth=size.depth, positions="learned")
+    student, teacher = VideoViT(config), VideoViT(config)
+    predictors = [
+        Predictor(student.dim, teacher.dim, size.grid, width=size.width, depth=size.depth, heads=size.heads,
+                  layout=layout)  # type: ignore[arg-type]
+        for layout in ("concat", "cross")
+    ]  # fmt: skip
+    return student, teacher, predictors[0], predictors[1]
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    """bfloat16 on a GPU, float32 on a CPU."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")
+
+
+def forward(side: Side, clip: torch.Tensor, mask: Mask | None = None) -> torch.Tensor:
+    """The loss of a step on clip uint8 [B, 16, H, W, 3], with the side's own masks unless some are given."""
+    with autocast(side.device):
+        pixels = side.pixels(clip)
+        mask = mask or side.masks()
+        target = side.teach(pixels)  # first: its activations are gone before the student's are kept
+        return side.loss(side.predict(side.encode(side.embed(pixels, mask)), mask), target, mask)
+
+
+def step(side: Side, clip: torch.Tensor) -> None:
+    """A whole step; on a GPU, when it returns, it has finished."""
+    forward(side, clip).backward()
+    side.update()
+    if side.device.type == "cuda":
+        torch.cuda.synchronize()
