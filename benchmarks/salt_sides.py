@@ -64,11 +64,13 @@ class Side:
 
     Attributes:
         module: what is trained.
-        optimizer: trains it.
+        teacher: what is not.
+        optimizer: trains the module.
     """
 
     def __init__(self, module: nn.Module, size: Size, device: torch.device):
         self.size, self.device = size, device
+        self.teacher: nn.Module
         self.module = module.to(device).train()
         self.optimizer = torch.optim.AdamW(module.parameters(), lr=1e-5, betas=(0.9, 0.95), fused=True)
 
@@ -99,6 +101,16 @@ class Side:
     def loss(self, pred: torch.Tensor, target: torch.Tensor, mask: Mask) -> torch.Tensor:
         raise NotImplementedError
 
+    def blocks(self) -> list[nn.Module]:
+        """The transformer blocks of teacher, encoder and predictor."""
+        raise NotImplementedError
+
+    def compile(self, mode: str | None = None) -> "Side":
+        """Compiles the blocks, each kind once, for the one set of shapes of training."""
+        for block in self.blocks():
+            block.compile(dynamic=False, fullgraph=True, mode=mode)
+        return self
+
     def update(self) -> None:
         """Clips the gradient and updates the weights."""
         nn.utils.clip_grad_norm_(self.module.parameters(), 0.02)
@@ -114,6 +126,9 @@ class Published(Side):
         self.teacher = PublishedEncoder(teacher).requires_grad_(False).eval().to(device)
         self.config = student.config
         super().__init__(nn.ModuleList([self.encoder, self.predictor]), size, device)
+
+    def blocks(self):
+        return [*self.teacher.blocks, *self.encoder.blocks, *self.predictor.blocks.layers]
 
     def pixels(self, clip):
         return published_salt.float_video(clip, self.config.mean, self.config.std)
@@ -161,11 +176,8 @@ class Fastvid(Side):
         self.ids, self.draw = torch.arange(size.batch, device=device), 0
         super().__init__(nn.ModuleList([self.encoder, self.predictor]), size, device)
 
-    def compile(self, mode: str | None = None) -> "Fastvid":
-        """Compiles the pieces that are made of blocks, for the one set of shapes of training."""
-        for piece in ("teach", "encode", "predict"):
-            setattr(self, piece, torch.compile(getattr(self, piece), dynamic=False, fullgraph=True, mode=mode))
-        return self
+    def blocks(self):
+        return [*self.teacher.blocks, *self.encoder.blocks, *self.predictor.blocks]
 
     def masks(self):
         self.draw += 1
@@ -188,41 +200,47 @@ class Fastvid(Side):
         return masked_latent_loss(pred, target, mask[1], kind="mse", normalize_target=True)
 
 
-def make_sides(size: Size, device: torch.device, *, compiled: bool = True, mode: str | None = None) -> dict[str, Side]:
-    """The sides, beginning at the same weights; the recommended one has a predictor of its own.
+NAMES = ("published", "same", "recommended")
+# What lies between them: each changes one thing.
+STEPS = ("published", "published, compiled", "same", "same, compiled", "subset, compiled", "recommended")
+
+
+def make_side(name: str, size: Size, device: torch.device, mode: str | None = None) -> Side:
+    """One of :data:`STEPS`; all begin at the same weights, but a predictor that only cross-attends has its own.
 
     Args:
-        size: of all of them.
-        device: where they run.
-        compiled: compile the recommended side.
+        name: ``published``, ``same`` (fastvid, identical mathematics), ``subset`` (a random third of the masked tokens
+            is predicted) or ``recommended`` (the same, and they attend to the visible ones only; compiled), the first
+            three compiled where ``, compiled`` follows.
+        size: of student, teacher and predictor.
+        device: where it runs.
         mode: of torch.compile.
     """
+    kind, _, how = name.partition(", ")
     torch.manual_seed(0)
-    student, teacher, dense, cross = make_modules(size)
-    sides: dict[str, Side] = {
-        "published": Published(student, teacher, dense, size, device),
-        "same": Fastvid(student, teacher, dense, size, device),
-    }
-    recommended = Fastvid(student, teacher, cross, size, device, predicted=size.tokens // 4)
-    sides["recommended"] = recommended.compile(mode) if compiled else recommended
-    return sides
-
-
-def make_modules(size: Size) -> tuple[VideoViT, VideoViT, Predictor, Predictor]:
-    """Student, teacher, and a predictor over all tokens and one that attends from masked to visible ones."""
     config = VideoViTConfig(size.name, size=size.size, depth=size.depth, positions="learned")
     student, teacher = VideoViT(config), VideoViT(config)
-    predictors = [
-        Predictor(student.dim, teacher.dim, size.grid, width=size.width, depth=size.depth, heads=size.heads,
-                  layout=layout)  # type: ignore[arg-type]
-        for layout in ("concat", "cross")
-    ]  # fmt: skip
-    return student, teacher, predictors[0], predictors[1]
+    predictor = Predictor(
+        student.dim, teacher.dim, size.grid, width=size.width, depth=size.depth, heads=size.heads,
+        layout="cross" if kind == "recommended" else "concat",
+    )  # fmt: skip
+    side: Side
+    if kind == "published":
+        side = Published(student, teacher, predictor, size, device)
+    else:
+        predicted = None if kind == "same" else size.tokens // 4
+        side = Fastvid(student, teacher, predictor, size, device, predicted)
+    return side.compile(mode) if how == "compiled" or kind == "recommended" else side
 
 
 def autocast(device: torch.device) -> torch.autocast:
     """bfloat16 on a GPU, float32 on a CPU."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")
+
+
+def random_clip(size: Size, device: torch.device) -> torch.Tensor:
+    """uint8 [B, 16, H, W, 3]."""
+    return torch.randint(256, (size.batch, 16, size.size, size.size, 3), dtype=torch.uint8, device=device)
 
 
 def forward(side: Side, clip: torch.Tensor, mask: Mask | None = None) -> torch.Tensor:
