@@ -1,6 +1,5 @@
 """What is measured of a training step: time and memory by piece, arithmetic, and who does it."""
 
-import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,11 +22,14 @@ def in_turns(sides: dict[str, Callable[[], object]], rounds: int) -> dict[str, l
     return results
 
 
-def seconds(side: Side, clip: torch.Tensor) -> float:
-    """Of one whole step, nothing watched."""
-    started = time.perf_counter()
+def seconds(side: Side, clip: torch.Tensor) -> tuple[float, float]:
+    """Of one whole step, nothing watched: on the wall's clock, and of the processor (what neighbours do not lengthen).
+
+    The latter is summed over threads.
+    """
+    started, busy = time.perf_counter(), time.process_time()
     step(side, clip)
-    return time.perf_counter() - started
+    return time.perf_counter() - started, time.process_time() - busy
 
 
 def seconds_by_piece(side: Side, clip: torch.Tensor) -> dict[str, float]:
@@ -168,18 +170,22 @@ def flops(side: Side, clip: torch.Tensor) -> int:
 
 
 def gemm_rate(device: torch.device) -> float:
-    """FLOP/s of a large matrix product in the step's dtype: the peak that a step could reach here."""
+    """FLOP/s of a large matrix product in the step's dtype, the best of several: the peak a step could reach here.
+
+    On a CPU, per second of a processor, as a busy neighbour would halve what the wall's clock says.
+    """
     n, dtype = (8192, torch.bfloat16) if device.type == "cuda" else (2048, torch.float32)
+    clock = time.perf_counter if device.type == "cuda" else time.process_time
     a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
 
     def once() -> float:
-        started = time.perf_counter()
+        started = clock()
         a @ b
         if device.type == "cuda":
             torch.cuda.synchronize()
-        return time.perf_counter() - started
+        return clock() - started
 
-    return 2 * n**3 / statistics.median([once() for _ in range(8)][2:])
+    return 2 * n**3 / min([once() for _ in range(8)][2:])
 
 
 _KINDS = {  # parts of the names of PyTorch's operators on a CPU, and of kernels on a GPU

@@ -53,13 +53,15 @@ def compare(names, size, device: torch.device, memory_batch: int, rounds: int, m
     rate = measure.gemm_rate(device)
     rows: dict[str, dict] = {}
     for name, side in sides.items():
-        step_seconds, work = statistics.median(whole[name]), measure.flops(side, clip)
+        step_seconds, busy = (statistics.median(column) for column in zip(*whole[name], strict=True))
+        work = measure.flops(side, clip)
         rows[name] = {
             "seconds": step_seconds,
+            "processor_seconds": busy,
             "clips_per_s": size.batch / step_seconds,
             "seconds_by_piece": {p: statistics.median([spent[p] for spent in pieces[name]]) for p in measure.PIECES},
             "gflop": work / 1e9,
-            "share_of_gemm_rate": work / step_seconds / rate,
+            "share_of_gemm_rate": work / (step_seconds if device.type == "cuda" else busy) / rate,
             "shares": measure.shares(side, clip),
         }
     large = dataclasses.replace(size, batch=memory_batch)
@@ -99,13 +101,16 @@ def _text(result: dict) -> str:
     lines = [
         f"{size['name']} with 16 x {size['size']} x {size['size']} clips, {result['device']}, torch {result['torch']}; "
         f"time at batch {size['batch']}, medians of {result['rounds']}; memory at batch {result['memory_batch']}; "
-        f"a large matrix product reaches {result['gemm_gflop_per_s']:.0f} GFLOP/s",
+        f"a large matrix product reaches {result['gemm_gflop_per_s']:.0f} GFLOP/s"
+        f"{'' if 'CPU' not in result['device'] else ' per processor'}",
         "",
-        f"{'':22s}{'clips/s':>9s}{'times':>7s}{'peak MB':>9s}{'share':>7s}{'resident':>9s}{'GFLOP':>8s}{'of rate':>8s}",
+        f"{'':22s}{'clips/s':>9s}{'times':>7s}{'by CPU':>8s}{'peak MB':>9s}{'share':>7s}{'resident':>9s}{'GFLOP':>8s}"
+        f"{'of rate':>8s}",
     ]
     for name, row in sides.items():
         lines.append(
-            f"{name:22s}{row['clips_per_s']:9.2f}{base['seconds'] / row['seconds']:6.2f}x{row['peak_bytes'] / 1e6:9.0f}"
+            f"{name:22s}{row['clips_per_s']:9.2f}{base['seconds'] / row['seconds']:6.2f}x"
+            f"{base['processor_seconds'] / row['processor_seconds']:7.2f}x{row['peak_bytes'] / 1e6:9.0f}"
             f"{row['peak_bytes'] / base['peak_bytes']:6.2f}x{row['resident_bytes'] / 1e6:9.0f}{row['gflop']:8.1f}"
             f"{100 * row['share_of_gemm_rate']:7.0f}%"
         )
