@@ -13,12 +13,12 @@ from benchmarks.salt_sides import Side, autocast, step
 PIECES = ("pixels to tokens", "masks", "teacher", "encoder", "predictor", "loss", "optimizer")
 
 
-def in_turns(sides: dict[str, Callable[[], object]], rounds: int) -> dict[str, list]:
-    """What each call returns in every round; the sides take turns, so that drift hits all alike."""
+def in_turns(measure: Callable, sides: dict[str, Side], clip: torch.Tensor, rounds: int) -> dict[str, list]:
+    """What ``measure(side, clip)`` returns in every round; the sides take turns, so that drift hits all alike."""
     results: dict[str, list] = {name: [] for name in sides}
     for _ in range(rounds):
-        for name, call in sides.items():
-            results[name].append(call())
+        for name, side in sides.items():
+            results[name].append(measure(side, clip))
     return results
 
 

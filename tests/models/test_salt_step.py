@@ -81,5 +81,12 @@ def test_everything_is_measured(clip, monkeypatch):
     assert "pixels" in text
 
 
+def test_brief_is_times_alone(clip, monkeypatch):
+    monkeypatch.setattr(salt_measure, "gemm_rate", lambda device: 1e10)
+    result = salt_step.compare(("published", "same"), TINY, CPU, memory_batch=None, rounds=1)
+    assert all("peak_bytes" not in row and row["gflop"] > 0 for row in result["sides"].values())
+    assert "peak" not in salt_step._text(result)
+
+
 def test_every_step_between_has_a_side():
     assert {name.split(", ")[0] for name in STEPS} == {"published", "same", "subset", "recommended"}
