@@ -105,8 +105,15 @@ class VideoViT(nn.Module):
             raise ValueError(
                 f"this encoder takes clips of {config.frames} x {config.size} x {config.size}; got {tuple(clip.shape)}"
             )
+        return self.encode(self.embed(clip, index))
+
+    def embed(self, clip: torch.Tensor, index: torch.Tensor | None = None) -> torch.Tensor:
+        """The first half of :meth:`forward`: clip uint8 [B, T, H, W, 3] -> tokens with positions [B, V, dim]."""
         x = self.patch_embed(clip, index)
-        x = x + (self.positions if index is None else self.positions[index]).to(x.dtype)
+        return x + (self.positions if index is None else self.positions[index]).to(x.dtype)
+
+    def encode(self, x: torch.Tensor) -> torch.Tensor:
+        """The second half of :meth:`forward`: the blocks and the last norm, [B, V, dim] -> [B, V, dim]."""
         for block in self.blocks:
             x = checkpoint(block, x, use_reentrant=False) if self.checkpointing and self.training else block(x)
         return self.norm(x)

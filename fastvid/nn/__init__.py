@@ -9,6 +9,7 @@ from fastvid.nn.predictor import Predictor
 from fastvid.nn.query_pool import QueryPool
 
 __all__ = [
+    "CrossBlock",
     "FoveatedGlimpse",
     "Init",
     "MaskedLatentLoss",

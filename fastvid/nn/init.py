@@ -6,6 +6,8 @@ import torch
 from timm.layers import Attention
 from torch import nn
 
+from fastvid.nn.cross_block import CrossBlock
+
 Init = Literal["xavier", "mimetic"]
 
 # Xavier's spread over the whole [3 D, D] qkv matrix is small; this brings a token's attention to itself to the strength
@@ -17,7 +19,7 @@ def init_weights(module: nn.Module, init: Init = "xavier") -> None:
     """Initialises every submodule in place.
 
     ``xavier`` is MAE's (arXiv 2111.06377): Xavier-uniform matrices (a patch embedding counts as one), zero biases.
-    ``mimetic`` then makes the query and key weights of each timm attention equal, so that tokens attend at first to
+    ``mimetic`` then makes the query and key weights of each attention equal, so that tokens attend at first to
     tokens like themselves; it is the query-key half of mimetic initialisation (Trockman and Kolter, arXiv 2305.09828)
     and lets small models on small data leave their first plateau sooner.
 
@@ -51,3 +53,7 @@ def _tie_query_and_key(module: nn.Module) -> None:
             query, key, _ = module.qkv.weight.chunk(3)
             query *= _TIED_SCALE
             key.copy_(query)
+    elif isinstance(module, CrossBlock):
+        with torch.no_grad():
+            module.query.weight *= _TIED_SCALE
+            module.key_value.weight.chunk(2)[0].copy_(module.query.weight)

@@ -7,6 +7,7 @@ from timm.models.vision_transformer import Block
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from fastvid.nn.cross_block import CrossBlock
 from fastvid.nn.init import Init, init_weights
 from fastvid.nn.positions import sincos_positions
 from fastvid.ops import gather_tokens
@@ -18,7 +19,9 @@ class Predictor(nn.Module):
     Every token carries its position explicitly, so attention does not care about order and only the tokens that matter
     are processed: ``layout="concat"`` runs on [visible; masked], ``layout="dense"`` scatters the visible tokens into
     the full grid, puts mask tokens everywhere else and keeps the masked outputs (the published SALT-VLA layout). Where
-    visible and masked make up the whole grid the two compute the same thing.
+    visible and masked make up the whole grid the two compute the same thing. ``layout="cross"`` is another, cheaper
+    model: masked tokens attend to the visible ones and not to each other (CrossMAE, arXiv 2401.14391), so that what is
+    predicted for one does not depend on which others are asked for, and a random subset has the whole's expected loss.
 
     Args:
         in_dim: width of the encoder's tokens.
@@ -46,7 +49,7 @@ class Predictor(nn.Module):
         depth: int = 12,
         heads: int = 12,
         mask_tokens: int = 1,
-        layout: Literal["concat", "dense"] = "concat",
+        layout: Literal["concat", "dense", "cross"] = "concat",
         temperature: float = 10000.0,
         position_scale: float = 1.0,
         init: Init = "xavier",
@@ -55,15 +58,19 @@ class Predictor(nn.Module):
         super().__init__()
         if width % heads:
             raise ValueError(f"predictor: width {width} is not divisible by {heads} heads")
-        if layout not in ("concat", "dense"):
-            raise ValueError(f"predictor: layout must be concat or dense; got {layout!r}")
+        if layout not in ("concat", "dense", "cross"):
+            raise ValueError(f"predictor: layout must be concat, dense or cross; got {layout!r}")
         self.layout, self.checkpointing = layout, checkpointing
         self.positions: torch.Tensor
         self.embed = nn.Linear(in_dim, width)
         self.mask_tokens = nn.Parameter(torch.empty(mask_tokens, width))
         positions = position_scale * sincos_positions(grid, width, temperature)
         self.register_buffer("positions", positions, persistent=False)
-        self.blocks = nn.ModuleList(Block(width, heads, qkv_bias=True) for _ in range(depth))
+        if layout == "cross":
+            self.context_norm = nn.LayerNorm(width)
+            self.blocks = nn.ModuleList(CrossBlock(width, heads) for _ in range(depth))
+        else:
+            self.blocks = nn.ModuleList(Block(width, heads, qkv_bias=True) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, out_dim)
         init_weights(self, init)
@@ -77,12 +84,21 @@ class Predictor(nn.Module):
         z = self.embed(z)
         positions = self.positions.to(z.dtype)
         token = self.mask_tokens[which].to(z.dtype)
-        if self.layout == "concat":
-            x = torch.cat([z + positions[visible], token + positions[masked]], dim=1)
-        else:
+        context: tuple[torch.Tensor, ...] = ()  # what blocks take beside x
+        if self.layout == "dense":
             x = token.expand(len(z), len(positions), -1)
             x = x.scatter(1, visible.unsqueeze(-1).expand_as(z), z) + positions
+        elif self.layout == "concat":
+            x = torch.cat([z + positions[visible], token + positions[masked]], dim=1)
+        else:
+            x, context = token + positions[masked], (self.context_norm(z + positions[visible]),)
         for block in self.blocks:
-            x = checkpoint(block, x, use_reentrant=False) if self.checkpointing and self.training else block(x)
-        x = x[:, visible.shape[1] :] if self.layout == "concat" else gather_tokens(x, masked)
+            if self.checkpointing and self.training:
+                x = checkpoint(block, x, *context, use_reentrant=False)
+            else:
+                x = block(x, *context)
+        if self.layout == "dense":
+            x = gather_tokens(x, masked)
+        elif self.layout == "concat":
+            x = x[:, visible.shape[1] :]
         return self.head(self.norm(x))

@@ -52,8 +52,9 @@ class PredictorConfig:
     """Blocks."""
     heads: int = 12
     """Attention heads."""
-    layout: Literal["concat", "dense"] = "concat"
-    """Run on visible and masked tokens only, or scatter into the full grid as SALT-VLA does."""
+    layout: Literal["concat", "dense", "cross"] = "concat"
+    """Run on visible and masked tokens only, scatter into the full grid as SALT-VLA does, or let masked tokens attend
+    to the visible ones alone: the cheapest."""
     temperature: float = 10000.0
     """Of the positions: smaller tells the few positions of a small grid apart better."""
     position_scale: float = 1.0

@@ -146,7 +146,7 @@ def test_the_dense_layout_is_the_same_computation():
 def test_predictor_checks_its_sizes():
     with pytest.raises(ValueError, match="width 30 is not divisible by 4 heads"):
         Predictor(24, 10, (2, 4, 4), width=30, heads=4)
-    with pytest.raises(ValueError, match="layout must be concat or dense"):
+    with pytest.raises(ValueError, match="layout must be concat, dense or cross"):
         Predictor(24, 10, (2, 4, 4), width=32, heads=4, layout="sparse")
 
 

@@ -1,0 +1,77 @@
+"""A whole SALT training step against the published one: the same mathematics, and the recommended recipe.
+
+On a CPU a quarter-scale model (see ``SIZES``) in float32; on a GPU a ViT-B at batch 32 under bfloat16 autocast.
+``python -m benchmarks.salt_step`` says where the time and the memory go.
+"""
+
+import dataclasses
+
+import pytest
+import torch
+
+from benchmarks.salt_measure import peak_bytes
+from benchmarks.salt_sides import SIZES, forward, make_side, random_clip, step
+from benchmarks.salt_step import check_same
+
+CUDA = torch.cuda.is_available()
+DEVICE = torch.device("cuda" if CUDA else "cpu")
+SIZE = SIZES["base" if CUDA else "quarter"]
+ROUNDS = 15 if CUDA else 5
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return random_clip(SIZE, DEVICE)
+
+
+@pytest.fixture(scope="module")
+def sides():
+    return {name: make_side(name, SIZE, DEVICE) for name in ("published", "same", "recommended")}
+
+
+def compare(name, ours, sides, clip, floor, record):
+    record(
+        name,
+        {"fastvid": lambda: step(sides[ours], clip), "as published": lambda: step(sides["published"], clip)},
+        floors={"as published": floor},
+        rounds=ROUNDS,
+    )
+
+
+def test_same_mathematics(sides, clip, record):
+    check_same(sides["published"], sides["same"], clip)
+    compare("SALT step, same mathematics", "same", sides, clip, 1.0, record)
+
+
+def test_recommended(sides, clip, record):
+    compare("SALT step, recommended", "recommended", sides, clip, 2.0 if CUDA else 1.5, record)
+
+
+@pytest.mark.skipif(not CUDA, reason="no CUDA device")
+def test_the_recommended_step_does_not_wait_for_the_device(sides, clip, benchmark):
+    side = sides["recommended"]
+    step(side, clip)  # compiled before synchronisation is an error
+
+    def unsynchronised():
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            forward(side, clip).backward()
+            side.update()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+    benchmark.pedantic(unsynchronised, rounds=1)
+
+
+def test_peak_memory_of_the_recommended_step(benchmark):
+    """A number of bytes, not a time: measured once. The published batch of 32 on a GPU, half of it on a CPU."""
+    size = dataclasses.replace(SIZE, batch=32 if CUDA else 16)
+    clip = random_clip(size, DEVICE)
+
+    def peak(name):
+        return peak_bytes(make_side(name, size, DEVICE), clip)
+
+    published = peak("published")
+    recommended = benchmark.pedantic(peak, args=("recommended",), rounds=1)
+    benchmark.extra_info.update(peak_mb={"published": published / 1e6, "recommended": recommended / 1e6})
+    assert recommended <= 0.6 * published, f"peak memory is {recommended / published:.2f} of the published step's"

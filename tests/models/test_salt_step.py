@@ -1,0 +1,92 @@
+"""The comparison of whole SALT steps: its sides compute what they claim, and what is measured adds up."""
+
+import json
+
+import pytest
+import torch
+
+from benchmarks import salt_measure, salt_step
+from benchmarks.salt_sides import STEPS, Size, forward, make_side, random_clip, step
+from fastvid.models.salt import MaskedPrediction
+from fastvid.ops import masked_latent_loss
+
+TINY = Size("vit_tiny_patch16_224", 32, 2, width=24, heads=2, depth=1)  # 8 x 2 x 2 tokens
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def clip():
+    return random_clip(TINY, CPU)
+
+
+def test_published_and_same_begin_at_one_loss(clip):
+    losses = salt_step.check_same(make_side("published", TINY, CPU), make_side("same", TINY, CPU), clip)
+    assert losses[0] > 0
+    with pytest.raises(AssertionError, match="the same mathematics gives a loss of"):
+        salt_step.check_same(make_side("published", TINY, CPU), Doubled(make_side("same", TINY, CPU)), clip)
+
+
+class Doubled:
+    def __init__(self, side):
+        self.side = side
+
+    def __getattr__(self, name):
+        return getattr(self.side, name)
+
+    def loss(self, *args):
+        return 2 * self.side.loss(*args)
+
+
+@pytest.mark.parametrize("name", ["same", "subset"])
+def test_the_pieces_are_those_of_the_recipe(name, clip):
+    side = make_side(name, TINY, CPU)
+    mask = side.masks()
+    assert mask[0].shape == (2, 8)
+    assert mask[1].shape == (2, 24 if name == "same" else 8)
+    (pred,) = MaskedPrediction(side.encoder, side.predictor)(clip, [mask])
+    expected = masked_latent_loss(pred, side.teacher(clip), mask[1], normalize_target=True)
+    assert torch.equal(forward(side, clip, mask), expected)
+
+
+@pytest.mark.parametrize("name", ["published", "same"])
+def test_a_step_trains_and_leaves_the_teacher_alone(name, clip):
+    side = make_side(name, TINY, CPU)
+    weights = [p.clone() for p in side.module.parameters()]
+    teacher = [p.clone() for p in side.teacher.parameters()]
+    step(side, clip)
+    assert not any(torch.equal(old, new) for old, new in zip(weights, side.module.parameters(), strict=True))
+    assert all(torch.equal(old, new) for old, new in zip(teacher, side.teacher.parameters(), strict=True))
+
+
+def test_memory_is_followed_through_every_allocation(clip):
+    side = make_side("same", TINY, CPU)
+    hoard = []
+    plain = salt_measure.peak_bytes(side, clip)
+    masks = side.masks
+    side.masks = lambda: (hoard.append(torch.empty(3_000_000, dtype=torch.uint8)), masks())[1]
+    assert salt_measure.peak_bytes(side, clip) - plain == 3_000_000
+    assert salt_measure.bytes_by_piece(side, clip)["masks"] >= 3_000_000
+
+
+def test_everything_is_measured(clip, monkeypatch):
+    monkeypatch.setattr(salt_measure, "gemm_rate", lambda device: 1e10)
+    result = salt_step.compare(("published", "same"), TINY, CPU, memory_batch=2, rounds=1)
+    assert json.loads(json.dumps(result)).keys() == result.keys()
+    for row in result["sides"].values():
+        assert row["seconds_by_piece"].keys() == set(salt_measure.PIECES)
+        assert sum(row["shares"].values()) == pytest.approx(1)
+        assert row["peak_bytes"] > row["resident_bytes"] > 0
+    text = salt_step._text(result)
+    assert "published" in text
+    assert "pixels" in text
+
+
+def test_brief_is_times_alone(clip, monkeypatch):
+    monkeypatch.setattr(salt_measure, "gemm_rate", lambda device: 1e10)
+    result = salt_step.compare(("published", "same"), TINY, CPU, memory_batch=None, rounds=1)
+    assert all("peak_bytes" not in row and row["gflop"] > 0 for row in result["sides"].values())
+    assert "peak" not in salt_step._text(result)
+
+
+def test_every_step_between_has_a_side():
+    assert {name.split(", ")[0] for name in STEPS} == {"published", "same", "subset", "recommended"}
