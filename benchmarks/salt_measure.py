@@ -104,8 +104,10 @@ def peak_bytes(side: Side, clip: torch.Tensor) -> int:
 
 
 def bytes_by_piece(side: Side, clip: torch.Tensor) -> dict[str, int]:
-    """What the forward pass of each piece leaves alive: what it keeps for the backward pass, and its results."""
-    step(side, clip)
+    """What the forward pass of each piece leaves alive: what it keeps for the backward pass, and its results.
+
+    For a side that has made a step.
+    """
     kept = dict.fromkeys(PIECES, 0)
     if side.device.type == "cuda":
 
@@ -200,11 +202,10 @@ _KINDS = {  # parts of the names of PyTorch's operators on a CPU, and of kernels
 def shares(side: Side, clip: torch.Tensor) -> dict[str, float]:
     """Share of the step's processor or device time in matrix products, in attention, in fastvid's ops, in the rest.
 
-    On a CPU what a compiled block fuses counts as rest.
+    On a CPU what a compiled block fuses counts as rest. For a side that has made a step.
     """
     cuda = side.device.type == "cuda"
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if cuda else [])
-    step(side, clip)
     with profile(activities=activities) as prof:
         step(side, clip)
     spent = {"GEMM": 0.0, "attention": 0.0, "ours": 0.0, "rest": 0.0}

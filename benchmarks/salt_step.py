@@ -86,6 +86,7 @@ def compare(
 def _add_memory(rows: dict[str, dict[str, Any]], size, device: torch.device, mode: str | None) -> None:
     clip = random_clip(size, device)
     for name, row in rows.items():
+        torch.compiler.reset()  # blocks of one kind share a small number of compiled shapes
         side = make_side(name, size, device, mode)
         row["peak_bytes"] = measure.peak_bytes(side, clip)
         row["resident_bytes"] = measure.resident_bytes(side, clip)
