@@ -107,6 +107,7 @@ def check_same(published, same, clip: torch.Tensor) -> tuple[float, float]:
 def _text(result: dict[str, Any]) -> str:
     sides, size, whose = result["sides"], result["size"], "" if "CPU" not in result["device"] else " per processor"
     base = sides["published"]
+    memory = f"memory at batch {result['memory_batch']}; " if "peak_bytes" in base else ""
     columns: dict[str, Callable[[dict], str]] = {
         "clips/s": lambda row: f"{row['clips_per_s']:.2f}",
         "times": lambda row: f"{base['seconds'] / row['seconds']:.2f}x",
@@ -120,7 +121,7 @@ def _text(result: dict[str, Any]) -> str:
         columns["resident"] = lambda row: f"{row['resident_bytes'] / 1e6:.0f}"
     lines = [
         f"{size['name']} with 16 x {size['size']} x {size['size']} clips, {result['device']}, torch {result['torch']}; "
-        f"time at batch {size['batch']}, medians of {result['rounds']}; memory at batch {result['memory_batch']}; "
+        f"time at batch {size['batch']}, medians of {result['rounds']}; {memory}"
         f"a large matrix product reaches {result['gemm_gflop_per_s']:.0f} GFLOP/s{whose}",
         "",
         f"{'':22s}" + "".join(f"{title:>11s}" for title in columns),
