@@ -1,13 +1,15 @@
 """Every GPU kernel, compiled for every architecture on a machine without a GPU: no spills, no float64, and no more
 registers or shared memory than resources.json says.
 
-``FASTVID_UPDATE_RESOURCES=1 pytest tests/ahead_of_time`` writes that table anew.
+``FASTVID_UPDATE_RESOURCES=1 pytest tests/ahead_of_time`` writes that table anew. It holds for the compilers it names;
+under others the figures are not compared, which a warning says, and spills and float64 still fail.
 """
 
 import json
 import os
 import re
 import subprocess
+import warnings
 from pathlib import Path
 
 import pytest
@@ -40,8 +42,13 @@ def check(table, compiler: str, version: str, name: str, arch: int, found: dict[
     if UPDATE:
         return
     registers, shared = recorded[compiler]["kernels"][name][f"sm_{arch}"]
-    if recorded[compiler]["version"] != version:  # another compiler allocates otherwise: only a clear growth counts
-        registers, shared = registers * 1.5 + 8, shared * 1.5 + 1024
+    if recorded[compiler]["version"] != version:  # another compiler allocates otherwise
+        warnings.warn(
+            f"resources.json is of {compiler} {recorded[compiler]['version']}, and this is {version}: registers and "
+            "shared memory are not compared",
+            stacklevel=2,
+        )
+        return
     assert found["registers"] <= registers, f"{name} for sm_{arch}: {found['registers']} registers, {registers} allowed"
     assert found["shared"] <= shared, f"{name} for sm_{arch}: {found['shared']} shared bytes, {shared} allowed"
 
