@@ -5,6 +5,7 @@ fastvid's cheaper predictor and compiled blocks at the same student, teacher and
 """
 
 import copy
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -59,51 +60,55 @@ SIZES = {
 }
 
 
-class Side:
+class Side(ABC):
     """One way to make a step. The pieces are called in the order of :func:`forward`.
 
     Attributes:
-        module: what is trained.
+        encoder: embeds and encodes visible tokens.
+        predictor: predicts masked tokens.
+        module: both of them, what is trained.
         teacher: what is not.
         optimizer: trains the module.
     """
 
-    def __init__(self, module: nn.Module, size: Size, device: torch.device):
+    def __init__(self, encoder: nn.Module, predictor: nn.Module, size: Size, device: torch.device):
+        self.encoder, self.predictor = encoder, predictor
         self.size, self.device = size, device
         self.teacher: nn.Module
-        self.module = module.to(device).train()
-        self.optimizer = torch.optim.AdamW(module.parameters(), lr=1e-5, betas=(0.9, 0.95), fused=True)
+        self.module = nn.ModuleList([encoder, predictor]).to(device).train()
+        self.optimizer = torch.optim.AdamW(self.module.parameters(), lr=1e-5, betas=(0.9, 0.95), fused=True)
 
     def pixels(self, clip: torch.Tensor) -> torch.Tensor:
         """What embed and teach read."""
         return clip
 
+    @abstractmethod
     def masks(self) -> Mask:
         """visible [B, V], masked [B, M]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def teach(self, pixels: torch.Tensor) -> torch.Tensor:
         """Latents [B, N, D] of all tokens."""
-        raise NotImplementedError
 
     def embed(self, pixels: torch.Tensor, mask: Mask) -> torch.Tensor:
         """Tokens [B, V, D] with positions."""
-        raise NotImplementedError
+        return self.encoder.embed(pixels, mask[0])
 
     def encode(self, tokens: torch.Tensor) -> torch.Tensor:
         """[B, V, D] -> [B, V, D]."""
-        raise NotImplementedError
+        return self.encoder.encode(tokens)
 
     def predict(self, z: torch.Tensor, mask: Mask) -> torch.Tensor:
         """[B, V, D] -> [B, M, D]."""
-        raise NotImplementedError
+        return self.predictor(z, *mask)
 
+    @abstractmethod
     def loss(self, pred: torch.Tensor, target: torch.Tensor, mask: Mask) -> torch.Tensor:
-        raise NotImplementedError
+        """Of predictions [B, M, D] of latents [B, N, D]."""
 
+    @abstractmethod
     def blocks(self) -> list[nn.Module]:
         """The transformer blocks of teacher, encoder and predictor."""
-        raise NotImplementedError
 
     def compile(self, mode: str | None = None) -> "Side":
         """Compiles the blocks, each kind once, for the one set of shapes of training."""
@@ -122,10 +127,9 @@ class Published(Side):
     """The literal re-statement, with the weights of fastvid's modules."""
 
     def __init__(self, student: VideoViT, teacher: VideoViT, predictor: Predictor, size: Size, device: torch.device):
-        self.encoder, self.predictor = PublishedEncoder(student), PublishedPredictor(predictor)
+        super().__init__(PublishedEncoder(student), PublishedPredictor(predictor), size, device)
         self.teacher = PublishedEncoder(teacher).requires_grad_(False).eval().to(device)
         self.config = student.config
-        super().__init__(nn.ModuleList([self.encoder, self.predictor]), size, device)
 
     def blocks(self):
         return [*self.teacher.blocks, *self.encoder.blocks, *self.predictor.blocks.layers]
@@ -140,15 +144,6 @@ class Published(Side):
     @torch.no_grad()
     def teach(self, pixels):
         return self.teacher.encode(self.teacher.embed(pixels))
-
-    def embed(self, pixels, mask):
-        return self.encoder.embed(pixels, mask[0])
-
-    def encode(self, tokens):
-        return self.encoder.encode(tokens)
-
-    def predict(self, z, mask):
-        return self.predictor(z, *mask)
 
     def loss(self, pred, target, mask):
         return published_salt.loss(pred, target, mask[1])
@@ -170,11 +165,10 @@ class Fastvid(Side):
         device: torch.device,
         predicted: int | None = None,
     ):
-        self.encoder, self.predictor = copy.deepcopy(student), copy.deepcopy(predictor)
+        super().__init__(copy.deepcopy(student), copy.deepcopy(predictor), size, device)
         self.teacher = copy.deepcopy(teacher).requires_grad_(False).eval().to(device)
         self.sampler = MaskSampler(MaskConfig(specs=("salt",), ratio=RATIO), size.grid, predicted, 0, "salt")
         self.ids, self.draw = torch.arange(size.batch, device=device), 0
-        super().__init__(nn.ModuleList([self.encoder, self.predictor]), size, device)
 
     def blocks(self):
         return [*self.teacher.blocks, *self.encoder.blocks, *self.predictor.blocks]
@@ -186,15 +180,6 @@ class Fastvid(Side):
     @torch.no_grad()
     def teach(self, pixels):
         return self.teacher(pixels)
-
-    def embed(self, pixels, mask):
-        return self.encoder.embed(pixels, mask[0])
-
-    def encode(self, tokens):
-        return self.encoder.encode(tokens)
-
-    def predict(self, z, mask):
-        return self.predictor(z, *mask)
 
     def loss(self, pred, target, mask):
         return masked_latent_loss(pred, target, mask[1], kind="mse", normalize_target=True)

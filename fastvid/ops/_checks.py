@@ -1,5 +1,7 @@
 """Sentences for bad arguments that several ops share."""
 
+from collections.abc import Sequence
+
 import torch
 
 
@@ -16,6 +18,14 @@ def same_device(op: str, **tensors: torch.Tensor) -> None:
         if tensor.device != first.device:
             places = ", ".join(f"{name} on {tensor.device}" for name, tensor in tensors.items())
             raise ValueError(f"{op}: tensors must be on one device; got {places}")
+
+
+def normalization(op: str, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype) -> None:
+    """Pixels are normalised per channel, to floats."""
+    if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+        raise ValueError(f"{op}: mean and std must be three numbers each, std positive; got {mean} and {std}")
+    if not dtype.is_floating_point:
+        raise TypeError(f"{op}: dtype must be a floating point type, got {dtype}")
 
 
 def index_error(op: str, name: str, index: torch.Tensor, position: int, n: int) -> IndexError:

@@ -170,3 +170,14 @@ def kernel_dtypes(op: str, backend: Backend, **tensors: torch.Tensor) -> bool:
                 raise TypeError(f"{op}: {name} is {tensor.dtype}; the kernel takes float32, bfloat16 or float16")
             return False
     return True
+
+
+def kernel_writes(op: str, backend: Backend, dtype: torch.dtype) -> bool:
+    """False when a result's dtype is one the kernels leave to the reference.
+
+    Raises:
+        TypeError: ``backend``, as the user gave it, insists on a kernel.
+    """
+    if dtype not in _native.DTYPE_CODES and backend in ("native", "triton"):
+        raise TypeError(f"{op}: the kernel writes float32, bfloat16 or float16, not {dtype}")
+    return dtype in _native.DTYPE_CODES

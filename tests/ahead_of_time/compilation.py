@@ -19,6 +19,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
+CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
 ARCHS = (80, 89, 90, 100, 120)
 
 _TYPES = {
@@ -83,8 +84,7 @@ def caught_launches() -> Iterator[list[Launch]]:
 
 def resource_usage(binary: Path) -> dict[tuple[str, str], dict[str, int]]:
     """(kernel, arch) -> registers, stack and shared bytes of every kernel in a cubin or shared library."""
-    tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
-    text = subprocess.run([tool, "-res-usage", binary], capture_output=True, text=True, check=True).stdout
+    text = subprocess.run([CUOBJDUMP, "-res-usage", binary], capture_output=True, text=True, check=True).stdout
     usage, arch = {}, ""
     for line in text.splitlines():
         if found := re.match(r"arch = sm_(\d+)", line):

@@ -17,7 +17,7 @@ import triton
 
 from fastvid import _native
 from fastvid.ops._dispatch import CUDA_OPS
-from tests.ahead_of_time.compilation import ARCHS, caught_launches, resource_usage
+from tests.ahead_of_time.compilation import ARCHS, CUOBJDUMP, caught_launches, resource_usage
 from tests.ahead_of_time.workloads import WORKLOADS
 
 TABLE = Path(__file__).with_name("resources.json")
@@ -101,7 +101,6 @@ def test_cuda_kernels(table):
     version = _native.BUILD_INFO["cuda_version"]
     for (kernel, arch), found in usage.items():
         check(table, "nvcc", version, names[kernel], int(arch), found)
-    tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
-    ptx = subprocess.run([tool, "-ptx", core], capture_output=True, text=True, check=True).stdout
+    ptx = subprocess.run([CUOBJDUMP, "-ptx", core], capture_output=True, text=True, check=True).stdout
     assert ".entry" in ptx
     assert ".f64" not in ptx

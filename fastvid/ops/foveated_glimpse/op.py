@@ -8,7 +8,8 @@ import torch
 from fastvid import _native
 from fastvid.ops import _checks
 from fastvid.ops._autograd import refuse_second_derivative
-from fastvid.ops._dispatch import Backend, choose, kernel_dtypes, register
+from fastvid.ops._dispatch import Backend, choose, kernel_dtypes, kernel_writes, register
+from fastvid.ops._layout import interleaved
 from fastvid.ops.foveated_glimpse import reference
 from fastvid.ops.gather_tubelets import IMAGENET_MEAN, IMAGENET_STD
 
@@ -24,13 +25,14 @@ _GEOMETRY = (
 )
 
 
-def _glimpses(frames, center, size, levels, dtype) -> torch.Tensor:
+def glimpses(frames, center, size, levels, dtype) -> torch.Tensor:
+    """[B, T, G, levels, 3, size, size], not yet written."""
     B, T, G, _ = center.shape
     return frames.new_empty((B, T, G, levels, 3, size, size), dtype=dtype)
 
 
 def _fake(frames, center, scale, size, levels, level_ratio, mean, std, padding, antialias, dtype, backend):
-    return _glimpses(frames, center, size, levels, dtype)
+    return glimpses(frames, center, size, levels, dtype)
 
 
 def _gaze_fake(grad, frames, center, scale, size, levels, level_ratio, mean, std, padding, antialias, backend):
@@ -39,11 +41,6 @@ def _gaze_fake(grad, frames, center, scale, size, levels, level_ratio, mean, std
 
 def _frames_fake(grad, frames, center, scale, size, levels, level_ratio, mean, std, padding, antialias, backend):
     return frames.new_empty(frames.shape)
-
-
-def interleaved(frames: torch.Tensor) -> torch.Tensor:
-    """frames with the colours of a pixel, and the pixels of a row, next to each other: copied where they are not."""
-    return frames if frames.stride(4) == 1 and frames.stride(3) == 3 else frames.contiguous()
 
 
 def normalization(frames: torch.Tensor, mean: list[float], std: list[float]) -> tuple[list[float], list[float]]:
@@ -70,7 +67,7 @@ def _refuse_scale(scale: torch.Tensor, position: int) -> None:
 
 
 def _cpu(frames, center, scale, size, levels, level_ratio, mean, std, padding, antialias, dtype, backend):
-    out = _glimpses(frames, center, size, levels, dtype)
+    out = glimpses(frames, center, size, levels, dtype)
     frames, center, scale = interleaved(frames), center.contiguous(), scale.contiguous()
     arguments = _arguments(frames, center, scale, size, levels, level_ratio, mean, std, padding, antialias)
     bad = _native.CORE.foveated_glimpse(
@@ -103,7 +100,7 @@ def _frames_cpu(grad, frames, center, scale, *options):
 
 
 def _cuda(frames, center, scale, size, levels, level_ratio, mean, std, padding, antialias, dtype, backend):
-    out = _glimpses(frames, center, size, levels, dtype)
+    out = glimpses(frames, center, size, levels, dtype)
     frames, center, scale = interleaved(frames), center.contiguous(), scale.contiguous()
     if out.numel():
         arguments = _arguments(frames, center, scale, size, levels, level_ratio, mean, std, padding, antialias)
@@ -236,12 +233,11 @@ def foveated_glimpse(
     narrow = kernel_dtypes(_NAME, backend, center=center, scale=scale)
     if frames.is_floating_point():
         narrow = kernel_dtypes(_NAME, backend, frames=frames) and narrow
-    if dtype not in _native.DTYPE_CODES and backend in ("native", "triton"):
-        raise TypeError(f"{_NAME}: the kernel writes float32, bfloat16 or float16, not {dtype}")
+    narrow = kernel_writes(_NAME, backend, dtype) and narrow
     frames_kernel = kernel
     if frames.requires_grad and frames.device.type != "cpu" and kernel == "native":
         frames_kernel = choose(f"{_NAME}_frames_grad", frames.device, "auto")
-    if "reference" in (kernel, frames_kernel) or not narrow or dtype not in _native.DTYPE_CODES:
+    if "reference" in (kernel, frames_kernel) or not narrow:
         return reference.foveated_glimpse(
             frames, center, scale, size, levels, level_ratio, mean, std, padding, antialias, dtype
         )
@@ -274,10 +270,7 @@ def _check(frames, center, scale, size, levels, level_ratio, mean, std, dtype, p
             f"{_NAME}: size and levels must be at least 1 and level_ratio positive; got {size}, {levels} and "
             f"{level_ratio}"
         )
-    if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-        raise ValueError(f"{_NAME}: mean and std must be three numbers each, std positive; got {mean} and {std}")
-    if not dtype.is_floating_point:
-        raise TypeError(f"{_NAME}: dtype must be a floating point type, got {dtype}")
+    _checks.normalization(_NAME, mean, std, dtype)
     if padding not in PADDINGS:
         raise ValueError(f"{_NAME}: padding must be border or zeros; got {padding!r}")
     _checks.same_device(_NAME, frames=frames, center=center, scale=scale)

@@ -4,7 +4,8 @@ import torch
 import triton
 import triton.language as tl
 
-from fastvid.ops.foveated_glimpse.op import interleaved, normalization
+from fastvid.ops._layout import interleaved
+from fastvid.ops.foveated_glimpse.op import glimpses, normalization
 
 # Sizes that are 1 would otherwise become constants without a dtype, and every frame size a compilation of its own.
 _SIZES = ("T", "G", "H", "W", "size", "batch_stride", "frame_stride", "row_stride")
@@ -280,7 +281,7 @@ def foveated_glimpse(
     """Launches the forward kernel; see :func:`fastvid.ops.foveated_glimpse`."""
     B, T, H, W, _ = frames.shape
     G = center.shape[2]
-    out = frames.new_empty((B, T, G, levels, 3, size, size), dtype=dtype)
+    out = glimpses(frames, center, size, levels, dtype)
     frames, center, scale = interleaved(frames), center.contiguous(), scale.contiguous()
     block_y, block_x = _block(size, 16), _block(size, 32)
     programs = B * T * G * levels * triton.cdiv(size, block_y) * triton.cdiv(size, block_x)

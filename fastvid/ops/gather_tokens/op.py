@@ -6,29 +6,31 @@ from fastvid import _native
 from fastvid.ops import _checks
 from fastvid.ops._autograd import wants_grad
 from fastvid.ops._dispatch import Backend, choose, register
+from fastvid.ops._layout import rows_contiguous
 from fastvid.ops.gather_tokens import reference
 
 _NAME = "gather_tokens"
 
 
-def _gather_fake(x, index, backend):
+def gathered(x, index, backend):
+    """[B, K, D], not yet written."""
     return x.new_empty((x.shape[0], index.shape[1], x.shape[2]))
 
 
-def _scatter_fake(grad, index, tokens, backend):
+def scattered(grad, index, tokens, backend):
+    """[B, tokens, D], not yet written."""
     return grad.new_empty((grad.shape[0], tokens, grad.shape[2]))
 
 
 def _layout(x: torch.Tensor) -> tuple[torch.Tensor, int, int, int]:
     """x with contiguous rows, and its batch stride, row stride and row size in bytes."""
-    if x.stride(2) != 1:
-        x = x.contiguous()
+    x = rows_contiguous(x)
     size = x.element_size()
     return x, x.stride(0) * size, x.stride(1) * size, x.shape[2] * size
 
 
 def _gather_cpu(x, index, backend):
-    out = _gather_fake(x, index, backend)
+    out = gathered(x, index, backend)
     (x, batch, row, width), index = _layout(x), index.contiguous()
     bad = _native.CORE.gather_tokens(
         x.data_ptr(), batch, row, index.data_ptr(), out.data_ptr(), x.shape[0], x.shape[1], index.shape[1], width,
@@ -40,7 +42,7 @@ def _gather_cpu(x, index, backend):
 
 
 def _scatter_cpu(grad, index, tokens, backend):
-    out = _scatter_fake(grad, index, tokens, backend)
+    out = scattered(grad, index, tokens, backend)
     (grad, batch, row, width), index = _layout(grad), index.contiguous()
     bad, repeated = _native.CORE.scatter_tokens(
         grad.data_ptr(), batch, row, index.data_ptr(), out.data_ptr(), grad.shape[0], tokens, index.shape[1], width,
@@ -58,13 +60,13 @@ def _scatter_cpu(grad, index, tokens, backend):
 
 _gather = register(
     "gather_tokens(Tensor x, Tensor index, str backend) -> Tensor",
-    fake=_gather_fake,
+    fake=gathered,
     cpu=_gather_cpu,
     triton="fastvid.ops.gather_tokens.triton",
 )
 _scatter = register(
     "scatter_tokens(Tensor grad, Tensor index, SymInt tokens, str backend) -> Tensor",
-    fake=_scatter_fake,
+    fake=scattered,
     cpu=_scatter_cpu,
     triton="fastvid.ops.gather_tokens.triton",
 )

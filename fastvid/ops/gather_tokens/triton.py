@@ -4,6 +4,10 @@ import torch
 import triton
 import triton.language as tl
 
+from fastvid.ops._layout import rows_contiguous
+from fastvid.ops._tiles import row_tile
+from fastvid.ops.gather_tokens.op import gathered, scattered
+
 _TILE = 4096  # elements a program holds at a time
 _SEARCH = 256  # indices compared at a time
 
@@ -54,20 +58,13 @@ def scatter_tokens_kernel(
         tl.store(target[:, None] + d[None, :], row, mask=inside)
 
 
-def _tile(D: int) -> tuple[int, int]:
-    """(rows, columns) of a program's tile: whole powers of two columns, without a ragged end where D allows."""
-    even = D & -D
-    block = min(even, 1024) if even >= 128 else min(triton.next_power_of_2(max(D, 1)), 1024)
-    return max(1, _TILE // max(block, 128)), block
-
-
 def gather_tokens(x: torch.Tensor, index: torch.Tensor, backend: str) -> torch.Tensor:
     """x [B, N, D], index int64 [B, K] -> [B, K, D]; NaN (-1 for integers) where an index is out of range."""
     (B, N, D), K = x.shape, index.shape[1]
-    out = x.new_empty((B, K, D))
+    out = gathered(x, index, backend)
     if out.numel():
-        x, index = x if x.stride(2) == 1 else x.contiguous(), index.contiguous()
-        rows, block = _tile(D)
+        x, index = rows_contiguous(x), index.contiguous()
+        rows, block = row_tile(D, _TILE)
         chunks = triton.cdiv(K, rows)
         gather_tokens_kernel[(B * chunks,)](
             x, index, out, N, K, D, x.stride(0), x.stride(1), chunks,
@@ -79,10 +76,10 @@ def gather_tokens(x: torch.Tensor, index: torch.Tensor, backend: str) -> torch.T
 def scatter_tokens(grad: torch.Tensor, index: torch.Tensor, tokens: int, backend: str) -> torch.Tensor:
     """grad [B, K, D], index int64 [B, K] of different values per row -> [B, tokens, D], zeros elsewhere."""
     B, K, D = grad.shape
-    out = grad.new_empty((B, tokens, D))
+    out = scattered(grad, index, tokens, backend)
     if out.numel():
-        grad, index = grad if grad.stride(2) == 1 else grad.contiguous(), index.contiguous()
-        rows, block = _tile(D)
+        grad, index = rows_contiguous(grad), index.contiguous()
+        rows, block = row_tile(D, _TILE)
         chunks = triton.cdiv(tokens, rows)
         scatter_tokens_kernel[(B * chunks,)](
             grad, index, out, tokens, K, D, grad.stride(0), grad.stride(1), chunks,

@@ -4,7 +4,8 @@ import torch
 
 from fastvid import _native
 from fastvid.ops import _checks
-from fastvid.ops._dispatch import Backend, choose, register
+from fastvid.ops._dispatch import Backend, choose, kernel_writes, register
+from fastvid.ops._layout import interleaved
 from fastvid.ops.gather_tubelets import reference
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -16,20 +17,20 @@ _SCHEMA = (
 )
 
 
-def _output(clip, index, tubelet, patch, dtype) -> torch.Tensor:
+def output(clip, index, tubelet, patch, dtype) -> torch.Tensor:
+    """[B, V, 3 * tubelet * patch**2], not yet written."""
     B, T, H, W, _ = clip.shape
     tokens = (T // tubelet) * (H // patch) * (W // patch) if index is None else index.shape[1]
     return clip.new_empty((B, tokens, 3 * tubelet * patch * patch), dtype=dtype)
 
 
 def _fake(clip, index, tubelet, patch, mean, std, dtype, backend):
-    return _output(clip, index, tubelet, patch, dtype)
+    return output(clip, index, tubelet, patch, dtype)
 
 
 def _cpu(clip, index, tubelet, patch, mean, std, dtype, backend):
-    out = _output(clip, index, tubelet, patch, dtype)
-    if clip.stride(4) != 1 or clip.stride(3) != 3:
-        clip = clip.contiguous()
+    out = output(clip, index, tubelet, patch, dtype)
+    clip = interleaved(clip)
     index = None if index is None else index.contiguous()
     B, T, H, W, _ = clip.shape
     scale, shift = reference.scale_shift(mean, std)
@@ -97,18 +98,13 @@ def gather_tubelets(
         raise ValueError(
             f"{name}: a clip of {T} x {H} x {W} does not divide into tubelets of {tubelet} x {patch} x {patch}"
         )
-    if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-        raise ValueError(f"{name}: mean and std must be three numbers each, std positive; got {mean} and {std}")
-    if not dtype.is_floating_point:
-        raise TypeError(f"{name}: dtype must be a floating point type, got {dtype}")
+    _checks.normalization(name, mean, std, dtype)
     if index is not None:
         if index.ndim != 2 or index.shape[0] != clip.shape[0]:
             raise ValueError(f"{name}: index must be [B, V] with B={clip.shape[0]}, got shape {tuple(index.shape)}")
         _checks.index_dtype(name, "index", index)
         _checks.same_device(name, clip=clip, index=index)
     kernel = choose(name, clip.device, backend)
-    if dtype not in _native.DTYPE_CODES and backend in ("native", "triton"):
-        raise TypeError(f"{name}: the kernel writes float32, bfloat16 or float16, not {dtype}")
-    if kernel == "reference" or dtype not in _native.DTYPE_CODES:
+    if not kernel_writes(name, backend, dtype) or kernel == "reference":
         return reference.gather_tubelets(clip, index, tubelet, patch, mean, std, dtype)
     return _op(clip, index, tubelet, patch, list(mean), list(std), dtype, kernel)

@@ -4,6 +4,9 @@ import torch
 import triton
 import triton.language as tl
 
+from fastvid.ops._layout import interleaved
+from fastvid.ops._tiles import row_tile
+from fastvid.ops.gather_tubelets.op import output
 from fastvid.ops.gather_tubelets.reference import scale_shift
 
 _TILE = 2048  # elements a program writes at a time
@@ -52,19 +55,15 @@ def gather_tubelets(
     """clip uint8 [B, T, H, W, 3], index int64 [B, V] or None -> [B, V, 3 * tubelet * patch**2] in ``dtype``."""
     B, T, H, W, _ = clip.shape
     tokens = (T // tubelet) * (H // patch) * (W // patch)
-    picked = tokens if index is None else index.shape[1]
-    elements = 3 * tubelet * patch * patch
-    out = clip.new_empty((B, picked, elements), dtype=dtype)
+    out = output(clip, index, tubelet, patch, dtype)
     if not out.numel():
         return out
-    if clip.stride(4) != 1 or clip.stride(3) != 3:
-        clip = clip.contiguous()
-    even = elements & -elements
-    block = min(even, 1024) if even >= 128 else min(triton.next_power_of_2(elements), 1024)
-    rows = max(1, _TILE // max(block, 128))
+    clip = interleaved(clip)
+    rows, block = row_tile(out.shape[2], _TILE)
     scale, shift = scale_shift(mean, std)
-    gather_tubelets_kernel[(triton.cdiv(B * picked, rows),)](
-        clip, clip if index is None else index.contiguous(), out, picked, tokens, B * picked, H // patch, W // patch,
+    gather_tubelets_kernel[(triton.cdiv(B * out.shape[1], rows),)](
+        clip, clip if index is None else index.contiguous(), out,
+        out.shape[1], tokens, B * out.shape[1], H // patch, W // patch,
         clip.stride(0), clip.stride(1), clip.stride(2), *scale, *shift,
         HAS_INDEX=index is not None, TUBELET=tubelet, PATCH=patch, ROWS=rows, BLOCK=block,
     )  # fmt: skip

@@ -8,6 +8,7 @@ from fastvid import _native
 from fastvid.ops import _checks
 from fastvid.ops._autograd import refuse_second_derivative, wants_grad
 from fastvid.ops._dispatch import Backend, choose, kernel_dtypes, register
+from fastvid.ops._layout import rows_contiguous
 from fastvid.ops.masked_latent_loss import reference
 from fastvid.ops.masked_latent_loss.mean import grad_scale, mean_scale
 
@@ -24,24 +25,21 @@ _SCALE_SCHEMA = "scale_gradient(Tensor grad, Tensor upstream, float factor, str 
 _TRITON = "fastvid.ops.masked_latent_loss.triton"
 
 
-def _outputs(pred: torch.Tensor, with_grad: bool) -> tuple[torch.Tensor, torch.Tensor]:
+def outputs(pred: torch.Tensor, with_grad: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """The loss, and its gradient or an empty tensor, not yet written."""
     loss = pred.new_empty((), dtype=torch.float32)
     return loss, pred.new_empty(pred.shape if with_grad else (0,))
 
 
 def _fake(pred, target, target_scale, masked, kind, normalize_target, with_grad, backend):
-    return _outputs(pred, with_grad)
-
-
-def _rows_contiguous(x: torch.Tensor) -> torch.Tensor:
-    return x if x.stride(-1) == 1 or x.shape[-1] == 1 else x.contiguous()
+    return outputs(pred, with_grad)
 
 
 def _cpu(pred, target, target_scale, masked, kind, normalize_target, with_grad, backend):
-    loss, grad = _outputs(pred, with_grad)
+    loss, grad = outputs(pred, with_grad)
     if pred.numel() == 0:
         return loss.zero_(), grad
-    pred, target, masked = _rows_contiguous(pred), _rows_contiguous(target), masked.contiguous()
+    pred, target, masked = rows_contiguous(pred), rows_contiguous(target), masked.contiguous()
     target_code = _native.INT8_CODE if target.dtype == torch.int8 else _native.DTYPE_CODES[target.dtype]
     if target_scale is not None:
         target_scale = target_scale.contiguous()

@@ -4,14 +4,15 @@ import torch
 import triton
 import triton.language as tl
 
+from fastvid.ops._layout import rows_contiguous
 from fastvid.ops.masked_latent_loss.mean import grad_scale, mean_scale
+from fastvid.ops.masked_latent_loss.op import KINDS, outputs
 from fastvid.ops.masked_latent_loss.reference import COSINE_EPS, LAYER_NORM_EPS
 
 # A row is held in the registers of one program.
 MAX_DIM = 1 << 14
 
 _MSE, _L1, _SMOOTH_L1 = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
-_KINDS = {"mse": 0, "l1": 1, "smooth_l1": 2, "cosine": 3}
 _LAYER_NORM_EPS, _COSINE_EPS = tl.constexpr(LAYER_NORM_EPS), tl.constexpr(COSINE_EPS)
 _REDUCE = 1024
 
@@ -99,8 +100,7 @@ def masked_latent_loss(
     Raises:
         RuntimeError: more than :data:`MAX_DIM` dimensions.
     """
-    loss = pred.new_empty((), dtype=torch.float32)
-    grad = pred.new_empty(pred.shape if with_grad else (0,))
+    loss, grad = outputs(pred, with_grad)
     if pred.numel() == 0:
         return loss.zero_(), grad
     (B, M, D), N = pred.shape, target.shape[1]
@@ -109,15 +109,14 @@ def masked_latent_loss(
             f"masked_latent_loss: the Triton kernel takes tokens of up to {MAX_DIM} dimensions and these have {D}; "
             "use backend='reference'"
         )
-    pred = pred if pred.stride(2) == 1 or D == 1 else pred.contiguous()
-    target = target if target.stride(2) == 1 or D == 1 else target.contiguous()
+    pred, target = rows_contiguous(pred), rows_contiguous(target)
     row_loss = pred.new_empty((B * M,), dtype=torch.float32)
     block = max(128, triton.next_power_of_2(D))
     masked_latent_loss_kernel[(B * M,)](
         pred, target, target if target_scale is None else target_scale.contiguous(), masked.contiguous(),
         grad if with_grad else pred, row_loss,
         M, N, D, pred.stride(0), pred.stride(1), target.stride(0), target.stride(1), grad_scale(pred, kind),
-        KIND=_KINDS[kind], NORMALIZE=normalize_target, WITH_GRAD=with_grad, QUANTIZED=target_scale is not None,
+        KIND=KINDS.index(kind), NORMALIZE=normalize_target, WITH_GRAD=with_grad, QUANTIZED=target_scale is not None,
         BLOCK=block, num_warps=min(max(block // 256, 1), 16),
     )  # fmt: skip
     sum_rows_kernel[(1,)](row_loss, loss, B * M, mean_scale(pred, kind), BLOCK=_REDUCE)

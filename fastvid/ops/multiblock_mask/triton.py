@@ -4,6 +4,7 @@ import torch
 import triton
 import triton.language as tl
 
+from fastvid.ops.multiblock_mask.op import outputs
 from fastvid.ops.multiblock_mask.reference import MAX_BLOCKS
 from fastvid.ops.multiblock_mask.spec import PLAN_FIELDS
 
@@ -171,7 +172,7 @@ def multiblock_mask(
         RuntimeError: more than :data:`MAX_CELLS` tokens.
     """
     p = dict(zip(PLAN_FIELDS, plan, strict=True))
-    visible, masked = ids.new_empty((len(ids), p["visible"])), ids.new_empty((len(ids), p["masked"]))
+    visible, masked = outputs(ids, plan)
     cells = p["H"] * p["W"] * (1 if p["kind"] == 1 else p["T"])
     if cells > MAX_CELLS:
         raise RuntimeError(

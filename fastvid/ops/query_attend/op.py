@@ -8,6 +8,7 @@ from fastvid import _native
 from fastvid.ops import _checks
 from fastvid.ops._autograd import refuse_second_derivative
 from fastvid.ops._dispatch import Backend, choose, kernel_dtypes, register
+from fastvid.ops._layout import rows_contiguous
 from fastvid.ops.query_attend import reference
 
 _NAME = "query_attend"
@@ -56,11 +57,6 @@ def gradients(query: torch.Tensor, key: torch.Tensor, with_query: bool, with_cac
         return key.new_empty((B, N, h, d)).transpose(1, 2) if token_major else key.new_empty(key.shape)
 
     return query.new_empty(query.shape if with_query else (0,)), like_key(), like_key()
-
-
-def rows_contiguous(x: torch.Tensor) -> torch.Tensor:
-    """``x`` itself when the elements of a row lie side by side, or a copy in which they do."""
-    return x if x.stride(-1) == 1 or x.shape[-1] == 1 else x.contiguous()
 
 
 def _fake(query, key, value, scale, with_stats, with_grad, backend):

@@ -7,7 +7,8 @@ import torch
 import triton
 import triton.language as tl
 
-from fastvid.ops.query_attend.op import gradients, outputs, rows_contiguous
+from fastvid.ops._layout import rows_contiguous
+from fastvid.ops.query_attend.op import gradients, outputs
 
 _TILE = 16  # queries of one program
 _BROADCAST = 4  # at most so many queries are multiplied by broadcasting
