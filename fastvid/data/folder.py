@@ -1,7 +1,7 @@
 """Videos as files in a folder tree."""
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -38,6 +38,12 @@ class FolderSource:
         full, rest = divmod(len(keys), _FILES_PER_SHARD)
         self.shard_sizes = [_FILES_PER_SHARD] * full + ([rest] if rest else [])
         self.description = f"{len(keys)} video files in {root}"
+
+    def classes(self) -> list[str]:
+        return sorted({sample.label for sample in self.samples if sample.label is not None})
+
+    def stage(self, now: Sequence[int], then: Sequence[int]) -> None:
+        """Nothing to do: the files are where they are."""
 
     def size(self, index: int) -> int:
         return self._of_file(index, lambda path: path.stat().st_size)

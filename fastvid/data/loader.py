@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from fastvid.data.frame_cache import FrameCache
-from fastvid.data.order import epoch_order
+from fastvid.data.order import EpochOrder
 from fastvid.data.quarantine import Quarantine, TooManyBadSamples
 from fastvid.data.source import Source, read_video
 from fastvid.random import sample_id
@@ -79,7 +79,7 @@ class TrainLoader:
         seed: of order and views.
         threads: decoding threads; default: half the processors this process may use.
         prefetch: batches decoded ahead.
-        window: shards mixed by the shuffle, see :func:`fastvid.data.order.epoch_order`.
+        window: shards mixed by the shuffle, see :func:`fastvid.data.EpochOrder`.
         state: where to begin.
         rank: this process's place among ``world``.
         world: processes that share the global batches.
@@ -119,7 +119,7 @@ class TrainLoader:
         self.quarantine = quarantine or Quarantine()
         self.state = state or LoaderState()
         self._cache = cache or FrameCache(0)
-        self._orders: dict[int, np.ndarray] = {}
+        self._orders: dict[int, EpochOrder] = {}
         self._next = self.state
         self._pending: deque[_Pending] = deque()
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="decode")
@@ -185,11 +185,11 @@ class TrainLoader:
     def _sample_at(self, position: LoaderState) -> int:
         order = self._orders.get(position.epoch)
         if order is None:
-            order = epoch_order(self.seed, position.epoch, self.source.shard_sizes, self.window)
+            order = EpochOrder(self.seed, position.epoch, self.source.shard_sizes, self.window)
             # Threads work around an epoch's end, never further apart than that.
             self._orders = {e: o for e, o in self._orders.items() if abs(e - position.epoch) <= 1}
             self._orders[position.epoch] = order
-        return int(order[position.sample])
+        return order[position.sample]
 
     def _fill(self, batch: Batch, slot: int, position: LoaderState) -> None:
         """Decodes the sample at ``position``, or the first good one after it, into its slot of the batch."""

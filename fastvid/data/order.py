@@ -1,5 +1,6 @@
 """The order of an epoch, as a pure function of (seed, epoch, shard sizes)."""
 
+import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,34 +10,77 @@ from fastvid.random import philox4x32, split64
 _STREAM_SHARDS, _STREAM_SAMPLES = 9, 10
 
 
-def epoch_order(seed: int, epoch: int, shard_sizes: Sequence[int], window: int = 16) -> np.ndarray:
+class EpochOrder(Sequence[int]):
     """A permutation of all samples in which nearby positions touch few shards.
 
     The shards are permuted, dealt into windows of ``window`` shards, and the samples of each window are permuted
-    together. Neither ranks nor workers enter: each takes its share of the one global order.
+    together. Neither ranks nor workers enter: each takes its share of the one global order. A window is permuted when
+    it is first asked for, and only the latest few are kept: what a position costs does not grow with the data set.
 
     Args:
         seed: the run's seed, in [0, 2**63).
         epoch: in [0, 2**32).
         shard_sizes: samples per shard, in the source's order.
         window: shards that are mixed; with at least as many as there are, the shuffle is complete.
-
-    Returns:
-        int64 [sum(shard_sizes)]: sample indices.
     """
-    sizes = np.asarray(shard_sizes, dtype=np.int64)
-    starts = np.cumsum(sizes) - sizes
-    shards = np.argsort(_keys(seed, epoch, _STREAM_SHARDS, len(sizes)), kind="stable")
-    sample_keys = _keys(seed, epoch, _STREAM_SAMPLES, int(sizes.sum()))
-    parts = []
-    for first in range(0, len(shards), window):
-        members = np.concatenate([np.arange(starts[s], starts[s] + sizes[s]) for s in shards[first : first + window]])
-        parts.append(members[np.argsort(sample_keys[members], kind="stable")])
-    return np.concatenate(parts) if parts else np.empty(0, np.int64)
+
+    _KEPT = 3
+
+    def __init__(self, seed: int, epoch: int, shard_sizes: Sequence[int] | np.ndarray, window: int = 16):
+        self._seed, self._epoch, self._window = seed, epoch, window
+        self._sizes = np.asarray(shard_sizes, dtype=np.int64)
+        self._starts = np.cumsum(self._sizes) - self._sizes
+        self._shards = np.argsort(_keys(seed, epoch, _STREAM_SHARDS, np.arange(len(self._sizes))), kind="stable")
+        ends = np.cumsum(self._sizes[self._shards])[window - 1 :: window]
+        total = int(self._sizes.sum())
+        self._ends = ends if len(ends) and ends[-1] == total else np.append(ends, total)
+        self._permuted: dict[int, np.ndarray] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getitem__(self, position):
+        """The index of the sample at a position."""
+        if isinstance(position, slice):
+            return [self[i] for i in range(*position.indices(len(self)))]
+        if not 0 <= position < len(self):
+            raise IndexError(f"position {position} of an epoch of {len(self)} samples")
+        window = self.window_of(position)
+        return int(self._samples(window)[position - (self._ends[window - 1] if window else 0)])
+
+    @property
+    def windows(self) -> int:
+        """How many windows the epoch has."""
+        return len(self._ends)
+
+    def window_of(self, position: int) -> int:
+        """The window a position falls into."""
+        return int(np.searchsorted(self._ends, position, side="right"))
+
+    def shards_of(self, window: int) -> list[int]:
+        """The shards of a window."""
+        return self._shards[window * self._window : (window + 1) * self._window].tolist()
+
+    def whole(self) -> np.ndarray:
+        """int64 [samples]: the order itself."""
+        return np.concatenate([self._permute(window) for window in range(self.windows)])
+
+    def _samples(self, window: int) -> np.ndarray:
+        with self._lock:
+            if window not in self._permuted:
+                while len(self._permuted) >= self._KEPT:
+                    del self._permuted[next(iter(self._permuted))]
+                self._permuted[window] = self._permute(window)
+            return self._permuted[window]
+
+    def _permute(self, window: int) -> np.ndarray:
+        ranges = [np.arange(self._starts[s], self._starts[s] + self._sizes[s]) for s in self.shards_of(window)]
+        members = np.concatenate(ranges) if ranges else np.empty(0, np.int64)
+        return members[np.argsort(_keys(self._seed, self._epoch, _STREAM_SAMPLES, members), kind="stable")]
 
 
-def _keys(seed: int, epoch: int, stream: int, count: int) -> np.ndarray:
+def _keys(seed: int, epoch: int, stream: int, index: np.ndarray) -> np.ndarray:
     # The index takes a counter word of its own: there may be more samples than the 2**28 a shared word could hold.
-    index = np.arange(count, dtype=np.int64)
     low, high, _, _ = philox4x32((stream << 28, epoch, *split64(index)), split64(seed))
     return (np.asarray(high) << 31) | (np.asarray(low) >> 1)

@@ -1,119 +1,212 @@
-"""The index beside a tar shard: where each video lies, how long it is, and how to tell that it is still the same.
+"""The index beside a tar shard: where each video lies, how it is timed, and how to tell that it is still the same.
 
 ``train-000000.tar`` has ``train-000000.index.jsonl``: a header line, then one line per sample. With it a sample is one
-read of known size; the tar itself stays an ordinary WebDataset shard.
+read of known size and needs no probing; the tar itself stays an ordinary WebDataset shard.
 """
 
 import json
 import os
 import tarfile
 import zlib
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from fastvid.data.entry import Entry
 from fastvid.data.source import VIDEO_SUFFIXES
 from fastvid.video import DecodeError, probe
 
-_VERSION = 1
+_VERSION = 2
+_LONGEST_HEADER = 4096
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One sample of a shard.
+class Header:
+    """First line of an index.
 
     Attributes:
-        key: the members' common name, up to the first dot of the file name (the WebDataset convention).
-        offset: of the video's bytes in the tar.
-        size: of the video, bytes.
-        crc32: of those bytes.
-        frames: frames shown, or None if the video could not be read when it was indexed.
-        label: from the sample's ``.json`` (field ``label``) or ``.cls`` member, or None; a ``.txt`` is a caption.
+        shard: file name of the tar.
+        bytes: size of the tar.
+        samples: lines that follow.
+        crc32: of those lines.
     """
 
-    key: str
-    offset: int
-    size: int
+    shard: str
+    bytes: int
+    samples: int
     crc32: int
-    frames: int | None
-    label: str | None
+
+
+class ShardIndex(Sequence[Entry]):
+    """The samples of one shard; lines are read into an :class:`Entry` when it is asked for.
+
+    Args:
+        data: an index file's content.
+        where: its name, for messages.
+
+    Raises:
+        ValueError: damaged, or of another version.
+    """
+
+    def __init__(self, data: bytes, where: str):
+        first, _, body = data.partition(b"\n")
+        self.header = parse_header(first, where)
+        self._lines = body.split(b"\n")[:-1]
+        self._where = where
+        if len(self._lines) != self.header.samples or zlib.crc32(body) != self.header.crc32:
+            raise ValueError(f"{where} is damaged: {_REMEDY}")
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def __getitem__(self, row):
+        if isinstance(row, slice):
+            return [self[i] for i in range(*row.indices(len(self)))]
+        try:
+            entry = Entry.from_line(self._lines[row])
+        except ValueError as error:
+            raise ValueError(f"{self._where}, sample {row}: {error}; {_REMEDY}") from error
+        if entry.offset + entry.size > self.header.bytes:
+            raise ValueError(f"{self._where}, sample {row}: lies beyond the end of the shard; {_REMEDY}")
+        return entry
+
+
+_REMEDY = "delete it and run `python -m fastvid.data index` on the folder"
 
 
 def index_path(shard: Path) -> Path:
     """Where the index of a shard is kept."""
-    return shard.with_suffix(".index.jsonl")
+    return shard.with_name(index_name(shard.name))
 
 
-def load_index(shard: Path) -> list[Entry]:
-    """Reads the index of a shard; builds and stores it if there is none, or if the tar has changed its size since."""
+def index_name(shard: str) -> str:
+    """The file name of a shard's index."""
+    return shard.removesuffix(".tar") + ".index.jsonl"
+
+
+def parse_header(line: bytes, where: str) -> Header:
+    """Raises ValueError where the line is no header of this version."""
+    try:
+        fields = json.loads(line)
+        if fields.pop("version") == _VERSION:
+            header = Header(**fields)
+            if isinstance(header.shard, str) and all(
+                type(x) is int and x >= 0 for x in (header.bytes, header.samples, header.crc32)
+            ):
+                return header
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        pass  # said below, with the file's name
+    raise ValueError(f"{where} is damaged, or was written by another version: {_REMEDY}")
+
+
+def read_header(shard: Path) -> Header | None:
+    """The header of a shard's index; None when there is none, or when the tar has changed its name or size since.
+
+    Raises:
+        ValueError: the index is damaged.
+    """
     path = index_path(shard)
-    size = shard.stat().st_size
-    if path.exists():
-        with path.open() as file:
-            header = json.loads(file.readline())
-            if header.get("version") == _VERSION and header.get("bytes") == size:
-                entries = [Entry(**json.loads(line)) for line in file]
-                if len(entries) == header["samples"]:
-                    return entries
-    entries = build_index(shard)
-    save_index(shard, entries)
-    return entries
+    try:
+        with path.open("rb") as file:
+            header = parse_header(file.readline(_LONGEST_HEADER), str(path))
+    except FileNotFoundError:
+        return None
+    return header if (header.shard, header.bytes) == (shard.name, shard.stat().st_size) else None
 
 
-def save_index(shard: Path, entries: list[Entry]) -> None:
-    """Writes the index beside the shard, complete or not at all."""
-    header = {"version": _VERSION, "shard": shard.name, "bytes": shard.stat().st_size, "samples": len(entries)}
-    lines = [json.dumps(header), *(json.dumps(asdict(entry)) for entry in entries)]
+def load_index(shard: Path) -> ShardIndex:
+    """Reads the index of a shard; builds it, and stores it where that is possible, if there is none that fits.
+
+    Raises:
+        ValueError: the index is damaged, or the tar is.
+    """
+    if read_header(shard) is not None:
+        path = index_path(shard)
+        return ShardIndex(path.read_bytes(), str(path))
+    content = index_bytes(shard.name, shard.stat().st_size, build_index(shard))
+    save_index(shard, content)
+    return ShardIndex(content, str(index_path(shard)))
+
+
+def index_bytes(shard: str, size: int, entries: Sequence[Entry]) -> bytes:
+    """The content of the index of a tar of ``size`` bytes."""
+    body = b"".join(entry.to_line() + b"\n" for entry in entries)
+    header = {"version": _VERSION, "shard": shard, "bytes": size, "samples": len(entries), "crc32": zlib.crc32(body)}
+    return json.dumps(header).encode() + b"\n" + body
+
+
+def save_index(shard: Path, content: bytes) -> bool:
+    """Writes an index beside its shard, complete or not at all; False in a folder that cannot be written to."""
     path = index_path(shard)
     partial = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        partial.write_text("\n".join(lines) + "\n")
+        partial.write_bytes(content)
     except OSError:
-        return  # a read-only shard folder: the index is built anew each time
+        partial.unlink(missing_ok=True)
+        return False  # a read-only shard folder: the index is built anew each time
     os.replace(partial, path)
+    return True
 
 
 def build_index(shard: Path) -> list[Entry]:
-    """Scans a tar once. Members that are not regular files, or belong to no video, are passed over."""
+    """Scans a tar once. Members that are not regular files, or belong to no video, are passed over.
+
+    Raises:
+        ValueError: not a readable tar, a key twice, or a label that cannot be read.
+    """
     groups: dict[str, dict[str, tuple[int, int]]] = {}
     try:
         with tarfile.open(shard, "r:") as tar:
             for member in tar:
                 folder, _, name = member.name.rpartition("/")
                 stem, dot, suffix = name.partition(".")
-                if member.isreg() and dot:
-                    key = f"{folder}/{stem}" if folder else stem
-                    groups.setdefault(key, {})[f".{suffix.lower()}"] = (member.offset_data, member.size)
-    except tarfile.TarError as error:
+                if not member.isreg() or not dot:
+                    continue
+                key, suffix = f"{folder}/{stem}" if folder else stem, f".{suffix.lower()}"
+                members = groups.setdefault(key, {})
+                if suffix in members:
+                    raise ValueError(f"{shard} holds {member.name} twice: keys must be unique in a shard")
+                members[suffix] = (member.offset_data, member.size)
+    except (tarfile.TarError, EOFError, OverflowError) as error:
         raise ValueError(f"{shard} is not a readable tar file: {error}") from error
-    entries = []
     with shard.open("rb") as file:
+        length = os.fstat(file.fileno()).st_size
 
         def content(place: tuple[int, int]) -> bytes:
+            if sum(place) > length:
+                raise ValueError(f"{shard} is cut short: a member at {place[0]} should have {place[1]} bytes")
             file.seek(place[0])
             return file.read(place[1])
 
+        entries = []
         for key, members in groups.items():
             video = next((members[s] for s in VIDEO_SUFFIXES if s in members), None)
-            if video is None:
-                continue
-            data = content(video)
-            label = _label({s: content(members[s]) for s in (".json", ".cls") if s in members}, f"{shard}: {key}")
-            entries.append(Entry(key, *video, zlib.crc32(data), _frame_count(data), label))
+            if video is not None:
+                texts = {s: content(place) for s, place in members.items() if s in (".json", ".cls", ".txt")}
+                entries.append(make_entry(key, video[0], content(video), *_texts(texts, f"{shard}: {key}")))
     return entries
 
 
-def _frame_count(data: bytes) -> int | None:
+def make_entry(key: str, offset: int, data: bytes, label: str | None, caption: str | None) -> Entry:
+    """The entry of a video that lies at ``offset``. One that cannot be read is listed all the same, so that training
+    meets it, names it and counts it."""
     try:
-        return probe(data).frames
+        video = probe(data)
     except DecodeError:
-        return None  # listed all the same, so that training meets it, names it and counts it
+        video = None
+    return Entry(key, offset, len(data), zlib.crc32(data), video, label, caption)
 
 
-def _label(texts: dict[str, bytes], where: str) -> str | None:
+def _texts(texts: dict[str, bytes], where: str) -> tuple[str | None, str | None]:
+    """Label and caption out of the members beside a video."""
     try:
         fields = json.loads(texts.get(".json", b"{}"))
-        if isinstance(fields, dict) and fields.get("label") is not None:
-            return str(fields["label"])
-        return texts[".cls"].decode().strip() if ".cls" in texts else None
-    except ValueError as error:  # bad JSON, or bytes that are no UTF-8
-        raise ValueError(f"{where}: the label beside the video cannot be read: {error}") from error
+        fields = fields if isinstance(fields, dict) else {}
+        label, caption = fields.get("label"), fields.get("caption")
+        if label is None and ".cls" in texts:
+            label = texts[".cls"].decode().strip()
+        if caption is None and ".txt" in texts:
+            caption = texts[".txt"].decode().strip()
+    except (ValueError, RecursionError) as error:  # bad JSON, or bytes that are no UTF-8
+        raise ValueError(f"{where}: the text beside the video cannot be read: {error}") from error
+    return (None if label is None else str(label)), (None if caption is None else str(caption))

@@ -1,57 +1,227 @@
-"""Videos in WebDataset tar shards: written one after the other, read by offset."""
+"""Videos in WebDataset tar shards: read by offset, written one after the other."""
 
+import hashlib
 import io
 import json
 import os
 import tarfile
+import threading
 import zlib
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
+from typing import Protocol
 
-from fastvid.data.shard_index import Entry, load_index, save_index
+from fastvid.data.dataset_file import NAME, Dataset, ShardFacts
+from fastvid.data.entry import Entry
+from fastvid.data.shard_index import ShardIndex, index_bytes, index_path, load_index, read_header, save_index
 from fastvid.data.source import Sample
 from fastvid.video import DecodeError, probe
+
+# Indexes kept in memory: two windows of the default size. One of a thousand videos takes about half a megabyte.
+_INDEXES = 32
+
+
+class ShardFiles(Protocol):
+    """Where shards and their indexes are read from."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """File names of the tars, in order."""
+        ...
+
+    def index(self, shard: int) -> ShardIndex:
+        """The index of a shard.
+
+        Raises:
+            ValueError: it is damaged.
+        """
+        ...
+
+    def read(self, shard: int, offset: int, size: int) -> bytes:
+        """At most ``size`` bytes of a tar.
+
+        Raises:
+            OSError: they cannot be read.
+        """
+        ...
+
+    def stage(self, now: Sequence[int], then: Sequence[int]) -> None:
+        """See :meth:`fastvid.data.Source.stage`."""
+        ...
+
+
+class LocalShards:
+    """Shards in local files.
+
+    Args:
+        shards: the tar files, in order.
+        facts: what ``dataset.json`` says of them; without it they are indexed where they lie, if they are not yet.
+
+    Raises:
+        FileNotFoundError: a shard that ``dataset.json`` names is not there.
+        ValueError: or has another size.
+    """
+
+    def __init__(self, shards: Sequence[Path], facts: Sequence[ShardFacts] | None = None):
+        self._shards, self._facts = list(shards), facts
+        self.names = [shard.name for shard in shards]
+        for shard, fact in zip(self._shards, facts or (), strict=bool(facts)):
+            try:
+                size = shard.stat().st_size
+            except FileNotFoundError:
+                raise FileNotFoundError(f"{shard} is missing: {NAME} beside it names it") from None
+            if size != fact.bytes:
+                raise ValueError(f"{shard} has {size} bytes where {NAME} says {fact.bytes}: copy it again")
+
+    def index(self, shard: int) -> ShardIndex:
+        if self._facts is None:
+            return load_index(self._shards[shard])
+        path = index_path(self._shards[shard])
+        try:
+            return check_index(path.read_bytes(), str(path), self._facts[shard])
+        except FileNotFoundError:
+            raise ValueError(f"{path} is missing: run `python -m fastvid.data index` on the folder") from None
+
+    def read(self, shard: int, offset: int, size: int) -> bytes:
+        with self._shards[shard].open("rb") as file:
+            file.seek(offset)
+            return file.read(size)
+
+    def stage(self, now: Sequence[int], then: Sequence[int]) -> None:
+        """Nothing to do: the files are where they are."""
+
+    def sizes(self) -> list[int]:
+        """Samples in each shard; indexes those that are not indexed yet."""
+        if self._facts is not None:
+            return [fact.samples for fact in self._facts]
+        headers = (read_header(shard) for shard in self._shards)
+        return [h.samples if h else len(load_index(s)) for h, s in zip(headers, self._shards, strict=True)]
+
+
+def check_index(data: bytes, where: str, facts: ShardFacts) -> ShardIndex:
+    """The index that ``dataset.json`` means.
+
+    Raises:
+        ValueError: it is another one, or damaged.
+    """
+    if len(data) != facts.index_bytes or hashlib.sha256(data).hexdigest() != facts.index_sha256:
+        raise ValueError(
+            f"{where} is not the index that {NAME} names: copy it again, or run `python -m fastvid.data index` on the "
+            "folder"
+        )
+    return ShardIndex(data, where)
+
+
+def open_shards(folder: Path, shards: Sequence[Path]) -> "ShardSource":
+    """Opens the tar shards of a local folder, by its ``dataset.json`` where it has one.
+
+    Raises:
+        FileNotFoundError: a shard that it names is not there.
+        ValueError: something is damaged, or holds no videos.
+    """
+    path = folder / NAME
+    if not path.exists():
+        files = LocalShards(shards)
+        return ShardSource(files, files.sizes(), str(folder))
+    dataset = Dataset.from_bytes(path.read_bytes(), str(path))
+    files = LocalShards([folder / fact.name for fact in dataset.shards], dataset.shards)
+    return ShardSource(files, files.sizes(), str(folder), labels=list(dataset.labels))
 
 
 class ShardSource:
     """Videos in tar shards. A sample's key is ``<shard name>/<member name>``.
 
     A read takes memory for one video, whatever the size of the shard, and its checksum is compared: FFmpeg would decode
-    flipped bits without a word.
+    flipped bits without a word. Indexes are read when a sample of their shard is asked for.
 
     Args:
-        shards: the tar files, in order.
+        files: where the shards are.
+        sizes: samples in each.
+        where: for messages.
+        labels: those that occur, where that is known; else all indexes are read to find out.
     """
 
-    def __init__(self, shards: list[Path]):
-        self.samples: list[Sample] = []
-        self.shard_sizes: list[int] = []
-        self._places: list[tuple[Path, Entry]] = []
-        for shard in shards:
-            entries = load_index(shard)
-            self.shard_sizes.append(len(entries))
-            for entry in entries:
-                self.samples.append(Sample(f"{shard.stem}/{entry.key}", entry.label, entry.frames))
-                self._places.append((shard, entry))
-        if not self.samples:
-            raise ValueError(f"no videos in the tar files of {shards[0].parent}")
-        self.description = f"{len(self.samples)} videos in {len(shards)} tar shards in {shards[0].parent}"
+    def __init__(self, files: ShardFiles, sizes: Sequence[int], where: str, labels: Sequence[str] | None = None):
+        self.shard_sizes = list(sizes)
+        if not sum(self.shard_sizes):
+            raise ValueError(f"no videos in the tar files of {where}")
+        self._files, self._labels = files, None if labels is None else sorted(labels)
+        self.samples = _Samples(files, self.shard_sizes)
+        self.description = f"{len(self.samples)} videos in {len(self.shard_sizes)} tar shards in {where}"
+
+    def classes(self) -> list[str]:
+        if self._labels is None:
+            self._labels = sorted({sample.label for sample in self.samples if sample.label is not None})
+        return self._labels
+
+    def stage(self, now: Sequence[int], then: Sequence[int]) -> None:
+        self._files.stage(now, then)
 
     def size(self, index: int) -> int:
-        return self._places[index][1].size
+        return self._entry(index)[1].size
 
     def read(self, index: int) -> bytes:
-        shard, entry = self._places[index]
+        shard, entry = self._entry(index)
         try:
-            with shard.open("rb") as file:
-                file.seek(entry.offset)
-                data = file.read(entry.size)
+            data = self._files.read(shard, entry.offset, entry.size)
         except OSError as error:
-            raise DecodeError("read", f"{shard}: {error.strerror or error}") from error
+            raise DecodeError("read", f"{self._files.names[shard]}: {error.strerror or error}") from error
         if len(data) != entry.size or zlib.crc32(data) != entry.crc32:
             raise DecodeError(
-                "checksum", f"{entry.size} bytes at {entry.offset} of {shard} are not those that were indexed"
+                "checksum",
+                f"{entry.size} bytes at {entry.offset} of {self._files.names[shard]} are not those that were indexed",
             )
         return data
+
+    def _entry(self, index: int) -> tuple[int, Entry]:
+        shard, row = self.samples.place(index)
+        return shard, self.samples.entries(shard)[row]
+
+
+class _Samples(Sequence[Sample]):
+    """All samples of all shards, each made from its line of an index when it is asked for."""
+
+    def __init__(self, files: ShardFiles, sizes: Sequence[int]):
+        self._files, self._ends = files, list(accumulate(sizes))
+        self._indexes: dict[int, ShardIndex] = {}
+        self._lock = threading.Lock()
+
+    def __getstate__(self):  # what was read stays behind
+        return self._files, self._ends
+
+    def __setstate__(self, state):
+        self._files, self._ends = state
+        self._indexes, self._lock = {}, threading.Lock()
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        shard, row = self.place(index)
+        entry = self.entries(shard)[row]
+        stem = self._files.names[shard].removesuffix(".tar")
+        return Sample(f"{stem}/{entry.key}", entry.label, entry.caption, entry.video)
+
+    def place(self, index: int) -> tuple[int, int]:
+        """Shard of a sample, and its row there."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"sample {index} of {len(self)}")
+        index %= len(self)
+        shard = bisect_right(self._ends, index)
+        return shard, index - (self._ends[shard - 1] if shard else 0)
+
+    def entries(self, shard: int) -> ShardIndex:
+        """The index of a shard, from memory if it was among the latest."""
+        with self._lock:
+            found = self._indexes.pop(shard, None) or self._files.index(shard)
+            while len(self._indexes) >= _INDEXES:
+                del self._indexes[next(iter(self._indexes))]
+            self._indexes[shard] = found  # the latest comes last
+            return found
 
 
 class ShardWriter:
@@ -76,21 +246,24 @@ class ShardWriter:
         self._tar: tarfile.TarFile | None = None
         self._entries: list[Entry] = []
 
-    def add(self, key: str, suffix: str, video: bytes, label: str | None = None) -> None:
+    def add(self, key: str, suffix: str, video: bytes, label: str | None = None, caption: str | None = None) -> None:
         """Appends one video; ``suffix`` is its file name's, such as ``".mp4"``.
 
         Raises:
             ValueError: a dot in the file name of ``key``, where WebDataset would end it.
+            DecodeError: the video cannot be used.
         """
         if "." in key.rpartition("/")[2]:
             raise ValueError(f"the key {key!r} holds a dot, and readers of WebDataset shards end keys at the first dot")
         if self._tar is None:
             self._open()
         assert self._tar is not None
+        info = probe(video)
         offset = self._member(key + suffix, video)
-        if label is not None:
-            self._member(key + ".json", json.dumps({"label": label}).encode())
-        self._entries.append(Entry(key, offset, len(video), zlib.crc32(video), probe(video).frames, label))
+        texts = {name: text for name, text in (("label", label), ("caption", caption)) if text is not None}
+        if texts:
+            self._member(key + ".json", json.dumps(texts).encode())
+        self._entries.append(Entry(key, offset, len(video), zlib.crc32(video), info, label, caption))
         if self._tar.offset >= self.shard_bytes:
             self._close_shard()
 
@@ -128,5 +301,5 @@ class ShardWriter:
         self._tar = None
         shard = self._partial.with_suffix("")
         os.replace(self._partial, shard)
-        save_index(shard, self._entries)
+        save_index(shard, index_bytes(shard.name, shard.stat().st_size, self._entries))
         self.shards.append(shard)

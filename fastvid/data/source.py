@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+
 from fastvid.random import sample_id
-from fastvid.video import DecodeError, Limits, VideoInfo, probe
+from fastvid.video import Limits, VideoInfo, probe
 
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
 
@@ -18,12 +20,14 @@ class Sample:
     Attributes:
         key: stable name, unique in the source; masks, views and caches are keyed by it.
         label: its class, or None.
-        frames: how many frames it had when it was indexed, or None where nothing is indexed.
+        caption: what it shows, in words, or None.
+        video: its metadata and frame table, where that is indexed.
     """
 
     key: str
     label: str | None = None
-    frames: int | None = None
+    caption: str | None = None
+    video: VideoInfo | None = None
 
 
 class Source(Protocol):
@@ -44,6 +48,15 @@ class Source(Protocol):
         """For logs and reports."""
         ...
 
+    def classes(self) -> list[str]:
+        """The labels that occur, sorted: a class id is a position in this list."""
+        ...
+
+    def stage(self, now: Sequence[int], then: Sequence[int]) -> None:
+        """Says which shards are about to be read, and which after them: a streaming source fetches these and lets go of
+        all others. Reading from another shard stays possible."""
+        ...
+
     def size(self, index: int) -> int:
         """Bytes of ``samples[index]``, without reading it.
 
@@ -62,22 +75,23 @@ class Source(Protocol):
 
 
 def read_video(source: Source, index: int, limits: Limits) -> tuple[bytes, VideoInfo]:
-    """Reads and probes one video of a source; a file over the limit is refused before a byte of it is read.
+    """Reads one video of a source, and its frame table from the index where there is one; a file over the limit is
+    refused before a byte of it is read.
 
     Raises:
         DecodeError: it cannot be used, or is not what was indexed.
     """
     limits.check(size=source.size(index))
-    data = source.read(index)
-    info, indexed = probe(data, limits), source.samples[index].frames
-    if indexed is not None and indexed != info.frames:
-        raise DecodeError("frame_count", f"{info.frames} frames where the index has {indexed}")
+    data, info = source.read(index), source.samples[index].video
+    if info is None:
+        return data, probe(data, limits)
+    limits.check(width=info.width, height=info.height, frames=info.frames, seconds=info.duration)
     return data, info
 
 
 def classes_of(source: Source) -> list[str]:
     """The labels that occur, sorted: a class id is a position in this list."""
-    return sorted({sample.label for sample in source.samples if sample.label is not None})
+    return source.classes()
 
 
 def open_source(path: str | Path, labels: str | Path | None = None) -> Source:
@@ -96,7 +110,7 @@ def open_source(path: str | Path, labels: str | Path | None = None) -> Source:
         ValueError: no videos are there, or the labels do not fit them.
     """
     from fastvid.data.folder import FolderSource
-    from fastvid.data.shards import ShardSource
+    from fastvid.data.shards import LocalShards, ShardSource, open_shards
 
     path = Path(path).expanduser()
     if not path.exists():
@@ -105,7 +119,10 @@ def open_source(path: str | Path, labels: str | Path | None = None) -> Source:
     if shards:
         if labels is not None:
             raise ValueError(f"--data.labels is for folders of videos; the shards in {path} carry their own labels")
-        return ShardSource(shards)
+        if path.is_dir():
+            return open_shards(path, shards)
+        files = LocalShards(shards)
+        return ShardSource(files, files.sizes(), str(path))
     return FolderSource(path, labels)
 
 
@@ -132,16 +149,36 @@ def split_by_key(source: Source, holdout: float) -> tuple[Source | None, Source 
 class _Subset:
     def __init__(self, source: Source, wanted: Sequence[bool]):
         self._source = source
-        self._rows = [i for i, keep in enumerate(wanted) if keep]
-        self.samples = [source.samples[i] for i in self._rows]
-        self.shard_sizes, first = [], 0
-        for size in source.shard_sizes:
-            self.shard_sizes.append(sum(wanted[first : first + size]))
-            first += size
+        kept = np.asarray(wanted, dtype=bool)
+        self._rows = np.flatnonzero(kept)
+        ends = np.cumsum(source.shard_sizes)
+        self.shard_sizes: list[int] = np.diff(np.searchsorted(self._rows, ends), prepend=0).tolist()
+        self.samples = _Picked(source.samples, self._rows)
         self.description = f"{len(self._rows)} of {source.description}"
 
+    def classes(self) -> list[str]:
+        return sorted({sample.label for sample in self.samples if sample.label is not None})
+
+    def stage(self, now: Sequence[int], then: Sequence[int]) -> None:
+        self._source.stage(now, then)
+
     def size(self, index: int) -> int:
-        return self._source.size(self._rows[index])
+        return self._source.size(int(self._rows[index]))
 
     def read(self, index: int) -> bytes:
-        return self._source.read(self._rows[index])
+        return self._source.read(int(self._rows[index]))
+
+
+class _Picked(Sequence[Sample]):
+    """Some of a source's samples."""
+
+    def __init__(self, samples: Sequence[Sample], rows: np.ndarray):
+        self._samples, self._rows = samples, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, row):
+        if isinstance(row, slice):
+            return [self[i] for i in range(*row.indices(len(self)))]
+        return self._samples[int(self._rows[row])]

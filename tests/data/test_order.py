@@ -1,7 +1,11 @@
 import numpy as np
 import pytest
 
-from fastvid.data import epoch_order
+from fastvid.data import EpochOrder
+
+
+def epoch_order(seed, epoch, sizes, window=16):
+    return EpochOrder(seed, epoch, sizes, window).whole()
 
 
 @pytest.mark.parametrize("sizes", [[10], [3, 0, 7], [5] * 40, [1]])

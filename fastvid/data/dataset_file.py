@@ -1,0 +1,122 @@
+"""``dataset.json``: what a folder of shards holds, so that opening it costs the same for a thousand videos and for ten
+million."""
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+NAME = "dataset.json"
+_FORMAT, _VERSION = "fastvid shards", 1
+
+
+@dataclass(frozen=True)
+class ShardFacts:
+    """One shard.
+
+    Attributes:
+        name: file name of the tar.
+        samples: videos in it.
+        bytes: size of the tar.
+        sha256: of the tar, hexadecimal.
+        index_bytes: size of its index.
+        index_sha256: of its index.
+    """
+
+    name: str
+    samples: int
+    bytes: int
+    sha256: str
+    index_bytes: int
+    index_sha256: str
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What ``dataset.json`` says.
+
+    Attributes:
+        shards: in order.
+        labels: videos with each label.
+        captions: videos with a caption.
+        codecs: videos of each codec; those that could not be read are counted under ``"unreadable"``.
+        frames: in all videos.
+        seconds: of all videos.
+        video_bytes: of all videos.
+        made_by: command and options that made the shards.
+    """
+
+    shards: tuple[ShardFacts, ...]
+    labels: dict[str, int] = field(default_factory=dict)
+    captions: int = 0
+    codecs: dict[str, int] = field(default_factory=dict)
+    frames: int = 0
+    seconds: float = 0.0
+    video_bytes: int = 0
+    made_by: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def samples(self) -> int:
+        """Videos in all shards."""
+        return sum(shard.samples for shard in self.shards)
+
+    @property
+    def hash(self) -> str:
+        """sha256 over the shards' names and checksums: what a latent cache is made for."""
+        lines = "".join(f"{s.name} {s.sha256} {s.index_sha256}\n" for s in self.shards)
+        return hashlib.sha256(lines.encode()).hexdigest()
+
+    def to_bytes(self) -> bytes:
+        """The file's content."""
+        values = {"format": _FORMAT, "version": _VERSION, "samples": self.samples, **asdict(self)}
+        return json.dumps({**values, "checksum": _checksum(values)}, indent=1).encode() + b"\n"
+
+    @staticmethod
+    def from_bytes(data: bytes, where: str) -> "Dataset":
+        """The inverse of :meth:`to_bytes`.
+
+        Raises:
+            ValueError: damaged, edited, or of another version.
+        """
+        try:
+            values = json.loads(data)
+            known = values["format"] == _FORMAT and values["version"] == _VERSION
+            if known and values.pop("checksum") == _checksum(values):
+                names = {f.name for f in fields(Dataset)} - {"shards"}
+                dataset = Dataset(
+                    shards=tuple(_shard(s) for s in values["shards"]), **{name: values[name] for name in names}
+                )
+                if dataset.samples == values["samples"]:
+                    return dataset
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
+            pass  # said below, with the file's name
+        raise ValueError(
+            f"{where} is damaged, was edited, or was written by another version: `python -m fastvid.data index` on "
+            "the folder writes it anew from the shards"
+        )
+
+
+def save_dataset(folder: Path, dataset: Dataset) -> None:
+    """Writes ``dataset.json``, complete or not at all."""
+    partial = folder / f".{NAME}.{os.getpid()}.part"
+    with partial.open("wb") as file:
+        file.write(dataset.to_bytes())
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, folder / NAME)
+
+
+def _checksum(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _shard(values: dict[str, Any]) -> ShardFacts:
+    shard = ShardFacts(**values)
+    numbers, texts = (shard.samples, shard.bytes, shard.index_bytes), (shard.sha256, shard.index_sha256)
+    if not all(type(x) is int and x >= 0 for x in numbers) or not all(len(x) == 64 for x in texts):
+        raise ValueError("a shard's sizes or checksums are none")
+    if not shard.name.endswith(".tar") or "/" in shard.name or shard.name.startswith("."):
+        raise ValueError(f"{shard.name!r} is no file name of a shard")
+    return shard

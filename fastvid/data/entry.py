@@ -1,0 +1,128 @@
+"""One line of a shard's index: where a video lies, and everything :func:`fastvid.video.probe` found in it.
+
+Times are stored as runs of equal steps, so a constant frame rate takes a few numbers, whatever the length.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastvid.video import Limits, VideoInfo
+
+_MOST = 2**62  # of any number in an index: int64 with room for a sum
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One sample of a shard.
+
+    Attributes:
+        key: the members' common name, up to the first dot of the file name (the WebDataset convention).
+        offset: of the video's bytes in the tar.
+        size: of the video, bytes.
+        crc32: of those bytes.
+        video: its metadata and frame table, or None if it could not be read when it was indexed.
+        label: from the sample's ``.json`` (field ``label``) or ``.cls`` member, or None.
+        caption: from the sample's ``.json`` (field ``caption``) or ``.txt`` member, or None.
+    """
+
+    key: str
+    offset: int
+    size: int
+    crc32: int
+    video: VideoInfo | None = None
+    label: str | None = None
+    caption: str | None = None
+
+    def to_line(self) -> bytes:
+        """As JSON, without the line's end."""
+        fields: dict[str, Any] = {"key": self.key, "offset": self.offset, "size": self.size, "crc32": self.crc32}
+        fields |= {name: text for name in ("label", "caption") if (text := getattr(self, name)) is not None}
+        if self.video is not None:
+            fields["video"] = _video_fields(self.video)
+        return json.dumps(fields, separators=(",", ":")).encode()
+
+    @staticmethod
+    def from_line(line: bytes, limits: Limits | None = None) -> "Entry":
+        """The inverse of :meth:`to_line`.
+
+        Args:
+            line: untrusted; nothing larger than the limits is allocated for it.
+            limits: default :class:`Limits`.
+
+        Raises:
+            ValueError: not such a line.
+        """
+        try:
+            fields = json.loads(line)
+            texts = [fields["key"], *(fields[name] for name in ("label", "caption") if name in fields)]
+            if not all(isinstance(text, str) for text in texts) or not texts[0]:
+                raise ValueError("key, label and caption must be texts, and the key not empty")
+            return Entry(
+                key=fields["key"],
+                offset=_whole(fields["offset"]),
+                size=_whole(fields["size"]),
+                crc32=_whole(fields["crc32"], 2**32 - 1),
+                video=_video(fields["video"], limits or Limits()) if "video" in fields else None,
+                label=fields.get("label"),
+                caption=fields.get("caption"),
+            )
+        except (KeyError, TypeError, ValueError, RecursionError, OverflowError) as error:
+            raise ValueError(f"not a sample's line of an index ({type(error).__name__}: {error})") from error
+
+
+def _video_fields(video: VideoInfo) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "codec": video.codec, "width": video.width, "height": video.height, "rotation": video.rotation,
+        "frames": video.frames, "fps": video.fps, "duration": video.duration, "time_base": video.time_base,
+    }  # fmt: skip
+    if video.pts is not None:
+        fields["pts"] = [int(video.pts[0]), *_runs(np.diff(video.pts))]
+    fields["keyframes"] = video.keyframes.tolist()
+    return fields
+
+
+def _video(fields: dict[str, Any], limits: Limits) -> VideoInfo:
+    frames = _whole(fields["frames"], limits.frames)
+    numbers = {name: float(fields[name]) for name in ("fps", "duration", "time_base")}
+    if (
+        not all(0 < x < _MOST for name, x in numbers.items() if name != "duration")
+        or not 0 <= numbers["duration"] < _MOST
+    ):
+        raise ValueError(f"times out of range: {numbers}")
+    width, height = _whole(fields["width"], 1 << 20), _whole(fields["height"], 1 << 20)
+    if not frames or not width or not height or not isinstance(fields["codec"], str):
+        raise ValueError("a video without a codec, frames or pixels")
+    keyframes = np.array([[_signed(x) for x in pair] for pair in fields["keyframes"]], np.int64).reshape(-1, 2)
+    pts = None
+    if "pts" in fields:
+        first, *runs = fields["pts"]
+        lengths = [_whole(length, frames) for _, length in runs]
+        if sum(lengths) != frames - 1:
+            raise ValueError(f"{sum(lengths) + 1} presentation times for {frames} frames")
+        steps = np.repeat(np.array([_whole(step, 1 << 40) for step, _ in runs], np.int64), lengths)
+        pts = _signed(first) + np.concatenate([np.zeros(1, np.int64), np.cumsum(steps)])
+    return VideoInfo(
+        codec=fields["codec"], width=width, height=height, rotation=_whole(fields["rotation"], 3), frames=frames,
+        pts=pts, keyframes=keyframes, **numbers,
+    )  # fmt: skip
+
+
+def _runs(values: np.ndarray) -> list[list[int]]:
+    """[value, how many times in a row] for each run of equal values."""
+    starts = np.flatnonzero(np.diff(values, prepend=values[:1] - 1))
+    return np.stack([values[starts], np.diff(starts, append=len(values))], 1).tolist()
+
+
+def _whole(value: Any, most: int = _MOST) -> int:
+    if type(value) is not int or not 0 <= value <= most:
+        raise ValueError(f"{value!r:.40} where a whole number in [0, {most}] belongs")
+    return value
+
+
+def _signed(value: Any) -> int:
+    if type(value) is not int or not -_MOST <= value <= _MOST:
+        raise ValueError(f"{value!r:.40} where a whole number belongs")
+    return value
