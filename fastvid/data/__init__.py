@@ -7,7 +7,7 @@ _HOMES = {
     "Batch": "loader",
     "FrameCache": "frame_cache",
     "EvalBatch": "evaluation",
-    "LoaderState": "loader",
+    "LoaderState": "order",
     "Dataset": "dataset_file",
     "Quarantine": "quarantine",
     "Sample": "source",

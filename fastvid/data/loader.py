@@ -1,20 +1,21 @@
-"""Batches of uint8 clips for training, decoded ahead in background threads."""
+"""Batches of uint8 clips for training, decoded ahead in a process of their own."""
 
 import os
-from collections import deque
+import queue
+import threading
+import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-import numpy as np
 import torch
 
-from fastvid.data.frame_cache import FrameCache
-from fastvid.data.order import EpochOrder
+from fastvid.data.decode_helper import Decoded, Task
+from fastvid.data.decode_process import DecodeProcess
+from fastvid.data.order import LoaderState
 from fastvid.data.quarantine import Quarantine, TooManyBadSamples
-from fastvid.data.source import Source, read_video
+from fastvid.data.source import Source
 from fastvid.random import sample_id
-from fastvid.video import DecodeError, Limits, View, ViewSpec, cut_view, decode, decode_view
+from fastvid.video import Limits, ViewSpec
 
 
 @dataclass
@@ -40,24 +41,14 @@ class Batch:
     repeats: list[bool]
 
 
-@dataclass(frozen=True)
-class LoaderState:
-    """Where the next global batch begins; all that a resume needs.
-
-    Attributes:
-        epoch: passes over the data completed.
-        sample: position in the epoch's order.
-    """
-
-    epoch: int = 0
-    sample: int = 0
-
-
 @dataclass
-class _Pending:
-    batch: Batch
-    after: LoaderState
-    clips: list[Future] = field(default_factory=list)
+class _Made:
+    """A finished batch, or what went wrong."""
+
+    batch: Batch | None = None
+    after: LoaderState | None = None
+    copied: torch.cuda.Event | None = None
+    error: BaseException | None = None
 
 
 class TrainLoader:
@@ -68,24 +59,29 @@ class TrainLoader:
     always gives the same pixels. A sample that does not decode is quarantined and its place taken by the next sample in
     order.
 
-    Clips are decoded by threads (FFmpeg and Pillow release the interpreter lock) straight into the batch they belong
-    to. At most ``prefetch`` batches are in the making, so memory is bounded by :meth:`ram_bound` and nothing goes
-    through shared memory.
+    Clips are decoded by threads of one child process, which imports no torch, into a ring of memory that the two share;
+    when the ring is full, decoding waits. A thread of this process copies finished clips into the next batch, in pinned
+    memory and on to the GPU by a stream of its own where there is one. Memory is bounded by :meth:`ram_bound`; nothing
+    goes through ``/dev/shm``.
 
     Args:
         source: where videos come from.
         spec: how views are drawn.
         batch: clips per global batch; a multiple of ``world``.
         seed: of order and views.
-        threads: decoding threads; default: half the processors this process may use.
+        threads: decoding threads; default: half the processors this process may use, and more of them while batches
+            have to be waited for.
         prefetch: batches decoded ahead.
-        window: shards mixed by the shuffle, see :func:`fastvid.data.EpochOrder`.
+        window: shards mixed by the shuffle, see :class:`fastvid.data.EpochOrder`.
         state: where to begin.
         rank: this process's place among ``world``.
         world: processes that share the global batches.
         quarantine: where bad samples go.
         limits: what the decoder refuses.
-        cache: decoded frames of this source's videos, kept from epoch to epoch. The clips are the same without.
+        cache_bytes: of decoded videos kept in memory from epoch to epoch. The clips are the same without.
+        device: where clips, ids and view hashes are put.
+        view_seed: of the views; default: ``seed``.
+        views: views drawn of each video, over and over; default: a new one in every epoch.
 
     Example:
         >>> with TrainLoader(open_source("videos"), ViewSpec(), batch=32, seed=0) as loader:
@@ -108,50 +104,87 @@ class TrainLoader:
         world: int = 1,
         quarantine: Quarantine | None = None,
         limits: Limits | None = None,
-        cache: FrameCache | None = None,
+        cache_bytes: int = 0,
+        device: torch.device | str = "cpu",
+        view_seed: int | None = None,
+        views: int | None = None,
     ):
         if batch < 1 or batch % world:
             raise ValueError(f"a global batch of {batch} clips does not divide among {world} processes")
-        self.source, self.spec, self.batch, self.seed = source, spec, batch, seed
-        self.threads = threads or default_threads()
-        self.prefetch, self.window, self.rank, self.world = max(1, prefetch), window, rank, world
-        self.limits = limits or Limits()
         self.quarantine = quarantine or Quarantine()
         self.state = state or LoaderState()
-        self._cache = cache or FrameCache(0)
-        self._orders: dict[int, EpochOrder] = {}
-        self._next = self.state
-        self._pending: deque[_Pending] = deque()
-        self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="decode")
+        self.prefetch, self._device = max(1, prefetch), torch.device(device)
+        self.task = Task(
+            source=source, spec=spec, batch=batch, world=world, rank=rank, seed=seed,
+            view_seed=seed if view_seed is None else view_seed, views=views, window=window, start=self.state,
+            limits=limits or Limits(), cache_bytes=cache_bytes, in_a_row=self.quarantine.policy.in_a_row,
+            threads=threads or default_threads(), most_threads=threads or most_threads(),
+        )  # fmt: skip
+        # One batch of the ``prefetch`` is the one that the copying thread is filling.
+        self._process = DecodeProcess(self.task, max((self.prefetch - 1) * self.task.local, self.task.most_threads))
+        self._ready: queue.Queue[_Made] = queue.Queue()
+        self._room = threading.Semaphore(1)  # batches that may be in the making beside the one handed out
+        self._closed = threading.Event()
+        self._last = time.perf_counter()
+        self._stream = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
+        self._copier = threading.Thread(target=self._copy_batches, daemon=True, name="clips")
+        self._copier.start()
+
+    @property
+    def threads(self) -> int:
+        """Decoding threads at the moment."""
+        return self._process.threads
 
     @property
     def clip_bytes(self) -> int:
         """Bytes of one uint8 clip."""
-        return self.spec.frames * self.spec.size**2 * 3
+        T, H, W, C = self.task.clip_shape
+        return T * H * W * C
 
     def ram_bound(self) -> int:
-        """Bytes of clips that can exist at once: batches in the making, the one handed out, the one before it that the
-        caller has not let go yet, and the cache. The files being decoded come on top, one for each thread."""
-        return (self.prefetch + 2) * (self.batch // self.world) * self.clip_bytes + self._cache.capacity
+        """Bytes of clips that can exist at once: the ring, the batch in the making, the one handed out, the one before
+        it that the caller has not let go yet, and the cache. The decoding process itself (:meth:`helper_bytes`), with
+        the files and frames that its threads are at, comes on top."""
+        return (self._process.ring.slots + 3 * self.task.local) * self.clip_bytes + self.task.cache_bytes
+
+    def helper_bytes(self) -> int:
+        """Bytes of memory that the decoding process has for itself now, the ring not counted."""
+        return self._process.private_bytes()
 
     def __iter__(self) -> Iterator[Batch]:
         return self
 
     def __next__(self) -> Batch:
-        while len(self._pending) < self.prefetch:
-            self._pending.append(self._start_batch())
-        pending = self._pending[0]
-        for future in pending.clips:
-            future.result()  # an error in a decoding thread is raised here, with its traceback
-        self._pending.popleft()
-        self.state = pending.after
-        self._pending.append(self._start_batch())
-        return pending.batch
+        if self._closed.is_set():
+            raise ValueError("the loader is closed")
+        asked = time.perf_counter()
+        made = self._ready.get()
+        if made.error is not None:
+            self._ready.put(made)  # for whoever asks again
+            raise made.error
+        now = time.perf_counter()
+        self._process.handed_out(waited=now - asked > 0.05 * (now - self._last))
+        self._last = now
+        self._room.release()
+        assert made.batch is not None
+        assert made.after is not None
+        if made.copied is not None:
+            current = torch.cuda.current_stream(self._device)
+            current.wait_event(made.copied)
+            for tensor in (made.batch.clips, made.batch.ids, made.batch.view_hashes):
+                tensor.record_stream(current)
+        self.state = made.after
+        return made.batch
 
     def close(self) -> None:
-        """Stops the decoding threads."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
-        self._pending.clear()
+        """Ends the decoding process."""
+        if self._closed.is_set():
+            return
+        self._closed.set()
+        self._process.stop()
+        self._room.release()
+        self._copier.join()
+        self._process.close()
 
     def __enter__(self) -> "TrainLoader":
         return self
@@ -159,84 +192,66 @@ class TrainLoader:
     def __exit__(self, *exc) -> None:
         self.close()
 
-    def _start_batch(self) -> _Pending:
-        local, spec = self.batch // self.world, self.spec
+    def _copy_batches(self) -> None:
+        first, state = 0, self.state
+        try:
+            while self._room.acquire() and not self._closed.is_set():
+                batch = self._copy_batch(first)
+                first += self.task.local
+                state = state.advance(self.task.batch, len(self.task.source.samples))
+                self._ready.put(self._on_device(_Made(batch, state)))
+        except BaseException as error:
+            self._ready.put(_Made(error=error))
+
+    def _copy_batch(self, first: int) -> Batch:
+        local = self.task.local
+        pinned = self._stream is not None
         batch = Batch(
-            clips=torch.empty((local, spec.frames, spec.size, spec.size, 3), dtype=torch.uint8),
-            ids=torch.empty(local, dtype=torch.int64),
-            view_hashes=torch.empty(local, dtype=torch.int64),
+            clips=torch.empty((local, *self.task.clip_shape), dtype=torch.uint8, pin_memory=pinned),
+            ids=torch.empty(local, dtype=torch.int64, pin_memory=pinned),
+            view_hashes=torch.empty(local, dtype=torch.int64, pin_memory=pinned),
             keys=[""] * local,
             labels=[None] * local,
             substitutes=[False] * local,
             repeats=[False] * local,
         )
-        start = self._next
-        pending = _Pending(batch, self._advance(start, self.batch))
+        clips = batch.clips.numpy()
         for slot in range(local):
-            position = self._advance(start, self.rank + slot * self.world)
-            pending.clips.append(self._pool.submit(self._fill, batch, slot, position))
-        self._next = pending.after
-        return pending
+            made = self._process.decoded(first + slot)
+            self._note_bad(made)
+            self._process.take(made.turn, clips[slot])
+            batch.ids[slot] = sample_id(made.key)
+            batch.view_hashes[slot] = made.view_hash
+            batch.keys[slot], batch.labels[slot] = made.key, made.label
+            batch.substitutes[slot], batch.repeats[slot] = bool(made.bad), made.repeats
+        return batch
 
-    def _advance(self, state: LoaderState, steps: int) -> LoaderState:
-        epochs, sample = divmod(state.sample + steps, len(self.source.samples))
-        return LoaderState(state.epoch + epochs, sample)
+    def _note_bad(self, made: Decoded) -> None:
+        for row, (key, error) in enumerate(made.bad, start=1):
+            self.quarantine.add(key, error)
+            self.quarantine.check_row(row, key)
+        if not made.key:
+            raise TooManyBadSamples(f"none of the {len(made.bad)} videos can be decoded; the last is {made.bad[-1][0]}")
+        self.quarantine.good(made.key)
 
-    def _sample_at(self, position: LoaderState) -> int:
-        order = self._orders.get(position.epoch)
-        if order is None:
-            order = EpochOrder(self.seed, position.epoch, self.source.shard_sizes, self.window)
-            # Threads work around an epoch's end, never further apart than that.
-            self._orders = {e: o for e, o in self._orders.items() if abs(e - position.epoch) <= 1}
-            self._orders[position.epoch] = order
-        return order[position.sample]
-
-    def _fill(self, batch: Batch, slot: int, position: LoaderState) -> None:
-        """Decodes the sample at ``position``, or the first good one after it, into its slot of the batch."""
-        bad_in_a_row = 0
-        while True:
-            index = self._sample_at(position)
-            sample = self.source.samples[index]
-            try:  # bad ones too: whether a view can be cut must not depend on what was met before
-                view = self._decode(index, position.epoch, batch.clips[slot].numpy())
-                break
-            except DecodeError as error:
-                self.quarantine.add(sample.key, error)
-            bad_in_a_row += 1
-            self.quarantine.check_row(bad_in_a_row, sample.key)
-            if bad_in_a_row >= len(self.source.samples):
-                raise TooManyBadSamples(f"none of the {bad_in_a_row} videos can be decoded; the last is {sample.key}")
-            position = self._advance(position, 1)
-        self.quarantine.good(sample.key)
-        batch.ids[slot] = sample_id(sample.key)
-        batch.view_hashes[slot] = view.hash
-        batch.keys[slot], batch.labels[slot] = sample.key, sample.label
-        batch.substitutes[slot], batch.repeats[slot] = bad_in_a_row > 0, view.repeats_frames
-
-    def _decode(self, index: int, draw: int, out: np.ndarray) -> View:
-        sample = self.source.samples[index]
-        cached = self._cache.get(index)
-        if cached is not None:
-            info, frames = cached
-            view = self.spec.draw(sample.key, self.seed, draw, info)
-            cut_view(frames, view, out)
-            return view
-        data, info = read_video(self.source, index, self.limits)
-        view = self.spec.draw(sample.key, self.seed, draw, info)
-        if self._cache.reserve(info):
-            try:
-                frames = decode(data, range(info.frames), info=info)
-            except DecodeError:  # damaged somewhere, perhaps not where this view looks
-                self._cache.release(info)
-            else:
-                self._cache.put(index, info, frames)
-                cut_view(frames, view, out)
-                return view
-        decode_view(data, view, info=info, out=out)
-        return view
+    def _on_device(self, made: _Made) -> _Made:
+        if self._stream is None or made.batch is None:
+            return made
+        batch = made.batch
+        with torch.cuda.stream(self._stream):
+            batch.clips = batch.clips.to(self._device, non_blocking=True)
+            batch.ids = batch.ids.to(self._device, non_blocking=True)
+            batch.view_hashes = batch.view_hashes.to(self._device, non_blocking=True)
+            made.copied = self._stream.record_event()
+        return made
 
 
 def default_threads() -> int:
     """Half the processors this process may use, at least one: the rest is for the training itself. Processes that
     torchrun started on the same machine share them."""
     return max(1, len(os.sched_getaffinity(0)) // 2 // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+def most_threads() -> int:
+    """The processors this process may use, shared among the processes that torchrun started on the same machine."""
+    return max(default_threads(), len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

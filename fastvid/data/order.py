@@ -2,12 +2,31 @@
 
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from fastvid.random import philox4x32, split64
 
 _STREAM_SHARDS, _STREAM_SAMPLES = 9, 10
+
+
+@dataclass(frozen=True)
+class LoaderState:
+    """Where the next global batch begins; all that a resume needs.
+
+    Attributes:
+        epoch: passes over the data completed.
+        sample: position in the epoch's order.
+    """
+
+    epoch: int = 0
+    sample: int = 0
+
+    def advance(self, steps: int, samples: int) -> "LoaderState":
+        """The place ``steps`` positions later, in epochs of ``samples`` positions."""
+        epochs, sample = divmod(self.sample + steps, samples)
+        return LoaderState(self.epoch + epochs, sample)
 
 
 class EpochOrder(Sequence[int]):

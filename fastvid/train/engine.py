@@ -140,7 +140,7 @@ class Engine:
         parameters = sum(p.numel() for p in stage.module.parameters() if p.requires_grad)
         log.info(
             "stage %s: steps %d to %d of %d clips, %.2f M trainable parameters; %d decoding threads, at most %.0f MB "
-            "of clips in memory",
+            "of clips in memory beside the decoding process (decode_mb in metrics.jsonl)",
             stage.name, first + 1, stage.optim.steps, stage.optim.batch, parameters / 1e6, loader.threads,
             loader.ram_bound() / 1e6,
         )  # fmt: skip
@@ -160,7 +160,7 @@ class Engine:
         accumulate = stage.optim.accumulate
         for micro in range(accumulate):
             with timer.part("data"):
-                batch = _to_device(next(loader), self.world.device)
+                batch = next(loader)
             last = micro == accumulate - 1
             hold = nullcontext() if last or not isinstance(module, DistributedDataParallel) else module.no_sync()
             with hold:
@@ -227,6 +227,7 @@ class Engine:
             "micro_batches": step * stage.optim.accumulate,
             **counts,
             **speed,
+            "decode_mb": round(loader.helper_bytes() / 1e6, 1),
         }
         if self.world.device.type == "cuda":
             record["gpu_peak_gb"] = round(torch.cuda.max_memory_allocated() / 1e9, 3)
@@ -276,11 +277,3 @@ class Engine:
             self.checkpoints.set_aside(stage)
         if self.run is not None:
             self.run.set_aside("probe.json")
-
-
-def _to_device(batch: Batch, device: torch.device) -> Batch:
-    if device.type == "cpu":
-        return batch
-    return dataclasses.replace(
-        batch, clips=batch.clips.to(device, non_blocking=True), ids=batch.ids.to(device, non_blocking=True)
-    )

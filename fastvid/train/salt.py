@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import torch
 
-from fastvid.data import BadSamplePolicy, FrameCache, LoaderState, Quarantine, TrainLoader
+from fastvid.data import BadSamplePolicy, LoaderState, Quarantine, TrainLoader
 from fastvid.models.salt import MaskedPrediction
 from fastvid.models.saved import save_encoder
 from fastvid.models.teachers import EncoderTeacher, Teacher, check_grids, load_teacher
@@ -61,7 +61,6 @@ class _Recipe:
         self.student_optim = self._limited("student", config.optim)
         policy = BadSamplePolicy(config.data.bad_share, config.data.bad_files, config.data.bad_in_a_row)
         self.quarantine = Quarantine(session.path / "bad_samples.jsonl", policy, log.warning)
-        self.frames = FrameCache(int(config.data.cache_gb * 2**30))
         stages = {"pixel": self.teacher_optim.steps} if config.teacher.source == "pixel" else {}
         self.engine: Engine = session.engine({**stages, "salt": self.student_optim.steps})
         try:  # everything that a wrong option can break, before anything is trained
@@ -167,7 +166,8 @@ class _Recipe:
             return TrainLoader(
                 self.data.train, self.data.views, batch=optim.batch // optim.accumulate, seed=run.seed,
                 threads=data.threads, prefetch=data.prefetch, window=data.window, state=state, rank=world.rank,
-                world=world.size, quarantine=self.quarantine, cache=self.frames,
+                world=world.size, quarantine=self.quarantine, cache_bytes=int(data.cache_gb * 2**30),
+                device=self.device,
             )  # fmt: skip
 
         stage = Stage(name, module, loss, optim, loader, health, self.config.health.every, run.compile)

@@ -1,0 +1,136 @@
+"""Loading clips from the same tar shards: fastvid and its peers, clips/s, memory and time to the first batch.
+
+    python -m benchmarks.loaders --out loaders.json
+
+Each side runs in a process of its own, the sides take turns, several rounds; see :mod:`benchmarks.loader_peers`. Memory
+is the largest sum, over the side's process and its children, of anonymous and shared memory, what several share counted
+once (PSS), less what a process with torch imported takes by itself; ``/dev/shm`` the largest growth of what is in use
+there.
+"""
+
+import argparse
+import io
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+from benchmarks.loader_peers import SIDES, memory_of
+from fastvid.data import ShardWriter
+
+_KINDS = {
+    "h264": ("libx264", "mp4", {"g": "12", "crf": "20", "preset": "veryfast"}),
+    "vp9": ("libvpx-vp9", "webm", {"g": "12", "b:v": "600k", "deadline": "realtime", "cpu-used": "8"}),
+}
+
+
+def write_shards(folder: Path, kind: str, videos: int, frames: int) -> None:
+    """Videos of 320 x 256 pixels at 25 frames a second: a moving, textured picture with some noise."""
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 256, (40, 60, 3), dtype=np.uint8).repeat(16, 0).repeat(16, 1)
+    with ShardWriter(folder, "s", shard_bytes=8 << 20) as writer:
+        for number in range(videos):
+            writer.add(f"{number:04d}", f".{_KINDS[kind][1]}", _encode(picture, kind, number, frames, rng))
+
+
+def _encode(picture: np.ndarray, kind: str, number: int, frames: int, rng: np.random.Generator) -> bytes:
+    codec, container, options = _KINDS[kind]
+    file = io.BytesIO()
+    with av.open(file, "w", format=container) as out:
+        stream = out.add_stream(codec, rate=25, options=options)
+        stream.width, stream.height, stream.pix_fmt = 320, 256, "yuv420p"
+        for t in range(frames):
+            top, left = (3 * t + 17 * number) % 384, (5 * t + 29 * number) % 640
+            view = picture[top : top + 256, left : left + 320].astype(np.int16) + rng.integers(-6, 7, (256, 320, 1))
+            frame = av.VideoFrame.from_ndarray(np.clip(view, 0, 255).astype(np.uint8), format="rgb24")
+            frame.pts, frame.time_base = t, Fraction(1, 25)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode())
+    return file.getvalue()
+
+
+def run(side: str, folder: Path, batch: int, workers: int, seconds: float) -> dict:
+    """One side, once; ``{"error": ...}`` where it cannot be used."""
+    command = [sys.executable, "-m", "benchmarks.loader_peers", side, str(folder)]
+    command += ["--batch", str(batch), "--workers", str(workers), "--seconds", str(seconds)]
+    shm = os.statvfs("/dev/shm")
+    most_memory = most_shm = 0.0
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None:
+            most_memory = max(most_memory, sum(map(memory_of, _tree(process.pid))))
+            most_shm = max(most_shm, (shm.f_bfree - os.statvfs("/dev/shm").f_bfree) * shm.f_frsize)
+            time.sleep(0.1)
+        assert process.stdout is not None
+        assert process.stderr is not None
+        out, errors = process.stdout.read(), process.stderr.read()
+    if process.returncode:
+        return {"error": errors.strip().splitlines()[-1][:200] if errors.strip() else f"exit code {process.returncode}"}
+    measured = json.loads(out.splitlines()[-1])
+    return {
+        "clips_per_s": measured["clips"] / measured["seconds"],
+        "memory_mb": most_memory / 1e6 - measured["base_mb"],
+        "shm_mb": most_shm / 1e6,
+        "first_batch_s": measured["first_batch_s"],
+    }
+
+
+def _tree(pid: int) -> list[int]:
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        children += [c for t in Path(f"/proc/{pid}/task").iterdir() for c in (t / "children").read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    return [pid, *(p for child in {int(c) for c in children} for p in _tree(child))]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kind", choices=_KINDS, default="h264")
+    parser.add_argument("--videos", type=int, default=48)
+    parser.add_argument("--frames", type=int, default=250)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=8.0)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--out", help="write the rows as JSON here")
+    a = parser.parse_args()
+    runs: dict[str, list[dict]] = {side: [] for side in SIDES} | {"fastvid, one thread": []}
+    with tempfile.TemporaryDirectory() as folder:
+        write_shards(Path(folder), a.kind, a.videos, a.frames)
+        for _ in range(a.rounds):
+            for side, made in runs.items():
+                if not any("error" in run for run in made):
+                    workers = 1 if side.endswith("one thread") else a.workers
+                    made.append(run(side.split(",")[0], Path(folder), a.batch, workers, a.seconds))
+    rows = {side: _median(made) for side, made in runs.items()}
+    print(f"{a.kind}, {a.videos} videos of {a.frames} frames, batches of {a.batch}, {a.workers} workers or threads")
+    print("| side | clips/s | memory, MB | /dev/shm, MB | first batch, s |\n|---|---|---|---|---|")
+    for side, row in rows.items():
+        if "error" in row:
+            print(f"| {side} | not usable: {row['error']} | | | |")
+        else:
+            print(
+                "| {} | {clips_per_s:.1f} | {memory_mb:.0f} | {shm_mb:.0f} | {first_batch_s:.2f} |".format(side, **row)
+            )
+    if a.out:
+        facts = {"processor": platform.processor() or platform.machine(), "options": vars(a), "rows": rows}
+        Path(a.out).write_text(json.dumps(facts, indent=1) + "\n")
+
+
+def _median(runs: list[dict]) -> dict:
+    if any("error" in run for run in runs):
+        return next(run for run in runs if "error" in run)
+    return {name: statistics.median(run[name] for run in runs) for name in runs[0]}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""The training process's end of the decoding process: starts it, restarts it, and takes clips out of the ring."""
+
+import contextlib
+import logging
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+
+from fastvid.data.decode_helper import Decoded, Failed, Orders, Taken, Task, Threads
+from fastvid.data.ring import Ring
+
+log = logging.getLogger(__name__)
+
+_MOST_DEATHS = 3  # without a clip in between
+
+
+class DecodeProcess:
+    """Clips of a task, by turn, from a child process that decodes ahead as far as the ring has slots.
+
+    A child that dies is started again and decodes what was missing; what comes out is the same.
+
+    Args:
+        task: what to decode.
+        slots: of the ring.
+
+    Attributes:
+        threads: decoding threads at the moment.
+    """
+
+    def __init__(self, task: Task, slots: int):
+        self.task, self.ring, self.threads = task, Ring(slots, task.clip_shape), task.threads
+        self._decoded: dict[int, Decoded] = {}
+        self._taken = 0  # all turns before this one have been copied
+        self._copied: set[int] = set()  # turns after it that have been copied too
+        self._deaths = 0
+        self._stopped = False
+        self._lock = threading.Lock()  # of the child and the connection to it, which a restart replaces
+        with self._lock:
+            self._start()
+
+    @property
+    def pid(self) -> int:
+        """Process id of the child."""
+        return self._process.pid
+
+    def private_bytes(self) -> int:
+        """Bytes of memory that the child has for itself now (USS); 0 where the system does not say."""
+        try:
+            with open(f"/proc/{self.pid}/smaps_rollup") as file:
+                lines = [line.split() for line in file]
+        except OSError:
+            return 0
+        return sum(int(line[1]) * 1024 for line in lines if line[0].startswith("Private_"))
+
+    def decoded(self, turn: int) -> Decoded:
+        """Waits for a turn.
+
+        Raises:
+            Exception: what went wrong in the child, if it was not a bad sample.
+            RuntimeError: the child has died again and again.
+        """
+        while turn not in self._decoded:
+            self._receive()
+        return self._decoded[turn]
+
+    def take(self, turn: int, out: np.ndarray) -> None:
+        """Copies a decoded turn's clip and frees its slot."""
+        np.copyto(out, self.ring.slot(turn))
+        self.forget(turn)
+
+    def forget(self, turn: int) -> None:
+        """Frees a decoded turn's slot."""
+        del self._decoded[turn]
+        self._copied.add(turn)
+        while self._taken in self._copied:
+            self._copied.remove(self._taken)
+            self._taken += 1
+        self._tell(Taken(self._taken))
+
+    def handed_out(self, waited: bool) -> None:
+        """A batch was handed out; ``waited``: it was not ready when it was asked for."""
+        self._tell(Taken(self._taken, waited))
+
+    def stop(self) -> None:
+        """Ends the child; whoever waits for a turn gets an EOFError."""
+        with self._lock:
+            self._stopped = True
+            self._process.kill()
+        self._process.wait()
+
+    def close(self) -> None:
+        """Ends the child and gives the ring's memory back; nobody may be waiting for a turn."""
+        self.stop()
+        self._connection.close()
+        self.ring.close()
+
+    def _start(self) -> None:
+        self._connection, theirs = multiprocessing.Pipe()
+        descriptors = (theirs.fileno(), self.ring.descriptor)
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", f"from fastvid.data.decode_helper import main; main{descriptors}"],
+            pass_fds=descriptors,
+            stdin=subprocess.DEVNULL,
+            # Where this process finds modules, that one does too: sources may be of the user's own classes.
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+        )
+        theirs.close()
+        done = {turn for turn in self._decoded if turn >= self._taken} | self._copied
+        self._send((self.task, done, self._taken, self.ring.slots))
+
+    def _tell(self, message: Taken) -> None:
+        with self._lock:
+            self._send(message)
+
+    def _send(self, message) -> None:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self._connection.send(message)  # a child that has died is met, and said, when it is next listened to
+
+    def _receive(self) -> None:
+        try:
+            message = self._connection.recv()
+        except (EOFError, ConnectionResetError):
+            if self._stopped:
+                raise EOFError("the loader was closed") from None
+            self._restart()
+            return
+        if isinstance(message, Failed):
+            raise message.error from RuntimeError(f"in the decoding process:\n{message.trace}")
+        if isinstance(message, Threads):
+            self.threads = message.threads
+        else:
+            self._decoded[message.turn], self._deaths = message, 0
+
+    def _restart(self) -> None:
+        code = self._process.wait()
+        self._connection.close()
+        self._deaths += 1
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        if code == -9:
+            how += ", as the system does when memory runs out"
+        if self._deaths >= _MOST_DEATHS:
+            raise RuntimeError(
+                f"the decoding process {how}, {self._deaths} times without finishing a clip; it was at one of "
+                f"{', '.join(self._in_flight())}"
+            )
+        log.warning("the decoding process %s: it is started again where it was", how)
+        with self._lock:
+            if not self._stopped:
+                self._start()
+
+    def _in_flight(self) -> list[str]:
+        """Keys of the samples that the child may have been busy with."""
+        orders, turns = Orders(self.task), range(self._taken, self._taken + self.ring.slots)
+        open_turns = [turn for turn in turns if turn not in self._decoded and turn not in self._copied]
+        indices = [orders.sample_at(self.task.position(turn)) for turn in open_turns[: self.threads]]
+        return [self.task.source.samples[i].key for i in indices]

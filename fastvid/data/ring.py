@@ -1,0 +1,69 @@
+"""Memory that a decoding process writes clips into and the training process reads them from."""
+
+import mmap
+import os
+import sys
+import tempfile
+
+import numpy as np
+
+
+class Ring:
+    """A fixed number of equal slots of uint8 in memory shared with one child process.
+
+    The memory has no name: nothing is left behind when a process dies, and neither the size of ``/dev/shm`` nor what
+    other programs put there matters.
+
+    Args:
+        slots: how many.
+        shape: of one slot, uint8.
+        descriptor: of a ring that the parent process made; None makes one.
+    """
+
+    def __init__(self, slots: int, shape: tuple[int, ...], descriptor: int | None = None):
+        size = slots * int(np.prod(shape))
+        self.descriptor = _anonymous_file(size) if descriptor is None else descriptor
+        self._memory = mmap.mmap(self.descriptor, size)
+        self._clips = np.frombuffer(self._memory, np.uint8).reshape(slots, *shape)
+
+    @property
+    def slots(self) -> int:
+        """How many clips fit."""
+        return len(self._clips)
+
+    def slot(self, turn: int) -> np.ndarray:
+        """The slot of the ``turn``-th clip; every ``slots``-th clip shares it."""
+        return self._clips[turn % len(self._clips)]
+
+    def close(self) -> None:
+        """Gives the memory back; arrays of :meth:`slot` must not be used any more."""
+        del self._clips
+        self._memory.close()
+        os.close(self.descriptor)
+
+
+def _anonymous_file(size: int) -> int:
+    free = _available_memory()
+    if size > free:
+        raise MemoryError(
+            f"the clips that are decoded ahead need {size / 1e6:.0f} MB and {free / 1e6:.0f} MB of memory are free: "
+            "lower the batch size or data.prefetch"
+        )
+    if sys.platform == "linux":
+        descriptor = os.memfd_create("fastvid-ring", os.MFD_CLOEXEC)
+    else:
+        descriptor, name = tempfile.mkstemp(prefix="fastvid-ring-")
+        os.unlink(name)
+    # Taken now: memory that is not there is an error here, not a bus error at some later write.
+    os.posix_fallocate(descriptor, 0, size)
+    return descriptor
+
+
+def _available_memory() -> int:
+    """Bytes that can be had without swapping, by the system's own account."""
+    try:
+        with open("/proc/meminfo") as file:
+            fields = dict(line.split(":", 1) for line in file)
+        return int(fields["MemAvailable"].split()[0]) * 1024
+    except (FileNotFoundError, KeyError):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

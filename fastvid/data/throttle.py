@@ -1,0 +1,36 @@
+"""How many threads decode: as few as keep the training from waiting."""
+
+_GROW_AFTER, _SHRINK_AFTER = 2, 16  # batches in a row
+
+
+class Throttle:
+    """Adds a thread when batches are waited for, and takes one away when all threads keep running out of room.
+
+    Fewer threads leave more of the processor to the training, which has to launch its kernels in time. The order of the
+    clips does not depend on the number of threads.
+
+    Args:
+        threads: at the beginning, and never fewer than half of it.
+        most: never more; the same number as ``threads`` fixes it.
+    """
+
+    def __init__(self, threads: int, most: int):
+        self.threads, self.most = threads, max(threads, most)
+        self.least = max(1, threads // 2) if most > threads else threads
+        self._waited = self._idle = 0
+
+    def batch(self, *, waited: bool, idle: bool) -> bool:
+        """Counts a batch that was handed out; returns whether the number of threads changed.
+
+        Args:
+            waited: whether the training had to wait for it.
+            idle: whether all clips that there was room for were decoded already.
+        """
+        before = self.threads
+        self._waited = self._waited + 1 if waited else 0
+        self._idle = self._idle + 1 if idle and not waited else 0
+        if self._waited >= _GROW_AFTER and self.threads < self.most:
+            self.threads, self._waited = self.threads + 1, 0
+        elif self._idle >= _SHRINK_AFTER and self.threads > self.least:
+            self.threads, self._idle = self.threads - 1, 0
+        return self.threads != before
