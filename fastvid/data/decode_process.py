@@ -16,6 +16,7 @@ from fastvid.data.ring import Ring
 log = logging.getLogger(__name__)
 
 _MOST_DEATHS = 3  # without a clip in between
+_PATIENCE = 60.0  # seconds without a clip after which it is said what is waited for
 
 
 class DecodeProcess:
@@ -122,6 +123,10 @@ class DecodeProcess:
 
     def _receive(self) -> None:
         try:
+            waited = 0.0
+            while not self._connection.poll(_PATIENCE):
+                waited += _PATIENCE
+                log.warning("no clip for %.0f s; being read or decoded: %s", waited, ", ".join(self._in_flight()))
             message = self._connection.recv()
         except (EOFError, ConnectionResetError):
             if self._stopped:

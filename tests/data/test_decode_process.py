@@ -91,6 +91,13 @@ def test_an_error_that_is_no_bad_sample_reaches_the_loop_with_its_traceback(fold
     assert "return 1 / 0" in str(caught.value.__cause__)
 
 
+def test_what_is_waited_for_is_said(folder, caplog, monkeypatch):
+    monkeypatch.setattr("fastvid.data.decode_process._PATIENCE", 0.02)
+    with TrainLoader(Slow(folder), SPEC, batch=4, seed=0, threads=1) as loader:
+        (batch,) = take(loader, 1)
+    assert "no clip for 0 s; being read or decoded: " + batch.keys[0] in caplog.text
+
+
 def test_it_imports_no_torch_and_is_light(folder, tmp_path_factory):
     note = tmp_path_factory.mktemp("note") / "modules"
     with TrainLoader(Curious(folder, note), SPEC, batch=4, seed=0) as loader:
