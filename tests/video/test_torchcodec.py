@@ -85,7 +85,7 @@ def test_frames_without_times_of_their_own_are_refused():
         encode(12, "mpeg4", "avi", options={"bf": "2"}),
         encode(12, "libvpx-vp9", "webm", times=[0, 10, 20, 20, 20, *range(30, 100, 10)]),
     ):
-        with pytest.raises(DecodeError, match="unsupported: torchcodec .*use pyav"):
+        with pytest.raises(DecodeError, match=r"unsupported: torchcodec .*use pyav"):
             decode(video, [4], decoder="torchcodec")
         assert number_of(decode(video, [4])[0]) == 4
 
@@ -122,7 +122,7 @@ def test_damage_is_a_decode_error():
 def test_a_frame_of_another_time_is_never_handed_out():
     """A table that does not belong to the file, frame for frame."""
     info = probe(encode(40, start=1))
-    with pytest.raises(DecodeError, match="unsupported: torchcodec shows frame 0 at 0.000000 s and not 0.04"):
+    with pytest.raises(DecodeError, match=r"unsupported: torchcodec shows frame 0 at 0\.0000 s, not 0\.04"):
         decode(encode(40), [0], info=info, decoder="torchcodec")
 
 
@@ -147,5 +147,5 @@ def test_a_decoder_that_cannot_run_is_refused_in_a_sentence():
     with pytest.raises(ValueError, match="'dali' decodes batches on a GPU, with decode_views; here: pyav or torch"):
         frame_reader("dali")
     if REASON is not None:
-        with pytest.raises(DecoderUnavailable, match="decoder 'torchcodec' cannot be used: torchcodec .*install"):
+        with pytest.raises(DecoderUnavailable, match=r"decoder 'torchcodec' cannot be used: torchcodec .*install"):
             decode(encode(3), [0], decoder="torchcodec")

@@ -1,7 +1,7 @@
 """Who decodes: PyAV or torchcodec on the CPU, a video at a time; DALI or torchcodec on a GPU, a batch at a time.
 
-Importing this package imports none of them. The first two give the same frames bit for bit, so only speed is a reason to
-choose; the GPU ones choose the same frames and come close in their pixels (docs/decoders.md).
+Importing this package imports none of them. The first two give the same frames bit for bit, so only speed is a
+reason to choose; the GPU ones choose the same frames and come close in their pixels (docs/decoders.md).
 """
 
 import functools

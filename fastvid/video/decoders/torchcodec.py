@@ -24,9 +24,8 @@ def read_frames(data: bytes, indices: Sequence[int], info: VideoInfo) -> Iterato
     Raises:
         DecodeError: the file cannot be used; ``unsupported`` where frames have no presentation times of their own.
     """
-    decoder = _open(data, info, "cpu")
-    for index in indices:
-        yield _frame(decoder, index, info).numpy()
+    for frame in _frames(data, indices, info, "cpu"):
+        yield frame.numpy()
 
 
 def decode_on_gpu(data: bytes, indices: Sequence[int], info: VideoInfo, device: "torch.device") -> "torch.Tensor":
@@ -38,23 +37,36 @@ def decode_on_gpu(data: bytes, indices: Sequence[int], info: VideoInfo, device: 
     import torch
 
     _disable_nvdec_cache()
-    decoder = _open(data, info, str(device))
-    frames = torch.stack([_frame(decoder, index, info) for index in indices])
-    # Known for certain only after decoding. torchcodec warns of nothing, and the frames would still be on the GPU.
-    if decoder.cpu_fallback:
-        raise DecodeError(
-            "unsupported", f"NVDEC does not take it: {first_line(RuntimeError(str(decoder.cpu_fallback)))}"
-        )
-    return frames
+    return torch.stack(list(_frames(data, indices, info, str(device))))
 
 
 @functools.cache
 def _disable_nvdec_cache() -> None:
-    """NVDEC decoders that torchcodec keeps are found again by coded size, and cut with the first video's crop: a video
-    of 530 rows after one of 532 came out shifted, without an error (pytorch/torchcodec issue 1704)."""
+    """NVDEC decoders that torchcodec 0.17 keeps are found again by coded size, and cut with the first video's crop: a
+    video of 530 rows after one of 532 comes out damaged, without an error (meta-pytorch/torchcodec issue 1704)."""
     from torchcodec.decoders import set_nvdec_cache_capacity
 
     set_nvdec_cache_capacity(0)
+
+
+def _frames(data: bytes, indices: Sequence[int], info: VideoInfo, device: str) -> Iterator["torch.Tensor"]:
+    decoder = _open(data, info, device)
+    for index in indices:
+        try:
+            frame = _frame(decoder, index, info)
+        except DecodeError as error:
+            if error.reason != "corrupt":
+                raise
+            # FFmpeg 5 does not find its way from some key frames of open GOPs; from the beginning it does.
+            decoder = _open(data, info, device)
+            for before in range(index):
+                _frame(decoder, before, info)
+            frame = _frame(decoder, index, info)
+        # Known for certain only after decoding. Nothing warns of it: the frames would be on the GPU all the same.
+        if device != "cpu" and decoder.cpu_fallback:
+            reason = str(decoder.cpu_fallback).splitlines()[0]
+            raise DecodeError("unsupported", f"NVDEC does not take it ({reason}); use pyav")
+        yield frame
 
 
 def _open(data: bytes, info: VideoInfo, device: str):
@@ -67,7 +79,7 @@ def _open(data: bytes, info: VideoInfo, device: str):
         decoder = VideoDecoder(data, dimension_order="NHWC", num_ffmpeg_threads=1, device=device, seek_mode="exact")
         found = len(decoder)
     except (RuntimeError, ValueError, IndexError) as error:
-        _raise_if_the_gpu_failed(error)
+        raise_if_the_gpu_failed(error)
         raise DecodeError("corrupt", f"torchcodec cannot open it: {first_line(error)}") from error
     if found != info.frames:
         raise DecodeError("frame_count", f"torchcodec finds {found} frames where the frame table has {info.frames}")
@@ -79,21 +91,21 @@ def _frame(decoder, index: int, info: VideoInfo) -> "torch.Tensor":
     try:
         frame = decoder.get_frame_at(int(index))
     except (RuntimeError, ValueError, IndexError) as error:
-        _raise_if_the_gpu_failed(error)
+        raise_if_the_gpu_failed(error)
         raise DecodeError("corrupt", f"torchcodec stopped at frame {index}: {first_line(error)}") from error
-    wanted = float(info.pts[index] * info.time_base)
-    if abs(frame.pts_seconds - wanted) > info.time_base / 2:
+    seen, wanted = frame.pts_seconds, float(info.pts[index] * info.time_base)
+    if abs(seen - wanted) > info.time_base / 2:
         raise DecodeError(
-            "unsupported",
-            f"torchcodec shows frame {index} at {frame.pts_seconds:.6f} s and not {wanted:.6f} s; use pyav",
+            "unsupported", f"torchcodec shows frame {index} at {seen:.4f} s, not {wanted:.4f} s; use pyav"
         )
-    if tuple(frame.data.shape[:2]) != info.upright_size:
-        height, width = frame.data.shape[:2]
+    height, width = frame.data.shape[:2]
+    if (height, width) != info.upright_size:
         raise DecodeError("corrupt", f"a frame is {width} x {height} in a video of {info.width} x {info.height}")
     return frame.data
 
 
-def _raise_if_the_gpu_failed(error: Exception) -> None:
-    """A GPU out of memory or lost says nothing about the video: that error goes to the caller as it is."""
-    if "CUDA error" in str(error) or "out of memory" in str(error):
+def raise_if_the_gpu_failed(error: Exception) -> None:
+    """A GPU that is out of memory or lost says nothing about the video: such an error goes to the caller as it is."""
+    text = f"{error} {error.__cause__ or ''}"
+    if any(words in text for words in ("CUDA error", "CUDA runtime API error", "cudaError", "out of memory")):
         raise error
