@@ -1,6 +1,7 @@
 """Small encoded videos for tests: every frame shows its own number in black and white bars."""
 
 import io
+import struct
 from fractions import Fraction
 
 import av
@@ -42,11 +43,12 @@ def encode(
     start: int = 0,
     coloured: bool = False,
     matrix: int = 0,
+    full_range: bool = False,
 ) -> bytes:
     """Encodes ``count`` numbered frames; ``times`` are presentation times in milliseconds, default 25 a second.
 
     ``coloured`` ones show moving hues instead of their number. ``matrix`` names the YCbCr matrix in the file (1 is
-    BT.709), without which none is named and readers take BT.601.
+    BT.709), without which none is named and readers take BT.601; ``full_range`` goes with it.
     """
     file = io.BytesIO()
     with av.open(file, "w", format=container) as out:
@@ -54,7 +56,7 @@ def encode(
         stream.height, stream.width, stream.pix_fmt = height, BITS * BAR, "yuv420p"
         stream.options = options or {}
         if matrix:
-            stream.codec_context.colorspace, stream.codec_context.color_range = matrix, 1
+            stream.codec_context.colorspace, stream.codec_context.color_range = matrix, 2 if full_range else 1
         if times is not None:
             stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
         if rotation:
@@ -66,7 +68,7 @@ def encode(
             frame = av.VideoFrame.from_ndarray(picture(i, height), format="rgb24")
             if matrix:
                 frame = frame.reformat(format="yuv420p", dst_colorspace=matrix)
-                frame.colorspace, frame.color_range = matrix, 1
+                frame.colorspace, frame.color_range = matrix, 2 if full_range else 1
             if times is not None:
                 frame.pts, frame.time_base = times[i], Fraction(1, 1000)
             else:
@@ -96,3 +98,17 @@ def shifted(source: bytes, seconds: float) -> bytes:
             packet.stream = copy
             out.mux(packet)
     return file.getvalue()
+
+
+def pieces(source: bytes, shown: list[tuple[int, int]]) -> bytes:
+    """An mp4 with an edit list, with another one: (milliseconds shown, from which tick of the media on) for each."""
+    at = source.index(b"elst")
+    old = int.from_bytes(source[at - 4 : at], "big")
+    body = b"elst" + bytes(4) + struct.pack(">I", len(shown))
+    body += b"".join(struct.pack(">Iii", length, start, 1 << 16) for length, start in shown)
+    out = source[: at - 4] + struct.pack(">I", len(body) + 4) + body + source[at - 4 + old :]
+    for name in (b"edts", b"trak", b"moov"):  # the boxes around it grow too; the media lies before them
+        size = out.rindex(name, 0, at) - 4
+        grown = int.from_bytes(out[size : size + 4], "big") + len(body) + 4 - old
+        out = out[:size] + struct.pack(">I", grown) + out[size + 4 :]
+    return out

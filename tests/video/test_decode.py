@@ -8,9 +8,10 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from clips import encode, number_of, numbered_frame, shifted
+from clips import encode, number_of, numbered_frame, pieces, shifted
 
 from fastvid.video import DecodeError, Limits, decode, probe
+from fastvid.video.container import has_several_edits
 
 CASES = {
     "h264 mp4": {},
@@ -74,6 +75,15 @@ def test_an_edit_list_hides_what_it_cuts():
     shown = [number_of(f) for f in decode(video, range(info.frames))]
     assert shown == list(range(40 - info.frames, 40))
     assert [number_of(f) for f in decode(video, [0, 5])] == [shown[0], shown[5]]
+
+
+def test_an_edit_list_of_several_pieces_joins_them():
+    video = shifted(encode(40, options={"g": "8", "bf": "2"}), -0.4)
+    assert not has_several_edits(video)
+    video = pieces(video, [(400, 512 * 12), (400, 512 * 27)])
+    assert has_several_edits(video)
+    info = probe(video)
+    assert [number_of(f) for f in decode(video, range(info.frames))] == [*range(10, 20), *range(25, 35)]
 
 
 @pytest.mark.parametrize("rotation", [90, -90, 180])

@@ -38,20 +38,20 @@ def frame_reader(decoder: str) -> FrameReader:
     return importlib.import_module(f"fastvid.video.decoders.{decoder}").read_frames
 
 
-def require(decoder: str) -> None:
-    """Passes when a decoder can run here.
+def require(decoder: str, device: str = "cuda") -> None:
+    """Passes when a decoder can run here; ``device`` is ``"cpu"`` for DALI without a GPU.
 
     Raises:
         ValueError: no such decoder.
         DecoderUnavailable: it cannot run here.
     """
-    reason = why_not(decoder)
+    reason = why_not(decoder, device)
     if reason:
         raise DecoderUnavailable(f"decoder {decoder!r} cannot be used: {reason}")
 
 
 @functools.cache
-def why_not(decoder: str) -> str | None:
+def why_not(decoder: str, device: str = "cuda") -> str | None:
     """Why a decoder cannot run here and what to do about it; None when it can.
 
     Raises:
@@ -62,7 +62,7 @@ def why_not(decoder: str) -> str | None:
     if decoder == "pyav":  # fastvid needs it to read a file's frame table, so it is here
         return None
     reason = _dali_missing() if decoder == "dali" else _torchcodec_missing()
-    return reason or (_gpu_missing() if decoder in GPU_DECODERS else None)
+    return reason or (_gpu_missing() if decoder in GPU_DECODERS and device != "cpu" else None)
 
 
 def _dali_missing() -> str | None:
