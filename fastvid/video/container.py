@@ -72,6 +72,25 @@ def may_be_rotated(data: bytes) -> bool:
     return False
 
 
+def has_several_edits(data: bytes) -> bool:
+    """Whether some track of an mp4 or mov shows several pieces of itself, which its edit list puts together."""
+    if container_format(data) != "mov":
+        return False
+    for name, start, end in _iso_boxes(data):
+        if name != b"moov":
+            continue
+        at = data.find(b"elst", start, end)
+        while at >= 0:
+            wide = data[at + 4] == 1  # version 1 has 64-bit times
+            count, entry, time = int.from_bytes(data[at + 8 : at + 12], "big"), 20 if wide else 12, 8 if wide else 4
+            first = at + 12 + time
+            starts = [data[first + k * entry :][:time] for k in range(min(count, (end - first) // entry + 1))]
+            if sum(start != b"\xff" * time for start in starts) > 1:  # -1 is a pause, not a piece
+                return True
+            at = data.find(b"elst", at + 4, end)
+    return False
+
+
 def _iso_boxes(data: bytes) -> Iterator[tuple[bytes, int, int]]:
     """The top-level boxes: name, start and declared end (which may lie beyond the data)."""
     offset = 0

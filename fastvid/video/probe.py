@@ -13,6 +13,21 @@ from fastvid.video.limits import Limits
 
 
 @dataclass(frozen=True)
+class Colours:
+    """How a video's numbers stand for colours.
+
+    Attributes:
+        pix_fmt: FFmpeg's name of the sample layout, such as ``"yuv420p"``; empty when the header does not tell.
+        matrix: ITU-T H.273 MatrixCoefficients: 1 is BT.709, 5 and 6 are BT.601, 9 is BT.2020, 2 is not stated.
+        full_range: whether luma runs from 0 to 255 and not from 16 to 235.
+    """
+
+    pix_fmt: str
+    matrix: int
+    full_range: bool
+
+
+@dataclass(frozen=True)
 class VideoInfo:
     """A video's metadata and frame table.
 
@@ -28,6 +43,7 @@ class VideoInfo:
             none for some frame, and frames can only be counted.
         time_base: seconds per unit of ``pts``.
         keyframes: int64 [K, 2], (pts, dts) of each key frame by ascending pts.
+        colours: how colours are coded; None when this was not read from the file itself.
     """
 
     codec: str
@@ -40,6 +56,7 @@ class VideoInfo:
     pts: np.ndarray | None
     time_base: float
     keyframes: np.ndarray
+    colours: Colours | None = None
 
     @property
     def upright_size(self) -> tuple[int, int]:
@@ -153,7 +170,24 @@ def _frame_table(container, stream, limits: Limits, rotation: int) -> VideoInfo:
         pts=pts,
         time_base=time_base,
         keyframes=np.array(keys, dtype=np.int64).reshape(-1, 2),
+        colours=_colours(codec),
     )
+
+
+def colours_of(data: bytes) -> Colours:
+    """A video's :class:`Colours`, from its bytes.
+
+    Raises:
+        DecodeError: ``container``, ``no_video`` or ``codec``.
+    """
+    container, stream = open_video(data)
+    with container:
+        return _colours(stream.codec_context)
+
+
+def _colours(codec) -> Colours:
+    pix_fmt = codec.pix_fmt or ""
+    return Colours(pix_fmt, int(codec.colorspace), int(codec.color_range) == 2 or pix_fmt.startswith("yuvj"))
 
 
 def first_line(error: Exception) -> str:

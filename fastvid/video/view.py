@@ -137,17 +137,20 @@ def decode_view(
     info: VideoInfo | None = None,
     limits: Limits | None = None,
     out: np.ndarray | None = None,
+    decoder: str = "pyav",
 ) -> np.ndarray:
     """Decodes one view of a video: uint8 [frames, size, size, 3], into ``out`` when it is given.
 
     Frames are cropped and resized one at a time, so a long or large video takes no more memory than one of its frames.
+    ``decoder`` is ``"pyav"`` or ``"torchcodec"``; the pixels are the same.
 
     Raises:
         DecodeError: the file cannot be used; see its ``reason``.
+        DecoderUnavailable: the decoder cannot run here.
     """
     info = info or probe(data, limits)
     clip = np.empty((len(view.frames), view.size, view.size, 3), np.uint8) if out is None else out
-    for position, frame in iter_frames(data, view.frames, info=info):
+    for position, frame in iter_frames(data, view.frames, info=info, decoder=decoder):
         image = crop_resize(frame, view.box, view.size)
         clip[position] = image[:, ::-1] if view.flip else image
     return clip

@@ -1,6 +1,7 @@
 """Small encoded videos for tests: every frame shows its own number in black and white bars."""
 
 import io
+import struct
 from fractions import Fraction
 
 import av
@@ -22,6 +23,13 @@ def number_of(frame: np.ndarray) -> int:
     return int(sum(int(bit) << k for k, bit in enumerate(centre)))
 
 
+def coloured_frame(index: int, height: int = HEIGHT) -> np.ndarray:
+    """uint8 [height, BITS * BAR, 3]: hues that run smoothly and move with ``index``."""
+    y, x = np.mgrid[0:height, 0 : BITS * BAR]
+    waves = (np.sin(x / 17 + index / 4), np.cos(y / 23 - index / 6), np.sin((x + y) / 29 + index / 9))
+    return np.stack([128 + 90 * wave for wave in waves], axis=-1).astype(np.uint8)
+
+
 def encode(
     count: int = 40,
     codec: str = "libx264",
@@ -33,13 +41,22 @@ def encode(
     audio: bool = False,
     height: int = HEIGHT,
     start: int = 0,
+    coloured: bool = False,
+    matrix: int = 0,
+    full_range: bool = False,
 ) -> bytes:
-    """Encodes ``count`` numbered frames; ``times`` are presentation times in milliseconds, default 25 a second."""
+    """Encodes ``count`` numbered frames; ``times`` are presentation times in milliseconds, default 25 a second.
+
+    ``coloured`` ones show moving hues instead of their number. ``matrix`` names the YCbCr matrix in the file (1 is
+    BT.709), without which none is named and readers take BT.601; ``full_range`` goes with it.
+    """
     file = io.BytesIO()
     with av.open(file, "w", format=container) as out:
         stream = out.add_stream(codec, rate=25)
         stream.height, stream.width, stream.pix_fmt = height, BITS * BAR, "yuv420p"
         stream.options = options or {}
+        if matrix:
+            stream.codec_context.colorspace, stream.codec_context.color_range = matrix, 2 if full_range else 1
         if times is not None:
             stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
         if rotation:
@@ -47,7 +64,11 @@ def encode(
         if audio:
             sound = out.add_stream("aac" if container in ("mp4", "mov") else "libopus", rate=48000)
         for i in range(count):
-            frame = av.VideoFrame.from_ndarray(numbered_frame(i, height), format="rgb24")
+            picture = coloured_frame if coloured else numbered_frame
+            frame = av.VideoFrame.from_ndarray(picture(i, height), format="rgb24")
+            if matrix:
+                frame = frame.reformat(format="yuv420p", dst_colorspace=matrix)
+                frame.colorspace, frame.color_range = matrix, 2 if full_range else 1
             if times is not None:
                 frame.pts, frame.time_base = times[i], Fraction(1, 1000)
             else:
@@ -60,3 +81,34 @@ def encode(
             out.mux(sound.encode(silence))
             out.mux(sound.encode())
     return file.getvalue()
+
+
+def shifted(source: bytes, seconds: float) -> bytes:
+    """The packets of an mp4 with all times moved; where some fall below zero the muxer writes an edit list."""
+    file = io.BytesIO()
+    with av.open(io.BytesIO(source)) as original, av.open(file, "w", format="mp4") as out:
+        stream = original.streams.video[0]
+        copy = out.add_stream_from_template(stream)
+        ticks = round(seconds / float(stream.time_base))
+        for packet in original.demux(stream):
+            if packet.dts is None:
+                continue
+            packet.pts += ticks
+            packet.dts += ticks
+            packet.stream = copy
+            out.mux(packet)
+    return file.getvalue()
+
+
+def pieces(source: bytes, shown: list[tuple[int, int]]) -> bytes:
+    """An mp4 with an edit list, with another one: (milliseconds shown, from which tick of the media on) for each."""
+    at = source.index(b"elst")
+    old = int.from_bytes(source[at - 4 : at], "big")
+    body = b"elst" + bytes(4) + struct.pack(">I", len(shown))
+    body += b"".join(struct.pack(">Iii", length, start, 1 << 16) for length, start in shown)
+    out = source[: at - 4] + struct.pack(">I", len(body) + 4) + body + source[at - 4 + old :]
+    for name in (b"edts", b"trak", b"moov"):  # the boxes around it grow too; the media lies before them
+        size = out.rindex(name, 0, at) - 4
+        grown = int.from_bytes(out[size : size + 4], "big") + len(body) + 4 - old
+        out = out[:size] + struct.pack(">I", grown) + out[size + 4 :]
+    return out
