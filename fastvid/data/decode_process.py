@@ -10,7 +10,7 @@ import threading
 
 import numpy as np
 
-from fastvid.data.decode_helper import Decoded, Failed, Orders, Taken, Task, Threads
+from fastvid.data.decode_task import Decoded, Failed, Samples, Taken, Task, Threads
 from fastvid.data.ring import Ring
 
 log = logging.getLogger(__name__)
@@ -26,14 +26,16 @@ class DecodeProcess:
 
     Args:
         task: what to decode.
-        slots: of the ring.
+        slots: turns that may be decoded and not yet taken.
 
     Attributes:
         threads: decoding threads at the moment.
+        ring: where clips are; None where this process decodes them.
     """
 
     def __init__(self, task: Task, slots: int):
-        self.task, self.ring, self.threads = task, Ring(slots, task.clip_shape), task.threads
+        self.task, self.slots, self.threads = task, slots, task.threads
+        self.ring = None if task.by_device else Ring(slots, task.clip_shape)
         self._decoded: dict[int, Decoded] = {}
         self._taken = 0  # all turns before this one have been copied
         self._copied: set[int] = set()  # turns after it that have been copied too
@@ -69,7 +71,8 @@ class DecodeProcess:
         return self._decoded[turn]
 
     def take(self, turn: int, out: np.ndarray) -> None:
-        """Copies a decoded turn's clip and frees its slot."""
+        """Copies a decoded turn's clip out of the ring and frees its slot."""
+        assert self.ring is not None
         np.copyto(out, self.ring.slot(turn))
         self.forget(turn)
 
@@ -97,21 +100,22 @@ class DecodeProcess:
         """Ends the child and gives the ring's memory back; nobody may be waiting for a turn."""
         self.stop()
         self._connection.close()
-        self.ring.close()
+        if self.ring is not None:
+            self.ring.close()
 
     def _start(self) -> None:
         self._connection, theirs = multiprocessing.Pipe()
-        descriptors = (theirs.fileno(), self.ring.descriptor)
+        descriptors = (theirs.fileno(), -1 if self.ring is None else self.ring.descriptor)
         self._process = subprocess.Popen(
             [sys.executable, "-c", f"from fastvid.data.decode_helper import main; main{descriptors}"],
-            pass_fds=descriptors,
+            pass_fds=[d for d in descriptors if d >= 0],
             stdin=subprocess.DEVNULL,
             # Where this process finds modules, that one does too: sources may be of the user's own classes.
             env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
         )
         theirs.close()
         done = {turn for turn in self._decoded if turn >= self._taken} | self._copied
-        self._send((self.task, done, self._taken, self.ring.slots))
+        self._send((self.task, done, self._taken, self.slots))
 
     def _tell(self, message: Taken) -> None:
         with self._lock:
@@ -159,7 +163,7 @@ class DecodeProcess:
 
     def _in_flight(self) -> list[str]:
         """Keys of the samples that the child may have been busy with."""
-        orders, turns = Orders(self.task), range(self._taken, self._taken + self.ring.slots)
+        samples, turns = Samples(self.task), range(self._taken, self._taken + self.slots)
         open_turns = [turn for turn in turns if turn not in self._decoded and turn not in self._copied]
-        indices = [orders.sample_at(self.task.position(turn)) for turn in open_turns[: self.threads]]
+        indices = [samples.sample_at(self.task.position(turn)) for turn in open_turns[: self.threads]]
         return [self.task.source.samples[i].key for i in indices]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastvid.video import Limits, VideoInfo
+from fastvid.video.probe import Colours
 
 _MOST = 2**62  # of any number in an index: int64 with room for a sum
 
@@ -81,6 +82,8 @@ def _video_fields(video: VideoInfo) -> dict[str, Any]:
     if video.pts is not None:
         fields["pts"] = [int(video.pts[0]), *_runs(np.diff(video.pts))]
     fields["keyframes"] = video.keyframes.tolist()
+    if video.colours is not None:
+        fields["colours"] = [video.colours.pix_fmt, video.colours.matrix, video.colours.full_range]
     return fields
 
 
@@ -106,8 +109,16 @@ def _video(fields: dict[str, Any], limits: Limits) -> VideoInfo:
         pts = _signed(first) + np.concatenate([np.zeros(1, np.int64), np.cumsum(steps)])
     return VideoInfo(
         codec=fields["codec"], width=width, height=height, rotation=_whole(fields["rotation"], 3), frames=frames,
-        pts=pts, keyframes=keyframes, **numbers,
+        fps=numbers["fps"], duration=numbers["duration"], pts=pts, time_base=numbers["time_base"], keyframes=keyframes,
+        colours=_colours(fields["colours"]) if "colours" in fields else None,
     )  # fmt: skip
+
+
+def _colours(fields: Any) -> Colours:
+    pix_fmt, matrix, full_range = fields
+    if not isinstance(pix_fmt, str) or not isinstance(full_range, bool):
+        raise ValueError("colours are a sample layout, a matrix and whether the range is full")
+    return Colours(pix_fmt, _whole(matrix, 255), full_range)
 
 
 def _runs(values: np.ndarray) -> list[list[int]]:

@@ -9,13 +9,15 @@ from dataclasses import dataclass
 
 import torch
 
-from fastvid.data.decode_helper import Decoded, Task
 from fastvid.data.decode_process import DecodeProcess
+from fastvid.data.decode_task import Decoded, Task
+from fastvid.data.device_decoder import DeviceDecoder
 from fastvid.data.order import LoaderState
 from fastvid.data.quarantine import Quarantine, TooManyBadSamples
 from fastvid.data.source import Source
 from fastvid.random import sample_id
 from fastvid.video import Limits, ViewSpec
+from fastvid.video.decoders import GPU_DECODERS, require
 
 
 @dataclass
@@ -78,6 +80,8 @@ class TrainLoader:
         world: processes that share the global batches.
         quarantine: where bad samples go.
         limits: what the decoder refuses.
+        decoder: ``"pyav"`` or ``"torchcodec"``, in the child process; ``"dali"`` or ``"torchcodec-cuda"``, of which the
+            child only reads and checks the files: whole batches are then decoded on ``device``.
         cache_bytes: of decoded videos kept in memory from epoch to epoch. The clips are the same without.
         device: where clips, ids and view hashes are put.
         view_seed: of the views; default: ``seed``.
@@ -104,6 +108,7 @@ class TrainLoader:
         world: int = 1,
         quarantine: Quarantine | None = None,
         limits: Limits | None = None,
+        decoder: str = "pyav",
         cache_bytes: int = 0,
         device: torch.device | str = "cpu",
         view_seed: int | None = None,
@@ -111,6 +116,11 @@ class TrainLoader:
     ):
         if batch < 1 or batch % world:
             raise ValueError(f"a global batch of {batch} clips does not divide among {world} processes")
+        require(decoder, str(torch.device(device).type))
+        if decoder in GPU_DECODERS and cache_bytes:
+            raise ValueError(
+                f"decoder {decoder} leaves no frames in the processor's memory to keep: set cache_bytes to 0"
+            )
         self.quarantine = quarantine or Quarantine()
         self.state = state or LoaderState()
         self.prefetch, self._device = max(1, prefetch), torch.device(device)
@@ -118,10 +128,11 @@ class TrainLoader:
             source=source, spec=spec, batch=batch, world=world, rank=rank, seed=seed,
             view_seed=seed if view_seed is None else view_seed, views=views, window=window, start=self.state,
             limits=limits or Limits(), cache_bytes=cache_bytes, in_a_row=self.quarantine.policy.in_a_row,
-            threads=threads or default_threads(), most_threads=threads or most_threads(),
+            decoder=decoder, threads=threads or default_threads(), most_threads=threads or most_threads(),
         )  # fmt: skip
         # One batch of the ``prefetch`` is the one that the copying thread is filling.
         self._process = DecodeProcess(self.task, max((self.prefetch - 1) * self.task.local, self.task.most_threads))
+        self._device_decoder = DeviceDecoder(self.task, self.quarantine, self._device)
         self._ready: queue.Queue[_Made] = queue.Queue()
         self._room = threading.Semaphore(1)  # batches that may be in the making beside the one handed out
         self._closed = threading.Event()
@@ -145,7 +156,8 @@ class TrainLoader:
         """Bytes of clips that can exist at once: the ring, the batch in the making, the one handed out, the one before
         it that the caller has not let go yet, and the cache. The decoding process itself (:meth:`helper_bytes`), with
         the files and frames that its threads are at, comes on top."""
-        return (self._process.ring.slots + 3 * self.task.local) * self.clip_bytes + self.task.cache_bytes
+        slots = 0 if self.task.by_device else self._process.slots
+        return (slots + 3 * self.task.local) * self.clip_bytes + self.task.cache_bytes
 
     def helper_bytes(self) -> int:
         """Bytes of memory that the decoding process has for itself now, the ring not counted."""
@@ -196,54 +208,59 @@ class TrainLoader:
         first, state = 0, self.state
         try:
             while self._room.acquire() and not self._closed.is_set():
-                batch = self._copy_batch(first)
+                with torch.cuda.stream(self._stream):  # without a GPU there is none, and this does nothing
+                    made = self._on_device(self._copy_batch(first))
                 first += self.task.local
                 state = state.advance(self.task.batch, len(self.task.source.samples))
-                self._ready.put(self._on_device(_Made(batch, state)))
+                made.after = state
+                self._ready.put(made)
         except BaseException as error:
             self._ready.put(_Made(error=error))
 
     def _copy_batch(self, first: int) -> Batch:
         local = self.task.local
         pinned = self._stream is not None
-        batch = Batch(
-            clips=torch.empty((local, *self.task.clip_shape), dtype=torch.uint8, pin_memory=pinned),
-            ids=torch.empty(local, dtype=torch.int64, pin_memory=pinned),
-            view_hashes=torch.empty(local, dtype=torch.int64, pin_memory=pinned),
-            keys=[""] * local,
-            labels=[None] * local,
-            substitutes=[False] * local,
-            repeats=[False] * local,
+        clips = None
+        if not self.task.by_device:
+            clips = torch.empty((local, *self.task.clip_shape), dtype=torch.uint8, pin_memory=pinned)
+        made: list[Decoded] = []
+        for turn in range(first, first + local):
+            made.append(self._process.decoded(turn))
+            self._note_bad(made[-1])
+            if clips is not None:
+                self._process.take(turn, clips[turn - first].numpy())
+            else:
+                self._process.forget(turn)
+        if clips is None:
+            clips = self._device_decoder.clips(made)
+        for one in made:
+            self.quarantine.good(one.key)
+        return Batch(
+            clips=clips,
+            ids=_int64([sample_id(one.key) for one in made], pinned),
+            view_hashes=_int64([one.view_hash for one in made], pinned),
+            keys=[one.key for one in made],
+            labels=[one.label for one in made],
+            substitutes=[bool(one.bad) for one in made],
+            repeats=[one.repeats for one in made],
         )
-        clips = batch.clips.numpy()
-        for slot in range(local):
-            made = self._process.decoded(first + slot)
-            self._note_bad(made)
-            self._process.take(made.turn, clips[slot])
-            batch.ids[slot] = sample_id(made.key)
-            batch.view_hashes[slot] = made.view_hash
-            batch.keys[slot], batch.labels[slot] = made.key, made.label
-            batch.substitutes[slot], batch.repeats[slot] = bool(made.bad), made.repeats
-        return batch
 
     def _note_bad(self, made: Decoded) -> None:
-        for row, (key, error) in enumerate(made.bad, start=1):
-            self.quarantine.add(key, error)
-            self.quarantine.check_row(row, key)
-        if not made.key:
+        self.quarantine.add_row(made.bad)
+        if not made.key and made.file is None:
             raise TooManyBadSamples(f"none of the {len(made.bad)} videos can be decoded; the last is {made.bad[-1][0]}")
-        self.quarantine.good(made.key)
 
-    def _on_device(self, made: _Made) -> _Made:
-        if self._stream is None or made.batch is None:
-            return made
-        batch = made.batch
-        with torch.cuda.stream(self._stream):
-            batch.clips = batch.clips.to(self._device, non_blocking=True)
-            batch.ids = batch.ids.to(self._device, non_blocking=True)
-            batch.view_hashes = batch.view_hashes.to(self._device, non_blocking=True)
-            made.copied = self._stream.record_event()
-        return made
+    def _on_device(self, batch: Batch) -> _Made:
+        if self._stream is None:
+            return _Made(batch)
+        batch.clips = batch.clips.to(self._device, non_blocking=True)
+        batch.ids = batch.ids.to(self._device, non_blocking=True)
+        batch.view_hashes = batch.view_hashes.to(self._device, non_blocking=True)
+        return _Made(batch, copied=self._stream.record_event())
+
+
+def _int64(values: list[int], pinned: bool) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.int64, pin_memory=pinned)
 
 
 def default_threads() -> int:

@@ -3,6 +3,7 @@
 import json
 import os
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,13 +82,16 @@ class Quarantine:
                 f"{self.policy.files} files); {self._where()}; the last was {key}: {error}"
             )
 
-    def check_row(self, length: int, key: str) -> None:
-        """Raises TooManyBadSamples when ``length`` bad samples stood in a row, the last of them ``key``."""
-        if length >= self.policy.in_a_row:
-            raise TooManyBadSamples(
-                f"{length} bad samples in a row, the last is {key} ({self.bad[key]['reason']}: "
-                f"{self.bad[key]['detail']}); {self._where()}"
-            )
+    def add_row(self, bad: Sequence[tuple[str, DecodeError]]) -> None:
+        """Records bad samples that stand in a row, (key, error) each.
+
+        Raises:
+            TooManyBadSamples: there are more in a row than the policy allows, or more altogether.
+        """
+        for length, (key, error) in enumerate(bad, start=1):
+            self.add(key, error)
+            if length >= self.policy.in_a_row:
+                raise TooManyBadSamples(f"{length} bad samples in a row, the last is {key} ({error}); {self._where()}")
 
     def _where(self) -> str:
         return f"see {self.path}" if self.path is not None else "the first is " + next(iter(self.bad), "none")

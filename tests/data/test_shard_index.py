@@ -27,7 +27,7 @@ def test_the_index_keeps_what_the_probe_found(name):
     entry = Entry.from_line(Entry("a/b", 512, 99, 7, info, "label", "a caption\nin two lines").to_line())
     assert (entry.key, entry.offset, entry.size, entry.crc32) == ("a/b", 512, 99, 7)
     assert (entry.label, entry.caption) == ("label", "a caption\nin two lines")
-    for field in ("codec", "width", "height", "rotation", "frames", "fps", "duration", "time_base"):
+    for field in ("codec", "width", "height", "rotation", "frames", "fps", "duration", "time_base", "colours"):
         assert getattr(entry.video, field) == getattr(info, field)
     assert np.array_equal(entry.video.keyframes, info.keyframes)
     assert (entry.video.pts is None) == (info.pts is None)

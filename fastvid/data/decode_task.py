@@ -1,0 +1,206 @@
+"""What the training process and its decoding process tell each other, and what stands where in the order."""
+
+import threading
+from dataclasses import dataclass, field
+
+from fastvid.data.order import EpochOrder, LoaderState
+from fastvid.data.source import Sample, Source, read_video
+from fastvid.video import DecodeError, Limits, VideoInfo, View, ViewSpec
+from fastvid.video.decoders import GPU_DECODERS
+
+
+@dataclass(frozen=True)
+class Task:
+    """What to decode.
+
+    Clip number ``turn`` of this rank is position ``start + turn // local * batch + rank + turn % local * world`` of the
+    epochs' orders laid end to end, where ``local = batch // world``.
+
+    Attributes:
+        source: where videos come from.
+        spec: how views are drawn.
+        batch: clips per global batch.
+        world: processes that share it.
+        rank: this process's place among them.
+        seed: of the order.
+        view_seed: of the views.
+        views: views drawn of each video, over and over; None draws a new one in every epoch.
+        window: shards mixed by the shuffle.
+        start: where turn 0's global batch begins.
+        limits: what is refused.
+        cache_bytes: of decoded videos kept.
+        in_a_row: bad samples in a row after which a turn is given up.
+        decoder: one of :data:`fastvid.video.decoders.DECODERS`; those of the GPU leave the decoding to the parent.
+        threads: threads at the beginning.
+        most_threads: as many as there may become.
+    """
+
+    source: Source
+    spec: ViewSpec
+    batch: int
+    world: int
+    rank: int
+    seed: int
+    view_seed: int
+    views: int | None
+    window: int
+    start: LoaderState
+    limits: Limits
+    cache_bytes: int
+    in_a_row: int
+    decoder: str
+    threads: int
+    most_threads: int
+
+    @property
+    def local(self) -> int:
+        """Clips of a global batch that are this rank's."""
+        return self.batch // self.world
+
+    @property
+    def clip_shape(self) -> tuple[int, int, int, int]:
+        """Of one clip, uint8."""
+        return (self.spec.frames, self.spec.size, self.spec.size, 3)
+
+    @property
+    def by_device(self) -> bool:
+        """Whether clips are decoded in batches, by the parent, on its device."""
+        return self.decoder in GPU_DECODERS
+
+    def position(self, turn: int) -> LoaderState:
+        """Where a turn's sample stands in the order."""
+        batches, slot = divmod(turn, self.local)
+        return self.start.advance(batches * self.batch + self.rank + slot * self.world, len(self.source.samples))
+
+
+@dataclass
+class File:
+    """A video that was read and checked, and what is wanted of it.
+
+    Attributes:
+        sample: which one it is.
+        data: the whole file.
+        info: its frame table.
+        view: the clip that is wanted.
+    """
+
+    sample: Sample
+    data: bytes
+    info: VideoInfo
+    view: View
+
+
+@dataclass
+class Decoded:
+    """A finished turn.
+
+    Attributes:
+        turn: its number.
+        key: of the sample whose clip is in the ring; empty when the turn was given up.
+        label: its class.
+        view_hash: :attr:`fastvid.video.View.hash`.
+        repeats: whether frames repeat because the video is too short.
+        bad: samples that came before it in the order and could not be used, and why: (key, error).
+        file: what is to be decoded, where the parent does that.
+    """
+
+    turn: int
+    key: str = ""
+    label: str | None = None
+    view_hash: int = 0
+    repeats: bool = False
+    bad: list[tuple[str, DecodeError]] = field(default_factory=list)
+    file: File | None = None
+
+    def tell(self, sample: Sample, view: View) -> None:
+        """Says whose clip it is."""
+        self.key, self.label = sample.key, sample.label
+        self.view_hash, self.repeats = view.hash, view.repeats_frames
+
+
+@dataclass
+class Failed:
+    """An error that is not a sample's: it ends the run.
+
+    Attributes:
+        error: the exception.
+        trace: its traceback.
+    """
+
+    error: Exception
+    trace: str
+
+
+@dataclass
+class Taken:
+    """What the parent tells.
+
+    Attributes:
+        turns: all turns before this one have been copied out of the ring.
+        waited: of a batch that was handed out, whether it had to be waited for; None when none was.
+    """
+
+    turns: int
+    waited: bool | None = None
+
+
+@dataclass
+class Threads:
+    """A changed number of decoding threads.
+
+    Attributes:
+        threads: how many there are now.
+    """
+
+    threads: int
+
+
+class Samples:
+    """What stands at a position of the order, and which shards will be read next."""
+
+    def __init__(self, task: Task):
+        self._task, self._orders = task, dict[int, EpochOrder]()
+        self._staged: tuple[int, int] | None = None
+        self._lock = threading.Lock()
+
+    def sample_at(self, position: LoaderState) -> int:
+        """The sample's index in the source."""
+        with self._lock:
+            order = self._order(position.epoch)
+        return order[position.sample]
+
+    def view(self, sample: Sample, position: LoaderState, info: VideoInfo) -> View:
+        """The clip of a sample at a position."""
+        task = self._task
+        draw = position.epoch if task.views is None else position.epoch % task.views
+        return task.spec.draw(sample.key, task.view_seed, draw, info)
+
+    def read(self, index: int, position: LoaderState) -> File:
+        """Reads a sample for a position.
+
+        Raises:
+            DecodeError: it cannot be used.
+        """
+        sample = self._task.source.samples[index]
+        data, info = read_video(self._task.source, index, self._task.limits)
+        return File(sample, data, info, self.view(sample, position, info))
+
+    def stage(self, position: LoaderState) -> None:
+        """Tells the source about a position that is about to be read."""
+        with self._lock:
+            order = self._order(position.epoch)
+            window = order.window_of(position.sample)
+            if self._staged is not None and (position.epoch, window) <= self._staged:
+                return
+            self._staged = (position.epoch, window)
+            last = window + 1 == order.windows
+            then = self._order(position.epoch + 1).shards_of(0) if last else order.shards_of(window + 1)
+            self._task.source.stage(order.shards_of(window), then)
+
+    def _order(self, epoch: int) -> EpochOrder:
+        if epoch not in self._orders:
+            task = self._task
+            # Threads work around an epoch's end, never further apart than that.
+            self._orders = {e: o for e, o in self._orders.items() if abs(e - epoch) <= 1}
+            self._orders[epoch] = EpochOrder(task.seed, epoch, task.source.shard_sizes, task.window)
+        return self._orders[epoch]

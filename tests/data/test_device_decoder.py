@@ -1,0 +1,49 @@
+"""The loader with a decoder of whole batches: DALI, which decodes VP9 on the CPU too."""
+
+import pytest
+import torch
+from clips import encode
+
+from fastvid.data import Quarantine, TrainLoader, open_source
+from fastvid.video import ViewSpec
+from fastvid.video.decoders import why_not
+
+pytestmark = pytest.mark.skipif(bool(why_not("dali", "cpu")), reason=str(why_not("dali", "cpu")))
+
+SPEC = ViewSpec(frames=4, size=32)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    vp9, h264 = encode(12, "libvpx-vp9", "webm"), encode(12)
+    for i in range(8):
+        (tmp_path / f"{i}.mkv").write_bytes(vp9)
+    (tmp_path / "3.mkv").write_bytes(h264)  # which DALI decodes on a GPU only
+    (tmp_path / "5.mkv").write_bytes(b"rubbish")
+    return tmp_path
+
+
+def test_batches_are_those_of_the_other_decoders(folder):
+    quarantine, made = Quarantine(), {}
+    for decoder in ("pyav", "dali"):
+        (folder / "3.mkv").write_bytes(b"rubbish" if decoder == "pyav" else encode(12))
+        with TrainLoader(open_source(folder), SPEC, batch=4, seed=0, decoder=decoder, quarantine=quarantine) as loader:
+            made[decoder] = [next(loader) for _ in range(4)]
+    assert set(quarantine.bad) == {"3.mkv", "5.mkv"}
+    for a, b in zip(made["pyav"], made["dali"], strict=True):
+        assert (a.keys, a.substitutes, a.repeats) == (b.keys, b.substitutes, b.repeats)
+        assert torch.equal(a.view_hashes, b.view_hashes)
+        difference = (a.clips.int() - b.clips.int()).abs()
+        assert difference.float().mean() <= 1
+        assert difference.max() <= 4
+    assert any(any(batch.substitutes) for batch in made["dali"])
+
+
+def test_frames_of_the_device_are_not_kept_in_memory(folder):
+    with pytest.raises(ValueError, match="decoder dali leaves no frames .* set cache_bytes to 0"):
+        TrainLoader(open_source(folder), SPEC, batch=4, seed=0, decoder="dali", cache_bytes=1)
+
+
+def test_a_decoder_that_cannot_run_is_refused_at_once(folder):
+    with pytest.raises(ValueError, match="no decoder 'vhs'"):
+        TrainLoader(open_source(folder), SPEC, batch=4, seed=0, decoder="vhs")
