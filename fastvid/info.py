@@ -2,7 +2,8 @@
 
 Paste its output in bug reports.
 
-``python -m fastvid.info RUN`` says how a run ended.
+``python -m fastvid.info RUN`` says how a run ended. ``python -m fastvid.info --decode DATA`` measures every decoder on
+some videos of a folder or of shards, prints the table, and says which one to use.
 """
 
 import importlib.metadata
@@ -18,7 +19,19 @@ import fastvid
 from fastvid import _native
 from fastvid.ops import _dispatch
 
-_PACKAGES = ("torch", "triton", "numpy", "timm", "transformers", "peft", "av", "safetensors", "torchcodec", "wandb")
+_PACKAGES = (
+    "torch",
+    "triton",
+    "numpy",
+    "timm",
+    "transformers",
+    "peft",
+    "av",
+    "safetensors",
+    "torchcodec",
+    "nvidia-dali-cuda130",
+    "wandb",
+)
 
 
 def facts() -> dict[str, dict[str, str]]:
@@ -104,21 +117,62 @@ def _triton() -> str:
 
 
 def _decoders() -> str:
-    found = []
-    for name, module in (("pyav", "av"), ("torchcodec", "torchcodec"), ("dali", "nvidia.dali")):
+    from fastvid.video.decoders import DECODERS, why_not
+
+    usable, others = [], []
+    for name in DECODERS:
+        reason = why_not(name)
+        if reason is None:
+            usable.append(name)
+        else:
+            others.append(f"not {name}: {reason}")
+    return "; ".join([", ".join(usable), *others])
+
+
+def measure_decoders(path: str, videos: int = 8) -> str:
+    """The table that ``--decode`` prints, and what follows from it.
+
+    Raises:
+        FileNotFoundError: nothing is at ``path``.
+        ValueError: no videos are there, or none can be decoded.
+    """
+    from fastvid.data.source import open_source, read_video
+    from fastvid.video import DecodeError, Limits, ViewSpec
+    from fastvid.video.decoders.measure import choose, measure, table
+
+    source, spec = open_source(path), ViewSpec()
+    count = len(source.samples)
+    samples, left_out = [], []
+    for index in sorted({k * count // videos for k in range(videos)}):
+        key = source.samples[index].key
         try:
-            present = importlib.util.find_spec(module) is not None
-        except ModuleNotFoundError:
-            present = False
-        if present:
-            found.append(name if name == "pyav" else f"{name} (installed; not used by this version)")
-    return ", ".join(found) or "none: pip install av"
+            data, info = read_video(source, index, Limits())
+        except DecodeError as error:
+            left_out.append(f"left out {key}: {error}")
+            continue
+        samples.append((data, spec.draw(key, 0, 0, info), info))
+    if not samples:
+        raise ValueError(f"none of the videos that were tried at {path} can be used: {'; '.join(left_out)}")
+    rows = measure(samples)
+    best = choose(rows)
+    head = f"{len(samples)} of {source.description}, {spec.frames} frames of each cut to {spec.size} x {spec.size}"
+    return "\n".join([head, *left_out, table(rows), f"fastest: {best.decoder}"])
 
 
 def main(arguments: list[str]) -> int:
     """Prints the facts, or how the run in a directory ended."""
     if arguments and arguments[0] in ("-h", "--help"):
         print(__doc__)
+        return 0
+    if arguments[0:1] == ["--decode"]:
+        if len(arguments) != 2:
+            print("give one folder of videos or of tar shards: python -m fastvid.info --decode DATA", file=sys.stderr)
+            return 2
+        try:
+            print(measure_decoders(arguments[1]))
+        except (FileNotFoundError, ValueError) as error:
+            print(error, file=sys.stderr)
+            return 2
         return 0
     if arguments:
         from fastvid.train.rundir import how_it_ended

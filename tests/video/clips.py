@@ -44,16 +44,18 @@ def encode(
     coloured: bool = False,
     matrix: int = 0,
     full_range: bool = False,
+    wide: int = 1,
 ) -> bytes:
     """Encodes ``count`` numbered frames; ``times`` are presentation times in milliseconds, default 25 a second.
 
     ``coloured`` ones show moving hues instead of their number. ``matrix`` names the YCbCr matrix in the file (1 is
-    BT.709), without which none is named and readers take BT.601; ``full_range`` goes with it.
+    BT.709), without which none is named and readers take BT.601; ``full_range`` goes with it. Each
+    pixel is repeated ``wide`` times along its row.
     """
     file = io.BytesIO()
     with av.open(file, "w", format=container) as out:
         stream = out.add_stream(codec, rate=25)
-        stream.height, stream.width, stream.pix_fmt = height, BITS * BAR, "yuv420p"
+        stream.height, stream.width, stream.pix_fmt = height, BITS * BAR * wide, "yuv420p"
         stream.options = options or {}
         if matrix:
             stream.codec_context.colorspace, stream.codec_context.color_range = matrix, 2 if full_range else 1
@@ -65,7 +67,7 @@ def encode(
             sound = out.add_stream("aac" if container in ("mp4", "mov") else "libopus", rate=48000)
         for i in range(count):
             picture = coloured_frame if coloured else numbered_frame
-            frame = av.VideoFrame.from_ndarray(picture(i, height), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(picture(i, height).repeat(wide, axis=1), format="rgb24")
             if matrix:
                 frame = frame.reformat(format="yuv420p", dst_colorspace=matrix)
                 frame.colorspace, frame.color_range = matrix, 2 if full_range else 1
