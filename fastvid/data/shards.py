@@ -47,6 +47,10 @@ class ShardFiles(Protocol):
         """
         ...
 
+    def renew(self, shard: int) -> None:
+        """Called when bytes of a tar are not those that were indexed: replaces a copy that is not like its original."""
+        ...
+
     def stage(self, now: Sequence[int], then: Sequence[int]) -> None:
         """See :meth:`fastvid.data.Source.stage`."""
         ...
@@ -88,6 +92,9 @@ class LocalShards:
         with self._shards[shard].open("rb") as file:
             file.seek(offset)
             return file.read(size)
+
+    def renew(self, shard: int) -> None:
+        """Nothing to do: these are the originals."""
 
     def stage(self, now: Sequence[int], then: Sequence[int]) -> None:
         """Nothing to do: the files are where they are."""
@@ -166,9 +173,12 @@ class ShardSource:
         shard, entry = self._entry(index)
         try:
             data = self._files.read(shard, entry.offset, entry.size)
+            if not _is_entry(data, entry):
+                self._files.renew(shard)
+                data = self._files.read(shard, entry.offset, entry.size)
         except OSError as error:
             raise DecodeError("read", f"{self._files.names[shard]}: {error.strerror or error}") from error
-        if len(data) != entry.size or zlib.crc32(data) != entry.crc32:
+        if not _is_entry(data, entry):
             raise DecodeError(
                 "checksum",
                 f"{entry.size} bytes at {entry.offset} of {self._files.names[shard]} are not those that were indexed",
@@ -178,6 +188,10 @@ class ShardSource:
     def _entry(self, index: int) -> tuple[int, Entry]:
         shard, row = self.samples.place(index)
         return shard, self.samples.entries(shard)[row]
+
+
+def _is_entry(data: bytes, entry: Entry) -> bool:
+    return len(data) == entry.size and zlib.crc32(data) == entry.crc32
 
 
 class _Samples(Sequence[Sample]):

@@ -94,21 +94,43 @@ def classes_of(source: Source) -> list[str]:
     return source.classes()
 
 
-def open_source(path: str | Path, labels: str | Path | None = None) -> Source:
-    """Opens videos at a path.
+def open_source(
+    path: str | Path,
+    labels: str | Path | None = None,
+    *,
+    cache_dir: str | Path | None = None,
+    disk_bytes: int = 8 << 30,
+    window: int = 16,
+) -> Source:
+    """Opens videos at a path or URL.
 
     Args:
-        path: a folder with WebDataset tar shards, one such shard, a folder tree of video files, or one video file.
+        path: a folder with WebDataset tar shards, one such shard, a folder tree of video files, or one video file; or
+            the URL of a folder of shards with their ``dataset.json`` (``https://``, ``s3://``, ``gs://``, ``hf://``,
+            ``file://``, ... as fsspec knows them).
         labels: a CSV with the columns ``path`` (relative to the folder) and ``label``, for a folder of videos; by
             default a video's label is the name of the folder it is in, below ``path``.
+        cache_dir: where shards from a URL are kept; default: ``$FASTVID_CACHE``, or the user's cache directory.
+        disk_bytes: what they take there at most. Processes with the same ``cache_dir`` share it.
+        window: shards that the order mixes: two windows must fit into ``disk_bytes``.
 
     Returns:
         A :class:`Source` with at least one sample.
 
     Raises:
-        FileNotFoundError: nothing is there.
-        ValueError: no videos are there, or the labels do not fit them.
+        FileNotFoundError: nothing is there, or a URL has no ``dataset.json``.
+        ValueError: no videos are there, the labels do not fit them, a URL cannot be opened, or the cache is too small.
     """
+    if "://" in str(path):
+        from fastvid.data.demo_files import cache_dir as default_cache
+        from fastvid.data.remote import Remote
+        from fastvid.data.stream import open_stream
+
+        if labels is not None:
+            raise ValueError(f"--data.labels is for folders of videos; the shards in {path} carry their own labels")
+        folder = default_cache() if cache_dir is None else Path(cache_dir).expanduser()
+        return open_stream(Remote(str(path)), folder, disk_bytes, window)
+
     from fastvid.data.folder import FolderSource
     from fastvid.data.shards import LocalShards, ShardSource, open_shards
 

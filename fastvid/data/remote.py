@@ -1,0 +1,215 @@
+"""Files behind a URL: read as they come, tried again when that goes wrong, compared with their checksum."""
+
+import hashlib
+import logging
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+_CHUNK = 4 << 20
+_LONGEST_WAIT = 60.0
+_NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError")  # of boto and google
+
+
+class StreamError(Exception):
+    """A file of a streamed data set cannot be had: its message says which, why, and what to do.
+
+    Not an ``OSError``: those make one sample bad, and this is no fault of a sample.
+    """
+
+
+class NotThere(StreamError):
+    """The server answers, and has no such file."""
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A folder behind a URL.
+
+    Attributes:
+        url: anything that fsspec opens: ``https://``, ``s3://``, ``gs://``, ``hf://``, ``file://``, ...
+        attempts: times a file is asked for before it is given up.
+        wait: seconds before the second attempt; each later wait is twice as long, up to a minute.
+        stall: seconds without a byte after which an attempt is given up.
+    """
+
+    url: str
+    attempts: int = 8
+    wait: float = 0.5
+    stall: float = 30.0
+
+    def where(self, name: str) -> str:
+        """The URL of a file."""
+        return f"{self.url.rstrip('/')}/{name}"
+
+    def check(self) -> None:
+        """Raises ValueError where nothing installed can open the URL."""
+        import fsspec
+        from fsspec.registry import known_implementations
+
+        protocol = fsspec.utils.get_protocol(self.url)
+        try:
+            fsspec.get_filesystem_class(protocol)
+        except ImportError as error:
+            package = known_implementations[protocol]["class"].partition(".")[0]
+            package = "fsspec[http]" if package == "fsspec" else package
+            raise ValueError(f"{self.url} cannot be opened: {error} (`pip install '{package}'`)") from error
+        except ValueError:
+            raise ValueError(
+                f"{self.url} cannot be opened: fsspec knows no protocol {protocol!r}; there are s3, gs, hf, https, "
+                "file and others"
+            ) from None
+
+    def download(self, name: str, size: int, sha256: str, file: int) -> None:
+        """Writes a file of known size and checksum to the beginning of an open file.
+
+        Raises:
+            StreamError: all attempts failed.
+            OSError: it cannot be written.
+        """
+
+        def attempt() -> None:
+            digest, done = hashlib.sha256(), 0
+            for chunk in self._chunks(name):
+                if done + len(chunk) > size:
+                    raise _WrongAnswer(f"the answer has more than the {size} bytes that dataset.json says")
+                digest.update(chunk)
+                _write(file, chunk, done)
+                done += len(chunk)
+            if done != size:
+                raise _WrongAnswer(f"the answer ended after {done} of {size} bytes")
+            if digest.hexdigest() != sha256:
+                raise _WrongAnswer(
+                    f"its sha256 is {digest.hexdigest()} where dataset.json says {sha256}: if the server has it so, "
+                    "upload it again"
+                )
+
+        self._persist(name, attempt)
+
+    def read(self, name: str, limit: int) -> bytes:
+        """A file of unknown size, of at most ``limit`` bytes.
+
+        Raises:
+            StreamError: all attempts failed.
+        """
+        whole = bytearray()
+
+        def attempt() -> None:
+            whole.clear()
+            for chunk in self._chunks(name):
+                if len(whole) + len(chunk) > limit:
+                    raise _WrongAnswer(f"the answer has more than {limit} bytes")
+                whole.extend(chunk)
+
+        self._persist(name, attempt)
+        return bytes(whole)
+
+    def _persist(self, name: str, attempt: Callable[[], None]) -> None:
+        for number in range(1, self.attempts + 1):
+            try:
+                return attempt()
+            except _Answer as answer:
+                error = answer.__cause__ or answer
+                _give_up_if_final(error, self.where(name))
+            if number == self.attempts:
+                raise StreamError(
+                    f"{self.where(name)} could not be fetched in {self.attempts} attempts; the last: {_words(error)}. "
+                    "Nothing of it was used; start again when this is mended, training goes on where it was"
+                ) from error
+            wait = min(self.wait * 2 ** (number - 1), _LONGEST_WAIT)
+            log.info("%s: %s; attempt %d in %g s", self.where(name), _words(error), number + 1, wait)
+            time.sleep(wait)
+
+    def _chunks(self, name: str) -> Iterator[bytes]:
+        """The file's bytes. They are read in a thread of their own, which is left behind when it stalls: not every
+        file system behind fsspec has timeouts."""
+        inbox: queue.Queue[bytes | Exception] = queue.Queue(maxsize=1)
+        left = threading.Event()
+
+        def put(item: bytes | Exception) -> None:
+            while not left.is_set():
+                try:
+                    return inbox.put(item, timeout=0.5)
+                except queue.Full:
+                    continue
+
+        def pull() -> None:
+            try:
+                with self._open(name) as source:
+                    while not left.is_set():
+                        data = source.read(_CHUNK)
+                        put(data)
+                        if not data:
+                            return
+            except Exception as error:  # raised where the chunks are taken
+                put(error)
+
+        threading.Thread(target=pull, name=f"pull {name}", daemon=True).start()
+        try:
+            while True:
+                try:
+                    item = inbox.get(timeout=self.stall)
+                except queue.Empty:
+                    raise _WrongAnswer(f"nothing came for {self.stall:g} s") from None
+                if isinstance(item, Exception):
+                    raise _Answer from item
+                if not item:
+                    return
+                yield item
+        finally:
+            left.set()
+
+    def _open(self, name: str):
+        import fsspec
+
+        protocol = fsspec.utils.get_protocol(self.url)
+        options: dict[str, Any] = {}
+        if protocol in ("http", "https"):
+            import aiohttp  # its own limit is five minutes for a whole file
+
+            options["client_kwargs"] = {
+                "timeout": aiohttp.ClientTimeout(total=None, sock_connect=self.stall, sock_read=self.stall)
+            }
+        files, folder = fsspec.core.url_to_fs(self.url, **options)
+        path = f"{folder.rstrip('/')}/{name}"
+        if protocol in ("http", "https"):  # one answer, not one for each range; any size spares asking for it first
+            return files.open(path, "rb", block_size=0, size=1)
+        files.invalidate_cache()  # a listing from before the file was uploaded
+        return files.open(path, "rb", block_size=0 if protocol == "hf" else _CHUNK, cache_type="none")
+
+
+class _Answer(Exception):
+    """What went wrong on the other side; told apart from a local disk that is full."""
+
+
+class _WrongAnswer(_Answer):
+    pass
+
+
+def _write(file: int, data: bytes, at: int) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(file, view, at)
+        view, at = view[written:], at + written
+
+
+def _give_up_if_final(error: BaseException, where: str) -> None:
+    """Raises StreamError where another attempt would meet the same."""
+    status = getattr(error, "status", None) or getattr(getattr(error, "response", None), "status_code", None)
+    if status in (401, 403) or isinstance(error, PermissionError) or type(error).__name__ in _NO_CREDENTIALS:
+        raise StreamError(
+            f"access to {where} was refused: {_words(error)}. Give this process credentials as fsspec's file system "
+            "for this protocol expects them (environment, configuration file, or login)"
+        ) from error
+    if status in (404, 410) or (isinstance(error, FileNotFoundError) and status is None and error.__cause__ is None):
+        raise NotThere(f"{where} is not there") from error
+
+
+def _words(error: BaseException) -> str:
+    return str(error) if isinstance(error, _WrongAnswer) else f"{type(error).__name__}: {error}"
