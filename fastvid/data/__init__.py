@@ -11,7 +11,7 @@ _HOMES = {
     "Dataset": "dataset_file",
     "Quarantine": "quarantine",
     "Sample": "source",
-    "ShardWriter": "shards",
+    "ShardWriter": "shard_writer",
     "Source": "source",
     "TooManyBadSamples": "quarantine",
     "TrainLoader": "loader",

@@ -1,24 +1,24 @@
-"""``python -m fastvid.data COMMAND``: data sets from the command line.
+"""``python -m fastvid.data COMMAND``: data sets from the command line; each command explains itself with --help.
 
-demo --out DIR    write the demo data set: labelled videos of moving shapes, as tar shards
+demo  --out DIR        write the demo data set: labelled videos of moving shapes, as tar shards
+pack  SRC --out DIR    pack a collection of videos into tar shards
+check DIR              compare shards with their checksums, and decode every video
+info  DIR              counts, labels, durations, codecs, sizes, and what decoding costs here
+index DIR              index existing WebDataset tars where they lie
 """
 
-import dataclasses
+import importlib
 import sys
-from pathlib import Path
 
 import tyro
-from tqdm import tqdm
 
-from fastvid.data.demo_files import DemoSize, write_demo
-
-
-@dataclasses.dataclass(frozen=True)
-class DemoCommand(DemoSize):
-    """Writes the demo data set: folders train and test of WebDataset tar shards."""
-
-    out: Path = Path("demo")
-    """Folder to write; must not exist."""
+_COMMANDS = {
+    "demo": ("fastvid.data.demo_command", "DemoCommand"),
+    "pack": ("fastvid.data.pack.command", "PackCommand"),
+    "check": ("fastvid.data.check", "CheckCommand"),
+    "info": ("fastvid.data.info", "InfoCommand"),
+    "index": ("fastvid.data.index", "IndexCommand"),
+}
 
 
 def main(arguments: list[str]) -> int:
@@ -27,19 +27,12 @@ def main(arguments: list[str]) -> int:
         print(__doc__)
         return 0 if arguments else 2
     command, *rest = arguments
-    if command != "demo":
-        print(f"no command {command!r}: the only one is demo", file=sys.stderr)
+    if command not in _COMMANDS:
+        print(f"no command {command!r}: there are {', '.join(_COMMANDS)}", file=sys.stderr)
         return 2
-    options = tyro.cli(DemoCommand, prog="python -m fastvid.data demo", args=rest)
-    size = DemoSize(options.train, options.test, options.seed, options.spec)
-    try:
-        with tqdm(total=size.train + size.test, unit="video", disable=not sys.stderr.isatty()) as bar:
-            write_demo(options.out, size, lambda done, total: bar.update())
-    except FileExistsError as error:
-        print(error, file=sys.stderr)
-        return 2
-    print(f"{size.train} training and {size.test} test videos in {options.out}")
-    return 0
+    module, options = _COMMANDS[command]
+    loaded = importlib.import_module(module)
+    return loaded.run(tyro.cli(getattr(loaded, options), prog=f"python -m fastvid.data {command}", args=rest))
 
 
 if __name__ == "__main__":

@@ -14,8 +14,9 @@ from pathlib import Path
 import av
 import numpy as np
 
+from fastvid.data.dataset_file import save_dataset
 from fastvid.data.demo import DemoSpec, demo_frames, demo_label
-from fastvid.data.shards import ShardWriter
+from fastvid.data.shard_writer import ShardWriter
 
 _VERSION = 2  # of the generator: part of the cached folder's name
 _CHUNK = 64  # videos per task of a rendering process
@@ -53,7 +54,7 @@ def cached_demo(size: DemoSize, progress: Callable[[int, int], None] | None = No
 
 
 def write_demo(folder: Path, size: DemoSize, progress: Callable[[int, int], None] | None = None) -> None:
-    """Writes the shards ``train/train-*.tar`` and ``test/test-*.tar`` and a ``dataset.json`` into ``folder``.
+    """Writes the shards ``train/train-*.tar`` and ``test/test-*.tar``, each with a ``dataset.json``, into ``folder``.
 
     The folder appears complete or not at all. The same arguments give the same bytes, for one version of the encoder.
 
@@ -79,8 +80,8 @@ def write_demo(folder: Path, size: DemoSize, progress: Callable[[int, int], None
                 done += 1
                 if progress is not None:
                     progress(done, total)
-    facts = {"name": "demo", "version": _VERSION, **asdict(size)}
-    (partial / "dataset.json").write_text(json.dumps(facts, indent=1) + "\n")
+        made_by = {"command": "demo", "generator": _VERSION, **asdict(size)}
+        save_dataset(partial / split, writer.dataset(**made_by))
     try:
         os.replace(partial, folder)
     except OSError:  # another process made the same folder in the meantime

@@ -4,20 +4,24 @@
 read of known size and needs no probing; the tar itself stays an ordinary WebDataset shard.
 """
 
+import contextlib
 import json
 import os
-import tarfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from fastvid.data.entry import Entry
 from fastvid.data.source import VIDEO_SUFFIXES
-from fastvid.video import DecodeError, probe
+from fastvid.data.tar_members import Member, tar_members
+from fastvid.video import DecodeError, Limits, probe
 
 _VERSION = 2
 _LONGEST_HEADER = 4096
+_LONGEST_TEXT = 16 << 20
+_TEXTS = (".json", ".cls", ".txt")
 
 
 @dataclass(frozen=True)
@@ -148,65 +152,109 @@ def save_index(shard: Path, content: bytes) -> bool:
     return True
 
 
-def build_index(shard: Path) -> list[Entry]:
-    """Scans a tar once. Members that are not regular files, or belong to no video, are passed over.
+@dataclass(frozen=True)
+class TarSample:
+    """A video in a tar, before it is looked at.
+
+    Attributes:
+        key: the members' common name.
+        member: the video.
+        label: from the members beside it, or None.
+        caption: likewise.
+        extra: further fields of its ``.json``.
+    """
+
+    key: str
+    member: Member
+    label: str | None
+    caption: str | None
+    extra: dict[str, Any]
+
+
+def scan_tar(shard: Path, refused: Callable[[str], None]) -> list[TarSample]:
+    """The videos of a tar, in order; members that belong to no video are passed over.
+
+    Args:
+        shard: the tar.
+        refused: called with a sentence for each member that is not accepted, see
+            :func:`fastvid.data.tar_members.tar_members`.
 
     Raises:
         ValueError: not a readable tar, a key twice, or a label that cannot be read.
     """
-    groups: dict[str, dict[str, tuple[int, int]]] = {}
-    try:
-        with tarfile.open(shard, "r:") as tar:
-            for member in tar:
-                folder, _, name = member.name.rpartition("/")
-                stem, dot, suffix = name.partition(".")
-                if not member.isreg() or not dot:
-                    continue
-                key, suffix = f"{folder}/{stem}" if folder else stem, f".{suffix.lower()}"
-                members = groups.setdefault(key, {})
-                if suffix in members:
-                    raise ValueError(f"{shard} holds {member.name} twice: keys must be unique in a shard")
-                members[suffix] = (member.offset_data, member.size)
-    except (tarfile.TarError, EOFError, OverflowError) as error:
-        raise ValueError(f"{shard} is not a readable tar file: {error}") from error
+    groups: dict[str, dict[str, Member]] = {}
     with shard.open("rb") as file:
-        length = os.fstat(file.fileno()).st_size
-
-        def content(place: tuple[int, int]) -> bytes:
-            if sum(place) > length:
-                raise ValueError(f"{shard} is cut short: a member at {place[0]} should have {place[1]} bytes")
-            file.seek(place[0])
-            return file.read(place[1])
-
-        entries = []
+        for member in tar_members(file, str(shard), os.fstat(file.fileno()).st_size, refused):
+            folder, _, name = member.name.rpartition("/")
+            stem, dot, suffix = name.partition(".")
+            if not dot or not stem:
+                continue
+            key, suffix = f"{folder}/{stem}" if folder else stem, f".{suffix.lower()}"
+            members = groups.setdefault(key, {})
+            if suffix in members:
+                raise ValueError(f"{shard} holds {member.name} twice: keys must be unique in a shard")
+            members[suffix] = member
+        samples = []
         for key, members in groups.items():
             video = next((members[s] for s in VIDEO_SUFFIXES if s in members), None)
             if video is not None:
-                texts = {s: content(place) for s, place in members.items() if s in (".json", ".cls", ".txt")}
-                entries.append(make_entry(key, video[0], content(video), *_texts(texts, f"{shard}: {key}")))
-    return entries
+                where = f"{shard}: {key}"
+                texts = {s: _text_of(file, m, where) for s, m in members.items() if s in _TEXTS}
+                samples.append(TarSample(key, video, *_parse_texts(texts, where)))
+    return samples
 
 
-def make_entry(key: str, offset: int, data: bytes, label: str | None, caption: str | None) -> Entry:
-    """The entry of a video that lies at ``offset``. One that cannot be read is listed all the same, so that training
-    meets it, names it and counts it."""
-    try:
-        video = probe(data)
-    except DecodeError:
-        video = None
-    return Entry(key, offset, len(data), zlib.crc32(data), video, label, caption)
+def build_index(shard: Path, refused: Callable[[str], None] = lambda sentence: None) -> list[Entry]:
+    """Reads a tar once, with memory for its longest video that is within the limits.
+
+    Args and errors are those of :func:`scan_tar`.
+    """
+    samples = scan_tar(shard, refused)
+    with shard.open("rb") as file:
+        return [_entry(file, s.key, s.member, s.label, s.caption) for s in samples]
 
 
-def _texts(texts: dict[str, bytes], where: str) -> tuple[str | None, str | None]:
-    """Label and caption out of the members beside a video."""
+def _entry(file: BinaryIO, key: str, video: Member, label: str | None, caption: str | None) -> Entry:
+    """The entry of a video. One that cannot be read is listed all the same, so that training meets it, names it and
+    counts it."""
+    info, crc = None, 0
+    file.seek(video.offset)
+    if video.size <= Limits().bytes:
+        data = file.read(video.size)
+        crc = zlib.crc32(data)
+        with contextlib.suppress(DecodeError):
+            info = probe(data)
+    else:
+        for start in range(0, video.size, 1 << 20):
+            crc = zlib.crc32(file.read(min(1 << 20, video.size - start)), crc)
+    return Entry(key, video.offset, video.size, crc, info, label, caption)
+
+
+def _text_of(file: BinaryIO, member: Member, where: str) -> bytes:
+    if member.size > _LONGEST_TEXT:
+        raise ValueError(f"{where}: the text beside the video has {member.size} bytes; the limit is {_LONGEST_TEXT}")
+    file.seek(member.offset)
+    return file.read(member.size)
+
+
+def _parse_texts(texts: dict[str, bytes], where: str) -> tuple[str | None, str | None, dict[str, Any]]:
+    """Label, caption and whatever else is said, out of the members beside a video.
+
+    Args:
+        texts: content of the members ``.json``, ``.cls`` and ``.txt``, of those there are.
+        where: for messages.
+
+    Raises:
+        ValueError: one of them cannot be read.
+    """
     try:
         fields = json.loads(texts.get(".json", b"{}"))
         fields = fields if isinstance(fields, dict) else {}
-        label, caption = fields.get("label"), fields.get("caption")
+        label, caption = fields.pop("label", None), fields.pop("caption", None)
         if label is None and ".cls" in texts:
             label = texts[".cls"].decode().strip()
         if caption is None and ".txt" in texts:
             caption = texts[".txt"].decode().strip()
     except (ValueError, RecursionError) as error:  # bad JSON, or bytes that are no UTF-8
         raise ValueError(f"{where}: the text beside the video cannot be read: {error}") from error
-    return (None if label is None else str(label)), (None if caption is None else str(caption))
+    return (None if label is None else str(label)), (None if caption is None else str(caption)), fields

@@ -1,10 +1,6 @@
-"""Videos in WebDataset tar shards: read by offset, written one after the other."""
+"""Videos in WebDataset tar shards, read by offset."""
 
 import hashlib
-import io
-import json
-import os
-import tarfile
 import threading
 import zlib
 from bisect import bisect_right
@@ -15,9 +11,9 @@ from typing import Protocol
 
 from fastvid.data.dataset_file import NAME, Dataset, ShardFacts
 from fastvid.data.entry import Entry
-from fastvid.data.shard_index import ShardIndex, index_bytes, index_path, load_index, read_header, save_index
+from fastvid.data.shard_index import ShardIndex, index_path, load_index, read_header
 from fastvid.data.source import Sample
-from fastvid.video import DecodeError, probe
+from fastvid.video import DecodeError
 
 # Indexes kept in memory: two windows of the default size. One of a thousand videos takes about half a megabyte.
 _INDEXES = 32
@@ -236,84 +232,3 @@ class _Samples(Sequence[Sample]):
                 del self._indexes[next(iter(self._indexes))]
             self._indexes[shard] = found  # the latest comes last
             return found
-
-
-class ShardWriter:
-    """Writes videos to tar shards with their indexes: ``<prefix>-000000.tar``, ``<prefix>-000000.index.jsonl``, ...
-
-    A shard appears under its name only when it is complete. The same samples give the same bytes.
-
-    Args:
-        folder: created if missing.
-        prefix: of the file names.
-        shard_bytes: a shard is closed when it has grown past this.
-
-    Example:
-        >>> with ShardWriter("out", "train") as writer:
-        ...     writer.add("000000", ".mp4", data, label="linear")
-    """
-
-    def __init__(self, folder: str | Path, prefix: str, shard_bytes: int = 128 << 20):
-        self.folder, self.prefix, self.shard_bytes = Path(folder), prefix, shard_bytes
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.shards: list[Path] = []
-        self._tar: tarfile.TarFile | None = None
-        self._entries: list[Entry] = []
-
-    def add(self, key: str, suffix: str, video: bytes, label: str | None = None, caption: str | None = None) -> None:
-        """Appends one video; ``suffix`` is its file name's, such as ``".mp4"``.
-
-        Raises:
-            ValueError: a dot in the file name of ``key``, where WebDataset would end it.
-            DecodeError: the video cannot be used.
-        """
-        if "." in key.rpartition("/")[2]:
-            raise ValueError(f"the key {key!r} holds a dot, and readers of WebDataset shards end keys at the first dot")
-        if self._tar is None:
-            self._open()
-        assert self._tar is not None
-        info = probe(video)
-        offset = self._member(key + suffix, video)
-        texts = {name: text for name, text in (("label", label), ("caption", caption)) if text is not None}
-        if texts:
-            self._member(key + ".json", json.dumps(texts).encode())
-        self._entries.append(Entry(key, offset, len(video), zlib.crc32(video), info, label, caption))
-        if self._tar.offset >= self.shard_bytes:
-            self._close_shard()
-
-    def close(self) -> None:
-        """Completes the last shard."""
-        if self._tar is not None:
-            self._close_shard()
-
-    def __enter__(self) -> "ShardWriter":
-        return self
-
-    def __exit__(self, kind, error, traceback) -> None:
-        if kind is None:
-            self.close()
-        elif self._tar is not None:
-            self._tar.close()
-            self._partial.unlink()
-
-    def _open(self) -> None:
-        shard = self.folder / f"{self.prefix}-{len(self.shards):06d}.tar"
-        self._partial = shard.with_name(shard.name + ".part")
-        self._tar = tarfile.open(self._partial, "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115 (closed in close)
-        self._entries = []
-
-    def _member(self, name: str, data: bytes) -> int:
-        assert self._tar is not None
-        header = tarfile.TarInfo(name)  # mode 0644, no owner, time 0: nothing that varies
-        header.size = len(data)
-        self._tar.addfile(header, io.BytesIO(data))
-        return self._tar.offset - -(-len(data) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-
-    def _close_shard(self) -> None:
-        assert self._tar is not None
-        self._tar.close()
-        self._tar = None
-        shard = self._partial.with_suffix("")
-        os.replace(self._partial, shard)
-        save_index(shard, index_bytes(shard.name, shard.stat().st_size, self._entries))
-        self.shards.append(shard)

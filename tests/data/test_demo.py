@@ -96,7 +96,8 @@ def test_files_are_complete_and_the_same_each_time(tmp_path):
     frames = decode(source.read(0), range(6))
     rendered = demo_frames(0, 10, SMALL.spec)
     assert np.abs(frames.astype(int) - rendered).mean() < 8  # but for the compression
-    assert json.loads((tmp_path / "a" / "dataset.json").read_text())["train"] == 10
+    described = json.loads((tmp_path / "a" / "train" / "dataset.json").read_text())
+    assert (described["samples"], described["made_by"]["train"]) == (10, 10)
     with pytest.raises(FileExistsError, match="exists already"):
         write_demo(tmp_path / "a", SMALL)
 

@@ -1,0 +1,137 @@
+"""``python -m fastvid.data index``: indexes WebDataset tars where they lie."""
+
+import hashlib
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import tyro
+
+from fastvid.data.counts import Counts
+from fastvid.data.dataset_file import NAME, Dataset, ShardFacts, save_dataset
+from fastvid.data.processes import cores, in_order
+from fastvid.data.progress import Progress
+from fastvid.data.shard_index import build_index, index_bytes, index_path, save_index
+
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class IndexCommand:
+    """Writes an index beside each tar of a folder, and a dataset.json. The tars are read and not changed; old and
+    damaged indexes are replaced."""
+
+    folder: tyro.conf.Positional[Path]
+    """Holds the tars."""
+    accept_changed: bool = False
+    """Also index shards that no longer have the bytes that dataset.json names."""
+    jobs: int = field(default_factory=cores)
+    """Processes; each takes a shard at a time."""
+
+
+@dataclass(frozen=True)
+class _Indexed:
+    facts: ShardFacts
+    counts: Counts
+    index: bytes
+    refused: list[str]
+
+
+def index(
+    folder: Path, accept_changed: bool = False, jobs: int = 1, progress: Progress | None = None
+) -> tuple[Dataset, list[str]]:
+    """Indexes the tars of a folder. Nothing is written unless all of them can be indexed.
+
+    Returns:
+        What ``dataset.json`` says, and a sentence for each member that was refused.
+
+    Raises:
+        FileNotFoundError: there are none.
+        ValueError: a tar cannot be read, or has changed since ``dataset.json`` was written.
+        OSError: the folder cannot be written.
+    """
+    tars = sorted(folder.glob("*.tar"))
+    if not tars:
+        raise FileNotFoundError(f"no .tar files in {folder}")
+    old, damaged = _old(folder)
+    known = {shard.name: shard for shard in old.shards} if old is not None else {}
+    indexed: list[_Indexed] = []
+    for tar, result in in_order(_index_one, tars, jobs, _died):
+        if isinstance(result, str):
+            raise ValueError(result)
+        then = known.get(tar.name)
+        if then is not None and then.sha256 != result.facts.sha256 and not accept_changed:
+            raise ValueError(
+                f"{tar} no longer has the bytes that {NAME} names: copy it again; or, if it was changed on purpose, "
+                "give --accept-changed"
+            )
+        indexed.append(result)
+        if progress is not None:
+            progress(len(indexed), len(tars))
+    gone = sorted(known.keys() - {tar.name for tar in tars})
+    if gone and not accept_changed:
+        raise ValueError(
+            f"{folder / gone[0]} is missing, and {NAME} names it: copy it again; or, if it was removed on purpose, "
+            "give --accept-changed"
+        )
+    counts = Counts()
+    for tar, one in zip(tars, indexed, strict=True):
+        counts.merge(one.counts)
+        if not save_index(tar, one.index):
+            raise OSError(f"{index_path(tar)} cannot be written: indexes lie beside their shards")
+    made_by = old.made_by if old is not None else {"command": "index"}
+    dataset = counts.dataset([one.facts for one in indexed], made_by)
+    save_dataset(folder, dataset)
+    return dataset, damaged + [sentence for one in indexed for sentence in one.refused]
+
+
+def _old(folder: Path) -> tuple[Dataset | None, list[str]]:
+    path = folder / NAME
+    try:
+        return Dataset.from_bytes(path.read_bytes(), str(path)), []
+    except FileNotFoundError:
+        return None, []
+    except ValueError:
+        return None, [f"{path} was damaged or of another version; it could not be compared, and is written anew"]
+
+
+def _index_one(tar: Path) -> _Indexed | str:
+    refused: list[str] = []
+    try:
+        entries = build_index(tar, refused.append)
+        digest, size = hashlib.sha256(), 0
+        with tar.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+                size += len(chunk)
+    except ValueError as error:
+        return str(error)
+    except OSError as error:
+        return f"{tar} cannot be read: {error.strerror or error}"
+    content = index_bytes(tar.name, size, entries)
+    facts = ShardFacts(
+        tar.name, len(entries), size, digest.hexdigest(), len(content), hashlib.sha256(content).hexdigest()
+    )
+    return _Indexed(facts, Counts.of(entries), content, refused)
+
+
+def _died(tar: Path) -> str:
+    return f"{tar}: the process that read it died: a video in it ends the decoder"
+
+
+def run(options: IndexCommand) -> int:
+    """Runs the command; returns the exit code."""
+    folder = options.folder.expanduser()
+    try:
+        with Progress("shard") as progress:
+            dataset, sentences = index(folder, options.accept_changed, options.jobs, progress)
+    except (OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 2 if isinstance(error, FileNotFoundError) else 1
+    for sentence in sentences:
+        print(sentence)
+    unreadable = dataset.codecs.get("unreadable", 0)
+    print(f"{folder}: {dataset.samples} videos in {len(dataset.shards)} shards are indexed")
+    if unreadable:
+        print(f"{unreadable} of them cannot be read: `python -m fastvid.data check {folder}` names them")
+    return 0

@@ -1,0 +1,1 @@
+"""Packs collections of videos into tar shards."""

@@ -1,0 +1,181 @@
+"""``python -m fastvid.data pack``."""
+
+import errno
+import hashlib
+import shutil
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import av
+import tyro
+
+from fastvid.data.demo_files import cache_dir
+from fastvid.data.pack.folder import folder
+from fastvid.data.pack.item import Collection
+from fastvid.data.pack.llava import llava
+from fastvid.data.pack.ntu import ntu
+from fastvid.data.pack.prepare import Treatment
+from fastvid.data.pack.run import REJECTS, Outcome, Packing, pack, too_many
+from fastvid.data.pack.ssv2 import ssv2
+from fastvid.data.pack.tables import table
+from fastvid.data.pack.target import open_target
+from fastvid.data.pack.ucf101 import ucf101
+from fastvid.data.pack.webdataset import webdataset
+from fastvid.data.processes import cores
+from fastvid.data.progress import Progress
+from fastvid.video.transcode import Normalisation
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@dataclass(frozen=True)
+class PackCommand:
+    """Packs a collection of videos into tar shards with indexes and a dataset.json.
+
+    Stopped at any moment, it goes on where it was when it is run again. The original bytes are kept unless --transcode
+    is given. Videos that cannot be used are listed in rejects.jsonl, with the reason."""
+
+    src: tyro.conf.Positional[Path]
+    """Folder with the collection; for csv, the table."""
+    out: str
+    """Folder for the shards, or a URL such as s3://bucket/folder."""
+    format: Literal["folder", "csv", "ssv2", "ucf101", "ntu", "webdataset", "llava"] = "folder"
+    """How the collection is laid out."""
+    split: int = 1
+    """ucf101: which of the three splits; makes the folders train and test. 0: all videos in one."""
+    names: bool = False
+    """ntu: label by the official names of the actions instead of A001, A002, ..."""
+    root: Path | None = None
+    """csv: folder that relative paths start from. Default: the table's."""
+    order: Literal["mixed", "sorted"] = "mixed"
+    """mixed: by a hash of the key, so that a shard holds all classes. sorted: by key. Archives keep their order."""
+    shard_mb: int = 128
+    """A shard is closed when it has grown past this, MiB."""
+    jobs: int = field(default_factory=cores)
+    """Processes. The result does not depend on it."""
+    verify: bool = True
+    """Decode every frame of every video, and reject what fails."""
+    transcode: bool = False
+    """Encode anew: H.264 yuv420p, constant frame rate, a key frame every 12 frames, upright, no audio."""
+    short_side: int = 256
+    """--transcode: of the frames, pixels; smaller videos keep their size."""
+    fps: int | None = None
+    """--transcode: frames per second. Default: the source's, rounded."""
+    crf: int = 23
+    """--transcode: x264's quality, lower is better and larger."""
+    max_rejects: float = 0.05
+    """Share of the videos, rounded up to whole ones, that may be rejected before the exit code is 1."""
+    work: Path | None = None
+    """Folder for unfinished shards when --out is a URL. Default: in the cache directory."""
+
+
+def run(options: PackCommand) -> int:
+    """Runs the command; returns the exit code."""
+    try:
+        options = _checked(options)
+        code = 0
+        for part, collection in _collections(options).items():
+            code = max(code, _pack_part(options, part, collection))
+        return code
+    except (ValueError, FileNotFoundError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(_sentence(error, options), file=sys.stderr)
+        return 1
+
+
+def _pack_part(options: PackCommand, part: str, collection: Collection) -> int:
+    out = f"{options.out.rstrip('/')}/{part}" if part else options.out
+    target = open_target(out)
+    work = Path(out).expanduser() / ".pack"
+    if "://" in out:
+        digest = hashlib.blake2b(target.where.encode(), digest_size=6).hexdigest()
+        work = (options.work or cache_dir() / "pack") / digest
+    normal = Normalisation(options.short_side, options.fps, options.crf) if options.transcode else None
+    packing = Packing(
+        prefix=part or "shard",
+        shard_bytes=options.shard_mb << 20,
+        shuffle=options.order == "mixed",
+        treatment=Treatment(options.verify, normal),
+        jobs=options.jobs,
+    )
+    for note in collection.notes:
+        print(f"{note}")
+    with Progress("video") as progress:
+        outcome = pack(collection, target, work, packing, _recorded(options), progress)
+    return _report(options, target.where, len(collection.items), outcome)
+
+
+def _report(options: PackCommand, where: str, videos: int, outcome: Outcome) -> int:
+    dataset = outcome.dataset
+    size = f"{dataset.samples} videos in {len(dataset.shards)} shards, {dataset.video_bytes / 1e6:.1f} MB"
+    if outcome.new:
+        print(f"{where}: {size}")
+    else:
+        print(f"{where}: nothing to do, all is packed already: {size}")
+    rejects = sum(outcome.rejects.values())
+    if rejects:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(outcome.rejects.items()))
+        print(f"{rejects} of {videos} videos rejected ({reasons}): see {where}/{REJECTS}")
+    if too_many(rejects, videos, options.max_rejects):
+        print(
+            f"that is more than {options.max_rejects:.1%}; the others are packed. If it is as it should be, give "
+            f"--max-rejects {rejects / videos:.2f}",
+            file=sys.stderr,
+        )
+        return 1
+    return 0
+
+
+def _recorded(options: PackCommand) -> dict[str, Any]:
+    """The options that decide what is packed."""
+    recorded: dict[str, Any] = {"format": options.format, "order": options.order, "shard_mb": options.shard_mb}
+    if options.transcode:
+        names = ("short_side", "fps", "crf")
+        recorded |= {"transcode": True, **{n: getattr(options, n) for n in names}, "encoder": f"PyAV {av.__version__}"}
+    else:
+        recorded |= {"transcode": False, "verify": options.verify}
+    return recorded
+
+
+def _collections(options: PackCommand) -> dict[str, Collection]:
+    """The parts of the collection: what goes to which folder below --out."""
+    src = options.src.expanduser()
+    if not src.exists():
+        raise FileNotFoundError(f"there is nothing at {src}")
+    if options.format == "csv":
+        return table(src, options.root)
+    if options.format == "ucf101":
+        return ucf101(src, options.split)
+    if options.format == "ntu":
+        return ntu(src, options.names)
+    return {"folder": folder, "ssv2": ssv2, "webdataset": webdataset, "llava": llava}[options.format](src)
+
+
+def _checked(options: PackCommand) -> PackCommand:
+    for name, value, good in (
+        ("shard-mb", options.shard_mb, 1 <= options.shard_mb <= 4096),
+        ("jobs", options.jobs, options.jobs >= 1),
+        ("max-rejects", options.max_rejects, 0 <= options.max_rejects <= 1),
+        ("split", options.split, 0 <= options.split <= 3),
+    ):
+        if not good:
+            raise ValueError(f"--{name} {value} is out of range")
+    return options
+
+
+def _sentence(error: OSError, options: PackCommand) -> str:
+    where = options.out if error.filename is None else error.filename
+    if error.errno in _FULL:
+        folder = Path(options.out).expanduser() if "://" not in options.out else cache_dir()
+        while not folder.exists():
+            folder = folder.parent
+        free = shutil.disk_usage(folder).free
+        return (
+            f"{where} cannot grow: {error.strerror} ({free / 1e6:.0f} MB free on {folder}). Finished shards are kept: "
+            "make room and run the same command again, it goes on from there"
+        )
+    return f"{where} cannot be written: {error.strerror or error}. Finished shards are kept"

@@ -1,0 +1,47 @@
+"""Videos in a folder tree, labelled by the folder they are in."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from fastvid.data.pack.item import Collection, collect, file_item
+from fastvid.data.source import VIDEO_SUFFIXES
+
+# Videos too, in containers that are refused: they are listed, so that they are counted and named as rejects.
+_REFUSED_SUFFIXES = (".3gp", ".asf", ".flv", ".m2ts", ".mpeg", ".mpg", ".mts", ".ogv", ".rmvb", ".ts", ".vob", ".wmv")
+
+
+def folder(src: Path) -> dict[str, Collection]:
+    """All videos below ``src``; the label is the name of the folder a video is in, None directly in ``src``."""
+    paths, others = video_files(src)
+    items = (file_item(src, path, size, label=Path(path).parent.name or None) for path, size in paths)
+    return {"": collect(src, items, notes=passed_over(others))}
+
+
+def video_files(src: Path) -> tuple[list[tuple[str, int]], int]:
+    """(relative path, size) of all videos below a folder, sorted, and how many other files there are."""
+    if not src.is_dir():
+        raise FileNotFoundError(f"{src} is no folder: give the folder that holds the videos")
+    found, others = [], 0
+    for path, entry in _walk(src, ""):
+        if path.lower().endswith(VIDEO_SUFFIXES + _REFUSED_SUFFIXES):
+            found.append((path, entry.stat().st_size))
+        else:
+            others += 1
+    return sorted(found), others
+
+
+def passed_over(count: int) -> list[str]:
+    """The note on files that are no videos."""
+    return [f"{count} files that are no videos were passed over"] if count else []
+
+
+def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, os.DirEntry]]:
+    """Files below a folder; links to files are followed, links to folders are not."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                if not entry.name.startswith("."):
+                    yield from _walk(folder / entry.name, f"{prefix}{entry.name}/")
+            elif entry.is_file():
+                yield prefix + entry.name, entry

@@ -1,0 +1,35 @@
+"""NTU RGB+D: the action is in the file name."""
+
+import re
+from pathlib import Path
+
+from fastvid.data.pack.folder import passed_over, video_files
+from fastvid.data.pack.item import Collection, collect, file_item
+from fastvid.data.pack.ntu_actions import ACTIONS
+
+_NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")
+
+
+def ntu(src: Path, names: bool = False) -> dict[str, Collection]:
+    """All videos below ``src`` that are named like ``S001C002P003R002A013_rgb.avi``.
+
+    Setup, camera, performer and replication go into the sample's ``.json``, for splits by subject or by camera.
+
+    Args:
+        src: the folder.
+        names: label by the official name of the action (``"tear up paper"``) instead of its code (``"A013"``).
+    """
+    paths, others = video_files(src)
+    items = []
+    for path, size in paths:
+        match = _NAME.search(Path(path).name)
+        if match is None:
+            others += 1
+            continue
+        *numbers, action = map(int, match.groups())
+        if names and not 1 <= action <= len(ACTIONS):
+            raise ValueError(f"{src / path}: there is no action {action}; the actions are 1 to {len(ACTIONS)}")
+        label = ACTIONS[action - 1] if names else f"A{action:03d}"
+        extra = dict(zip(("setup", "camera", "performer", "replication"), numbers, strict=True))
+        items.append(file_item(src, path, size, label=label, extra=extra))
+    return {"": collect(src, items, notes=passed_over(others))}

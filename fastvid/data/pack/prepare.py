@@ -1,0 +1,105 @@
+"""What is done to one video on its way into a shard."""
+
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from fastvid.data.pack.item import MISSING, Item
+from fastvid.data.source import VIDEO_SUFFIXES
+from fastvid.video import DecodeError, Limits, VideoInfo, probe
+from fastvid.video.container import container_format
+from fastvid.video.transcode import Normalisation, transcode
+from fastvid.video.verify import verify
+
+_SUFFIXES = {"mov": ".mp4", "matroska": ".mkv", "avi": ".avi"}
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """What is done to every video.
+
+    Attributes:
+        verify: decode every frame, and reject what fails.
+        normal: encode anew like this; None keeps the original bytes.
+    """
+
+    verify: bool = True
+    normal: Normalisation | None = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """A video to prepare.
+
+    Attributes:
+        item: the video.
+        root: of the collection.
+        data: its bytes, where they came out of an archive.
+        failed: what is known to be wrong with it.
+        archive: of what comes after this task: which archive,
+        number: which of its members, or of the items.
+        position: of the item in the collection, where it is in an archive.
+    """
+
+    item: Item
+    root: Path
+    data: bytes | None = None
+    failed: "Reject | None" = None
+    archive: int = 0
+    number: int = 0
+    position: int | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A video that can be packed: its bytes, what they hold, and the ending of its member's name."""
+
+    data: bytes
+    info: VideoInfo
+    suffix: str
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A video that cannot be used: a code for counting, such as those of :class:`DecodeError`, and what was found."""
+
+    reason: str
+    detail: str
+
+
+def prepare(task: Task, treatment: Treatment) -> Prepared | Reject:
+    """Reads, probes and, as asked, decodes or transcodes a video."""
+    if task.failed is not None:
+        return task.failed
+    try:
+        data = _read(task)
+        info = probe(data)
+        suffix = PurePosixPath(task.item.member or task.item.path).suffix.lower()
+        if suffix not in VIDEO_SUFFIXES:
+            suffix = _SUFFIXES[container_format(data)]
+        if treatment.normal is not None:
+            data = transcode(data, treatment.normal, info=info)
+            info, suffix = probe(data), ".mp4"
+        elif treatment.verify:
+            verify(data, info)
+    except DecodeError as error:
+        return Reject(error.reason, error.detail)
+    return Prepared(data, info, suffix)
+
+
+def _read(task: Task) -> bytes:
+    item = task.item
+    if item.size == MISSING:
+        raise DecodeError("read", "there is no such file")
+    Limits().check(size=item.size)
+    if task.data is not None:
+        return task.data
+    try:
+        with (task.root / item.path).open("rb") as file:
+            file.seek(item.offset)
+            data = file.read(item.size)
+            grown = not item.member and bool(file.read(1))
+    except OSError as error:
+        raise DecodeError("read", error.strerror or str(error)) from error
+    if len(data) != item.size or grown:
+        raise DecodeError("read", f"it no longer has the {item.size} bytes it had when it was listed")
+    return data

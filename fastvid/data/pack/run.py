@@ -1,0 +1,267 @@
+"""Packs one collection: tasks in a fixed order, prepared side by side, written by one hand.
+
+The order of the tasks and the rule that closes a shard know nothing of processes, so the bytes are the same for any
+number of them, and after any number of interruptions.
+"""
+
+import functools
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from fastvid.data.counts import Counts
+from fastvid.data.dataset_file import NAME, Dataset
+from fastvid.data.pack import journal
+from fastvid.data.pack.item import Collection, Item
+from fastvid.data.pack.llava import ARCHIVE_ERRORS, read_archive
+from fastvid.data.pack.prepare import Prepared, Reject, Task, Treatment, prepare
+from fastvid.data.pack.target import Target
+from fastvid.data.processes import in_order
+from fastvid.data.shard_index import index_name
+from fastvid.data.tar_shard import TarShard
+
+REJECTS = "rejects.jsonl"
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How a collection is packed.
+
+    Attributes:
+        prefix: of the shards' names.
+        shard_bytes: a shard is closed when it has grown past this.
+        shuffle: whether videos are packed in an order that mixes classes; else by key. Archives keep theirs.
+        treatment: what is done to every video.
+        jobs: processes.
+    """
+
+    prefix: str = "shard"
+    shard_bytes: int = 128 << 20
+    shuffle: bool = True
+    treatment: Treatment = field(default_factory=Treatment)
+    jobs: int = 1
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of it.
+
+    Attributes:
+        dataset: what ``dataset.json`` says.
+        rejects: videos that could not be used, by reason.
+        new: False if everything was there already.
+    """
+
+    dataset: Dataset
+    rejects: dict[str, int]
+    new: bool
+
+
+Progress = Callable[[int, int], None]
+
+
+def pack(
+    collection: Collection, target: Target, work: Path, packing: Packing, options: dict[str, Any], progress: Progress
+) -> Outcome:
+    """Packs a collection into shards, or goes on where an interrupted run stopped.
+
+    Args:
+        collection: the videos.
+        target: where the shards go.
+        work: folder for what is unfinished; on the target's file system if that is local.
+        packing: how.
+        options: what the user asked for; must be the same when a run goes on, and is said in ``dataset.json``.
+        progress: called with (videos done, videos in all).
+
+    Raises:
+        Changed: the target was packed from other videos or with other options.
+        ValueError: it holds something else, or no video can be used.
+        OSError: it cannot be written; what is finished stays.
+    """
+    plan = journal.plan_of(collection, options)
+    if target.size(NAME) is not None:
+        return _already(target, plan, work, collection)
+    foreign = [name for name in target.names() if name.endswith((".tar", ".index.jsonl"))]
+    if foreign and not (work / journal.PLAN).exists():
+        raise ValueError(f"{target.where} holds {foreign[0]}, which no unfinished pack has put there: give a new --out")
+    with journal.locked(work, target.where):
+        journal.begin(work, plan, collection, target.where)
+        writer = _Writer(target, work, packing, journal.load_records(work))
+        total = len(collection.items)
+        progress(writer.done, total)
+        if collection.archives:
+            tasks = _archive_tasks(collection, writer.archive, writer.number, writer.taken)
+        else:
+            tasks = _file_tasks(collection, packing, writer.number)
+        work_on = functools.partial(prepare, treatment=packing.treatment)
+        results = in_order(work_on, tasks, packing.jobs, _died, lambda task: max(task.item.size, 0))
+        try:
+            for task, result in results:
+                writer.take(task, result)
+                progress(writer.done, total)
+            writer.end(collection)
+        finally:
+            results.close()
+            writer.abandon()
+        progress(total, total)
+        return _finish(target, work, plan, writer)
+
+
+def _finish(target: Target, work: Path, plan: dict[str, Any], writer: "_Writer") -> Outcome:
+    reasons: dict[str, int] = {}
+    for line in writer.rejects:
+        reasons[line["reason"]] = reasons.get(line["reason"], 0) + 1
+    journal.save(work / REJECTS, b"".join(json.dumps(line).encode() + b"\n" for line in writer.rejects))
+    target.move_in(work / REJECTS, REJECTS)
+    if not writer.facts:
+        raise ValueError(f"none of the videos can be used: see {target.where}/{REJECTS}")
+    made_by = {"command": "pack", **plan, "rejects": reasons}
+    dataset = writer.counts.dataset(writer.facts, made_by)
+    journal.save(work / NAME, dataset.to_bytes())
+    target.move_in(work / NAME, NAME)
+    for record in work.glob("shard-*.json"):
+        record.unlink()
+    return Outcome(dataset, reasons, True)
+
+
+def _already(target: Target, plan: dict[str, Any], work: Path, collection: Collection) -> Outcome:
+    where = f"{target.where}/{NAME}"
+    dataset = Dataset.from_bytes(target.read(NAME), where)
+    then = {name: dataset.made_by.get(name) for name in plan}
+    if dataset.made_by.get("command") != "pack":
+        raise journal.Changed(f"{where} is there, and was not written by pack: give a new --out")
+    journal.compare(then, plan, work, collection, target.where)
+    for shard in dataset.shards:
+        for name, size in ((shard.name, shard.bytes), (index_name(shard.name), shard.index_bytes)):
+            if target.size(name) != size:
+                raise ValueError(f"{target.where}/{name} is missing or has another size: give a new --out to pack anew")
+    return Outcome(dataset, dataset.made_by["rejects"], False)
+
+
+class _Writer:
+    """Takes prepared videos in order, and writes shards, records and rejects."""
+
+    def __init__(self, target: Target, work: Path, packing: Packing, records: list[journal.Record]):
+        self._target, self._work, self._packing = target, work, packing
+        self.facts = [record.facts for record in records]
+        self.rejects = [line for record in records for line in record.rejects]
+        self.counts = Counts()
+        for record in records:
+            self.counts.merge(record.counts)
+        self.taken = {position for record in records for position in record.taken}
+        last = records[-1] if records else None
+        self.archive, self.number = (last.archive, last.number) if last else (0, 0)
+        self.done = sum(fact.samples for fact in self.facts) + len(self.rejects)
+        self._shard: TarShard | None = None
+        self._shard_taken: list[int] = []
+        self._shard_rejects: list[dict[str, str]] = []
+        for left in (*work.glob("*.part"), *work.glob(".*.part")):
+            if not any(left.name.startswith(fact.name) for fact in self.facts):
+                left.unlink()
+        for fact in self.facts:
+            self._publish(fact.name, fact.bytes, fact.index_bytes)
+
+    def take(self, task: Task, result: Prepared | Reject) -> None:
+        self.archive, self.number = task.archive, task.number
+        self.done += bool(task.item.key)
+        if task.position is not None:
+            self._shard_taken.append(task.position)
+        if isinstance(result, Reject):
+            self.reject(task.item.key, task.item.where, result)
+            return
+        if self._shard is None:
+            name = f"{self._packing.prefix}-{len(self.facts):06d}.tar"
+            self._shard = TarShard(self._work / f"{name}.part", name)
+        item = task.item
+        self._shard.add(item.key, result.suffix, result.data, result.info, item.label, item.caption, item.extra)
+        if self._shard.bytes >= self._packing.shard_bytes:
+            self._close()
+
+    def reject(self, key: str, path: str, why: Reject) -> None:
+        line = {"key": key, "path": path, "reason": why.reason, "detail": why.detail}
+        self._shard_rejects.append(line)
+        self.rejects.append(line)
+
+    def end(self, collection: Collection) -> None:
+        """Closes the last shard; items that no archive held become rejects."""
+        if self._shard is not None:
+            self._close()
+        if collection.archives:
+            for position, item in enumerate(collection.items):
+                if position not in self.taken and position not in self._shard_taken:
+                    self.reject(item.key, item.path, Reject("read", "no archive holds it"))
+
+    def abandon(self) -> None:
+        """Removes what is not finished."""
+        if self._shard is not None:
+            self._shard.abandon()
+
+    def _close(self) -> None:
+        assert self._shard is not None
+        facts, index = self._shard.finish()
+        journal.save(self._work / f"{facts.name}.index.part", index)
+        counts = Counts.of(self._shard.entries)
+        record = journal.Record(facts, counts, self.archive, self.number, self._shard_taken, self._shard_rejects)
+        self._shard = None  # with the record it is finished, and only to be moved
+        journal.save_record(self._work, len(self.facts), record)
+        self.facts.append(facts)
+        self.counts.merge(counts)
+        self.taken.update(self._shard_taken)
+        self._shard_taken, self._shard_rejects = [], []
+        self._publish(facts.name, facts.bytes, facts.index_bytes)
+
+    def _publish(self, name: str, size: int, index_size: int) -> None:
+        """Moves a finished shard to its place, the index first; what is there already stays."""
+        files = (
+            (f"{name}.index.part", index_name(name), index_size),
+            (f"{name}.part", name, size),
+        )
+        for part, final, expected in files:
+            if (self._work / part).exists():
+                self._target.move_in(self._work / part, final)
+            elif self._target.size(final) != expected:
+                raise ValueError(
+                    f"{self._target.where}/{final} was finished, and is missing now or has another size: remove "
+                    f"{self._work} and the shards to start anew"
+                )
+
+
+def _file_tasks(collection: Collection, packing: Packing, first: int) -> Iterator[Task]:
+    items = collection.items
+    if packing.shuffle:
+        items = sorted(items, key=lambda item: hashlib.blake2b(item.key.encode(), digest_size=8).digest())
+    for number in range(first, len(items)):
+        yield Task(items[number], collection.root, number=number + 1)
+
+
+def _archive_tasks(collection: Collection, first: int, skip: int, taken: set[int]) -> Iterator[Task]:
+    """Reads the archives one after the other. Where one is damaged it becomes a reject, and so does, in the end, every
+    video that was not found."""
+    wanted = {item.path: position for position, item in enumerate(collection.items)}
+    seen = set(taken)
+    for archive in range(first, len(collection.archives)):
+        path = collection.archives[archive]
+        try:
+            for number, position, size, data in read_archive(path, wanted, skip if archive == first else 0):
+                if position in seen:
+                    continue  # the first one of that name was taken
+                seen.add(position)
+                item = replace(collection.items[position], size=size)
+                yield Task(item, collection.root, data, archive=archive, number=number, position=position)
+        except ARCHIVE_ERRORS as error:
+            name = path.relative_to(collection.root).as_posix()
+            failed = Reject("read", f"the archive is damaged, what follows in it is lost: {error}")
+            yield Task(Item("", name), collection.root, failed=failed, archive=archive + 1)
+
+
+def _died(task: Task) -> Reject:
+    return Reject("crash", "the process that read it died")
+
+
+def too_many(rejects: int, videos: int, most: float) -> bool:
+    """Whether more videos were rejected than the share ``most``, rounded up to whole videos."""
+    return rejects > math.ceil(most * videos)
