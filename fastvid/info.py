@@ -136,23 +136,13 @@ def measure_decoders(path: str, videos: int = 8) -> str:
         FileNotFoundError: nothing is at ``path``.
         ValueError: no videos are there, or none can be decoded.
     """
-    from fastvid.data.source import open_source, read_video
-    from fastvid.video import DecodeError, Limits, ViewSpec
+    from fastvid.data.sample_views import sample_views
+    from fastvid.data.source import open_source
+    from fastvid.video import ViewSpec
     from fastvid.video.decoders.measure import choose, measure, table
 
     source, spec = open_source(path), ViewSpec()
-    count = len(source.samples)
-    samples, left_out = [], []
-    for index in sorted({k * count // videos for k in range(videos)}):
-        key = source.samples[index].key
-        try:
-            data, info = read_video(source, index, Limits())
-        except DecodeError as error:
-            left_out.append(f"left out {key}: {error}")
-            continue
-        samples.append((data, spec.draw(key, 0, 0, info), info))
-    if not samples:
-        raise ValueError(f"none of the videos that were tried at {path} can be used: {'; '.join(left_out)}")
+    samples, left_out = sample_views(source, spec, videos)
     rows = measure(samples)
     best = choose(rows)
     head = f"{len(samples)} of {source.description}, {spec.frames} frames of each cut to {spec.size} x {spec.size}"

@@ -52,14 +52,14 @@ class DiskCache:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if not (folder / MARKER).exists() and any(folder.iterdir()) and not (folder / MARKER).exists():
-                raise ValueError(f"{folder} holds files that are not of a cache: give an empty folder as --data.cache")
+                raise ValueError(f"{folder} holds other files than a cache: give an empty folder as --data.disk-dir")
             with self._locked() as marker:
                 if not os.fstat(marker).st_size:
                     os.write(marker, _TEXT)
         except OSError as error:
             raise ValueError(
                 f"{folder} cannot hold the cache of shards ({error.strerror}): give a folder on a local disk that can "
-                "be written to as --data.cache, or in FASTVID_CACHE"
+                "be written to as --data.disk-dir, or in FASTVID_CACHE"
             ) from error
 
     def used(self) -> int:
@@ -122,8 +122,8 @@ class DiskCache:
         except OSError as error:
             raise StreamError(
                 f"{name} ({size / 1e6:.1f} MB) cannot be kept in {self.folder}: {error.strerror or error}; "
-                f"{_free(self.folder) / 1e6:.1f} MB are free there. Make room, or give --data.cache another "
-                "folder; a smaller --data.disk makes the cache delete its files earlier"
+                f"{_free(self.folder) / 1e6:.1f} MB are free there. Make room, or give --data.disk-dir another "
+                "folder; a smaller --data.disk-gb makes the cache delete its files earlier"
             ) from error
 
     def drop(self, name: str) -> bool:
@@ -187,7 +187,7 @@ class DiskCache:
         if still > self.patience:
             raise StreamError(
                 f"another process has been downloading {part} and written nothing for {still:.0f} s: end it, or give "
-                "this one its own --data.cache"
+                "this one its own --data.disk-dir"
             )
 
     def _make_room(self, size: int, spare: Collection[Path]) -> None:

@@ -181,7 +181,7 @@ class StreamedShards:
                 if time.monotonic() > until:
                     raise StreamError(
                         f"{file.name} cannot be fetched: {error} by other processes, for {self._patience:g} s by now. "
-                        "Give --data.disk more, or this process its own --data.cache"
+                        "Give --data.disk-gb more, or this process its own --data.disk-dir"
                     ) from error
             time.sleep(_POLL)
 
@@ -208,8 +208,8 @@ class StreamedShards:
             warn, self._warned = again and not self._warned, self._warned or again
         if warn:
             log.warning(
-                "%s was fetched again within its window: other processes need the room in %s. Give --data.disk more, "
-                "or each its own --data.cache",
+                "%s was fetched again within its window: other processes need the room in %s. Give --data.disk-gb "
+                "more, or each its own --data.disk-dir",
                 file.name,
                 self._cache.folder,
             )

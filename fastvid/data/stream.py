@@ -1,5 +1,6 @@
 """Opening a data set behind a URL."""
 
+import math
 from itertools import accumulate
 from pathlib import Path
 
@@ -52,5 +53,5 @@ def check_budget(dataset: Dataset, budget: int, window: int, where: str) -> None
     way_out = f"a --data.window of {fitting}, or " if fitting else "smaller shards, or "
     raise ValueError(
         f"the disk cache may hold {budget / 1e9:.3g} GB, and two windows of {window} shards of {where} take up to "
-        f"{needed / 1e9:.3g} GB: give {way_out}--data.disk at least {needed} bytes"
+        f"{needed / 1e9:.3g} GB: give {way_out}--data.disk-gb at least {math.ceil(needed / 1e6) / 1e3:g}"
     )

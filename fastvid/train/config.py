@@ -22,7 +22,7 @@ class DataConfig:
     """Videos and the clips cut from them."""
 
     path: str = "demo"
-    """A folder of videos, a folder of WebDataset tar shards, one shard, one video, or "demo"."""
+    """A folder of videos, a folder of WebDataset tar shards or its URL, one shard, one video, or "demo"."""
     labels: str | None = None
     """CSV with the columns path and label, for a folder of videos; default: the name of each video's folder."""
     frames: int = 16
@@ -41,14 +41,20 @@ class DataConfig:
     """Width / height of a training crop."""
     flip: float = 0.5
     """Probability of mirroring a training clip."""
+    decode: Literal["auto", "pyav", "torchcodec", "dali", "torchcodec-cuda"] = "pyav"
+    """Decoder; auto measures for some seconds which one is fastest for these videos on this machine."""
     threads: int | None = None
-    """Decoding threads; default: half of the processors."""
+    """Decoding threads; default: half of the processors, more while batches have to be waited for."""
     prefetch: int = 2
     """Batches decoded ahead."""
     window: int = 16
     """Shards that are shuffled together."""
     cache_gb: float = 0.0
     """Keep decoded videos in memory up to this size, for small data sets of small videos."""
+    disk_gb: float = 8.0
+    """Shards from a URL take this much disk at most, in 10^9 bytes."""
+    disk_dir: str | None = None
+    """Where shards from a URL are kept; default: $FASTVID_CACHE, or the user's cache directory."""
     holdout: float = 0.2
     """Share of labelled videos kept from training for the probe, chosen by key."""
     bad_share: float = 0.01

@@ -20,6 +20,7 @@ from fastvid.models.teachers import EncoderTeacher, Teacher, check_grids, load_t
 from fastvid.models.vit import VideoViT, VideoViTConfig
 from fastvid.nn import Predictor
 from fastvid.train.config import parse
+from fastvid.train.decoder import choose_decoder
 from fastvid.train.engine import Engine, Stage
 from fastvid.train.optim import OptimConfig, limit_epochs
 from fastvid.train.salt_config import PredictorConfig, SaltConfig
@@ -62,6 +63,7 @@ class _Recipe:
         policy = BadSamplePolicy(config.data.bad_share, config.data.bad_files, config.data.bad_in_a_row)
         self.quarantine = Quarantine(session.path / "bad_samples.jsonl", policy, log.warning)
         stages = {"pixel": self.teacher_optim.steps} if config.teacher.source == "pixel" else {}
+        self.decoder = choose_decoder(session, config.data, self.data.train, self.data.views)
         self.engine: Engine = session.engine({**stages, "salt": self.student_optim.steps})
         try:  # everything that a wrong option can break, before anything is trained
             self.encoder_config = VideoViTConfig(
@@ -166,8 +168,8 @@ class _Recipe:
             return TrainLoader(
                 self.data.train, self.data.views, batch=optim.batch // optim.accumulate, seed=run.seed,
                 threads=data.threads, prefetch=data.prefetch, window=data.window, state=state, rank=world.rank,
-                world=world.size, quarantine=self.quarantine, cache_bytes=int(data.cache_gb * 2**30),
-                device=self.device,
+                world=world.size, quarantine=self.quarantine, decoder=self.decoder,
+                cache_bytes=int(data.cache_gb * 2**30), device=self.device,
             )  # fmt: skip
 
         stage = Stage(name, module, loss, optim, loader, health, self.config.health.every, run.compile)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from fastvid.data import EvalBatch, Quarantine, Source, classes_of, eval_batches, open_source, split_by_key
 from fastvid.data.demo_files import DemoSize, cached_demo
+from fastvid.data.filesystem import slow_filesystem_warning
 from fastvid.train.config import DataConfig
 from fastvid.train.logs import progress
 from fastvid.train.session import UserError
@@ -44,10 +45,15 @@ def open_data(config: DataConfig, demo: DemoSize) -> SaltData:
     try:
         if config.path == "demo":
             return _demo(demo, views)
-        source = open_source(config.path, config.labels)
+        source = open_source(
+            config.path, config.labels, cache_dir=config.disk_dir, disk_bytes=int(config.disk_gb * 1e9),
+            window=config.window,
+        )  # fmt: skip
     except (FileNotFoundError, ValueError) as error:
         raise UserError(str(error)) from error
     log.info("data: %s", source.description)
+    if "://" not in config.path and (warning := slow_filesystem_warning(config.path)):
+        log.warning("%s", warning)
     classes = classes_of(source)
     train, test = split_by_key(source, config.holdout) if len(classes) > 1 else (source, None)
     if train is None:

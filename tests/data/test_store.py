@@ -194,7 +194,7 @@ def test_a_budget_too_small_for_two_windows(original, server, tmp_path, window):
     dataset = open_stream(quick(server.url), tmp_path, 1 << 30, window)._files._dataset
     least = budget_of(dataset, min(2 * window, 20))
     open_stream(quick(server.url), tmp_path, least, window)
-    with pytest.raises(ValueError, match=f"two windows of {window} shards .* --data.disk at least {least} bytes") as e:
+    with pytest.raises(ValueError, match=f"two windows of {window} shards .* --data.disk-gb at least") as e:
         open_stream(quick(server.url), tmp_path, least - 1, window)
     if window > 1:
         smaller = int(str(e.value).split("--data.window of ")[1].split(",")[0])
@@ -263,7 +263,7 @@ def test_another_version_of_the_data_set(server, tmp_path):
 def test_the_cache_folder_is_nobody_elses(original, server, tmp_path):
     (tmp_path / "streamed").mkdir()
     (tmp_path / "streamed" / "thesis.tar").write_bytes(b"years of work")
-    with pytest.raises(ValueError, match=r"streamed holds files that are not of a cache: give an empty folder"):
+    with pytest.raises(ValueError, match=r"streamed holds other files than a cache: give an empty folder"):
         open_source(server.url, cache_dir=tmp_path)
     assert (tmp_path / "streamed" / "thesis.tar").read_bytes() == b"years of work"
     cache = DiskCache(tmp_path / "new", 200_000)
