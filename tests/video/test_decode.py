@@ -12,6 +12,7 @@ from clips import encode, number_of, numbered_frame, pieces, shifted
 
 from fastvid.video import DecodeError, Limits, decode, probe
 from fastvid.video.container import has_several_edits
+from fastvid.video.decoders import pyav
 
 CASES = {
     "h264 mp4": {},
@@ -58,6 +59,16 @@ def test_jumping_gives_the_same_pixels_as_reading_through(video):
     everything = decode(video, range(40))
     for index in (5, 13, 25, 39):
         assert np.array_equal(decode(video, [index])[0], everything[index])
+
+
+@pytest.mark.parametrize("container", ["mp4", "mov", "matroska"])
+def test_a_jump_lands_on_the_last_key_frame(container, monkeypatch):
+    video = encode(40, container=container, options={"g": "8", "bf": "3"})
+    read = []
+    plain = pyav._Reader._next
+    monkeypatch.setattr(pyav._Reader, "_next", lambda self, wanted: read.append(wanted) or plain(self, wanted))
+    assert [number_of(frame) for frame in decode(video, [34, 2])] == [34, 2]
+    assert len(read) == 3 + 3  # frames 0 to 2 and, from the key frame, 32 to 34
 
 
 def test_variable_frame_rate_goes_by_presentation_time():

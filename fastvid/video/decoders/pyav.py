@@ -88,9 +88,7 @@ class _Reader:
         key = int(np.searchsorted(info.keyframes[:, 0], info.pts[index], side="right")) - 1
         if key < 0 or int(np.searchsorted(info.pts, info.keyframes[key, 0])) <= self.next_index:
             return
-        # mp4 seeks by decoding time, matroska by presentation time.
-        time = info.keyframes[key, 1 if "mov" in self.container.format.name else 0]
-        self.container.seek(int(time), stream=self.stream, backward=True)
+        self.container.seek(int(info.keyframes[key, 0]), stream=self.stream, backward=True)
         self.frames = self._decoded()
         self.next_index, self.at_start = 0, False
 
