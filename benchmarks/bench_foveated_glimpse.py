@@ -1,20 +1,73 @@
 """Glimpses around fixations, against the usual way: float frames, normalise, grid_sample once per level."""
 
-import pytest
+from functools import partial
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 
+from benchmarks import byte_model
+from benchmarks.timing import Side
 from fastvid.ops import IMAGENET_MEAN, IMAGENET_STD, foveated_glimpse
 
-MEAN, STD = torch.tensor(IMAGENET_MEAN).view(3, 1, 1), torch.tensor(IMAGENET_STD).view(3, 1, 1)
+
+class Scene(NamedTuple):
+    """Square frames, their fixations, and the glimpses: the innermost level samples every pixel, the next every 2nd."""
+
+    batch: int | None  # None: 8 times the card's L2 cache
+    time: int
+    side: int
+    fixations: int
+    size: int
+    levels: int
+    dtype: torch.dtype  # of the glimpses
+
+    def __str__(self) -> str:
+        batch = "8x L2" if self.batch is None else f"B{self.batch} T{self.time}"
+        levels = f"{self.levels} level{'s' * (self.levels > 1)}"
+        return f"{batch} {self.side}px, {self.fixations} of {self.size}px, {levels}"
+
+    def least_bytes(self, batch: int, pixels: int) -> dict[str, int]:
+        sizes = (batch, self.time, self.fixations, self.size)
+        options = {"levels": self.levels, "out_size": self.dtype.itemsize, "pixels": pixels}
+        forward = byte_model.foveated_glimpse(*sizes, **options)
+        backward = byte_model.foveated_glimpse_backward(*sizes, **options)
+        return {"forward": forward, "backward": backward, "forward + backward": forward + backward}
 
 
-def usual(frames, center, scale, size, levels):
+WORKLOADS = {
+    "cpu": [Scene(1, 8, 512, 4, 96, 3, torch.float32), Scene(1, 16, 256, 1, 128, 2, torch.float32)],
+    "cuda": [
+        Scene(8, 16, 512, 4, 96, 3, torch.bfloat16),
+        Scene(24, 16, 256, 1, 128, 2, torch.bfloat16),
+        Scene(None, 16, 256, 1, 128, 1, torch.bfloat16),
+    ],
+}
+
+
+def fixations(scene, batch, device):
+    """uint8 frames, centres in the middle half, and the scale at which the innermost level is the pixels themselves."""
+    torch.manual_seed(0)
+    frames = torch.randint(256, (batch, scene.time, scene.side, scene.side, 3), dtype=torch.uint8, device=device)
+    center = torch.rand(batch, scene.time, scene.fixations, 2, device=device) - 0.5
+    return frames, center, torch.full(center.shape[:3], scene.size / scene.side, device=device)
+
+
+def pixels_under(scene, center) -> int:
+    """Pixels that lie under the widest crop of at least one fixation."""
+    reach = scene.size * 2 ** (scene.levels - 1) / 2
+    pixel = torch.arange(scene.side, device=center.device)
+    middle = ((center + 1) * scene.side - 1) / 2
+    x, y = ((pixel - m.unsqueeze(-1)).abs() < reach for m in middle.unbind(-1))  # [B, T, G, side]
+    return sum(int((y.mT.float() @ x.float()).count_nonzero()) for x, y in zip(x, y, strict=True))
+
+
+def usual(frames, center, scale, mean, std, size, levels, dtype):
     """One grid_sample for all fixations of a frame and one level: they are stacked along the height."""
     B, T, H, W, _ = frames.shape
     G = center.shape[2]
-    pixels = frames.flatten(0, 1).permute(0, 3, 1, 2).float().div_(255).sub_(MEAN).div_(STD)
-    offset = (torch.arange(size) + 0.5) / size - 0.5
+    pixels = frames.flatten(0, 1).permute(0, 3, 1, 2).float().div_(255).sub_(mean).div_(std)
+    offset = (torch.arange(size, device=frames.device) + 0.5) / size - 0.5
     crops = []
     for level in range(levels):
         side = (scale * min(H, W) * 2**level).unsqueeze(-1)
@@ -24,70 +77,83 @@ def usual(frames, center, scale, size, levels):
         grid = grid.view(B * T, G * size, size, 2)
         crop = F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
         crops.append(crop.view(B, T, 3, G, size, size).transpose(2, 3))
-    return torch.stack(crops, 3)
+    return torch.stack(crops, 3).to(dtype)
 
 
-def scene(B, T, side, G, size):
-    torch.manual_seed(0)
-    frames = torch.randint(256, (B, T, side, side, 3), dtype=torch.uint8)
-    center = torch.rand(B, T, G, 2) - 0.5
-    return frames, center, torch.full((B, T, G), size / side)
+class Sides:
+    """The functions to compare, of center and scale."""
 
+    def __init__(self, scene, device, backend):
+        self.scene = scene
+        self.batch = scene.batch or device.batch_over_l2(scene.least_bytes(1, pixels=0)["forward"])
+        self.frames, self.center, self.scale = fixations(scene, self.batch, device.kind)
+        self.backend, self.narrow = backend, scene.dtype != torch.float32
+        self.constants = [torch.tensor(x, device=device.kind).view(3, 1, 1) for x in (IMAGENET_MEAN, IMAGENET_STD)]
+        self.others = {"float, normalise, grid_sample": self.theirs(usual)}
+        if device.kind == "cuda":
+            self.others["compiled float, normalise, grid_sample"] = self.theirs(torch.compile(usual, dynamic=False))
 
-# The innermost level samples every pixel, the next ones every second and fourth.
-CASES = [(1, 8, 512, 4, 96, 3), (1, 16, 256, 1, 128, 2)]
-
-
-@pytest.mark.parametrize("case", CASES, ids=["512px 4x96 3 levels", "256px 1x128 2 levels"])
-@pytest.mark.parametrize("antialias", [True, False], ids=["antialias", "interpolate"])
-def test_glimpses(record, case, antialias):
-    B, T, side, G, size, levels = case
-    frames, center, scale = scene(B, T, side, G, size)
-
-    def sides(antialias):
-        return lambda: foveated_glimpse(
-            frames, center, scale, size=size, levels=levels, antialias=antialias, backend="native"
+    def ours(self, antialias):
+        options = {"size": self.scene.size, "levels": self.scene.levels, "dtype": self.scene.dtype}
+        return lambda center, scale: foveated_glimpse(
+            self.frames, center, scale, antialias=antialias, backend=self.backend, **options
         )
 
-    # Without antialiasing both compute the same thing; with it ours reads every pixel that the crops cover.
-    expected = usual(frames, center, scale, size, levels)
-    torch.testing.assert_close(sides(False)(), expected, rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(sides(True)()[:, :, :, 0], expected[:, :, :, 0], rtol=1e-3, atol=1e-3)
-    record(
-        f"glimpse {side}px {G}x{size}" + ("" if antialias else " interpolated"),
-        {
-            "fastvid": sides(antialias),
-            "float, normalise, grid_sample": lambda: usual(frames, center, scale, size, levels),
-        },
-        floors={"float, normalise, grid_sample": 5},
-        least_bytes=expected.nbytes + frames.nbytes,
-        rounds=7,
-    )
+    def theirs(self, function):
+        size, levels, dtype = self.scene.size, self.scene.levels, self.scene.dtype
+        return lambda center, scale: function(self.frames, center, scale, *self.constants, size, levels, dtype)
+
+    def least_bytes(self):
+        return self.scene.least_bytes(self.batch, pixels_under(self.scene, self.center))
+
+    def gate(self):
+        """Without antialiasing all compute the same; with it ours averages the pixels that the wider levels skip."""
+        near = 2e-2 if self.narrow else 1e-3
+        gaze = (self.center, self.scale)
+        interpolated, averaged = self.ours(False)(*gaze), self.ours(True)(*gaze)
+        for theirs in self.others.values():
+            expected = theirs(*gaze)
+            torch.testing.assert_close(interpolated, expected, rtol=near, atol=near)
+            torch.testing.assert_close(averaged[:, :, :, 0], expected[:, :, :, 0], rtol=near, atol=near)
+
+    def forward(self, antialias):
+        sides = {"fastvid": self.ours(antialias), **self.others}
+        return {name: Side(partial(side, self.center, self.scale)) for name, side in sides.items()}
 
 
-def test_gaze_gradient(record):
+def test_glimpses(workload, device, kernel, record):
+    sides = Sides(workload, device, kernel("foveated_glimpse"))
+    least = {"forward": sides.least_bytes()["forward"]}
+    record(f"foveated_glimpse, {workload}", sides.forward(True), gate=sides.gate, least_bytes=least, rounds=7)
+
+
+def test_interpolated_glimpses(users_workload, device, kernel, record):
+    """Without antialiasing fewer pixels are read; how many depends on the levels."""
+    sides = Sides(users_workload, device, kernel("foveated_glimpse"))
+    record(f"foveated_glimpse interpolated, {users_workload}", sides.forward(False), gate=sides.gate, rounds=7)
+
+
+def test_gaze_gradient(users_workload, device, kernel, record):
     """Forward and backward to a learned gaze, where autograd must also keep the float frames."""
-    frames, center, scale = scene(1, 4, 512, 4, 96)
+    sides = Sides(users_workload, device, kernel("foveated_glimpse"))
+    gaze = [sides.center.requires_grad_(), sides.scale.requires_grad_()]
+    upstream = torch.randn_like(sides.ours(True)(*gaze))
 
-    def learned(glimpses):
-        def step():
-            c, s = center.clone().requires_grad_(), scale.clone().requires_grad_()
-            glimpses(frames, c, s).square().mean().backward()
-            return c.grad, s.grad
+    def side(function):
+        return Side(lambda: function(*gaze), inputs=gaze, upstream=upstream)
 
-        return step
+    others = {name: side(theirs) for name, theirs in sides.others.items()}
 
-    def ours(antialias):
-        return learned(
-            lambda f, c, s: foveated_glimpse(f, c, s, size=96, levels=3, antialias=antialias, backend="native")
-        )
+    def gate():
+        got = side(sides.ours(False)).results()[1:]
+        for other in others.values():
+            for one, expected in zip(got, other.results()[1:], strict=True):
+                torch.testing.assert_close(one, expected, rtol=1e-2, atol=1e-2 * expected.abs().max().item())
 
-    theirs = learned(lambda f, c, s: usual(f, c, s, 96, 3))
-    for got, expected in zip(ours(False)(), theirs(), strict=True):
-        torch.testing.assert_close(got, expected, rtol=1e-2, atol=1e-2 * expected.abs().max().item())
     record(
-        "glimpse and gaze gradient",
-        {"fastvid": ours(True), "float, normalise, grid_sample": theirs},
-        floors={"float, normalise, grid_sample": 1.3},
+        f"foveated_glimpse gaze gradient, {users_workload}",
+        {"fastvid": side(sides.ours(True)), **others},
+        gate=gate,
+        least_bytes=sides.least_bytes(),
         rounds=5,
     )

@@ -47,19 +47,24 @@ def gather_tubelets(B: int, V: int, *, out_size: int, tubelet: int = 2, patch: i
     return B * V * (3 * tubelet * patch * patch * (1 + out_size) + INDEX)
 
 
-def foveated_glimpse(B: int, T: int, G: int, S: int, *, levels: int = 1, pixel_size: int = 1, out_size: int) -> int:
-    """[B, T, G, levels, 3, S, S] written, as many pixels read, and x, y and scale of each fixation.
+def foveated_glimpse(
+    B: int, T: int, G: int, S: int, *, levels: int = 1, pixel_size: int = 1, out_size: int, pixels: int | None = None
+) -> int:
+    """[B, T, G, levels, 3, S, S] written, pixels read, and x, y and scale of each fixation.
 
-    A sample needs at least one pixel: a crop shrunk with antialiasing reads more, overlapping crops may read less.
+    ``pixels`` is the number of those under the crops, which overlap within a fixation and may between fixations; None
+    is one for each sample, as separate crops at the frame's own resolution have.
     """
-    return B * T * G * (levels * 3 * S * S * (pixel_size + out_size) + 3 * FLOAT)
+    samples = B * T * G * levels * S * S
+    return 3 * (samples * out_size + (samples if pixels is None else pixels) * pixel_size) + B * T * G * 3 * FLOAT
 
 
 def foveated_glimpse_backward(
-    B: int, T: int, G: int, S: int, *, levels: int = 1, pixel_size: int = 1, out_size: int
+    B: int, T: int, G: int, S: int, *, levels: int = 1, pixel_size: int = 1, out_size: int, pixels: int | None = None
 ) -> int:
     """To the gaze: the incoming gradient and the pixels read again, the gradient of x, y and scale written."""
-    return foveated_glimpse(B, T, G, S, levels=levels, pixel_size=pixel_size, out_size=out_size) + B * T * G * 3 * FLOAT
+    forward = foveated_glimpse(B, T, G, S, levels=levels, pixel_size=pixel_size, out_size=out_size, pixels=pixels)
+    return forward + B * T * G * 3 * FLOAT
 
 
 def query_attend_forward(B: int, H: int, N: int, D: int, *, Q: int = 1, size: int, stats: bool = True) -> int:

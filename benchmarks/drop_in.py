@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import timm
 import torch
@@ -75,7 +76,9 @@ def _normalized(clip: torch.Tensor) -> torch.Tensor:
 class VisibleEmbeddings(nn.Module):
     """VideoMAE's embeddings for uint8 clips [B, T, H, W, 3] and visible tokens [B, V]."""
 
-    def __init__(self, embeddings: nn.Module):
+    positions: torch.Tensor
+
+    def __init__(self, embeddings: Any):
         super().__init__()
         conv = embeddings.patch_embeddings.projection
         self.patch = VisiblePatchEmbed(conv.out_channels, tubelet=conv.kernel_size[0], patch=conv.kernel_size[1])
@@ -92,7 +95,8 @@ def videomae(scale: Scale, device: str) -> Example:
         image_size=scale.side, hidden_size=scale.width, num_hidden_layers=scale.depth,
         num_attention_heads=scale.heads, intermediate_size=4 * scale.width, num_frames=FRAMES,
     )  # fmt: skip
-    model = VideoMAEModel(config).to(device)
+    model: Any = VideoMAEModel(config)
+    model.to(device)
     clip = torch.randint(256, (scale.batch, FRAMES, scale.side, scale.side, 3), dtype=torch.uint8, device=device)
     visible, masked = _masks(scale, device)
     hidden = torch.zeros(scale.batch, visible.shape[1] + masked.shape[1], dtype=torch.bool, device=device)
@@ -117,7 +121,8 @@ def vjepa2(scale: Scale, device: str) -> Example:
         num_attention_heads=scale.heads, pred_hidden_size=scale.width // 2, pred_num_hidden_layers=2,
         pred_num_attention_heads=scale.heads, pred_num_mask_tokens=1,
     )  # fmt: skip
-    model, teacher = VJEPA2Model(config).to(device), VJEPA2Model(config).to(device).requires_grad_(False)
+    model, teacher = (nn.Module.to(VJEPA2Model(config), device) for _ in range(2))
+    teacher.requires_grad_(False)
     clip = torch.randint(256, (scale.batch, FRAMES, scale.side, scale.side, 3), dtype=torch.uint8, device=device)
     video, (visible, masked) = _normalized(clip), _masks(scale, device)
 
@@ -132,7 +137,7 @@ def vjepa2(scale: Scale, device: str) -> Example:
         return (pred - _APPLY_MASKS(F.layer_norm(target, target.shape[-1:]), [masked])).abs().mean()
 
     def fastvid() -> torch.Tensor:
-        modeling_vjepa2.apply_masks = lambda x, masks: torch.cat([gather_tokens(x, m) for m in masks])
+        modeling_vjepa2.apply_masks = lambda tensor, masks: torch.cat([gather_tokens(tensor, m) for m in masks])
         pred, target = predict()
         return masked_latent_loss(pred, target, masked, kind="l1", normalize_target=True)
 
@@ -142,7 +147,7 @@ def vjepa2(scale: Scale, device: str) -> Example:
 def timm_glimpses(scale: Scale, device: str) -> Example:
     """A timm ViT on three-level glimpses of uint8 frames, whose gaze is learnt."""
     size, levels = 64, 3
-    model = timm.create_model(
+    model: Any = timm.create_model(
         "vit_tiny_patch16_224", img_size=size, num_classes=10, embed_dim=scale.width, depth=scale.depth,
         num_heads=scale.heads,
     ).to(device)  # fmt: skip

@@ -2,7 +2,7 @@
 
 import gc
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -37,7 +37,7 @@ def flush_buffer() -> torch.Tensor:
 class GpuTimer:
     """Captures every part of every side once, and then times replays in turns, as often as asked."""
 
-    def __init__(self, sides: dict[str, Side]):
+    def __init__(self, sides: Mapping[str, Side]):
         gc.collect()  # what the last benchmark left
         torch.cuda.empty_cache()
         self.stream = torch.cuda.Stream()

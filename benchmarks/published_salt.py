@@ -8,6 +8,7 @@ fixed, where the published ones start from noise and are learnt.
 
 import copy
 import random
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -93,12 +94,14 @@ class PublishedPredictor(nn.Module):
         predictor: its weights are copied; of layout "dense" or "concat", whose parameters are the same.
     """
 
+    positions: torch.Tensor
+
     def __init__(self, predictor: Predictor):
         super().__init__()
         self.embed, self.norm, self.head = (copy.deepcopy(m) for m in (predictor.embed, predictor.norm, predictor.head))
         self.mask_token = nn.Parameter(predictor.mask_tokens.detach()[0].clone())
         self.register_buffer("positions", predictor.positions.clone())
-        first = predictor.blocks[0]
+        first: Any = predictor.blocks[0]
         layer = nn.TransformerEncoderLayer(
             predictor.embed.out_features, first.attn.num_heads, first.mlp.fc1.out_features, dropout=0.0,
             activation="gelu", layer_norm_eps=first.norm1.eps, batch_first=True, norm_first=True,

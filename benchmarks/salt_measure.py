@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
@@ -152,7 +153,8 @@ def _watched_step(side: Side, clip: torch.Tensor, watch: Callable) -> None:
 
 def _live_bytes(prof: profile) -> list[tuple[int, int]]:
     """(time in ns, bytes allocated since the profile began) after each allocation and release."""
-    events = [e for e in prof.profiler.kineto_results.events() if e.name() == "[memory]"]
+    profiler: Any = prof.profiler
+    events = [e for e in profiler.kineto_results.events() if e.name() == "[memory]"]
     live, line = 0, [(0, 0)]
     for event in sorted(events, key=lambda e: e.start_ns()):
         live += event.nbytes()

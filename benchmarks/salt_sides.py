@@ -7,6 +7,7 @@ fastvid's cheaper predictor and compiled blocks at the same student, teacher and
 import copy
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -71,10 +72,13 @@ class Side(ABC):
         optimizer: trains the module.
     """
 
+    encoder: Any  # of modules that have no base class but nn.Module
+    predictor: Any
+    teacher: Any
+
     def __init__(self, encoder: nn.Module, predictor: nn.Module, size: Size, device: torch.device):
         self.encoder, self.predictor = encoder, predictor
         self.size, self.device = size, device
-        self.teacher: nn.Module
         self.module = nn.ModuleList([encoder, predictor]).to(device).train()
         self.optimizer = torch.optim.AdamW(self.module.parameters(), lr=1e-5, betas=(0.9, 0.95), fused=True)
 

@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,7 +82,7 @@ def disagreement(one: float, other: float) -> float:
 class CpuTimer:
     """Wall clock. The passes of one step are timed in place, so that each finds the caches as in training."""
 
-    def __init__(self, sides: dict[str, Side]):
+    def __init__(self, sides: Mapping[str, Side]):
         self.sides = sides
         self.warm = False
 

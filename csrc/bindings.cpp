@@ -217,46 +217,64 @@ std::pair<int64_t, int64_t> scatter_tokens(Address grad, int64_t batch_stride, i
                                      threads)};
 }
 
-// query, key, value; then shape B, S, H, Q, N, D and the strides of all dimensions but the last, in that order.
-fv::QueryAttendInputs attend_inputs(const std::vector<Address>& tensors, int dtype, const std::vector<int64_t>& shape,
-                                    const std::vector<int64_t>& strides, double scale) {
-  if (shape.size() != 6 || strides.size() < 10) throw py::value_error("query_attend has six sizes and ten strides");
+// The first `n` integers of a shape or of strides.
+void read(const py::tuple& from, size_t n, int64_t* to) {
+  if (from.size() < n) throw py::value_error("a shape or strides of too few dimensions");
+  for (size_t i = 0; i < n; ++i) to[i] = PyLong_AsLongLong(PyTuple_GET_ITEM(from.ptr(), i));
+}
+
+// A query or its gradient is [B, S, H, Q, D], or [B, H, Q, D] with S = 1: its sizes or strides without the last.
+void read_query(const py::tuple& from, int64_t absent, int64_t* to) {
+  if (from.size() == 5) return read(from, 4, to);
+  int64_t found[3];
+  read(from, 3, found);
+  to[0] = found[0], to[1] = absent, to[2] = found[1], to[3] = found[2];
+}
+
+// Shapes and strides are those of the tensors, whole.
+fv::QueryAttendInputs attend_inputs(Address query, Address key, Address value, int dtype, const py::tuple& query_shape,
+                                    const py::tuple& key_shape, const py::tuple& query_strides,
+                                    const py::tuple& key_strides, const py::tuple& value_strides, double scale) {
   fv::QueryAttendInputs in{};
-  in.query = at<const void>(tensors[0]), in.key = at<const void>(tensors[1]), in.value = at<const void>(tensors[2]);
+  in.query = at<const void>(query), in.key = at<const void>(key), in.value = at<const void>(value);
   in.dtype = dtype, in.scale = static_cast<float>(scale);
-  in.B = shape[0], in.S = shape[1], in.H = shape[2], in.Q = shape[3], in.N = shape[4], in.D = shape[5];
-  std::copy_n(strides.begin(), 4, in.query_strides);
-  std::copy_n(strides.begin() + 4, 3, in.key_strides);
-  std::copy_n(strides.begin() + 7, 3, in.value_strides);
+  int64_t q[4], k[4];
+  read_query(query_shape, 1, q), read(key_shape, 4, k);
+  in.B = q[0], in.S = q[1], in.H = q[2], in.Q = q[3], in.N = k[2], in.D = k[3];
+  read_query(query_strides, 0, in.query_strides);
+  read(key_strides, 3, in.key_strides), read(value_strides, 3, in.value_strides);
   return in;
 }
 
-// tensors: query, key, value, out, precise, lse, entropy, peak; 0 for those that are not wanted.
-void query_attend(const std::vector<Address>& tensors, int dtype, const std::vector<int64_t>& shape,
-                  const std::vector<int64_t>& strides, double scale, int threads) {
-  if (tensors.size() != 8) throw py::value_error("query_attend has eight tensors");
+// precise, lse, entropy and peak are 0 when they are not wanted.
+void query_attend(Address query, Address key, Address value, int dtype, const py::tuple& query_shape,
+                  const py::tuple& key_shape, const py::tuple& query_strides, const py::tuple& key_strides,
+                  const py::tuple& value_strides, double scale, int threads, Address out, Address precise, Address lse,
+                  Address entropy, Address peak) {
+  const fv::QueryAttendArgs args{
+      attend_inputs(query, key, value, dtype, query_shape, key_shape, query_strides, key_strides, value_strides, scale),
+      at<void>(out), at<float>(precise), at<float>(lse), at<float>(entropy), at<int64_t>(peak)};
   py::gil_scoped_release release;
-  fv::QueryAttendArgs args{attend_inputs(tensors, dtype, shape, strides, scale), at<void>(tensors[3]),
-                           at<float>(tensors[4]), at<float>(tensors[5]), at<float>(tensors[6]), at<int64_t>(tensors[7])};
   if (!fv::cpu_kernels().query_attend(args, threads)) throw std::bad_alloc();
 }
 
-// tensors: query, key, value, grad_out, precise, lse, grad_entropy, entropy, grad_query, grad_key, grad_value; strides
-// those of query, key, value, grad_out and grad_key, which are grad_value's too.
-void query_attend_backward(const std::vector<Address>& tensors, int dtype, const std::vector<int64_t>& shape,
-                           const std::vector<int64_t>& strides, double scale, int threads) {
-  if (tensors.size() != 11 || strides.size() != 17) {
-    throw py::value_error("query_attend_backward has eleven tensors and seventeen strides");
-  }
-  py::gil_scoped_release release;
+// grad_cache_strides are grad_key's and grad_value's.
+void query_attend_backward(Address query, Address key, Address value, int dtype, const py::tuple& query_shape,
+                           const py::tuple& key_shape, const py::tuple& query_strides, const py::tuple& key_strides,
+                           const py::tuple& value_strides, double scale, int threads, Address grad_out,
+                           const py::tuple& grad_out_strides, Address precise, Address lse, Address grad_entropy,
+                           Address entropy, Address grad_query, Address grad_key, Address grad_value,
+                           const py::tuple& grad_cache_strides) {
   fv::QueryAttendBackwardArgs args{};
-  args.in = attend_inputs(tensors, dtype, shape, strides, scale);
-  args.grad_out = at<const void>(tensors[3]), args.precise = at<const float>(tensors[4]);
-  args.lse = at<const float>(tensors[5]), args.grad_entropy = at<const float>(tensors[6]);
-  args.entropy = at<const float>(tensors[7]);
-  args.grad_query = at<void>(tensors[8]), args.grad_key = at<void>(tensors[9]), args.grad_value = at<void>(tensors[10]);
-  std::copy_n(strides.begin() + 10, 4, args.grad_out_strides);
-  std::copy_n(strides.begin() + 14, 3, args.grad_cache_strides);
+  args.in =
+      attend_inputs(query, key, value, dtype, query_shape, key_shape, query_strides, key_strides, value_strides, scale);
+  args.grad_out = at<const void>(grad_out), args.precise = at<const float>(precise);
+  args.lse = at<const float>(lse), args.grad_entropy = at<const float>(grad_entropy);
+  args.entropy = at<const float>(entropy);
+  args.grad_query = at<void>(grad_query), args.grad_key = at<void>(grad_key), args.grad_value = at<void>(grad_value);
+  read_query(grad_out_strides, 0, args.grad_out_strides);
+  if (args.grad_key) read(grad_cache_strides, 3, args.grad_cache_strides);
+  py::gil_scoped_release release;
   const int64_t cache_bytes = args.in.B * args.in.H * args.in.N * args.in.D * fv::dtype_size(dtype);
   if (args.grad_key) {
     fv::advise_huge_pages(args.grad_key, cache_bytes);

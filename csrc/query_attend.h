@@ -19,7 +19,7 @@ struct QueryAttendArgs {
   QueryAttendInputs in;
   void* out;        // [B, S, H, Q, D] contiguous, in dtype
   float* precise;   // the same before rounding to dtype, or nullptr
-  float* lse;       // [B, S, H, Q]: log sum exp of the scores
+  float* lse;       // [B, S, H, Q]: log sum exp of the scores, or nullptr
   float* entropy;   // [B, S, H, Q], or nullptr
   int64_t* peak;    // [B, S, H, Q], or nullptr
 };

@@ -151,7 +151,7 @@ void attend_tile(const QueryAttendArgs& a, int64_t b, int64_t h, int64_t first, 
     for (int64_t c = 0; c < in.D; ++c) out[c] /= state[q].sum;
     store_row(static_cast<char*>(a.out) + row * in.D * dtype_size(in.dtype), in.dtype, in.D, out, false);
     if (a.precise) std::memcpy(a.precise + row * in.D, out, in.D * sizeof(float));
-    a.lse[row] = state[q].max + log_sum;
+    if (a.lse) a.lse[row] = state[q].max + log_sum;
     // log sum exp(s) - E[s], both relative to the maximum: for large scores nothing cancels.
     if (a.entropy) a.entropy[row] = log_sum - state[q].sum_log / state[q].sum, a.peak[row] = state[q].peak;
   }
@@ -246,13 +246,14 @@ namespace FV_ISA {
 bool query_attend(const QueryAttendArgs& a, int threads) {
   const QueryAttendInputs& in = a.in;
   const int64_t width = (in.D + kLanes - 1) / kLanes * kLanes, queries = in.S * in.Q;
+  const int64_t tile = queries < kQueryTile ? queries : kQueryTile;
   bool ok = true;
 #pragma omp parallel num_threads(threads) reduction(&& : ok)
   {
-    Arena arena = make_arena(2 * kQueryTile * width + kQueryTile * kBlock + kChunk * width, 4);
+    Arena arena = make_arena(2 * tile * width + tile * kBlock + kChunk * width, 4);
     ok = arena.base != nullptr;
-    const ForwardScratch f = {arena.take(kQueryTile * width), arena.take(kQueryTile * width),
-                              arena.take(kQueryTile * kBlock), arena.take(kChunk * width)};
+    const ForwardScratch f = {arena.take(tile * width), arena.take(tile * width), arena.take(tile * kBlock),
+                              arena.take(kChunk * width)};
 #pragma omp for schedule(static)
     for (int64_t unit = 0; unit < in.B * in.H; ++unit) {
       for (int64_t first = 0; first < queries && ok; first += kQueryTile) {

@@ -43,6 +43,8 @@ def test_foveated_glimpse():
     assert model.foveated_glimpse(1, 1, 1, 2, out_size=2) == 48
     assert model.foveated_glimpse(1, 1, 1, 2, levels=3, out_size=2) == 3 * 36 + 12
     assert model.foveated_glimpse_backward(1, 1, 1, 2, out_size=2) == 48 + 12
+    # Levels of one fixation overlap: 4 x 4 pixels hold both the 2 x 2 and those around them.
+    assert model.foveated_glimpse(1, 1, 1, 2, levels=2, out_size=2, pixels=16) == 2 * 24 + 48 + 12
     # 8 clips x 16 frames x 4 glimpses of 96 x 96: 14.2 MB read, 28.3 MB written.
     assert round(model.foveated_glimpse(8, 16, 4, 96, out_size=2) / 1e6, 1) == 42.5
 

@@ -1,11 +1,20 @@
 """When a gradient is wanted, and the refusal of second derivatives."""
 
 import torch
+from torch.autograd import forward_ad
 
 
-def wants_grad(x: torch.Tensor) -> bool:
-    """True when a call on ``x`` is recorded; otherwise the op is called without an ``autograd.Function`` around it."""
-    return x.requires_grad and torch.is_grad_enabled()
+def wants_grad(*tensors: torch.Tensor) -> bool:
+    """True when a call on these is recorded; otherwise the op is called without an ``autograd.Function`` around it.
+
+    Forward-mode derivatives count: the function refuses them, and without it they would silently be lost.
+    """
+    if forward_ad._current_level >= 0:
+        return True
+    for x in tensors:
+        if x.requires_grad:
+            return torch.is_grad_enabled()
+    return False
 
 
 class _Refuse(torch.autograd.Function):

@@ -11,13 +11,10 @@ def index_dtype(op: str, name: str, index: torch.Tensor) -> None:
         raise TypeError(f"{op}: {name} must be int64, got {index.dtype}; convert it with {name}.long()")
 
 
-def same_device(op: str, **tensors: torch.Tensor) -> None:
-    """All tensors of one call live on one device."""
-    first, *others = tensors.values()
-    for tensor in others:
-        if tensor.device != first.device:
-            places = ", ".join(f"{name} on {tensor.device}" for name, tensor in tensors.items())
-            raise ValueError(f"{op}: tensors must be on one device; got {places}")
+def devices_error(op: str, **tensors: torch.Tensor) -> ValueError:
+    """The error for tensors of one call that do not live on one device."""
+    places = ", ".join(f"{name} on {tensor.device}" for name, tensor in tensors.items())
+    return ValueError(f"{op}: tensors must be on one device; got {places}")
 
 
 def normalization(op: str, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype) -> None:

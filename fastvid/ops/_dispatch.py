@@ -6,9 +6,15 @@ import os
 import re
 import warnings
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+from torch import is_grad_enabled
+from torch._C import _dispatch_keys as _tensor_keys
+from torch._C import _dispatch_tls_local_include_set as _thread_keys
+from torch._C import _has_torch_function
+from torch.autograd import _profiler_enabled
+from torch.compiler import is_dynamo_compiling
 
 from fastvid import _native
 
@@ -25,15 +31,27 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 # Ops with a CUDA kernel in the native core; the others have Triton only, because it is as fast.
 CUDA_OPS = frozenset({"foveated_glimpse", "multiblock_mask"})
 
+_CPU = torch.device("cpu")
 _OLDEST = (8, 0)  # bfloat16 arithmetic, and what the kernels are compiled for
 
 _warned: set[str] = set()
 
+# What the dispatcher looks at when nothing stands between a call and a CPU kernel: the thread's keys, in and outside
+# inference mode, and those of a tensor made in and outside it. Modes, functorch, tracers and wrappers add keys, and so
+# do lazy negation and conjugation; keys that an op has no kernel for, autocast's, are passed through.
+_Keys, _Key = torch._C.DispatchKeySet, torch._C.DispatchKey
+_THREAD = _Keys(_Key.BackendSelect)
+_TENSOR = _Keys(_Key.CPU).add(_Key.AutocastCPU)
+_PLAIN_THREAD = frozenset({_THREAD.raw_repr(), _THREAD.add(_Key.ADInplaceOrView).raw_repr()})
+_PLAIN_TENSOR = frozenset(
+    {_TENSOR.raw_repr(), _TENSOR.add(_Key.ADInplaceOrView).add(_Key.AutogradCPU).raw_repr()}  # `add` returns a new set
+)
+
 
 def register(
     schema: str, *, fake: Callable, cpu: Callable, cuda: Callable | None = None, triton: str
-) -> torch._ops.OpOverload:
-    """Defines ``fastvid::<schema>`` with its fake and its implementations; returns the callable overload.
+) -> Callable[..., Any]:
+    """Defines ``fastvid::<schema>`` with its fake and its implementations; returns the function to call it by.
 
     The schema's last argument is ``str backend``, as :func:`choose` gave it.
 
@@ -65,7 +83,36 @@ def register(
 
     LIBRARY.impl(name, on_cpu, "CPU")
     LIBRARY.impl(name, on_cuda, "CUDA")
-    return getattr(torch.ops.fastvid, name).default
+    return _shortcut(getattr(torch.ops.fastvid, name).default, cpu)
+
+
+def _shortcut(overload: torch._ops.OpOverload, cpu: Callable) -> Callable[..., Any]:
+    """``overload``, but straight to its CPU implementation where the dispatcher would do nothing else.
+
+    Python's way through the dispatcher costs more than all else in a small call. It is left out when nobody can tell:
+    no compiler or tracer, mode, transform or profiler is active, and all tensors are plain ones on the CPU that
+    autograd does not record.
+    """
+    tensors = [i for i, argument in enumerate(overload._schema.arguments) if "Tensor" in str(argument.type)]
+
+    def call(*args):
+        if (
+            args[-1] == "triton"
+            or is_dynamo_compiling()
+            or _has_torch_function(args)  # modes too
+            or _profiler_enabled()
+            or _thread_keys().raw_repr() not in _PLAIN_THREAD
+        ):
+            return overload(*args)
+        for i in tensors:
+            x = args[i]
+            if x is None:
+                continue
+            if _tensor_keys(x).raw_repr() not in _PLAIN_TENSOR or (x.requires_grad and is_grad_enabled()):
+                return overload(*args)
+        return cpu(*args)
+
+    return call
 
 
 def choose(op: str, device: torch.device, backend: Backend) -> Backend:
@@ -77,7 +124,7 @@ def choose(op: str, device: torch.device, backend: Backend) -> Backend:
     """
     if backend == "reference":
         return backend
-    if device.type == "cpu" and backend in ("auto", "native") and _native.CORE is not None:
+    if device == _CPU and backend in ("auto", "native") and _native.CORE is not None:
         return "native"  # the most frequent case, first
     return _choose(op, device.type, device.index, backend)
 
@@ -158,18 +205,17 @@ def _warn_once(reason: str) -> None:
         warnings.warn(reason, stacklevel=5)
 
 
-def kernel_dtypes(op: str, backend: Backend, **tensors: torch.Tensor) -> bool:
+def kernel_dtype(op: str, backend: Backend, name: str, tensor: torch.Tensor) -> bool:
     """False when a tensor's dtype (float64, say) is one the kernels leave to the reference.
 
     Raises:
         TypeError: ``backend``, as the user gave it, insists on a kernel.
     """
-    for name, tensor in tensors.items():
-        if tensor.dtype not in _native.DTYPE_CODES:
-            if backend not in ("auto", "reference"):
-                raise TypeError(f"{op}: {name} is {tensor.dtype}; the kernel takes float32, bfloat16 or float16")
-            return False
-    return True
+    if tensor.dtype in _native.DTYPE_CODES:
+        return True
+    if backend not in ("auto", "reference"):
+        raise TypeError(f"{op}: {name} is {tensor.dtype}; the kernel takes float32, bfloat16 or float16")
+    return False
 
 
 def kernel_writes(op: str, backend: Backend, dtype: torch.dtype) -> bool:

@@ -5,7 +5,7 @@ import torch
 
 def rows_contiguous(x: torch.Tensor) -> torch.Tensor:
     """``x`` itself when the elements of a row lie side by side, or a copy in which they do."""
-    return x if x.stride(-1) == 1 or x.shape[-1] == 1 else x.contiguous()
+    return x if x.stride()[-1] == 1 or x.shape[-1] == 1 else x.contiguous()
 
 
 def interleaved(frames: torch.Tensor) -> torch.Tensor:

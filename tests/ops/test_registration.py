@@ -50,6 +50,7 @@ CALLS = {
         for with_stats, with_grad in ((True, True), (False, True), (True, False))
     ]
     + [(*(x.mT.contiguous().mT for x in (QUERY, KEY, VALUE)), 1.0, True, True, "auto")],
+    "query_attend_out": [(query, KEY, VALUE, 0.3, "auto") for query in (QUERY, QUERY[:, 0], QUERY.mT.contiguous().mT)],
     "query_attend_backward": [
         (QUERY, ROWS, QUERY, KEY, VALUE, QUERY, ROWS, ROWS, 0.3, *flags, "auto")
         for flags in ((True, True, True), (True, True, False), (False, True, True), (True, False, False))

@@ -7,8 +7,8 @@ import torch
 
 from fastvid import _native
 from fastvid.ops import _checks
-from fastvid.ops._autograd import refuse_second_derivative
-from fastvid.ops._dispatch import Backend, choose, kernel_dtypes, kernel_writes, register
+from fastvid.ops._autograd import refuse_second_derivative, wants_grad
+from fastvid.ops._dispatch import Backend, choose, kernel_dtype, kernel_writes, register
 from fastvid.ops._layout import interleaved
 from fastvid.ops.foveated_glimpse import reference
 from fastvid.ops.gather_tubelets import IMAGENET_MEAN, IMAGENET_STD
@@ -230,9 +230,9 @@ def foveated_glimpse(
     """
     _check(frames, center, scale, size, levels, level_ratio, mean, std, dtype, padding)
     kernel = choose(_NAME, frames.device, backend)
-    narrow = kernel_dtypes(_NAME, backend, center=center, scale=scale)
+    narrow = kernel_dtype(_NAME, backend, "center", center) and kernel_dtype(_NAME, backend, "scale", scale)
     if frames.is_floating_point():
-        narrow = kernel_dtypes(_NAME, backend, frames=frames) and narrow
+        narrow = kernel_dtype(_NAME, backend, "frames", frames) and narrow
     narrow = kernel_writes(_NAME, backend, dtype) and narrow
     frames_kernel = kernel
     if frames.requires_grad and frames.device.type != "cpu" and kernel == "native":
@@ -243,7 +243,9 @@ def foveated_glimpse(
         )
     geometry = (size, levels, float(level_ratio), list(mean), list(std), padding, antialias)
     center, scale = center.float(), scale.float()
-    return _FoveatedGlimpse.apply(frames, center, scale, geometry, dtype, kernel, frames_kernel)
+    if wants_grad(frames, center, scale):
+        return _FoveatedGlimpse.apply(frames, center, scale, geometry, dtype, kernel, frames_kernel)
+    return _op(frames, center, scale, *geometry, dtype, kernel)
 
 
 def _check(frames, center, scale, size, levels, level_ratio, mean, std, dtype, padding) -> None:
@@ -273,4 +275,5 @@ def _check(frames, center, scale, size, levels, level_ratio, mean, std, dtype, p
     _checks.normalization(_NAME, mean, std, dtype)
     if padding not in PADDINGS:
         raise ValueError(f"{_NAME}: padding must be border or zeros; got {padding!r}")
-    _checks.same_device(_NAME, frames=frames, center=center, scale=scale)
+    if not frames.device == center.device == scale.device:
+        raise _checks.devices_error(_NAME, frames=frames, center=center, scale=scale)

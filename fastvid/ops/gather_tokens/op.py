@@ -25,8 +25,8 @@ def scattered(grad, index, tokens, backend):
 def _layout(x: torch.Tensor) -> tuple[torch.Tensor, int, int, int]:
     """x with contiguous rows, and its batch stride, row stride and row size in bytes."""
     x = rows_contiguous(x)
-    size = x.element_size()
-    return x, x.stride(0) * size, x.stride(1) * size, x.shape[2] * size
+    size, (batch, row, _) = x.element_size(), x.stride()
+    return x, batch * size, row * size, x.shape[2] * size
 
 
 def _gather_cpu(x, index, backend):
@@ -114,7 +114,8 @@ def gather_tokens(x: torch.Tensor, index: torch.Tensor, *, backend: Backend = "a
             f"{_NAME}: expected x [B, N, D] and index [B, K]; got {tuple(x.shape)} and {tuple(index.shape)}"
         )
     _checks.index_dtype(_NAME, "index", index)
-    _checks.same_device(_NAME, x=x, index=index)
+    if x.device != index.device:
+        raise _checks.devices_error(_NAME, x=x, index=index)
     kernel = choose(_NAME, x.device, backend)
     if kernel == "reference":
         return reference.gather_tokens(x, index)

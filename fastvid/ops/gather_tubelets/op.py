@@ -103,7 +103,8 @@ def gather_tubelets(
         if index.ndim != 2 or index.shape[0] != clip.shape[0]:
             raise ValueError(f"{name}: index must be [B, V] with B={clip.shape[0]}, got shape {tuple(index.shape)}")
         _checks.index_dtype(name, "index", index)
-        _checks.same_device(name, clip=clip, index=index)
+        if clip.device != index.device:
+            raise _checks.devices_error(name, clip=clip, index=index)
     kernel = choose(name, clip.device, backend)
     if not kernel_writes(name, backend, dtype) or kernel == "reference":
         return reference.gather_tubelets(clip, index, tubelet, patch, mean, std, dtype)

@@ -7,7 +7,7 @@ import torch
 from fastvid import _native
 from fastvid.ops import _checks
 from fastvid.ops._autograd import refuse_second_derivative, wants_grad
-from fastvid.ops._dispatch import Backend, choose, kernel_dtypes, register
+from fastvid.ops._dispatch import Backend, choose, kernel_dtype, register
 from fastvid.ops._layout import rows_contiguous
 from fastvid.ops.masked_latent_loss import reference
 from fastvid.ops.masked_latent_loss.mean import grad_scale, mean_scale
@@ -129,8 +129,10 @@ def masked_latent_loss(
     """
     _check(pred, target, target_scale, masked, kind)
     kernel = choose("masked_latent_loss", pred.device, backend)
-    floats = {"pred": pred} if target_scale is not None else {"pred": pred, "target": target}
-    if kernel == "reference" or not kernel_dtypes("masked_latent_loss", backend, **floats):
+    narrow = kernel_dtype("masked_latent_loss", backend, "pred", pred)
+    if target_scale is None:
+        narrow = kernel_dtype("masked_latent_loss", backend, "target", target) and narrow
+    if kernel == "reference" or not narrow:
         return reference.masked_latent_loss(pred, target, target_scale, masked, kind, normalize_target)
     if wants_grad(pred):
         return _MaskedLatentLoss.apply(pred, target, target_scale, masked, kind, normalize_target, kernel)
@@ -176,7 +178,8 @@ def _check(
             raise ValueError(
                 f"{name}: target_scale must be [B, N] = {tuple(target.shape[:2])}, got {tuple(target_scale.shape)}"
             )
-        _checks.same_device(name, target=target, target_scale=target_scale)
+        if target.device != target_scale.device:
+            raise _checks.devices_error(name, target=target, target_scale=target_scale)
     elif target.dtype == torch.int8:
         raise TypeError(f"{name}: an int8 target needs target_scale, a float16 factor for each token")
     elif not pred.is_floating_point() or not target.is_floating_point():
@@ -185,7 +188,8 @@ def _check(
         raise TypeError(f"{name}: float64 does not mix with other dtypes; got {pred.dtype} and {target.dtype}")
     if target.requires_grad:
         raise ValueError(f"{name}: target requires grad, but only pred gets a gradient; pass target.detach()")
-    _checks.same_device(name, pred=pred, target=target, masked=masked)
+    if not pred.device == target.device == masked.device:
+        raise _checks.devices_error(name, pred=pred, target=target, masked=masked)
 
 
 def quantize_tokens(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

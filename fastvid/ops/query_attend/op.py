@@ -6,15 +6,15 @@ import torch
 
 from fastvid import _native
 from fastvid.ops import _checks
-from fastvid.ops._autograd import refuse_second_derivative
-from fastvid.ops._dispatch import Backend, choose, kernel_dtypes, register
+from fastvid.ops._autograd import refuse_second_derivative, wants_grad
+from fastvid.ops._dispatch import Backend, choose, kernel_dtype, register
 from fastvid.ops._layout import rows_contiguous
 from fastvid.ops.query_attend import reference
 
 _NAME = "query_attend"
 _TRITON = "fastvid.ops.query_attend.triton"
 
-# Inside the ops query is always [B, S, h, Q, d], S query sets to a cached key and value [B, h, N, d].
+# query is [B, h, Q, d], or [B, S, h, Q, d], S query sets to a cached key and value [B, h, N, d].
 #
 # `lse` is log sum exp of the scores. `precise` is `out` before it is rounded to a narrow dtype: the backward pass takes
 # rowsum(grad_out * out) away from terms that nearly cancel it when attention is sharp, so the rounding would show. It
@@ -24,6 +24,8 @@ _SCHEMA = (
     "query_attend(Tensor query, Tensor key, Tensor value, float scale, bool with_stats, bool with_grad, str backend)"
     " -> (Tensor out, Tensor precise, Tensor lse, Tensor entropy, Tensor peak)"
 )
+# `out` alone.
+_OUT_SCHEMA = "query_attend_out(Tensor query, Tensor key, Tensor value, float scale, str backend) -> Tensor"
 # A gradient that is not asked for is empty. `token_major`: key's and value's gradients lie in memory as [B, N, h, d].
 _BACKWARD_SCHEMA = (
     "query_attend_backward(Tensor grad_out, Tensor? grad_entropy, Tensor query, Tensor key, Tensor value, "
@@ -34,12 +36,17 @@ _BACKWARD_SCHEMA = (
 Triple = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
+def attended(query: torch.Tensor) -> torch.Tensor:
+    """out, not yet written."""
+    return torch.empty_like(query, memory_format=torch.contiguous_format)
+
+
 def outputs(query: torch.Tensor, with_stats: bool, with_grad: bool) -> tuple[torch.Tensor, ...]:
     """out, precise, lse, entropy and peak, not yet written."""
     rows = query.shape[:-1]
     keep = with_grad and query.dtype != torch.float32
     return (
-        query.new_empty(query.shape),
+        attended(query),
         query.new_empty(query.shape if keep else (0,), dtype=torch.float32),
         query.new_empty(rows, dtype=torch.float32),
         query.new_empty(rows if with_stats else (0,), dtype=torch.float32),
@@ -85,20 +92,32 @@ def _address(x: torch.Tensor | None) -> int:
     return 0 if x is None else x.data_ptr()  # of an empty tensor it is 0 too
 
 
-def _row_strides(*tensors: torch.Tensor) -> list[int]:
-    return [stride for x in tensors for stride in x.stride()[:-1]]
+def _write(query, key, value, scale, *results) -> None:
+    """Into the addresses of out, precise, lse, entropy and peak; 0 is not written."""
+    query_strides, key_strides, value_strides = query.stride(), key.stride(), value.stride()
+    if not query_strides[-1] == key_strides[-1] == value_strides[-1] == 1:
+        query, key, value = rows_contiguous(query), rows_contiguous(key), rows_contiguous(value)
+        query_strides, key_strides, value_strides = query.stride(), key.stride(), value.stride()
+    _native.CORE.query_attend(
+        query.data_ptr(), key.data_ptr(), value.data_ptr(), _native.DTYPE_CODES[query.dtype], query.shape, key.shape,
+        query_strides, key_strides, value_strides, scale, torch.get_num_threads(), *results,
+    )  # fmt: skip
 
 
 def _cpu(query, key, value, scale, with_stats, with_grad, backend):
     result = outputs(query, with_stats, with_grad)
-    if query.numel() == 0:
-        return result
-    query, key, value = rows_contiguous(query), rows_contiguous(key), rows_contiguous(value)
-    _native.CORE.query_attend(
-        [_address(x) for x in (query, key, value, *result)], _native.DTYPE_CODES[query.dtype],
-        [*query.shape[:4], *key.shape[2:]], _row_strides(query, key, value), scale, torch.get_num_threads(),
-    )  # fmt: skip
+    _write(query, key, value, scale, *(_address(x) for x in result))
     return result
+
+
+def _out_fake(query, key, value, scale, backend):
+    return attended(query)
+
+
+def _out_cpu(query, key, value, scale, backend):
+    out = attended(query)
+    _write(query, key, value, scale, out.data_ptr(), 0, 0, 0, 0)
+    return out
 
 
 def _backward_cpu(
@@ -122,16 +141,17 @@ def _backward_cpu(
     query, key, value, grad_out = (rows_contiguous(x) for x in (query, key, value, grad_out))
     if grad_entropy is not None:
         grad_entropy = grad_entropy.contiguous()
-    cache_strides = result[1].stride()[:-1] if with_cache else (0, 0, 0)
     _native.CORE.query_attend_backward(
-        [_address(x) for x in (query, key, value, grad_out, precise, lse, grad_entropy, entropy, *result)],
-        _native.DTYPE_CODES[query.dtype], [*query.shape[:4], *key.shape[2:]],
-        [*_row_strides(query, key, value, grad_out), *cache_strides], scale, torch.get_num_threads(),
+        query.data_ptr(), key.data_ptr(), value.data_ptr(), _native.DTYPE_CODES[query.dtype], query.shape, key.shape,
+        query.stride(), key.stride(), value.stride(), scale, torch.get_num_threads(),
+        grad_out.data_ptr(), grad_out.stride(),
+        *(_address(x) for x in (precise, lse, grad_entropy, entropy, *result)), result[1].stride(),
     )  # fmt: skip
     return result
 
 
 _attend = register(_SCHEMA, fake=_fake, cpu=_cpu, triton=_TRITON)
+_attend_out = register(_OUT_SCHEMA, fake=_out_fake, cpu=_out_cpu, triton=_TRITON)
 _attend_backward = register(_BACKWARD_SCHEMA, fake=_backward_fake, cpu=_backward_cpu, triton=_TRITON)
 
 
@@ -229,34 +249,39 @@ def query_attend(
     kernel = choose(_NAME, query.device, backend)
     if scale is None:
         scale = query.shape[-1] ** -0.5
-    grouped = query.ndim == 5
-    sets = query if grouped else query.unsqueeze(1)
-    if kernel == "reference" or not kernel_dtypes(_NAME, backend, query=query, key=key, value=value):
-        out, entropy, peak = reference.query_attend(sets, key, value, scale)
-    elif return_stats:
-        out, entropy, peak = _QueryAttend.apply(sets, key, value, scale, True, kernel)
-    else:
-        out = _QueryAttend.apply(sets, key, value, scale, False, kernel)
-    if not return_stats:
-        return out if grouped else out.squeeze(1)
-    return (out, entropy, peak) if grouped else (out.squeeze(1), entropy.squeeze(1), peak.squeeze(1))
+    if kernel == "reference" or not kernel_dtype(_NAME, backend, "query", query):
+        result = reference.query_attend(query, key, value, scale)
+        return result if return_stats else result[0]
+    if wants_grad(query, key, value):
+        return _QueryAttend.apply(query, key, value, scale, return_stats, kernel)
+    if return_stats:
+        out, _, _, entropy, peak = _attend(query, key, value, scale, True, False, kernel)
+        return out, entropy, peak
+    return _attend_out(query, key, value, scale, kernel)
 
 
 def _check(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> None:
-    shapes = f"{tuple(query.shape)}, {tuple(key.shape)} and {tuple(value.shape)}"
-    if query.ndim not in (4, 5) or key.ndim != 4 or value.ndim != 4:
-        raise ValueError(
-            f"{_NAME}: expected query [B, h, Q, d] or [B, S, h, Q, d], key and value [B, h, N, d]; got {shapes}"
-        )
-    if key.shape[:3] != value.shape[:3] or query.shape[0] != key.shape[0] or query.shape[-3] != key.shape[1]:
-        raise ValueError(f"{_NAME}: query, key and value must agree in B, h and N; got {shapes}")
-    if query.shape[-1] != key.shape[-1] or key.shape[-1] != value.shape[-1]:
-        raise ValueError(f"{_NAME}: query, key and value must have one head dimension d; got {shapes}")
-    if key.shape[2] == 0 or key.shape[3] == 0:
-        raise ValueError(f"{_NAME}: there must be a token to look at, with a dimension; got key {tuple(key.shape)}")
+    q, k, v = query.shape, key.shape, value.shape
+    fits = len(k) == 4 and k == v and len(q) in (4, 5) and q[0] == k[0] and q[-3] == k[1] and q[-1] == k[3]
+    if not fits or k[2] == 0 or k[3] == 0:
+        raise _shape_error(q, k, v)
     if not query.is_floating_point() or not query.dtype == key.dtype == value.dtype:
         raise TypeError(
             f"{_NAME}: query, key and value must have one floating-point dtype; got {query.dtype}, {key.dtype} and "
             f"{value.dtype}"
         )
-    _checks.same_device(_NAME, query=query, key=key, value=value)
+    if not query.device == key.device == value.device:
+        raise _checks.devices_error(_NAME, query=query, key=key, value=value)
+
+
+def _shape_error(q: torch.Size, k: torch.Size, v: torch.Size) -> ValueError:
+    got = f"got {tuple(q)}, {tuple(k)} and {tuple(v)}"
+    if len(q) not in (4, 5) or len(k) != 4 or len(v) != 4:
+        said = f"expected query [B, h, Q, d] or [B, S, h, Q, d], key and value [B, h, N, d]; {got}"
+    elif q[-1] != k[3] or k[3] != v[3]:
+        said = f"query, key and value must have one head dimension d; {got}"
+    elif k[:3] != v[:3] or q[0] != k[0] or q[-3] != k[1]:
+        said = f"query, key and value must agree in B, h and N; {got}"
+    else:
+        said = f"there must be a token to look at, with a dimension; got key {tuple(k)}"
+    return ValueError(f"{_NAME}: {said}")

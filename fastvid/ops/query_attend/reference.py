@@ -8,9 +8,12 @@ def query_attend(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """query [B, S, h, Q, d], key and value [B, h, N, d] -> out [B, S, h, Q, d], entropy and peak [B, S, h, Q].
 
-    Computed in float32; float64 inputs stay float64, entropy included.
+    Or query [B, h, Q, d], and results without S. Computed in float32; float64 inputs stay float64, entropy included.
     """
     compute = torch.float64 if query.dtype == torch.float64 else torch.float32
+    if query.ndim == 4:
+        out, entropy, peak = query_attend(query.unsqueeze(1), key, value, scale)
+        return out.squeeze(1), entropy.squeeze(1), peak.squeeze(1)
     B, S, h, Q, d = query.shape
     rows = query.to(compute).transpose(1, 2).reshape(B, h, S * Q, d)  # the queries of a (b, h) share its keys
     scores = (rows * scale) @ key.to(compute).mT  # [B, h, S * Q, N]

@@ -187,11 +187,16 @@ def blocks(queries: int, dim: int, dtype: torch.dtype, backward: bool) -> dict[s
     return {"DOT": dot, **sizes, "num_warps": warps, "num_stages": stages}
 
 
+def grouped(query: torch.Tensor) -> torch.Tensor:
+    """[B, S, h, Q, d] of that or of [B, h, Q, d]; a view."""
+    return query if query.ndim == 5 else query.unsqueeze(1)
+
+
 def query_attend(query, key, value, scale, with_stats, with_grad, backend):
     out, precise, lse, entropy, peak = result = outputs(query, with_stats, with_grad)
     if query.numel() == 0:
         return result
-    query, key, value = rows_contiguous(query), rows_contiguous(key), rows_contiguous(value)
+    query, key, value = rows_contiguous(grouped(query)), rows_contiguous(key), rows_contiguous(value)
     (B, S, H, Q, D), N = query.shape, key.shape[2]
     sizes = blocks(S * Q, D, query.dtype, backward=False)
     query_attend_kernel[(B * H, triton.cdiv(S * Q, sizes["BLOCK_Q"]))](
@@ -201,6 +206,10 @@ def query_attend(query, key, value, scale, with_stats, with_grad, backend):
         STATS=with_stats, PRECISE=precise.numel() > 0, **sizes,
     )  # fmt: skip
     return result
+
+
+def query_attend_out(query, key, value, scale, backend):
+    return query_attend(query, key, value, scale, False, False, backend)[0]
 
 
 def query_attend_backward(
@@ -221,7 +230,7 @@ def query_attend_backward(
     result = gradients(query, key, with_query, with_cache, token_major)
     if query.numel() == 0:
         return result[0], result[1].zero_(), result[2].zero_()
-    query, key, value, grad_out = (rows_contiguous(x) for x in (query, key, value, grad_out))
+    query, key, value, grad_out = (rows_contiguous(x) for x in (grouped(query), key, value, grouped(grad_out)))
     (B, S, H, Q, D), N = query.shape, key.shape[2]
     sizes = blocks(S * Q, D, query.dtype, backward=True)
     tiles = triton.cdiv(S * Q, sizes["BLOCK_Q"])
