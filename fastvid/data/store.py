@@ -127,6 +127,7 @@ class StreamedShards:
             _close(leases)
             self._past_read = time.monotonic()
             self._fetched.clear()
+            self._todo = deque(dict.fromkeys([*self._now, *self._then]))
             missing = [shard for shard in self._now if shard not in self._held][:_MOST_HELD]
         for shard in missing:  # what is there already must not go before it is read
             file = self._tar(shard)
@@ -134,8 +135,7 @@ class StreamedShards:
             if lease is not None:
                 self._hold(shard, lease)
         with self._lock:
-            self._todo = deque(dict.fromkeys([*self._now, *self._then]))
-            if self._todo and (self._thread is None or not self._thread.is_alive()):
+            if (self._todo or self._past) and (self._thread is None or not self._thread.is_alive()):
                 self._thread = threading.Thread(target=self._fetch_ahead, name="fetch shards", daemon=True)
                 self._thread.start()
 
@@ -148,20 +148,23 @@ class StreamedShards:
 
     def _fetch_ahead(self) -> None:
         while True:
+            self._let_go(lingering=True)
             with self._lock:
-                if not self._todo:
+                if not self._todo and not self._past:
                     self._thread = None
                     return
-                shard = self._todo[0]
+                shard = self._todo[0] if self._todo else None
                 held, then = shard in self._held, list(self._then)
+            if shard is None:
+                time.sleep(_POLL)
+                continue
             spare = [self._path(file) for s in then for file in (self._index(s), self._tar(s))]
             try:
                 self._lease(self._index(shard), spare).close()
                 if not held:
                     self._hold(shard, self._lease(self._tar(shard), spare))
             except InUse:
-                if not self._let_go(lingering=True):
-                    time.sleep(_POLL)
+                time.sleep(_POLL)
                 continue
             except StreamError as error:  # the read that needs the shard tries again, and raises
                 log.warning("fetching ahead: %s", error)

@@ -50,9 +50,10 @@ class ShardServer:
     """Serves a folder.
 
     Attributes:
-        faults: for a file name, what happens at each of the next requests: a status such as ``500``, ``"stall"``,
-            ``"truncate"`` (the connection ends early), ``"short"`` (a whole answer of half the file), ``"flip"`` (one
-            bit changed), ``"long"``, ``"slow"`` (a quarter now, the rest when ``go_on`` is set).
+        faults: for a file name, what happens at each of the next requests: a status such as ``500``, ``"silent"`` (no
+            answer), ``"stall"`` (in the middle), ``"truncate"`` (the connection ends early), ``"short"`` (a whole
+            answer of half the file), ``"flip"`` (one bit changed), ``"long"``, ``"slow"`` (a quarter now, the rest when
+            ``go_on`` is set).
         requests: how often each file was asked for.
     """
 
@@ -88,6 +89,9 @@ class ShardServer:
                     data = data[: len(data) // 2]
                 if fault == "long":
                     data += b"more"
+                if fault == "silent":
+                    time.sleep(1.5)
+                    return
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()

@@ -63,7 +63,7 @@ def expected(rows):
 
 
 @pytest.mark.parametrize("name", [NAME, INDEX, TAR])
-@pytest.mark.parametrize("fault", [500, 503, "stall", "truncate", "short", "flip", "long"])
+@pytest.mark.parametrize("fault", [500, 503, "silent", "stall", "truncate", "short", "flip", "long"])
 def test_a_fault_that_passes(server, tmp_path, name, fault):
     server.faults[name] = [fault, fault]
     if name == NAME and fault in ("short", "flip", "long"):  # it has its checksum inside
@@ -81,6 +81,7 @@ def test_a_fault_that_passes(server, tmp_path, name, fault):
     ("fault", "words"),
     [
         (500, "ClientResponseError: 500"),
+        ("silent", "nothing came for 0.3 s|Timeout|Disconnected"),
         ("stall", "nothing came for 0.3 s|Timeout"),
         ("truncate", "ClientPayloadError"),
         ("short", r"the answer ended after \d+ of \d+ bytes"),
