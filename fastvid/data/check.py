@@ -58,7 +58,7 @@ class _Task:
     end: int = 0
 
 
-def check(folder: Path, quick: bool = False, jobs: int = 1, progress: Progress | None = None) -> Iterator[Fault]:
+def check(folder: Path, quick: bool = False, jobs: int = 0, progress: Progress | None = None) -> Iterator[Fault]:
     """Looks for faults in a folder of shards; memory for one video per process.
 
     Raises:

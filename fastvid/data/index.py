@@ -38,7 +38,7 @@ class _Indexed:
 
 
 def index(
-    folder: Path, accept_changed: bool = False, jobs: int = 1, progress: Progress | None = None
+    folder: Path, accept_changed: bool = False, jobs: int = 0, progress: Progress | None = None
 ) -> tuple[Dataset, list[str]]:
     """Indexes the tars of a folder. Nothing is written unless all of them can be indexed.
 

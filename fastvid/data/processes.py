@@ -29,13 +29,17 @@ def in_order(
     Args:
         work: can be pickled; its exceptions are raised here.
         tasks: taken as they are needed.
-        jobs: processes.
+        jobs: processes; 0 works in this one, where nothing is in the way of a debugger, or of a crash.
         died: the result for a task at which the process died (FFmpeg is a large surface); the others are not affected.
         size: bytes that a task keeps in memory.
 
     Yields:
         Each task with its result, in the order of the tasks.
     """
+    if jobs == 0:
+        for task in tasks:
+            yield task, work(task)
+        return
     run = _Run(work, jobs, died)
     held = 0
     try:
@@ -49,7 +53,7 @@ def in_order(
         while run.waiting:
             yield run.next()
     finally:
-        run.pool.shutdown(cancel_futures=True)
+        run.close()
 
 
 def cores() -> int:
@@ -63,32 +67,37 @@ class _Run(Generic[Task, Result]):
         self.waiting: deque[tuple[Task, Future[Result]]] = deque()
         self.pool = _pool(jobs)
 
+        self.single: ProcessPoolExecutor | None = None
+
     def submit(self, task: Task) -> None:
         try:
             future = self.pool.submit(self.work, task)
-        except BrokenProcessPool as error:  # met, like those before it, when its turn comes
-            future = Future()
-            future.set_exception(error)
+        except BrokenProcessPool:
+            self.pool.shutdown()
+            self.pool = _pool(self.jobs)
+            future = self.pool.submit(self.work, task)
         self.waiting.append((task, future))
 
     def next(self) -> tuple[Task, Result]:
         task, future = self.waiting.popleft()
         try:
             return task, future.result()
+        except BrokenProcessPool:  # any of those under way can be to blame: each is tried alone
+            return task, self._alone(task)
+
+    def close(self) -> None:
+        self.pool.shutdown(cancel_futures=True)
+        if self.single is not None:
+            self.single.shutdown()
+
+    def _alone(self, task: Task) -> Result:
+        self.single = self.single or _pool(1)
+        try:
+            return self.single.submit(self.work, task).result()
         except BrokenProcessPool:
-            self.pool.shutdown()
-        # Any of those under way can be to blame: this one is tried alone, the others start again in new processes.
-        with _pool(1) as alone:
-            try:
-                result = alone.submit(self.work, task).result()
-            except BrokenProcessPool:
-                result = self.died(task)
-        self.pool = _pool(self.jobs)
-        again = [other for other, _ in self.waiting]
-        self.waiting.clear()
-        for other in again:
-            self.submit(other)
-        return task, result
+            self.single.shutdown()
+            self.single = None
+            return self.died(task)
 
 
 def _pool(jobs: int) -> ProcessPoolExecutor:

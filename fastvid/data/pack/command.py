@@ -54,7 +54,7 @@ class PackCommand:
     shard_mb: int = 128
     """A shard is closed when it has grown past this, MiB."""
     jobs: int = field(default_factory=cores)
-    """Processes. The result does not depend on it."""
+    """Processes; 0 works in the first one. The result does not depend on it."""
     verify: bool = True
     """Decode every frame of every video, and reject what fails."""
     transcode: bool = False
@@ -158,7 +158,7 @@ def _collections(options: PackCommand) -> dict[str, Collection]:
 def _checked(options: PackCommand) -> PackCommand:
     for name, value, good in (
         ("shard-mb", options.shard_mb, 1 <= options.shard_mb <= 4096),
-        ("jobs", options.jobs, options.jobs >= 1),
+        ("jobs", options.jobs, options.jobs >= 0),
         ("max-rejects", options.max_rejects, 0 <= options.max_rejects <= 1),
         ("split", options.split, 0 <= options.split <= 3),
     ):

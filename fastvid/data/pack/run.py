@@ -159,7 +159,7 @@ class _Writer:
         self._shard: TarShard | None = None
         self._shard_taken: list[int] = []
         self._shard_rejects: list[dict[str, str]] = []
-        for left in (*work.glob("*.part"), *work.glob(".*.part")):
+        for left in work.glob("*.part"):
             if not any(left.name.startswith(fact.name) for fact in self.facts):
                 left.unlink()
         for fact in self.facts:

@@ -39,7 +39,7 @@ def table(src: Path, root: Path | None = None) -> dict[str, Collection]:
 def _rows(file, src: Path) -> Iterator[tuple[str, str, str]]:
     first = file.readline()
     file.seek(0)
-    names = [name.strip() for name in next(csv.reader([first]), [""])]
+    names = [name.strip() for name in next(csv.reader([first]), [])] or [""]
     if "path" in names:
         unknown = set(names) - set(_COLUMNS)
         if unknown:

@@ -1,0 +1,206 @@
+import gzip
+import io
+import json
+import tarfile
+
+import pytest
+
+from fastvid.data.pack.folder import folder
+from fastvid.data.pack.item import MISSING
+from fastvid.data.pack.keys import key_of
+from fastvid.data.pack.llava import llava, read_archive
+from fastvid.data.pack.ntu import ntu
+from fastvid.data.pack.ssv2 import ssv2
+from fastvid.data.pack.tables import table
+from fastvid.data.pack.ucf101 import ucf101
+from fastvid.data.pack.webdataset import webdataset
+
+
+def touch(root, *names):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(name.encode())
+
+
+def labels(collection):
+    return {item.key: item.label for item in collection.items}
+
+
+def test_folder(tmp_path):
+    touch(tmp_path, "run/b.mp4", "run/a.webm", "sit/x.AVI", "sit/y.ts", "top.mp4", "run/notes.txt", ".cache/z.mp4")
+    found = folder(tmp_path)[""]
+    assert labels(found) == {"run/a": "run", "run/b": "run", "sit/x": "sit", "sit/y": "sit", "top": None}
+    assert [item.size for item in found.items] == [len(item.path) for item in found.items]
+    assert found.notes == ["1 files that are no videos were passed over"]
+
+
+def test_two_files_of_one_key(tmp_path):
+    touch(tmp_path, "a/x.mp4", "a/x.webm")
+    with pytest.raises(ValueError, match=r"a/x\.mp4 and a/x\.webm would both be the sample 'a/x'"):
+        folder(tmp_path)
+    touch(tmp_path / "b", "v.1.mp4", "v_1.mp4")
+    with pytest.raises(ValueError, match=r"v\.1\.mp4 and v_1\.mp4 would both"):
+        folder(tmp_path / "b")
+
+
+@pytest.mark.parametrize(
+    ("path", "key"),
+    [
+        ("a/b.mp4", "a/b"), ("a.b/c.d.mp4", "a.b/c_d"), ("./a.mp4", "a"), ("a/.x.mp4", "a/_x"), ("é/ü.mp4", "é/ü"),
+        ("bad\udcff.mp4", "bad\\xff"), ("a\nb.mp4", "a_b"),
+    ],
+)  # fmt: skip
+def test_keys(path, key):
+    assert key_of(path) == key
+
+
+def test_long_keys_fit_a_tar_and_stay_apart():
+    keys = {key_of(f"{'folder/' * 60}{'name' * 30}{i}.mp4") for i in range(20)}
+    assert len(keys) == 20
+    assert all(len(key) < 100 for key in keys)
+
+
+@pytest.mark.parametrize("path", ["../a.mp4", "/a.mp4", "a/../../b.mp4"])
+def test_keys_do_not_leave_the_folder(path):
+    with pytest.raises(ValueError, match="is not below the folder"):
+        key_of(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a b.mp4 run\nc/d.mp4 sit\nnone.mp4 run\n",
+        "path,label\na b.mp4,run\nc/d.mp4,sit\nnone.mp4,run\n",
+        "a b.mp4,run\nc/d.mp4,sit\nnone.mp4,run",
+    ],
+)
+def test_tables(tmp_path, text):
+    touch(tmp_path, "a b.mp4", "c/d.mp4")
+    (tmp_path / "list.csv").write_text(text)
+    found = table(tmp_path / "list.csv")[""]
+    assert labels(found) == {"a b": "run", "c/d": "sit", "none": "run"}
+    assert [item.size == MISSING for item in found.items] == [False, False, True]
+
+
+def test_a_table_of_absolute_paths_with_captions(tmp_path):
+    touch(tmp_path, "v/x/a.mp4", "v/y/b.mp4", "w/list.csv")
+    rows = f'caption,path,label\n"one, two",{tmp_path}/v/x/a.mp4,\n,../v/y/b.mp4,3\n'
+    (tmp_path / "w/list.csv").write_text(rows)
+    found = table(tmp_path / "w/list.csv")[""]
+    facts = [(i.key, i.label, i.caption, i.size) for i in found.items]
+    assert facts == [("x/a", None, "one, two", 9), ("y/b", "3", None, 9)]
+    relative = tmp_path / "w/other.csv"
+    relative.write_text("x/a.mp4 1\n")
+    assert table(relative, tmp_path / "v")[""].items[0].size == 9
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["path,label,colour\na.mp4,1,2\n", "path,label\na.mp4,1,2\n", "a.mp4 1\nb.mp4\n", "", "a.mp4 1\na.mp4 1\n"],
+)
+def test_broken_tables_are_refused_with_their_name(tmp_path, text):
+    (tmp_path / "list.csv").write_text(text)
+    with pytest.raises(ValueError, match=r"list\.csv|a\.mp4 and a\.mp4"):
+        table(tmp_path / "list.csv")
+
+
+def test_ssv2(tmp_path):
+    touch(tmp_path, "20bn/1.webm", "20bn/2.webm", "20bn/9.webm")
+    train = [
+        {"id": "1", "label": "putting a cup on a table", "template": "Putting [something] on [something]"},
+        {"id": "3", "label": "x", "template": "Holding [something]"},
+    ]
+    (tmp_path / "something-something-v2-train.json").write_text(json.dumps(train))
+    (tmp_path / "test.json").write_text('[{"id": "2"}]')
+    (tmp_path / "labels.json").write_text('{"Holding something": "0", "Putting something on something": "1"}')
+    found = ssv2(tmp_path)
+    assert sorted(found) == ["test", "train"]
+    first, missing = found["train"].items
+    assert (first.key, first.label, first.caption) == (
+        "20bn/1",
+        "Putting something on something",
+        "putting a cup on a table",
+    )
+    assert first.extra == {"label_id": 1}
+    assert missing.size == MISSING
+    assert labels(found["test"]) == {"20bn/2": None}
+    assert found["test"].notes == ["1 videos that no list names were passed over"]
+    (tmp_path / "labels.json").write_text('{"Holding something": "0"}')
+    with pytest.raises(ValueError, match=r"of video 1 is not in labels\.json"):
+        ssv2(tmp_path)
+
+
+def test_ucf101(tmp_path):
+    touch(tmp_path, "UCF-101/Run/v_Run_g01_c01.avi", "UCF-101/Sit/v_Sit_g01_c01.avi", "UCF-101/Sit/v_Sit_g02_c01.avi")
+    with pytest.raises(FileNotFoundError, match=r"no trainlist01\.txt .* --split 0"):
+        ucf101(tmp_path)
+    assert len(ucf101(tmp_path, 0)[""].items) == 3
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists/trainlist01.txt").write_text("Run/v_Run_g01_c01.avi 1\nSit/v_Sit_g02_c01.avi 2\n")
+    (tmp_path / "lists/testlist01.txt").write_text("Sit/v_Sit_g01_c01.avi\nSit/v_Sit_g09_c01.avi\n")
+    found = ucf101(tmp_path)
+    assert labels(found["train"]) == {"UCF-101/Run/v_Run_g01_c01": "Run", "UCF-101/Sit/v_Sit_g02_c01": "Sit"}
+    assert sorted(item.size == MISSING for item in found["test"].items) == [False, True]
+
+
+def test_ntu(tmp_path):
+    touch(tmp_path, "S001C002P003R002A013_rgb.avi", "d/S032C001P106R001A120.avi", "other.avi")
+    found = ntu(tmp_path)[""]
+    assert [item.label for item in found.items] == ["A013", "A120"]
+    assert found.items[0].extra == {"setup": 1, "camera": 2, "performer": 3, "replication": 2}
+    assert found.notes
+    named = [item.label for item in ntu(tmp_path, names=True)[""].items]
+    assert named == ["tear up paper", "finger-guessing game (playing rock-paper-scissors)"]
+
+
+def tar(members):
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as out:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            out.addfile(info, io.BytesIO(data))
+    return file.getvalue()
+
+
+def test_webdataset(tmp_path):
+    members = {"0.mp4": b"video", "0.json": b'{"label": 3, "caption": "c", "fps": 9}', "1.jpg": b"", "2.webm": b"w"}
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "a-000.tar").write_bytes(tar(members))
+    (tmp_path / "sub/b.tar").write_bytes(tar(members))
+    found = webdataset(tmp_path)[""]
+    assert [item.key for item in found.items] == ["a-000/0", "a-000/2", "sub/b/0", "sub/b/2"]
+    first = found.items[0]
+    assert (first.label, first.caption, first.extra, first.where) == ("3", "c", {"fps": 9}, "a-000.tar!0.mp4")
+    assert (tmp_path / first.path).read_bytes()[first.offset : first.offset + first.size] == b"video"
+
+
+def test_llava(tmp_path):
+    def talk(video, answer):
+        return {
+            "id": 1,
+            "conversations": [{"from": "human", "value": "?"}, {"from": "gpt", "value": answer}],
+            "video": video,
+        }
+
+    part = tmp_path / "0_30_s"
+    part.mkdir()
+    (part / "a_qa.json").write_text(json.dumps([talk("src/a.mp4", "B."), talk("src/b.mp4", "C.")]))
+    (part / "z_cap.json").write_text(json.dumps([talk("src/a.mp4", " A long caption. ")]))
+    (part / "v.tar.gz").write_bytes(gzip.compress(tar({"./x/src/b.mp4": b"bb", "src/c.mp4": b"c", "src/a.mp4": b"a"})))
+    found = llava(tmp_path)[""]
+    assert {item.key: item.caption for item in found.items} == {"src/a": "A long caption.", "src/b": "C."}
+    assert found.notes == ["1 further conversations about the same videos were not kept"]
+    wanted = {item.path: i for i, item in enumerate(found.items)}
+    assert list(read_archive(found.archives[0], wanted, 0)) == [(1, 1, 2, b"bb"), (2, 0, 1, b"a")]
+    assert list(read_archive(found.archives[0], wanted, 1)) == [(2, 0, 1, b"a")]
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "{}", "[1]", '[{"video": "a.mp4"}]', '[{"video": "a.mp4", "conversations": [1]}]']
+)
+def test_broken_llava_lists_are_refused_with_their_name(tmp_path, content):
+    (tmp_path / "a.json").write_text(content)
+    (tmp_path / "v.tar").write_bytes(tar({}))
+    with pytest.raises(ValueError, match=r"a\.json"):
+        llava(tmp_path)

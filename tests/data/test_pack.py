@@ -1,0 +1,342 @@
+import gzip
+import hashlib
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from clips import encode, number_of
+from packing import pack_folder
+
+from fastvid.data import open_source
+from fastvid.data.__main__ import main
+from fastvid.data.dataset_file import Dataset
+from fastvid.data.pack.item import collect, file_item
+from fastvid.data.pack.llava import llava
+from fastvid.video import decode, probe
+
+VIDEOS = [encode(n) for n in range(1, 9)]
+
+
+def make(root, count=24):
+    for i in range(count):
+        path = root / f"class{i % 3}" / f"{i:03d}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(VIDEOS[i % len(VIDEOS)])
+
+
+def content(folder):
+    """Every finished file and its checksum."""
+    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in Path(folder).iterdir() if p.is_file()}
+
+
+def dataset_of(folder):
+    return Dataset.from_bytes((folder / "dataset.json").read_bytes(), "dataset.json")
+
+
+def rejects_of(folder):
+    return [json.loads(line) for line in (folder / "rejects.jsonl").read_text().splitlines()]
+
+
+def test_a_folder_becomes_shards_that_load(tmp_path, capsys):
+    make(tmp_path / "src")
+    assert main(["pack", str(tmp_path / "src"), "--out", str(tmp_path / "out"), "--jobs", "2"]) == 0
+    source = open_source(tmp_path / "out")
+    assert len(source.samples) == 24
+    for i, sample in enumerate(source.samples):
+        number = int(sample.key[-3:])
+        assert sample.label == f"class{number % 3}"
+        assert source.read(i) == VIDEOS[number % len(VIDEOS)]
+        assert sample.video.frames == number % len(VIDEOS) + 1
+    dataset = dataset_of(tmp_path / "out")
+    assert dataset.labels == {"class0": 8, "class1": 8, "class2": 8}
+    assert dataset.frames == 3 * sum(range(1, 9))
+    assert dataset.codecs == {"h264": 24}
+    assert dataset.video_bytes == 3 * sum(map(len, VIDEOS))
+    for shard in dataset.shards:
+        assert hashlib.sha256((tmp_path / "out" / shard.name).read_bytes()).hexdigest() == shard.sha256
+    with tarfile.open(tmp_path / "out" / dataset.shards[0].name) as tar:
+        names = tar.getnames()
+    assert [name for name in names if name.endswith(".mp4")] != sorted(n for n in names if n.endswith(".mp4"))  # mixed
+    assert "24 videos in 1 shards" in capsys.readouterr().out
+    before = content(tmp_path / "out")
+    assert main(["pack", str(tmp_path / "src"), "--out", str(tmp_path / "out"), "--jobs", "0"]) == 0
+    assert "nothing to do, all is packed already: 24 videos" in capsys.readouterr().out
+    assert content(tmp_path / "out") == before
+
+
+def test_the_bytes_do_not_depend_on_the_processes(tmp_path):
+    make(tmp_path / "src")
+    for jobs in (0, 3):
+        pack_folder(tmp_path / "src", tmp_path / str(jobs), jobs)
+    assert content(tmp_path / "0") == content(tmp_path / "3")
+    assert len(dataset_of(tmp_path / "0").shards) > 2
+
+
+def test_changed_options_and_videos_are_refused_by_name(tmp_path, capsys):
+    make(tmp_path / "src", 4)
+    arguments = ["pack", str(tmp_path / "src"), "--out", str(tmp_path / "out"), "--jobs", "0"]
+    assert main(arguments) == 0
+    assert main([*arguments, "--shard-mb", "64"]) == 2
+    assert "other options: shard_mb was 128 and is 64" in capsys.readouterr().err
+    assert main([*arguments, "--transcode"]) == 2
+    assert "transcode was False and is True" in capsys.readouterr().err
+    make(tmp_path / "src", 5)
+    assert main(arguments) == 2
+    assert "1 new (the first is class1/004.mp4)" in capsys.readouterr().err
+    (tmp_path / "src/class1/004.mp4").unlink()
+    (tmp_path / "src/class1/001.mp4").write_bytes(VIDEOS[5])
+    assert main(arguments) == 2
+    assert "1 changed in size, label or caption (the first is class1/001.mp4)" in capsys.readouterr().err
+    (tmp_path / "src/class1/001.mp4").unlink()
+    assert main(arguments) == 2
+    assert "1 gone (the first is class1/001.mp4)" in capsys.readouterr().err
+
+
+def test_shards_of_others_are_left_alone(tmp_path, capsys):
+    make(tmp_path / "src", 2)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/train-000000.tar").write_bytes(b"mine")
+    arguments = ["pack", str(tmp_path / "src"), "--out", str(tmp_path / "out"), "--jobs", "0"]
+    assert main(arguments) == 2
+    assert "holds train-000000.tar, which no unfinished pack has put there" in capsys.readouterr().err
+    assert (tmp_path / "out/train-000000.tar").read_bytes() == b"mine"
+
+
+def bomb():
+    import av
+
+    file = io.BytesIO()
+    with av.open(file, "w", format="matroska") as out:
+        stream = out.add_stream("mjpeg", rate=25)
+        stream.width = stream.height = 8192
+        stream.pix_fmt = "yuvj420p"
+        frame = av.VideoFrame(8192, 8192, "yuvj420p")
+        for plane in frame.planes:
+            plane.update(bytes(plane.buffer_size))
+        out.mux(stream.encode(frame))
+        out.mux(stream.encode())
+    return file.getvalue()
+
+
+def audio_only():
+    import av
+
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as out:
+        sound = out.add_stream("aac", rate=48000)
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.int16), format="s16", layout="mono")
+        silence.sample_rate = 48000
+        out.mux(sound.encode(silence))
+        out.mux(sound.encode())
+    return file.getvalue()
+
+
+def no_frames():
+    import av
+
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as out:
+        stream = out.add_stream("libx264", rate=25)
+        stream.width = stream.height = 64
+        out.start_encoding()
+    return file.getvalue()
+
+
+def test_bad_videos_become_rejects_with_reasons(tmp_path, capsys):
+    src = tmp_path / "src"
+    make(src, 6)
+    good = encode(60, options={"g": "12"})
+    middle = good.find(b"mdat") + 200
+    bad = {
+        "empty.mp4": (b"", "container"),
+        "playlist.mp4": (b"#EXTM3U\n#EXT-X-VERSION:3\n#EXTINF:1,\n/etc/passwd\n", "container"),
+        "stream.ts": (encode(5, "libx264", "mpegts"), "container"),
+        "renamed.mp4": (encode(5, "libx264", "mpegts"), "container"),
+        "cut.mp4": (good[:-200], "truncated"),
+        "bomb.mkv": (bomb(), "limit"),
+        "sound.mp4": (audio_only(), "no_video"),
+        "zero.mp4": (no_frames(), "no_video"),
+        "rotten.mp4": (good[:middle] + bytes(len(good[middle:-1500])) + good[-1500:], "corrupt"),
+    }
+    assert len(bad["bomb.mkv"][0]) < 2_000_000  # for 200 MB of pixels
+    for name, (data, _) in bad.items():
+        (src / name).write_bytes(data)
+    arguments = ["pack", str(src), "--out", str(tmp_path / "out"), "--jobs", "2"]
+    assert main(arguments) == 1
+    rejects = {line["path"]: line for line in rejects_of(tmp_path / "out")}
+    assert {name: line["reason"] for name, line in rejects.items()} == {
+        name: reason for name, (_, reason) in bad.items()
+    }
+    assert "the limit is" in rejects["bomb.mkv"]["detail"]
+    assert all(line["key"] + Path(name).suffix == name for name, line in rejects.items())
+    assert len(open_source(tmp_path / "out").samples) == 6  # the good ones are kept
+    printed = capsys.readouterr()
+    assert "9 of 15 videos rejected (4 container, 1 corrupt" in printed.out
+    assert "that is more than 5.0%" in printed.err
+    assert main([*arguments, "--max-rejects", "0.6"]) == 0
+
+
+def test_one_reject_of_a_few_is_no_failure(tmp_path):
+    make(tmp_path / "src", 3)
+    (tmp_path / "src/bad.mp4").write_bytes(b"")
+    assert main(["pack", str(tmp_path / "src"), "--out", str(tmp_path / "out"), "--jobs", "0"]) == 0
+    assert main(["pack", str(tmp_path / "src"), "--out", str(tmp_path / "o"), "--jobs", "0", "--max-rejects", "0"]) == 1
+
+
+def test_nothing_usable_is_said(tmp_path, capsys):
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src/bad.mp4").write_bytes(b"")
+    assert main(["pack", str(tmp_path / "src"), "--out", str(tmp_path / "out"), "--jobs", "0"]) == 2
+    assert "none of the videos can be used" in capsys.readouterr().err
+    assert rejects_of(tmp_path / "out")[0]["path"] == "bad.mp4"
+    assert main(["pack", str(tmp_path / "nowhere"), "--out", str(tmp_path / "o")]) == 2
+    assert "there is nothing at" in capsys.readouterr().err
+
+
+def test_odd_videos_are_packed(tmp_path):
+    src = tmp_path / "src"
+    src.mkdir()
+    videos = {"one": encode(1), "vfr": encode(4, times=[0, 5, 90, 100]), "tall": encode(3, height=67 * 2, rotation=90)}
+    for name, data in videos.items():
+        (src / f"{name}.mp4").write_bytes(data)
+    (src / "old.avi").write_bytes(encode(5, "mpeg4", "avi"))
+    (src / "phone.3gp").write_bytes(videos["one"])
+    assert main(["pack", str(src), "--out", str(tmp_path / "out"), "--jobs", "0"]) == 0
+    source = open_source(tmp_path / "out")
+    assert sorted(s.key.rpartition("/")[2] for s in source.samples) == ["old", "one", "phone", "tall", "vfr"]
+    with tarfile.open(tmp_path / "out/shard-000000.tar") as tar:
+        assert "phone.mp4" in tar.getnames()  # an ending that readers of shards know
+
+
+def test_transcoded(tmp_path):
+    make(tmp_path / "src", 4)
+    (tmp_path / "src/class0/v.webm").write_bytes(encode(30, "libvpx-vp9", "webm", audio=True))
+    arguments = ["--out", str(tmp_path / "out"), "--jobs", "0", "--transcode", "--short-side", "32", "--fps", "10"]
+    assert main(["pack", str(tmp_path / "src"), *arguments]) == 0
+    source = open_source(tmp_path / "out")
+    row = next(i for i, s in enumerate(source.samples) if s.key.endswith("class0/v"))
+    info = probe(source.read(row))
+    assert (info.codec, info.frames, info.fps, info.upright_size) == ("h264", 12, pytest.approx(10), (32, 64))
+    assert dataset_of(tmp_path / "out").codecs == {"h264": 5}
+    assert dataset_of(tmp_path / "out").made_by["options"]["fps"] == 10
+
+
+def tar_gz(members):
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as out:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            out.addfile(info, io.BytesIO(data))
+    return gzip.compress(file.getvalue(), 1)
+
+
+def make_llava(src, cut=False):
+    src.mkdir()
+    talks = []
+    for archive in range(3):
+        members = {}
+        for i in range(6):
+            name = f"part{archive}/{i}.mp4"
+            members[name] = VIDEOS[(archive + i) % 8]
+            talks.append(
+                {"conversations": [{"from": "human", "value": "?"}, {"from": "gpt", "value": name}], "video": name}
+            )
+        members["part0/0.mp4" if archive else "unnamed.mp4"] = VIDEOS[0]  # again, and one that no list names
+        data = tar_gz(members)
+        (src / f"v{archive}.tar.gz").write_bytes(data[: len(data) // 2] if cut and archive == 1 else data)
+    talks.append({"conversations": [{"from": "gpt", "value": "lost"}], "video": "lost.mp4"})
+    (src / "cap.json").write_text(json.dumps(talks))
+
+
+def test_llava_archives_are_read_as_streams(tmp_path):
+    make_llava(tmp_path / "src")
+    assert (
+        main(["pack", str(tmp_path / "src"), "--out", str(tmp_path / "out"), "--format", "llava", "--jobs", "2"]) == 0
+    )
+    source = open_source(tmp_path / "out")
+    assert [s.caption for s in source.samples] == [f"part{a}/{i}.mp4" for a in range(3) for i in range(6)]
+    for row, sample in enumerate(source.samples):
+        archive, number = int(sample.caption[4]), int(sample.caption[6])
+        assert source.read(row) == VIDEOS[(archive + number) % 8]
+    assert [(r["path"], r["detail"]) for r in rejects_of(tmp_path / "out")] == [("lost.mp4", "no archive holds it")]
+
+
+def test_a_cut_archive_is_named_and_what_it_held_too(tmp_path):
+    make_llava(tmp_path / "src", cut=True)
+    outcome = pack_folder(None, tmp_path / "out", 0, 8_000, collection=llava(tmp_path / "src")[""])
+    rejects = rejects_of(tmp_path / "out")
+    assert rejects[0]["path"] == "v1.tar.gz"
+    assert "the archive is damaged, what follows in it is lost" in rejects[0]["detail"]
+    lost = {line["path"] for line in rejects[1:]}
+    kept = {sample.caption for sample in open_source(tmp_path / "out").samples}
+    assert not lost & kept
+    assert len(lost | kept) == 19
+    assert outcome.dataset.samples == len(kept) >= 12
+
+
+def test_a_file_that_goes_or_grows_meanwhile_is_a_reject(tmp_path):
+    make(tmp_path / "src", 3)
+    root = tmp_path / "src"
+    sizes = {"class0/000.mp4": None, "class1/001.mp4": 5, "class2/002.mp4": 10**6, "gone.mp4": 7}
+    collection = collect(root, [file_item(root, path, size) for path, size in sizes.items()])
+    pack_folder(None, tmp_path / "out", collection=collection)
+    rejects = {line["path"]: line["detail"] for line in rejects_of(tmp_path / "out")}
+    assert sorted(rejects) == ["class1/001.mp4", "class2/002.mp4", "gone.mp4"]
+    assert "no longer has the 5 bytes" in rejects["class1/001.mp4"]
+    assert rejects["gone.mp4"] == "No such file or directory"
+
+
+def test_existing_tars_are_packed_anew(tmp_path):
+    make(tmp_path / "src", 6)
+    assert main(["pack", str(tmp_path / "src"), "--out", str(tmp_path / "one"), "--jobs", "0"]) == 0
+    arguments = ["--out", str(tmp_path / "two"), "--jobs", "0", "--format", "webdataset"]
+    assert main(["pack", str(tmp_path / "one"), *arguments]) == 0
+    source = open_source(tmp_path / "two")
+    assert {s.key.partition("/")[2] for s in source.samples} == {s.key for s in open_source(tmp_path / "one").samples}
+    for row, sample in enumerate(source.samples):
+        assert number_of(decode(source.read(row), [0])[0]) == 0
+        assert sample.label == f"class{int(sample.key[-3:]) % 3}"
+
+
+def test_parts_go_to_folders_of_their_own(tmp_path):
+    for name in ("Run/v_Run_g01_c01.avi", "Sit/v_Sit_g01_c01.avi", "Sit/v_Sit_g02_c01.avi"):
+        (tmp_path / "src" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "src" / name).write_bytes(encode(4, "mpeg4", "avi"))
+    (tmp_path / "src/trainlist02.txt").write_text("Run/v_Run_g01_c01.avi 1\nSit/v_Sit_g02_c01.avi 2\n")
+    (tmp_path / "src/testlist02.txt").write_text("Sit/v_Sit_g01_c01.avi\n")
+    arguments = ["--format", "ucf101", "--split", "2", "--jobs", "0", "--out", str(tmp_path / "out")]
+    assert main(["pack", str(tmp_path / "src"), *arguments]) == 0
+    assert dataset_of(tmp_path / "out/train").labels == {"Run": 1, "Sit": 1}
+    assert dataset_of(tmp_path / "out/test").labels == {"Sit": 1}
+    assert (tmp_path / "out/train/train-000000.tar").exists()
+
+
+@pytest.mark.parametrize("url", ["memory://{}/shards", "file://{}/shards"])
+def test_to_a_url(tmp_path, url, capsys, monkeypatch):
+    import fsspec
+
+    monkeypatch.setenv("FASTVID_CACHE", str(tmp_path / "cache"))
+    make(tmp_path / "src", 6)
+    out = url.format(tmp_path if url.startswith("file") else "/" + tmp_path.name)
+    assert main(["pack", str(tmp_path / "src"), "--out", out, "--jobs", "0"]) == 0
+    assert main(["pack", str(tmp_path / "src"), "--out", str(tmp_path / "local"), "--jobs", "0"]) == 0
+    fs, path = fsspec.core.url_to_fs(out)
+    there = {name.rpartition("/")[2]: fs.cat_file(name) for name in fs.find(path)}
+    assert {name: hashlib.sha256(data).hexdigest() for name, data in there.items()} == content(tmp_path / "local")
+    assert not list((tmp_path / "cache").rglob("*.tar*"))
+    capsys.readouterr()
+    assert main(["pack", str(tmp_path / "src"), "--out", out, "--jobs", "0"]) == 0
+    assert "nothing to do" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "option", [["--jobs", "-1"], ["--shard-mb", "0"], ["--max-rejects", "2"], ["--transcode", "--short-side", "7"]]
+)
+def test_impossible_options(tmp_path, option, capsys):
+    make(tmp_path / "src", 1)
+    assert main(["pack", str(tmp_path / "src"), "--out", str(tmp_path / "out"), *option]) == 2
+    assert capsys.readouterr().err.count("\n") == 1

@@ -1,0 +1,197 @@
+import io
+import subprocess
+import sys
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+from clips import encode, number_of
+
+from fastvid.video import DecodeError, decode, probe
+from fastvid.video.transcode import Normalisation, transcode
+from fastvid.video.verify import verify
+
+
+def painted(count, height, width, codec, container, pix_fmt, *, source="rgb24", tag=None, options=None):
+    """A video of smooth colours that move."""
+    file = io.BytesIO()
+    y, x = np.mgrid[:height, :width]
+    with av.open(file, "w", format=container) as out:
+        stream = out.add_stream(codec, rate=25)
+        stream.height, stream.width, stream.pix_fmt, stream.options = height, width, pix_fmt, options or {}
+        if tag is not None:
+            stream.codec_context.colorspace = tag
+        for i in range(count):
+            image = np.stack([x * 255 // width, y * 255 // height, (x + y + 8 * i) % 256 // 2 + 60], 2).astype(np.uint8)
+            if source == "rgba":
+                image = np.concatenate([image, np.full((height, width, 1), 40, np.uint8)], 2)
+            frame = av.VideoFrame.from_ndarray(image, format=source)
+            frame.pts, frame.time_base = i, Fraction(1, 25)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode())
+    return file.getvalue()
+
+
+def numbers(video):
+    return [number_of(frame) for frame in decode(video, range(probe(video).frames))]
+
+
+def test_the_form_is_the_one_promised():
+    video = transcode(encode(40, "libvpx-vp9", "webm", audio=True))
+    with av.open(io.BytesIO(video)) as container:
+        assert [stream.type for stream in container.streams] == ["video"]
+        stream = container.streams.video[0]
+        assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
+        packets = [packet for packet in container.demux(stream) if packet.size]
+    keys = [i for i, packet in enumerate(packets) if packet.is_keyframe]
+    assert keys == [0, 12, 24, 36]
+    for key, end in zip(keys, [*keys[1:], len(packets)], strict=True):  # closed: nothing is shown before its key frame
+        assert min(packet.pts for packet in packets[key:end]) == packets[key].pts
+    assert 0 < video.find(b"moov") < video.find(b"mdat")
+    info = probe(video)
+    assert (info.frames, info.fps) == (40, 25.0)
+    assert len(set(np.diff(info.pts))) == 1
+    assert numbers(video) == list(range(40))
+    verify(video, info)
+
+
+def test_the_same_bytes_each_time():
+    video = encode(20)
+    assert transcode(video) == transcode(video)
+
+
+def test_a_variable_rate_is_resampled_by_the_rule():
+    times = [0, 10, 30, 60, 70, 80, 200, 210]
+    video = encode(8, times=times)
+    info = probe(video)
+    for fps in (10, 50, 100):
+        starts = [int(t / 1000 * fps + 0.5) for t in times]
+        count = max(1, int(info.duration * fps + 0.5))
+        starts = [min(start, count - 1) for start in starts]
+        expected = [max(i for i, start in enumerate(starts) if start <= k) for k in range(count)]
+        assert numbers(transcode(video, Normalisation(fps=fps))) == expected
+    assert probe(transcode(video)).fps == round(info.fps)
+
+
+@pytest.mark.parametrize(("fps", "count"), [(50, 80), (10, 16), (1, 2)])
+def test_a_constant_rate_keeps_its_duration(fps, count):
+    video = transcode(encode(40), Normalisation(fps=fps))
+    assert probe(video).frames == count
+    assert numbers(video)[-1] == 39
+
+
+def test_the_first_time_does_not_matter():
+    assert numbers(transcode(encode(10, "libx264", "matroska", start=1000))) == list(range(10))
+
+
+@pytest.mark.parametrize("rotation", [90, 180, -90])
+def test_turned_upright(rotation):
+    video = encode(6, rotation=rotation)
+    result = transcode(video)
+    assert probe(result).rotation == 0
+    before, after = decode(video, range(6)), decode(result, range(6))
+    assert before.shape == after.shape
+    assert np.abs(before.astype(int) - after).mean() < 2
+
+
+@pytest.mark.parametrize(
+    ("codec", "container", "pix_fmt", "options"),
+    [
+        ("libx264", "mp4", "yuv420p", {"crf": "10"}),
+        ("libx264", "mp4", "yuv444p", {"crf": "10"}),
+        ("libx265", "mp4", "yuv420p10le", {"x265-params": "log-level=none:crf=10"}),
+        ("ffv1", "matroska", "yuv422p10le", {}),
+        ("mjpeg", "avi", "yuvj420p", {"q": "2"}),
+    ],
+)
+def test_pixels_stay_what_they_were(codec, container, pix_fmt, options):
+    video = painted(4, 96, 128, codec, container, pix_fmt, options=options)
+    before, after = decode(video, range(4)), decode(transcode(video, Normalisation(crf=8)), range(4))
+    assert before.shape == after.shape
+    assert np.abs(before.astype(int) - after).mean() < 3
+
+
+@pytest.mark.parametrize("tag", [1, 5])  # BT.709 and BT.601
+def test_the_matrix_is_passed_on(tag):
+    video = painted(2, 96, 128, "libx264", "mp4", "yuv420p", tag=tag, options={"crf": "8"})
+    before, after = decode(video, [0, 1]), decode(transcode(video, Normalisation(crf=8)), [0, 1])
+    assert np.abs(before.astype(int) - after).mean() < 2
+
+
+def test_alpha_is_dropped_as_decoding_does():
+    video = painted(3, 64, 80, "png", "mov", "rgba", source="rgba")
+    before, after = decode(video, range(3)), decode(transcode(video, Normalisation(crf=8)), range(3))
+    assert np.abs(before.astype(int) - after).mean() < 3
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "short", "expected"),
+    [(63, 101, 256, (64, 100)), (101, 63, 32, (52, 32)), (96, 128, 64, (64, 86)), (1, 9, 256, (2, 8))],
+)
+def test_sizes_are_even_and_never_enlarged(height, width, short, expected):
+    video = painted(2, height, width, "ffv1", "matroska", "yuv420p")
+    assert probe(transcode(video, Normalisation(short_side=short))).upright_size == expected
+
+
+def test_one_frame():
+    assert numbers(transcode(encode(1))) == [0]
+
+
+def test_no_times_in_the_file():
+    video = encode(8, "mpeg4", "avi")
+    assert probe(transcode(video)).frames == 8
+
+
+def test_what_cannot_be_decoded_is_refused():
+    video = encode(60, options={"g": "12"})
+    start = video.find(b"mdat") + 200
+    broken = video[:start] + bytes(len(video[start:-1500])) + video[-1500:]
+    with pytest.raises(DecodeError) as caught:
+        transcode(broken)
+    assert caught.value.reason in ("corrupt", "frame_count")
+    with pytest.raises(DecodeError):
+        verify(broken, probe(broken))
+
+
+def test_too_many_frames_at_a_high_rate():
+    video = encode(2, times=[0, 3_600_000])
+    with pytest.raises(DecodeError, match="limit"):
+        transcode(video, Normalisation(fps=1000))
+
+
+@pytest.mark.parametrize("bad", [{"short_side": 255}, {"short_side": 0}, {"fps": 0}, {"fps": 100000}])
+def test_impossible_wishes_are_refused(bad):
+    with pytest.raises(ValueError, match="must be"):
+        Normalisation(**bad)
+
+
+def test_memory_does_not_grow_with_the_length(tmp_path):
+    peaks = []
+    for count in (10, 120):
+        path = tmp_path / f"{count}.mp4"
+        path.write_bytes(encode(count, height=2160, options={"preset": "ultrafast"}))
+        done = subprocess.run([sys.executable, "-c", PEAK, str(path)], capture_output=True, text=True, check=True)
+        peaks.append(int(done.stdout))
+    assert peaks[1] - peaks[0] < 30_000  # kB; the frames are 100 MB of RGB
+
+
+PEAK = """
+import pathlib, sys
+from fastvid.video.transcode import transcode
+transcode(pathlib.Path(sys.argv[1]).read_bytes())
+print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
+"""
+
+
+@pytest.mark.parametrize(
+    "video",
+    [
+        encode(30, options={"bf": "2"}),
+        encode(20, "libvpx-vp9", "webm"),
+        encode(5, "libvpx", "webm"),
+        encode(9, "mpeg4", "avi"),
+    ],
+)
+def test_sound_videos_are_verified(video):
+    verify(video, probe(video))
