@@ -58,14 +58,13 @@ def dali(folder: Path, batch: int, workers: int) -> Iterator:
     import nvidia.dali.experimental.dynamic as ndd
     import torch
 
-    members = Members(folder, None)
+    members = Members(folder, _pyav)  # whose files alone are used
     ndd.set_num_threads(workers)
     while True:
         videos = [members.read(random.randrange(len(members))) for _ in range(batch)]
         data = ndd.batch([torch.frombuffer(bytearray(v), dtype=torch.uint8) for v in videos])
-        clips = ndd.decoders.video(data, device="cpu", start_frame=0, stride=STRIDE, sequence_length=FRAMES)
-        clips = [torch.as_tensor(clip.evaluate()) for clip in clips]
-        yield torch.stack([_finish(clip) for clip in clips])
+        decoded = ndd.decoders.video(data, device="cpu", start_frame=0, stride=STRIDE, sequence_length=FRAMES)
+        yield torch.stack([_finish(torch.as_tensor(clip.evaluate())) for clip in decoded])
 
 
 SIDES: dict[str, Callable[[Path, int, int], Iterator]] = {
@@ -81,7 +80,7 @@ SIDES: dict[str, Callable[[Path, int, int], Iterator]] = {
 class Members:
     """The videos of a folder of shards, as a map-style data set of float32 clips [3, T, H, W]."""
 
-    def __init__(self, folder: Path, decode: Callable | None):
+    def __init__(self, folder: Path, decode: Callable):
         from fastvid.data import open_source
 
         self._source, self._decode = open_source(folder), decode
@@ -110,9 +109,9 @@ def _pyav(data: bytes):
     import numpy as np
     import torch
 
-    with av.open(io.BytesIO(data)) as container:
+    with av.open(io.BytesIO(data), mode="r") as container:
         stream = container.streams.video[0]
-        wanted = set(_frames(stream.frames or sum(1 for _ in container.demux(stream)) - 1))
+        wanted = set(_frames(stream.frames or len(list(container.demux(stream))) - 1))
         container.seek(0)
         shown = [f.to_ndarray(format="rgb24") for i, f in _until(container.decode(stream), max(wanted)) if i in wanted]
     return torch.from_numpy(np.stack(shown))
@@ -156,8 +155,10 @@ def _dataloader(dataset, batch: int, workers: int) -> Iterator:
     from torch.utils.data import DataLoader, IterableDataset
 
     torch.set_num_threads(1)
-    shuffle = {} if isinstance(dataset, IterableDataset) else {"shuffle": True, "drop_last": True}
-    loader = DataLoader(dataset, batch_size=batch, num_workers=workers, persistent_workers=True, **shuffle)
+    shuffle = None if isinstance(dataset, IterableDataset) else True
+    loader: DataLoader = DataLoader(
+        dataset, batch_size=batch, shuffle=shuffle, num_workers=workers, persistent_workers=True, drop_last=True
+    )
     while True:
         yield from loader
 

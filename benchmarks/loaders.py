@@ -20,6 +20,7 @@ import tempfile
 import time
 from fractions import Fraction
 from pathlib import Path
+from typing import cast
 
 import av
 import numpy as np
@@ -46,7 +47,7 @@ def _encode(picture: np.ndarray, kind: str, number: int, frames: int, rng: np.ra
     codec, container, options = _KINDS[kind]
     file = io.BytesIO()
     with av.open(file, "w", format=container) as out:
-        stream = out.add_stream(codec, rate=25, options=options)
+        stream = cast(av.VideoStream, out.add_stream(codec, rate=25, options=options))
         stream.width, stream.height, stream.pix_fmt = 320, 256, "yuv420p"
         for t in range(frames):
             top, left = (3 * t + 17 * number) % 384, (5 * t + 29 * number) % 640
@@ -103,7 +104,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", help="write the rows as JSON here")
     a = parser.parse_args()
-    runs: dict[str, list[dict]] = {side: [] for side in SIDES} | {"fastvid, one thread": []}
+    runs: dict[str, list[dict]] = {side: [] for side in [*SIDES, "fastvid, one thread"]}
     with tempfile.TemporaryDirectory() as folder:
         write_shards(Path(folder), a.kind, a.videos, a.frames)
         for _ in range(a.rounds):
