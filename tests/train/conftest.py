@@ -20,7 +20,7 @@ TINY: list[str] = """
 """.split()  # noqa: SIM905 (as it would be typed)
 
 # What differs between equal runs: how long things took.
-CLOCK = ("clips_per_s", "share_data", "share_forward", "share_backward", "share_optimizer")
+CLOCK = ("clips_per_s", "decode_mb", "share_data", "share_forward", "share_backward", "share_optimizer")
 
 
 @pytest.fixture(scope="session")
