@@ -1,5 +1,6 @@
 """DALI's frames and pixels, for real on the CPU, which decodes VP8 and VP9; tests/gpu has the rest."""
 
+import dataclasses
 import random
 
 import numpy as np
@@ -9,7 +10,7 @@ from clips import encode, number_of, pieces, shifted
 from exact_colours import exact_frames
 
 from fastvid.video import DecodeError, View, ViewSpec, cut_view, decode, decode_view, probe
-from fastvid.video.decoders import DecoderUnavailable, batch, why_not
+from fastvid.video.decoders import DecoderUnavailable, batch, dali, why_not
 from fastvid.video.decoders.batch import decode_views
 
 REASON = why_not("dali", "cpu")
@@ -90,6 +91,7 @@ def test_colours_are_those_of_the_standard(matrix):
     off = np.abs(clip.numpy().astype(int) - want)
     assert off.mean() <= 1
     assert off.max() <= 4
+    assert abs((clip.numpy() - want.astype(int)).mean()) < 0.2  # rounded, not cut off
     from_pyav = np.abs(clip.numpy().astype(int) - decode_view(video, view))
     assert from_pyav.mean() <= 1.6
     assert from_pyav.max() <= 10
@@ -145,6 +147,30 @@ def test_what_it_would_get_wrong_is_refused():
     clips, (error,) = decode_all([full_range], [view])
     assert "unsupported: DALI would change the colours" in str(error)
     assert not clips.any()
+
+
+def test_sizes_that_nvdec_would_take_for_one_another_are_refused(monkeypatch):
+    monkeypatch.setattr(dali, "_sizes", set())
+    plain = probe(encode(2))
+
+    def check(codec: str, width: int, height: int) -> None:
+        dali._check_size(dataclasses.replace(plain, codec=codec, width=width, height=height))
+
+    for codec, width, height in (("h264", 1280, 530), ("h264", 1280, 532), ("h264", 1280, 544), ("hevc", 1280, 530)):
+        check(codec, width, height)  # 544 is the first that one coded as 544 x 1280 could be taken for
+    for codec, width, height in (("h264", 1280, 530), ("h264", 1276, 544)):
+        with pytest.raises(DecodeError, match=f"after a video of 1280 x 544, DALI may cut one of {width} x {height}"):
+            check(codec, width, height)
+    check("h264", 1280, 544)
+
+
+def test_a_device_that_fails_is_no_fault_of_the_videos(monkeypatch):
+    def out_of_memory(*arguments):
+        raise RuntimeError("An error happened") from RuntimeError("CUDA runtime API error cudaErrorMemoryAllocation")
+
+    monkeypatch.setattr(dali, "_run", out_of_memory)
+    with pytest.raises(RuntimeError, match="An error happened"):
+        decode_all([encode(4, **VP9)] * 2, [View("a", (0,), WHOLE, False, 64)] * 2)
 
 
 def test_calls_that_make_no_sense_are_refused():

@@ -200,7 +200,8 @@ def test_nothing_asked_for_is_nothing():
 
 
 def test_decoding_needs_no_torch():
-    code = "import sys, fastvid.video; sys.exit('torch' in sys.modules)"
+    modules = "fastvid.video, fastvid.video.decoders.batch, fastvid.video.decoders.dali, fastvid.video.decoders.measure"
+    code = f"import sys, {modules}, fastvid.video.decoders.torchcodec; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -12,7 +12,7 @@ from clips import encode, number_of, shifted
 from ffmpeg_of_pyav import link_libraries
 
 from fastvid.video import DecodeError, ViewSpec, decode, decode_view, probe
-from fastvid.video.decoders import DecoderUnavailable, frame_reader, why_not
+from fastvid.video.decoders import DecoderUnavailable, frame_reader, torchcodec, why_not
 
 REASON = why_not("torchcodec")
 loads = pytest.mark.skipif(REASON is not None, reason=str(REASON))
@@ -124,6 +124,32 @@ def test_a_frame_of_another_time_is_never_handed_out():
     info = probe(encode(40, start=1))
     with pytest.raises(DecodeError, match=r"unsupported: torchcodec shows frame 0 at 0\.0000 s, not 0\.04"):
         decode(encode(40), [0], info=info, decoder="torchcodec")
+
+
+@loads
+def test_the_cache_that_mixes_up_sizes_is_off_on_a_gpu():
+    from torchcodec.decoders import get_nvdec_cache_capacity, set_nvdec_cache_capacity
+
+    set_nvdec_cache_capacity(20)
+    torchcodec._disable_nvdec_cache.cache_clear()
+    torchcodec._disable_nvdec_cache()
+    assert get_nvdec_cache_capacity() == 0
+
+
+@loads
+def test_decoding_on_the_cpu_in_place_of_the_gpu_is_noticed(monkeypatch):
+    """The frames come from the CPU here as they would after a silent fallback; what torchcodec then says is put in."""
+    video = encode(6)
+    real = torchcodec._open
+
+    class FellBack:
+        def __init__(self, data, info, device):
+            self.get_frame_at = real(data, info, "cpu").get_frame_at
+            self.cpu_fallback = "Video not supported by NVDEC"
+
+    monkeypatch.setattr(torchcodec, "_open", FellBack)
+    with pytest.raises(DecodeError, match=r"unsupported: NVDEC does not take it \(Video not supported by NVDEC\)"):
+        torchcodec.decode_on_gpu(video, [0, 3], probe(video), "cuda:0")
 
 
 @pytest.mark.skipif(REASON is None, reason="torchcodec loads by itself here, and was tested above")
