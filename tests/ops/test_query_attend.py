@@ -92,6 +92,22 @@ def test_error_is_at_most_twice_that_of_the_reference(dtype, Q, kernel, poisoned
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("S", [None, 2])
+def test_without_gradients_the_results_are_the_same(dtype, S, kernel, poisoned):
+    """Without them, and without statistics, another op runs, which writes nothing but the output."""
+    needs_interpreter_dtype(kernel, dtype)
+    tensors = place(kernel, *case(S=S, Q=3, dtype=dtype))
+    recorded = query_attend(*(x.clone().requires_grad_() for x in tensors), return_stats=True, backend=kernel)
+    plain = query_attend(*tensors, return_stats=True, backend=kernel)
+    for got, expected in zip(plain, recorded, strict=True):
+        same(kernel, got, expected.detach())
+        assert not got.requires_grad
+    same(kernel, query_attend(*tensors, backend=kernel), plain[0])
+    some = tensors[0][:0], tensors[1][:0], tensors[2][:0]
+    assert query_attend(*some, backend=kernel).shape == some[0].shape
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_sharp_attention_keeps_its_gradients(dtype, kernel):
     """One weight near 1: the score's gradient is a small difference, which rounding `out` to dtype would swamp."""
     needs_interpreter_dtype(kernel, dtype)

@@ -36,9 +36,9 @@ _BACKWARD_SCHEMA = (
 Triple = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
-def attended(query: torch.Tensor) -> torch.Tensor:
-    """out, not yet written."""
-    return torch.empty_like(query, memory_format=torch.contiguous_format)
+def contiguous_like(x: torch.Tensor) -> torch.Tensor:
+    """Of x's shape and dtype, not yet written."""
+    return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
 def outputs(query: torch.Tensor, with_stats: bool, with_grad: bool) -> tuple[torch.Tensor, ...]:
@@ -46,11 +46,11 @@ def outputs(query: torch.Tensor, with_stats: bool, with_grad: bool) -> tuple[tor
     rows = query.shape[:-1]
     keep = with_grad and query.dtype != torch.float32
     return (
-        attended(query),
-        query.new_empty(query.shape if keep else (0,), dtype=torch.float32),
+        contiguous_like(query),
+        query.new_empty(query.shape if keep else 0, dtype=torch.float32),
         query.new_empty(rows, dtype=torch.float32),
-        query.new_empty(rows if with_stats else (0,), dtype=torch.float32),
-        query.new_empty(rows if with_stats else (0,), dtype=torch.int64),
+        query.new_empty(rows if with_stats else 0, dtype=torch.float32),
+        query.new_empty(rows if with_stats else 0, dtype=torch.int64),
     )
 
 
@@ -59,11 +59,12 @@ def gradients(query: torch.Tensor, key: torch.Tensor, with_query: bool, with_cac
 
     def like_key() -> torch.Tensor:
         if not with_cache:
-            return key.new_empty((0,))
-        B, h, N, d = key.shape
-        return key.new_empty((B, N, h, d)).transpose(1, 2) if token_major else key.new_empty(key.shape)
+            return key.new_empty(0)
+        if token_major:
+            return contiguous_like(key.transpose(1, 2)).transpose(1, 2)
+        return contiguous_like(key)
 
-    return query.new_empty(query.shape if with_query else (0,)), like_key(), like_key()
+    return contiguous_like(query) if with_query else query.new_empty(0), like_key(), like_key()
 
 
 def _fake(query, key, value, scale, with_stats, with_grad, backend):
@@ -111,11 +112,11 @@ def _cpu(query, key, value, scale, with_stats, with_grad, backend):
 
 
 def _out_fake(query, key, value, scale, backend):
-    return attended(query)
+    return contiguous_like(query)
 
 
 def _out_cpu(query, key, value, scale, backend):
-    out = attended(query)
+    out = contiguous_like(query)
     _write(query, key, value, scale, out.data_ptr(), 0, 0, 0, 0)
     return out
 
