@@ -132,14 +132,14 @@ def _already(target: Target, plan: dict[str, Any], work: Path, collection: Colle
     where = f"{target.where}/{NAME}"
     dataset = Dataset.from_bytes(target.read(NAME), where)
     then = {name: dataset.made_by.get(name) for name in plan}
-    if dataset.made_by.get("command") != "pack":
+    if dataset.made_by.get("command") != "pack" or not isinstance(then.get("options"), dict):
         raise journal.Changed(f"{where} is there, and was not written by pack: give a new --out")
     journal.compare(then, plan, work, collection, target.where)
     for shard in dataset.shards:
         for name, size in ((shard.name, shard.bytes), (index_name(shard.name), shard.index_bytes)):
             if target.size(name) != size:
                 raise ValueError(f"{target.where}/{name} is missing or has another size: give a new --out to pack anew")
-    return Outcome(dataset, dataset.made_by["rejects"], False)
+    return Outcome(dataset, dataset.made_by.get("rejects", {}), False)
 
 
 class _Writer:
