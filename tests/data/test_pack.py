@@ -333,6 +333,38 @@ def test_to_a_url(tmp_path, url, capsys, monkeypatch):
     assert "nothing to do" in capsys.readouterr().out
 
 
+def test_an_upload_that_fails_is_repeated(tmp_path, monkeypatch, capsys):
+    import fsspec
+
+    monkeypatch.setenv("FASTVID_CACHE", str(tmp_path / "cache"))
+    src, out, fs = tmp_path / "src", f"memory://{tmp_path.name}/shards", fsspec.filesystem("memory")
+    make(src, 6)
+    put = type(fs).put_file
+
+    def broken(self, local, remote, **options):
+        if "tar" in remote:
+            raise ConnectionError("the line is dead")
+        return put(self, local, remote, **options)
+
+    arguments = ["pack", str(src), "--out", out, "--jobs", "0"]
+    with monkeypatch.context() as patch:
+        patch.setattr(type(fs), "put_file", broken)
+        assert main(arguments) == 1
+    assert "the line is dead. Finished shards are kept" in capsys.readouterr().err
+    assert not [name for name in fs.find(f"/{tmp_path.name}") if name.endswith((".tar", ".json"))]
+    assert main(arguments) == 0
+    assert len([name for name in fs.find(f"/{tmp_path.name}") if name.endswith(".tar")]) == 1
+    data = fs.cat_file(f"/{tmp_path.name}/shards/dataset.json")
+    assert Dataset.from_bytes(data, "dataset.json").samples == 6
+
+
+def test_places_that_cannot_be_written(tmp_path, capsys):
+    make(tmp_path / "src", 1)
+    for url in ("https://localhost/shards", "nonsense://x/y"):
+        assert main(["pack", str(tmp_path / "src"), "--out", url]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     "option", [["--jobs", "-1"], ["--shard-mb", "0"], ["--max-rejects", "2"], ["--transcode", "--short-side", "7"]]
 )
