@@ -3,6 +3,7 @@ million."""
 
 import hashlib
 import json
+import math
 import os
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -88,7 +89,7 @@ class Dataset:
                 dataset = Dataset(
                     shards=tuple(_shard(s) for s in values["shards"]), **{name: values[name] for name in names}
                 )
-                if dataset.samples == values["samples"]:
+                if dataset.samples == values["samples"] and _plausible(dataset):
                     return dataset
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
             pass  # said below, with the file's name
@@ -110,6 +111,19 @@ def save_dataset(folder: Path, dataset: Dataset) -> None:
 
 def _checksum(values: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _plausible(dataset: Dataset) -> bool:
+    """Whether everything is of its kind."""
+    counts = [dataset.captions, dataset.frames, dataset.video_bytes]
+    for table in (dataset.labels, dataset.codecs):
+        counts += table.values()
+    return (
+        all(type(count) is int and count >= 0 for count in counts)
+        and type(dataset.seconds) in (int, float)
+        and math.isfinite(dataset.seconds)
+        and isinstance(dataset.made_by, dict)
+    )
 
 
 def _shard(values: dict[str, Any]) -> ShardFacts:

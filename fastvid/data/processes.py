@@ -3,6 +3,7 @@
 import multiprocessing
 import multiprocessing.connection
 import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
@@ -106,7 +107,9 @@ def _pool(jobs: int) -> ProcessPoolExecutor:
 
 
 def _end_with_parent() -> None:
-    """A process whose parent was killed would otherwise wait for tasks forever."""
+    """A process whose parent was killed would otherwise wait for tasks forever. An interrupt from the keyboard is for
+    the parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None
     sentinel = parent.sentinel

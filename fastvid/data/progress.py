@@ -34,7 +34,7 @@ class Progress:
         now = time.monotonic()
         if self._first is None:
             self._first, self._said = (now, done), now
-        if now - self._said >= _EVERY:
+        elif now - self._said >= _EVERY:
             self._said = now
             rate = (done - self._first[1]) / (now - self._first[0])
             left = f", {(total - done) / rate / 60:.1f} minutes left" if rate else ""

@@ -14,8 +14,6 @@ from fastvid.video.probe import VideoInfo, first_line, open_video, probe
 
 _MOST_FRAMES = 1_000_000  # of one output
 _TURNS = {1: "transpose=cclock", 2: "hflip,vflip", 3: "transpose=clock"}  # by quarter turns, counter-clockwise
-_UNKNOWN = 2  # of FFmpeg's matrices, primaries and transfer curves
-_LIMITED = 1
 
 
 @dataclass(frozen=True)
@@ -62,8 +60,9 @@ def transcode(
     taken. The result has ``max(1, round(duration * fps))`` frames, halves rounded upwards, and a source frame that
     would begin after them begins at the last, so that the end is never lost. One source frame is held at a time.
 
-    Alpha is dropped, not blended, as :func:`fastvid.video.decode` does. Samples of 10 bits are reduced to 8. The
-    matrix, primaries and transfer curve that the source names are passed on; levels become those of video (16-235).
+    Alpha is dropped, not blended, as :func:`fastvid.video.decode` does. Samples of 10 bits are reduced to 8. Whatever
+    the source says of its YUV, the result has BT.601's matrix and the levels of video (16-235), and says so; primaries
+    and transfer curve are not touched. Both therefore decode to the same RGB.
 
     Args:
         data: the whole file.
@@ -92,8 +91,6 @@ def transcode(
         ) as out:
             stream = _h264_stream(out, normal, info)
             for position, frame in _resampled(_scaled(data, info, normal), starts, count):
-                if position == 0:
-                    _tag_colours(stream.codec_context, frame)
                 frame.pts, frame.time_base = position, Fraction(1, normal.rate(info))
                 frame.pict_type = av.video.frame.PictureType.NONE  # the source's key frames are not ours
                 out.mux(stream.encode(frame))
@@ -165,7 +162,9 @@ def _graph(frame: av.VideoFrame, info: VideoInfo, normal: Normalisation) -> av.f
     for step in filter(None, _TURNS.get(info.rotation, "").split(",")):
         name, _, arguments = step.partition("=")
         nodes.append(graph.add(name, arguments))
-    nodes.append(graph.add("scale", f"w={width}:h={height}:flags=area+accurate_rnd:out_range=limited"))
+    nodes.append(
+        graph.add("scale", f"w={width}:h={height}:flags=area+accurate_rnd:out_range=limited:out_color_matrix=bt601")
+    )
     nodes.append(graph.add("format", "pix_fmts=yuv420p"))
     nodes.append(graph.add("setsar", "1"))
     nodes.append(graph.add("buffersink"))
@@ -186,15 +185,6 @@ def _h264_stream(out: av.container.OutputContainer, normal: Normalisation, info:
         "keyint_min": str(normal.gop),
         "sc_threshold": "0",
         "flags": "+cgop",
+        "x264-params": "colormatrix=smpte170m:range=tv",
     }
     return stream
-
-
-def _tag_colours(codec, frame: av.VideoFrame) -> None:
-    """Passes on what the source says of its colours, so that both decode to the same RGB."""
-    codec.color_range = _LIMITED
-    if frame.colorspace not in (0, _UNKNOWN):
-        codec.colorspace = frame.colorspace
-    for name in ("color_primaries", "color_trc"):
-        if getattr(frame, name, _UNKNOWN) != _UNKNOWN:
-            setattr(codec, name, getattr(frame, name))

@@ -34,6 +34,19 @@ def test_folder(tmp_path):
     assert found.notes == ["1 files that are no videos were passed over"]
 
 
+def test_links_are_followed_but_not_in_circles(tmp_path):
+    touch(tmp_path, "real/run/a.mp4")
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src/sit").symlink_to(tmp_path / "real/run")
+    (tmp_path / "src/b.mp4").symlink_to(tmp_path / "real/run/a.mp4")
+    (tmp_path / "src/nowhere.mp4").symlink_to(tmp_path / "gone")
+    found = {item.key: (item.label, item.size) for item in folder(tmp_path / "src")[""].items}
+    assert found == {"sit/a": ("sit", 14), "b": (None, 14), "nowhere": (None, MISSING)}
+    (tmp_path / "real/run/up").symlink_to(tmp_path / "real")
+    with pytest.raises(ValueError, match="is a link to a folder that holds it"):
+        folder(tmp_path / "src")
+
+
 def test_two_files_of_one_key(tmp_path):
     touch(tmp_path, "a/x.mp4", "a/x.webm")
     with pytest.raises(ValueError, match=r"a/x\.mp4 and a/x\.webm would both be the sample 'a/x'"):

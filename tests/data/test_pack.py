@@ -2,6 +2,8 @@ import gzip
 import hashlib
 import io
 import json
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from fastvid.data.__main__ import main
 from fastvid.data.dataset_file import Dataset
 from fastvid.data.pack.item import collect, file_item
 from fastvid.data.pack.llava import llava
+from fastvid.data.progress import Progress
 from fastvid.video import decode, probe
 
 VIDEOS = [encode(n) for n in range(1, 9)]
@@ -333,6 +336,38 @@ def test_to_a_url(tmp_path, url, capsys, monkeypatch):
     assert "nothing to do" in capsys.readouterr().out
 
 
+def test_an_upload_that_fails_is_repeated(tmp_path, monkeypatch, capsys):
+    import fsspec
+
+    monkeypatch.setenv("FASTVID_CACHE", str(tmp_path / "cache"))
+    src, out, fs = tmp_path / "src", f"memory://{tmp_path.name}/shards", fsspec.filesystem("memory")
+    make(src, 6)
+    put = type(fs).put_file
+
+    def broken(self, local, remote, **options):
+        if "tar" in remote:
+            raise ConnectionError("the line is dead")
+        return put(self, local, remote, **options)
+
+    arguments = ["pack", str(src), "--out", out, "--jobs", "0"]
+    with monkeypatch.context() as patch:
+        patch.setattr(type(fs), "put_file", broken)
+        assert main(arguments) == 1
+    assert "the line is dead. Finished shards are kept" in capsys.readouterr().err
+    assert not [name for name in fs.find(f"/{tmp_path.name}") if name.endswith((".tar", ".json"))]
+    assert main(arguments) == 0
+    assert len([name for name in fs.find(f"/{tmp_path.name}") if name.endswith(".tar")]) == 1
+    data = fs.cat_file(f"/{tmp_path.name}/shards/dataset.json")
+    assert Dataset.from_bytes(data, "dataset.json").samples == 6
+
+
+def test_places_that_cannot_be_written(tmp_path, capsys):
+    make(tmp_path / "src", 1)
+    for url in ("https://localhost/shards", "nonsense://x/y"):
+        assert main(["pack", str(tmp_path / "src"), "--out", url]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     "option", [["--jobs", "-1"], ["--shard-mb", "0"], ["--max-rejects", "2"], ["--transcode", "--short-side", "7"]]
 )
@@ -340,3 +375,23 @@ def test_impossible_options(tmp_path, option, capsys):
     make(tmp_path / "src", 1)
     assert main(["pack", str(tmp_path / "src"), "--out", str(tmp_path / "out"), *option]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_no_command_on_the_decode_side_imports_torch():
+    modules = ["pack.command", "check", "index", "info"]
+    code = f"import sys; {'; '.join(f'import fastvid.data.{m}' for m in modules)}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_progress_without_a_terminal(monkeypatch, capsys):
+    monkeypatch.setattr("fastvid.data.progress._EVERY", 0.0)
+    clock = iter([0.0, 10.0, 20.0])
+    monkeypatch.setattr("fastvid.data.progress.time.monotonic", lambda: next(clock))
+    with Progress("video") as progress:
+        for done in (0, 20, 40):
+            progress(done, 100)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-2:] == [
+        "20 of 100 videos, 2.0 a second, 0.7 minutes left",
+        "40 of 100 videos, 2.0 a second, 0.5 minutes left",
+    ]

@@ -155,6 +155,21 @@ def test_transcoding_goes_on_where_it_was(source, tmp_path):
     assert content(out) == content(tmp_path / "whole")
 
 
+def test_an_interrupt_from_the_keyboard_is_no_traceback(source, tmp_path):
+    src, out = tmp_path / "src", tmp_path / "out"
+    src.mkdir()
+    for i in range(400):
+        os.link(source / f"src/class{i % 60 % 3}/{i % 60:03d}.mp4", src / f"{i}.mp4")
+    process = subprocess.Popen(
+        [*pack_command(src, out), "--transcode"], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    while not list(out.glob(".pack/*.tar.part")) and process.poll() is None:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(60) == 130
+    assert process.stderr.read() == "stopped: finished shards are kept, the same command goes on from there\n"
+
+
 def full(megabytes):
     """Files of this process cannot grow past the limit: what a full disk does, where none can be mounted."""
     return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (int(megabytes * 1e6), int(megabytes * 1e6)))

@@ -85,6 +85,9 @@ def run(options: PackCommand) -> int:
     except OSError as error:
         print(_sentence(error, options), file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("stopped: finished shards are kept, the same command goes on from there", file=sys.stderr)
+        return 130
 
 
 def _pack_part(options: PackCommand, part: str, collection: Collection) -> int:

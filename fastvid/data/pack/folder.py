@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from fastvid.data.pack.item import Collection, collect, file_item
+from fastvid.data.pack.item import MISSING, Collection, collect, file_item
 from fastvid.data.source import VIDEO_SUFFIXES
 
 # Videos too, in containers that are refused: they are listed, so that they are counted and named as rejects.
@@ -25,7 +25,10 @@ def video_files(src: Path) -> tuple[list[tuple[str, int]], int]:
     found, others = [], 0
     for path, entry in _walk(src, ""):
         if path.lower().endswith(VIDEO_SUFFIXES + _REFUSED_SUFFIXES):
-            found.append((path, entry.stat().st_size))
+            try:
+                found.append((path, entry.stat().st_size))
+            except FileNotFoundError:  # a link that leads nowhere
+                found.append((path, MISSING))
         else:
             others += 1
     return sorted(found), others
@@ -36,12 +39,16 @@ def passed_over(count: int) -> list[str]:
     return [f"{count} files that are no videos were passed over"] if count else []
 
 
-def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, os.DirEntry]]:
-    """Files below a folder; links to files are followed, links to folders are not."""
+def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...] = ()) -> Iterator[tuple[str, os.DirEntry]]:
+    """Files below a folder; links are followed, folders whose names start with a dot are not entered."""
+    status = os.stat(folder)
+    this = (status.st_dev, status.st_ino)
+    if this in above:
+        raise ValueError(f"{folder} is a link to a folder that holds it: remove the link")
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
+            if entry.is_dir():
                 if not entry.name.startswith("."):
-                    yield from _walk(folder / entry.name, f"{prefix}{entry.name}/")
-            elif entry.is_file():
+                    yield from _walk(folder / entry.name, f"{prefix}{entry.name}/", (*above, this))
+            elif entry.is_file() or entry.is_symlink():
                 yield prefix + entry.name, entry

@@ -83,14 +83,15 @@ def pack(
         OSError: it cannot be written; what is finished stays.
     """
     plan = journal.plan_of(collection, options)
-    if target.size(NAME) is not None:
-        return _already(target, plan, work, collection)
-    foreign = [name for name in target.names() if name.endswith((".tar", ".index.jsonl"))]
+    there = target.sizes()
+    if NAME in there:
+        return _already(target, there, plan, work, collection)
+    foreign = sorted(name for name in there if name.endswith((".tar", ".index.jsonl")))
     if foreign and not (work / journal.PLAN).exists():
         raise ValueError(f"{target.where} holds {foreign[0]}, which no unfinished pack has put there: give a new --out")
     with journal.locked(work, target.where):
         journal.begin(work, plan, collection, target.where)
-        writer = _Writer(target, work, packing, journal.load_records(work))
+        writer = _Writer(target, there, work, packing, journal.load_records(work))
         total = len(collection.items)
         progress(writer.done, total)
         if collection.archives:
@@ -128,25 +129,34 @@ def _finish(target: Target, work: Path, plan: dict[str, Any], writer: "_Writer")
     return Outcome(dataset, reasons, True)
 
 
-def _already(target: Target, plan: dict[str, Any], work: Path, collection: Collection) -> Outcome:
+def _already(
+    target: Target, there: dict[str, int], plan: dict[str, Any], work: Path, collection: Collection
+) -> Outcome:
     where = f"{target.where}/{NAME}"
     dataset = Dataset.from_bytes(target.read(NAME), where)
     then = {name: dataset.made_by.get(name) for name in plan}
-    if dataset.made_by.get("command") != "pack":
+    if dataset.made_by.get("command") != "pack" or not isinstance(then.get("options"), dict):
         raise journal.Changed(f"{where} is there, and was not written by pack: give a new --out")
     journal.compare(then, plan, work, collection, target.where)
     for shard in dataset.shards:
         for name, size in ((shard.name, shard.bytes), (index_name(shard.name), shard.index_bytes)):
-            if target.size(name) != size:
+            if there.get(name) != size:
                 raise ValueError(f"{target.where}/{name} is missing or has another size: give a new --out to pack anew")
-    return Outcome(dataset, dataset.made_by["rejects"], False)
+    return Outcome(dataset, dataset.made_by.get("rejects", {}), False)
 
 
 class _Writer:
     """Takes prepared videos in order, and writes shards, records and rejects."""
 
-    def __init__(self, target: Target, work: Path, packing: Packing, records: list[journal.Record]):
-        self._target, self._work, self._packing = target, work, packing
+    def __init__(
+        self,
+        target: Target,
+        there: dict[str, int],
+        work: Path,
+        packing: Packing,
+        records: list[journal.Record],
+    ):
+        self._target, self._there, self._work, self._packing = target, there, work, packing
         self.facts = [record.facts for record in records]
         self.rejects = [line for record in records for line in record.rejects]
         self.counts = Counts()
@@ -223,7 +233,7 @@ class _Writer:
         for part, final, expected in files:
             if (self._work / part).exists():
                 self._target.move_in(self._work / part, final)
-            elif self._target.size(final) != expected:
+            elif self._there.get(final) != expected:
                 raise ValueError(
                     f"{self._target.where}/{final} was finished, and is missing now or has another size: remove "
                     f"{self._work} and the shards to start anew"

@@ -15,12 +15,8 @@ class Target(Protocol):
         """For messages."""
         ...
 
-    def names(self) -> list[str]:
-        """File names there."""
-        ...
-
-    def size(self, name: str) -> int | None:
-        """Bytes of a file; None if it is not there."""
+    def sizes(self) -> dict[str, int]:
+        """Bytes of every file there, by name; asked once, since a listing of a store takes time."""
         ...
 
     def read(self, name: str) -> bytes:
@@ -38,12 +34,11 @@ class FolderTarget:
     def __init__(self, folder: Path):
         self.folder, self.where = folder, str(folder)
 
-    def names(self) -> list[str]:
-        return sorted(os.listdir(self.folder)) if self.folder.exists() else []
-
-    def size(self, name: str) -> int | None:
-        path = self.folder / name
-        return path.stat().st_size if path.exists() else None
+    def sizes(self) -> dict[str, int]:
+        if not self.folder.exists():
+            return {}
+        with os.scandir(self.folder) as entries:
+            return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
 
     def read(self, name: str) -> bytes:
         return (self.folder / name).read_bytes()
@@ -53,24 +48,28 @@ class FolderTarget:
 
 
 class RemoteTarget:
-    """A place that fsspec can write to: files are uploaded under a temporary name, compared in size, and renamed."""
+    """A place that fsspec can write to: files are uploaded under a temporary name, compared in size, and renamed.
+
+    Raises:
+        ValueError: it cannot be written to, or a package that it needs is missing.
+    """
 
     def __init__(self, url: str):
         self.where = url.rstrip("/")
-        self._fs, self._path = fsspec.core.url_to_fs(self.where)
+        try:
+            self._fs, self._path = fsspec.core.url_to_fs(self.where)
+        except ImportError as error:  # fsspec says which package it needs
+            raise ValueError(f"{self.where}: {error}") from error
+        if self.where.startswith(("http://", "https://")):
+            raise ValueError(f"{self.where} cannot be written to: give a folder or an object store such as s3://")
 
-    def names(self) -> list[str]:
-        self._fs.invalidate_cache()
-        if not self._fs.exists(self._path):
-            return []
-        return sorted(str(name).rstrip("/").rpartition("/")[2] for name in self._fs.ls(self._path, detail=False))
-
-    def size(self, name: str) -> int | None:
+    def sizes(self) -> dict[str, int]:
         self._fs.invalidate_cache()
         try:
-            return self._fs.info(f"{self._path}/{name}")["size"]
+            listing = self._fs.ls(self._path, detail=True)
         except FileNotFoundError:
-            return None
+            return {}
+        return {e["name"].rpartition("/")[2]: e["size"] for e in listing if e["type"] == "file"}
 
     def read(self, name: str) -> bytes:
         return self._fs.cat_file(f"{self._path}/{name}")
@@ -79,8 +78,10 @@ class RemoteTarget:
         partial, size = f"{name}.part", file.stat().st_size
         self._fs.makedirs(self._path, exist_ok=True)
         self._fs.put_file(str(file), f"{self._path}/{partial}")
-        if self.size(partial) != size:
-            raise OSError(f"{self.where}/{partial} has {self.size(partial)} bytes after an upload of {size}")
+        self._fs.invalidate_cache()
+        arrived = self._fs.info(f"{self._path}/{partial}")["size"]
+        if arrived != size:
+            raise OSError(f"{self.where}/{partial} has {arrived} bytes after an upload of {size}")
         self._fs.mv(f"{self._path}/{partial}", f"{self._path}/{name}")
         file.unlink()
 
