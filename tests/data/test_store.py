@@ -293,6 +293,19 @@ def test_the_cache_folder_is_nobody_elses(original, server, tmp_path):
     assert MARKER in {path.name for path in (tmp_path / "new").iterdir()}
 
 
+def test_a_smaller_budget_holds_from_the_start(tmp_path):
+    cache = DiskCache(tmp_path, OVERHEAD + 20 * 4096)
+    for i in range(20):
+        cache.lease(f"f/{i:02d}.tar", 4096, lambda file: None, stamp=i).close()
+    assert cache.used() >= 20 * 4096
+    kept = cache.lease("f/00.tar", 4096, lambda file: None, stamp=0)
+    smaller = DiskCache(tmp_path, 10 * 4096)
+    assert smaller.used() <= 10 * 4096
+    left = {path.name for path in (tmp_path / "f").iterdir()}
+    assert {"00.tar", "19.tar"} <= left  # the one that is being read, and the latest
+    kept.close()
+
+
 def test_leases_of_a_cache(tmp_path):
     cache = DiskCache(tmp_path / "c", OVERHEAD + 3 * 4096)
     made = []
