@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fastvid.data.remote import StreamError
@@ -56,6 +56,9 @@ class DiskCache:
             with self._locked() as marker:
                 if not os.fstat(marker).st_size:
                     os.write(marker, _TEXT)
+                self._sweep()
+                with suppress(InUse):  # by processes that were given a larger budget
+                    self._make_room(0, ())
         except OSError as error:
             raise ValueError(
                 f"{folder} cannot hold the cache of shards ({error.strerror}): give a folder on a local disk that can "
@@ -64,7 +67,7 @@ class DiskCache:
 
     def used(self) -> int:
         """Bytes that the files in the folder take."""
-        return sum(disk_size(status.st_size) for _, status in self._files())
+        return sum(disk_size(status.st_size) for _, status in _files(self.folder))
 
     def held(self, name: str, size: int, stamp: int | None = None) -> io.FileIO | None:
         """Opens a file if it is there; it cannot be deleted before this is closed.
@@ -110,6 +113,7 @@ class DiskCache:
             InUse: everything that might make room is being read, or a damaged copy of the file is.
             StreamError: the disk is full or fails, or another process's download stands still.
         """
+        part_path, written, since = self.folder / (name + _PART), 0, time.monotonic()
         try:
             while True:
                 file = self.held(name, size, stamp)
@@ -118,7 +122,15 @@ class DiskCache:
                 part = self._reserve(name, size, spare)
                 if part is not None:
                     return self._make(part, name, size, make, stamp)
-                self._wait(name)
+                time.sleep(_POLL)  # another process, or thread, is making it
+                latest = _last_write(part_path)
+                if latest != written:
+                    written, since = latest, time.monotonic()
+                elif time.monotonic() - since > self.patience:
+                    raise StreamError(
+                        f"another process has been downloading {part_path} and written nothing for "
+                        f"{self.patience:g} s: end it, or give this one its own --data.disk-dir"
+                    )
         except OSError as error:
             raise StreamError(
                 f"{name} ({size / 1e6:.1f} MB) cannot be kept in {self.folder}: {error.strerror or error}; "
@@ -142,7 +154,7 @@ class DiskCache:
             if path.exists() or part.exists():
                 return None
             path.parent.mkdir(exist_ok=True)
-            self._make_room(size, {self.folder / s for s in spare})
+            self._make_room(size, {str(self.folder / s) for s in spare})
             file = io.FileIO(part, "x+")
             fcntl.flock(file, fcntl.LOCK_EX)
             try:
@@ -177,40 +189,19 @@ class DiskCache:
             raise
         return part
 
-    def _wait(self, name: str) -> None:
-        part = self.folder / (name + _PART)
-        time.sleep(_POLL)
-        try:
-            still = time.time() - part.stat().st_mtime
-        except FileNotFoundError:
-            return
-        if still > self.patience:
-            raise StreamError(
-                f"another process has been downloading {part} and written nothing for {still:.0f} s: end it, or give "
-                "this one its own --data.disk-dir"
-            )
-
-    def _make_room(self, size: int, spare: Collection[Path]) -> None:
+    def _make_room(self, size: int, spare: Collection[str]) -> None:
         """Deletes files, those longest out of use first, and all of the same use with them."""
-        files = sorted(self._files(), key=lambda file: file[1].st_mtime_ns)
+        files = sorted(_files(self.folder), key=lambda file: file[1].st_mtime_ns)
         excess = sum(disk_size(status.st_size) for _, status in files) + disk_size(size) - self.budget
         window = None
         for path, status in files:
             if excess <= 0 and status.st_mtime_ns != window:
                 break
-            if path.name.endswith(_OURS) and path not in spare and self._delete(path):
+            if path.endswith(_OURS) and path not in spare and self._delete(Path(path)):
                 excess -= disk_size(status.st_size)
                 window = status.st_mtime_ns
         if excess > 0:
             raise InUse(f"{self.folder} has no room for {size} bytes, and what it holds is being read")
-
-    def _files(self) -> Iterator[tuple[Path, os.stat_result]]:
-        """All files and folders in the folder. They come and go meanwhile, unless it is locked."""
-        for path in self.folder.rglob("*"):
-            try:
-                yield path, path.stat()
-            except FileNotFoundError:
-                continue
 
     def _delete(self, path: Path) -> bool:
         try:
@@ -233,6 +224,16 @@ class DiskCache:
             os.close(file)
 
 
+def _files(folder: str | Path) -> Iterator[tuple[str, os.stat_result]]:
+    """All files and folders below a folder. They may come and go meanwhile."""
+    with suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            with suppress(FileNotFoundError):
+                yield entry.path, entry.stat(follow_symlinks=False)
+                if entry.is_dir(follow_symlinks=False):
+                    yield from _files(entry.path)
+
+
 def _allocate(file: int, size: int) -> None:
     """Takes the disk space now: a full disk is met before the download, not at its end."""
     try:
@@ -240,6 +241,13 @@ def _allocate(file: int, size: int) -> None:
     except OSError as error:
         if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # a file system, or a size, that knows no such thing
             raise
+
+
+def _last_write(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def _free(folder: Path) -> int:

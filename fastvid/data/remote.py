@@ -6,7 +6,8 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,9 +75,9 @@ class Remote:
             OSError: it cannot be written.
         """
 
-        def attempt() -> None:
+        def attempt(chunks: Iterator[bytes]) -> None:
             digest, done = hashlib.sha256(), 0
-            for chunk in self._chunks(name):
+            for chunk in chunks:
                 if done + len(chunk) > size:
                     raise _WrongAnswer(f"the answer has more than the {size} bytes that dataset.json says")
                 digest.update(chunk)
@@ -100,9 +101,9 @@ class Remote:
         """
         whole = bytearray()
 
-        def attempt() -> None:
+        def attempt(chunks: Iterator[bytes]) -> None:
             whole.clear()
-            for chunk in self._chunks(name):
+            for chunk in chunks:
                 if len(whole) + len(chunk) > limit:
                     raise _WrongAnswer(f"the answer has more than {limit} bytes")
                 whole.extend(chunk)
@@ -110,10 +111,11 @@ class Remote:
         self._persist(name, attempt)
         return bytes(whole)
 
-    def _persist(self, name: str, attempt: Callable[[], None]) -> None:
+    def _persist(self, name: str, attempt: Callable[[Iterator[bytes]], None]) -> None:
         for number in range(1, self.attempts + 1):
             try:
-                return attempt()
+                with closing(self._chunks(name)) as chunks:
+                    return attempt(chunks)
             except _Answer as answer:
                 error = answer.__cause__ or answer
                 _give_up_if_final(error, self.where(name))
@@ -126,7 +128,7 @@ class Remote:
             log.info("%s: %s; attempt %d in %g s", self.where(name), _words(error), number + 1, wait)
             time.sleep(wait)
 
-    def _chunks(self, name: str) -> Iterator[bytes]:
+    def _chunks(self, name: str) -> Generator[bytes, None, None]:
         """The file's bytes. They are read in a thread of their own, which is left behind when it stalls: not every
         file system behind fsspec has timeouts."""
         inbox: queue.Queue[bytes | Exception] = queue.Queue(maxsize=1)
@@ -207,7 +209,7 @@ def _give_up_if_final(error: BaseException, where: str) -> None:
             f"access to {where} was refused: {_words(error)}. Give this process credentials as fsspec's file system "
             "for this protocol expects them (environment, configuration file, or login)"
         ) from error
-    if status in (404, 410) or (isinstance(error, FileNotFoundError) and status is None and error.__cause__ is None):
+    if status in (404, 410) or (isinstance(error, FileNotFoundError) and status is None):
         raise NotThere(f"{where} is not there") from error
 
 

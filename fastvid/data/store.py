@@ -206,7 +206,7 @@ class StreamedShards:
 
     def _count(self, file: _File) -> None:
         with self._lock:
-            again = file.shard in self._now and file.name in self._fetched
+            again = file.shard in self._now and file.name in self._fetched and file.name == self.names[file.shard]
             self._fetched.add(file.name)
             warn, self._warned = again and not self._warned, self._warned or again
         if warn:
