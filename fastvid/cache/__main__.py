@@ -46,7 +46,8 @@ def _make(config: CacheConfig) -> int:
     if not 0 <= rank < world:
         raise ValueError(f"this process has rank {rank} of {world}: the environment describes no place for it")
     job = open_job(config, write=not config.plan)
-    shards = todo(job, retry_bad=config.retry_bad)
+    every = job.shards()
+    shards = todo(job, every, retry_bad=config.retry_bad)
     processes = config.ray_workers if config.ray else world
     plan = make_plan(job, shards, processes)
     if rank == 0:
@@ -59,7 +60,7 @@ def _make(config: CacheConfig) -> int:
             f"{size(plan.missing)} do not fit into the {size(plan.free)} that are free at {config.out}: choose one of "
             "the forms above, make room, or say --yes"
         )
-    mine = shards if config.ray else share(shards, rank, world)
+    mine = shards if config.ray else todo(job, share(every, rank, world), retry_bad=config.retry_bad)
     clips = sum(len(shard.rows) for shard in mine)
     made, started = 0, time.perf_counter()
     with tqdm(total=clips, unit="clip", disable=not sys.stderr.isatty(), dynamic_ncols=True) as bar:
@@ -77,13 +78,13 @@ def _make(config: CacheConfig) -> int:
 
             make_with_ray(config, mine, finished)
         elif not config.ray:
-            for shard, following in zip(mine, [*mine[1:], None], strict=True):
+            for place, shard in enumerate(mine):
                 if latent_path(job, shard).exists() and not config.retry_bad:
                     continue  # another process was faster
-                job.source.stage([shard.number], [] if following is None else [following.number])
+                job.source.stage([shard.number], [following.number for following in mine[place + 1 : place + 2]])
                 finished(shard, make_shard(job, shard, bar.update))
     seconds = time.perf_counter() - started
-    left = len(todo(job, retry_bad=False))
+    left = len(todo(job, every, retry_bad=False))
     bad = count_bad(job)
     print(f"{made} clips in {seconds:.1f} s, {made / max(seconds, 1e-9):.1f} clips/s" if made else "nothing to be done")
     if bad:

@@ -35,14 +35,15 @@ def latent_path(job: Job, shard: Shard) -> Path:
     return job.folder / f"{shard.name}.safetensors"
 
 
-def todo(job: Job, *, retry_bad: bool) -> list[Shard]:
-    """The shards that are not finished, and with ``retry_bad`` those that have bad clips."""
-    paths = [(shard, latent_path(job, shard)) for shard in job.shards()]
+def todo(job: Job, shards: Sequence[Shard], *, retry_bad: bool) -> list[Shard]:
+    """Those of the shards that are not finished, and with ``retry_bad`` those that have bad clips."""
+    paths = [(shard, latent_path(job, shard)) for shard in shards]
     return [shard for shard, path in paths if not path.exists() or (retry_bad and bad_list(path).exists())]
 
 
 def share(shards: Sequence[Shard], rank: int, world: int) -> list[Shard]:
-    """Every ``world``-th shard from ``rank`` on."""
+    """Every ``world``-th shard from ``rank`` on; of all shards, finished or not, so that processes which begin at
+    different times share them in the same way."""
     return list(shards[rank::world])
 
 

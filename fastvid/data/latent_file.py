@@ -149,9 +149,10 @@ class LatentFileWriter:
         return self
 
     def __exit__(self, *exc) -> None:
-        if not self._file.closed:
-            self._file.close()
-            self._partial.unlink()
+        try:
+            self._file.close()  # which fails where the disk is full
+        finally:
+            self._partial.unlink(missing_ok=True)
 
 
 class LatentFile:

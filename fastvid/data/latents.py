@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +54,12 @@ class LatentCache:
     def __len__(self) -> int:
         """Clips with at least one view."""
         return len(self._ids)
+
+    def clips(self) -> Iterator[tuple[str, list[int]]]:
+        """Key and view hashes of each clip; the hash of a view that could not be decoded is -1."""
+        for shard in range(len(self._files)):
+            index = self._index(shard)
+            yield from zip(index.keys, index.view_hashes.tolist(), strict=True)
 
     def read(self, keys: Sequence[str], view_hashes: Sequence[int]) -> Latents:
         """The latents of these views.
