@@ -93,6 +93,8 @@ class LatentCache:
             if self._index(shard).keys[row] == key:
                 return shard, row
             at += 1
+        for shard in range(len(self._files)):
+            self._index(shard)  # a damaged id hides its clip: that is the file's fault, and said
         listed = bad_clips(self.folder).get(key)
         if listed is not None:
             raise KeyError(

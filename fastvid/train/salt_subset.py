@@ -85,7 +85,7 @@ class TokenSubset:
 def _among(tokens: torch.Tensor, some: torch.Tensor) -> torch.Tensor:
     """bool [B, K]: whether each of ``tokens`` [B, K] is among ``some`` [B, M] of its row."""
     some = some.sort(1).values
-    at = torch.searchsorted(some, tokens).clamp(max=some.shape[1] - 1)
+    at = torch.searchsorted(some, tokens.contiguous()).clamp(max=some.shape[1] - 1)
     return some.gather(1, at) == tokens
 
 
