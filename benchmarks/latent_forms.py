@@ -28,11 +28,11 @@ from fastvid.train.salt_presets import demo
 FORMS: dict[str, list[str] | None] = {
     "online, float32": None,
     "fp16": ["--form", "fp16"],
-    "bf16": ["--form", "bf16"],
     "int8": ["--form", "int8"],
     "fp16, pca:16": ["--form", "fp16", "--projection", "pca:16"],
-    "fp16, random:16": ["--form", "fp16", "--projection", "random:16"],
     "fp16, 25 % of the tokens": ["--form", "fp16", "--tokens", "0.25"],
+    "bf16": ["--form", "bf16"],
+    "fp16, random:16": ["--form", "fp16", "--projection", "random:16"],
     "int8, pca:16, 25 % of the tokens": ["--form", "int8", "--projection", "pca:16", "--tokens", "0.25"],
 }
 _READ_SECONDS = 2.0
@@ -47,6 +47,7 @@ def main() -> None:
     parser.add_argument("--teacher-steps", type=int, default=800, help="steps of the pixel teacher (preset: 800)")
     parser.add_argument("--steps", type=int, default=1100, help="steps of each student (preset: 1100)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--forms", type=int, default=len(FORMS), help="only the first so many rows")
     options = parser.parse_args()
     videos = cached_demo(demo().demo) / "train"
     teacher = options.work / "teacher"
@@ -56,8 +57,9 @@ def main() -> None:
         run("fastvid.train", "salt", "--run.dir", str(teacher), *steps, *common)
     source = f"checkpoint:{teacher / 'teacher'}"
     common += ["--teacher.source", source, "--optim.steps", str(options.steps)]
-    rows = []
-    for name, form in FORMS.items():
+    rows: list[dict] = []
+    loads = [os.getloadavg()[0]]
+    for name, form in list(FORMS.items())[: options.forms]:
         folder = options.work / name.replace(" ", "").replace(",", "-").replace(":", "").replace("%", "pct")
         row: dict = {"form": name}
         latents = []
@@ -69,13 +71,16 @@ def main() -> None:
         else:
             row |= teacher_speed(source, videos)
         student = folder / "run"
-        if not (student / "probe.json").exists():
+        if (student / "config.json").exists():
+            run("fastvid.train", "salt", "--resume", str(student))
+        else:
             run("fastvid.train", "salt", "--run.dir", str(student), *common, *latents)
         row |= learnt(student)
         rows.append(row)
+        loads.append(os.getloadavg()[0])
         print(json.dumps(row), flush=True)
     conditions = {
-        "processor": processor(), "cores": os.cpu_count(), "load_average": os.getloadavg(), "torch": torch.__version__,
+        "processor": processor(), "cores": os.cpu_count(), "load_averages": loads, "torch": torch.__version__,
         "teacher_steps": options.teacher_steps, "student_steps": options.steps, "seed": options.seed,
         "read_batch": _BATCH,
     }  # fmt: skip
