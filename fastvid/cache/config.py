@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from fastvid.data import Source, open_source
 from fastvid.video import ViewSpec
 
 
@@ -16,7 +17,8 @@ class CacheData:
     is a checkpoint in a run's folder, and those of the training command otherwise."""
 
     path: str
-    """A folder of videos, a folder of WebDataset tar shards, one shard, or one video: all that training will open."""
+    """A folder of videos, a folder of WebDataset tar shards, one shard, one video, or the URL of a folder of shards:
+    what training will open."""
     labels: str | None = None
     """As for training; no latent depends on it."""
     frames: int | None = None
@@ -37,6 +39,20 @@ class CacheData:
     """Probability of mirroring a clip."""
     threads: int | None = None
     """Decoding threads; default: half of the processors."""
+    disk_dir: str | None = None
+    """Where shards from a URL are kept, as for training."""
+    disk_gb: float = 8.0
+    """What they take there at most."""
+
+    def open(self) -> Source:
+        """The videos. Shards are gone through one by one: of a URL, two have to be on the disk at a time.
+
+        Raises:
+            FileNotFoundError, ValueError: there are none.
+        """
+        return open_source(
+            self.path, self.labels, cache_dir=self.disk_dir, disk_bytes=int(self.disk_gb * 1e9), window=1
+        )
 
     def views(self, teacher: str) -> ViewSpec:
         """What a clip is, for a teacher source."""

@@ -11,7 +11,7 @@ import torch
 from fastvid.cache.compute import LatentMaker, ViewDraws, decoded
 from fastvid.cache.config import CacheConfig, CacheData, projection_dim
 from fastvid.cache.projection import FILE, Projection, fit_pca, random_orthonormal, restore, store
-from fastvid.data import EpochOrder, LatentManifest, Source, open_source
+from fastvid.data import EpochOrder, LatentManifest, Source
 from fastvid.data.latent_manifest import MANIFEST, dataset_hash, differences, view_facts, view_spec
 from fastvid.data.latents import shard_names
 from fastvid.data.loader import default_threads
@@ -79,7 +79,7 @@ def open_job(config: CacheConfig, *, write: bool) -> Job:
         FileNotFoundError: no videos, or no teacher.
     """
     spec = config.data.views(config.teacher)
-    source = open_source(config.data.path, config.data.labels)
+    source = config.data.open()
     teacher = load_teacher(config.teacher, frames=spec.frames, size=spec.size)
     draws = ViewDraws(spec, config.seed, config.views)
     device = compute_device()
@@ -130,7 +130,7 @@ def reopen_job(folder: Path, teacher: str, data: CacheData) -> Job:
     """
     manifest = LatentManifest.load(folder)
     spec = view_spec(manifest.views)
-    source = open_source(data.path, data.labels)
+    source = data.open()
     model = load_teacher(teacher, frames=spec.frames, size=spec.size)
     wanted = {**teacher_identity(model), "dataset": dataset_hash(data.path, source)}
     refuse_differences(folder, differences(manifest.facts, wanted, "these options"))

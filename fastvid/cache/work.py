@@ -69,6 +69,10 @@ def make_shard(job: Job, shard: Shard, progress: Progress = lambda clips: None) 
         job: what to make.
         shard: which.
         progress: called with the number of clips done since the last call.
+
+    Raises:
+        ValueError: nothing can be read, latents are not finite or do not fit the form, or the file that is there is
+            damaged.
     """
     path = latent_path(job, shard)
     before = LatentFile(path, job.manifest) if path.exists() else None
@@ -81,6 +85,8 @@ def make_shard(job: Job, shard: Shard, progress: Progress = lambda clips: None) 
                 writer.add(key, hashes, latents)
                 count += 1
             progress(1)
+        if not count and {record["reason"] for record in bad} == {"read"}:  # the disk's or the server's trouble
+            raise ValueError(f"{shard.name}: none of its clips can be read, the last is {bad[-1]['detail']}; not done")
         if before is None:  # a shard that is there has its list, also after a kill between the two
             _write_bad(bad_list(path), bad)
             writer.commit()

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fastvid.data.dataset_file import NAME, Dataset
+from fastvid.data.remote import Remote
 from fastvid.data.source import Source
+from fastvid.data.stream import LONGEST_DATASET
 from fastvid.video import ViewSpec
 
 MANIFEST = "manifest.json"
@@ -139,13 +141,16 @@ def view_spec(facts: Mapping[str, Any]) -> ViewSpec:
 
 
 def dataset_hash(path: str | Path, source: Source) -> str:
-    """What a cache is made for: the hash in the folder's ``dataset.json``, which covers every byte of the shards, or,
-    where there is no such file, a hash of the sorted list of keys and file sizes.
+    """What a cache is made for: the hash in the ``dataset.json`` of a folder or URL, which covers every byte of the
+    shards, or, where there is no such file, a hash of the sorted list of keys and file sizes.
 
     Args:
         path: what ``source`` was opened from.
-        source: all videos there.
+        source: all videos there; not looked at where there is a ``dataset.json``.
     """
+    if "://" in str(path):
+        remote = Remote(str(path))
+        return f"{NAME} {Dataset.from_bytes(remote.read(NAME, LONGEST_DATASET), remote.where(NAME)).hash}"
     described = Path(path).expanduser() / NAME
     if described.is_file():
         return f"{NAME} {Dataset.from_bytes(described.read_bytes(), str(described)).hash}"

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from fastvid.data import Batch, LatentBatch, LatentLoader, LoaderState, TrainLoader
+from fastvid.data import Batch, LatentLoader, LoaderState, TrainLoader
 from fastvid.random import SampleRandom
 from fastvid.train.checkpoint import Checkpoints
 from fastvid.train.distributed import World, greatest, mean_over_ranks

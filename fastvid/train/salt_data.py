@@ -23,7 +23,8 @@ class SaltData:
     """Videos and how clips are cut from them.
 
     Attributes:
-        path: where the training videos were opened, others perhaps among them: what a latent cache is made for.
+        path: where the training videos were opened.
+        whole: all videos there, those of ``train`` among them: what a latent cache is made for.
         train: the videos of the training stages, and of fitting the probes.
         test: other videos, for testing the probes; None where there are none with labels.
         classes: names of the classes; fewer than two mean that there is nothing to probe.
@@ -31,6 +32,7 @@ class SaltData:
     """
 
     path: str
+    whole: Source
     train: Source
     test: Source | None
     classes: list[str]
@@ -63,7 +65,7 @@ def open_data(config: DataConfig, demo: DemoSize) -> SaltData:
     train, test = split_by_key(source, config.holdout) if len(classes) > 1 else (source, None)
     if train is None:
         raise UserError(f"data.holdout={config.holdout} leaves none of the {len(source.samples)} videos to train on")
-    return SaltData(config.path, train, test, classes, views)
+    return SaltData(config.path, source, train, test, classes, views)
 
 
 def first_batch(source: Source, rows: Sequence[int], views: ViewSpec, clips: int, quarantine: Quarantine) -> EvalBatch:
@@ -95,4 +97,4 @@ def _demo(size: DemoSize, views: ViewSpec) -> SaltData:
         folder = cached_demo(size, show)
     train, test = open_source(folder / "train"), open_source(folder / "test")
     log.info("data: demo, %s", train.description)
-    return SaltData(str(folder / "train"), train, test, classes_of(train), views)
+    return SaltData(str(folder / "train"), train, train, test, classes_of(train), views)

@@ -2,7 +2,7 @@
 
 import logging
 
-from fastvid.data import LatentCache, LatentLoader, Quarantine, TrainLoader, open_source
+from fastvid.data import LatentCache, LatentLoader, Quarantine, TrainLoader
 from fastvid.data.latent_manifest import dataset_hash, differences, view_facts
 from fastvid.models.identity import teacher_identity
 from fastvid.models.teachers import Teacher
@@ -34,7 +34,7 @@ def open_latents(config: SaltConfig, data: SaltData, student: VideoViT, teacher:
     cache = LatentCache(config.latents)
     m = cache.manifest
     wanted = {
-        "dataset": dataset_hash(data.path, open_source(data.path)),
+        "dataset": dataset_hash(data.path, data.whole),
         "views": view_facts(data.views),
         "grid": student.grid,
         **({} if teacher is None else teacher_identity(teacher)),

@@ -167,6 +167,26 @@ def test_a_view_that_fails_leaves_the_others(cache, shards, teacher, monkeypatch
     assert (folder / "s1-000000.safetensors").stat().st_mtime_ns == untouched
 
 
+def test_a_shard_that_cannot_be_read_is_not_done(cache, monkeypatch):
+    from fastvid.data.shards import LocalShards
+
+    read = LocalShards.read
+
+    def fails(self, shard, offset, size):
+        if shard == 1:
+            raise OSError(5, "Input/output error")
+        return read(self, shard, offset, size)
+
+    monkeypatch.setattr(LocalShards, "read", fails)
+    code, folder, said = cache()
+    assert code == 2
+    assert "s1-000000: none of its clips can be read, the last is s1-000000.tar: Input/output error; not done" in said
+    assert [path.stem for path in folder.glob("*.safetensors")] == ["s0-000000"]
+    monkeypatch.setattr(LocalShards, "read", read)
+    assert cache()[0] == 0
+    assert len(LatentCache(folder)) == 12
+
+
 def test_running_it_again_does_nothing(cache):
     _, folder, first = cache()
     assert "12 clips in" in first

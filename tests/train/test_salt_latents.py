@@ -73,7 +73,7 @@ def resolved(*options):
 def data_of(config, videos) -> SaltData:
     names = ("frames", "size", "sampling", "stride", "fps", "scale", "ratio", "flip")
     views = ViewSpec(**{name: getattr(config.data, name) for name in names})
-    return SaltData(str(videos), open_source(videos), None, [], views)
+    return SaltData(str(videos), open_source(videos), open_source(videos), None, [], views)
 
 
 @pytest.mark.parametrize(
