@@ -1,4 +1,5 @@
-"""Data sets and loaders: folders and tar shards of videos, global order, batches of uint8 clips, the demo data set."""
+"""Data sets and loaders: folders and tar shards of videos, global order, batches of uint8 clips, caches of teacher
+latents, the demo data set."""
 
 import importlib
 
@@ -7,6 +8,11 @@ _HOMES = {
     "Batch": "loader",
     "FrameCache": "frame_cache",
     "EvalBatch": "evaluation",
+    "LatentBatch": "latent_loader",
+    "LatentCache": "latents",
+    "LatentLoader": "latent_loader",
+    "LatentManifest": "latent_manifest",
+    "Latents": "latent_file",
     "LoaderState": "order",
     "Dataset": "dataset_file",
     "Quarantine": "quarantine",

@@ -10,7 +10,7 @@ from fastvid.data.remote import NotThere, Remote, StreamError
 from fastvid.data.shards import ShardSource
 from fastvid.data.store import StreamedShards
 
-_LONGEST_DATASET = 256 << 20
+LONGEST_DATASET = 256 << 20
 
 
 def open_stream(remote: Remote, folder: Path, disk_bytes: int, window: int) -> ShardSource:
@@ -28,7 +28,7 @@ def open_stream(remote: Remote, folder: Path, disk_bytes: int, window: int) -> S
     """
     remote.check()
     try:
-        data = remote.read(NAME, _LONGEST_DATASET)
+        data = remote.read(NAME, LONGEST_DATASET)
     except NotThere as error:
         raise FileNotFoundError(
             f"{error}: shards are streamed by what it says of them. Run `python -m fastvid.data index` on the folder "

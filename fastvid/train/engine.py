@@ -6,13 +6,13 @@ import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import cast
+from typing import TypeAlias, cast
 
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from fastvid.data import Batch, LoaderState, TrainLoader
+from fastvid.data import Batch, LatentLoader, LoaderState, TrainLoader
 from fastvid.random import SampleRandom
 from fastvid.train.checkpoint import Checkpoints
 from fastvid.train.distributed import World, greatest, mean_over_ranks
@@ -25,6 +25,7 @@ from fastvid.train.timers import StepTimer
 
 log = logging.getLogger(__name__)
 
+Loader: TypeAlias = TrainLoader | LatentLoader
 # (module as called, batch on the device, index of the micro-batch) -> loss to minimise and terms to record
 LossFunction = Callable[[nn.Module, Batch, int], tuple[torch.Tensor, dict[str, torch.Tensor]]]
 
@@ -49,7 +50,7 @@ class Stage:
     module: nn.Module
     loss: LossFunction
     optim: OptimConfig
-    loader: Callable[[LoaderState], TrainLoader]
+    loader: Callable[[LoaderState], Loader]
     health: Callable[[int], dict[str, float]] | None = None
     health_every: int = 0
     compile: bool = False
@@ -136,7 +137,7 @@ class Engine:
                 if stop:
                     raise Stopped(stop)
 
-    def _announce(self, stage: Stage, loader: TrainLoader, first: int) -> None:
+    def _announce(self, stage: Stage, loader: Loader, first: int) -> None:
         parameters = sum(p.numel() for p in stage.module.parameters() if p.requires_grad)
         log.info(
             "stage %s: steps %d to %d of %d clips, %.2f M trainable parameters; %d decoding threads, at most %.0f MB "
@@ -150,7 +151,7 @@ class Engine:
         stage: Stage,
         module: nn.Module,
         optimizer: torch.optim.Optimizer,
-        loader: TrainLoader,
+        loader: Loader,
         timer: StepTimer,
         step: int,
     ) -> torch.Tensor:
@@ -245,7 +246,7 @@ class Engine:
             self.tracker.log(stage.name, step, stage.health(step))
         stage.module.train()
 
-    def _save(self, stage: Stage, step: int, optimizer: torch.optim.Optimizer, loader: TrainLoader) -> None:
+    def _save(self, stage: Stage, step: int, optimizer: torch.optim.Optimizer, loader: Loader) -> None:
         self._refuse_bad_gradient(stage, step)  # a checkpoint of weights that are no numbers would be resumed for ever
         state = {
             "loader": dataclasses.asdict(loader.state),

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import torch
 
-from fastvid.data import BadSamplePolicy, LoaderState, Quarantine, TrainLoader
+from fastvid.data import BadSamplePolicy, LatentCache, LatentLoader, LoaderState, Quarantine, TrainLoader
 from fastvid.models.salt import MaskedPrediction
 from fastvid.models.saved import save_encoder
 from fastvid.models.teachers import EncoderTeacher, Teacher, check_grids, load_teacher
@@ -24,13 +24,15 @@ from fastvid.train.decoder import choose_decoder
 from fastvid.train.engine import Engine, Stage
 from fastvid.train.optim import OptimConfig, limit_epochs
 from fastvid.train.salt_config import PredictorConfig, SaltConfig
-from fastvid.train.salt_data import SaltData, open_data
-from fastvid.train.salt_health import HealthCheck
-from fastvid.train.salt_loss import LatentTargets, PixelTargets, StageLoss
+from fastvid.train.salt_data import SaltData, centre_clips, open_data
+from fastvid.train.salt_health import HealthBatch, HealthCheck
+from fastvid.train.salt_latents import cached_clips, open_latents, token_subset
+from fastvid.train.salt_loss import CachedTargets, LatentTargets, PixelTargets, StageLoss, Targets
 from fastvid.train.salt_masks import MaskSampler
 from fastvid.train.salt_pictures import feature_pictures, mask_pictures, painted_pictures
 from fastvid.train.salt_presets import PRESETS
 from fastvid.train.salt_probe import probe_run
+from fastvid.train.salt_subset import TokenSubset
 from fastvid.train.session import Session, UserError, start
 
 log = logging.getLogger(__name__)
@@ -62,8 +64,9 @@ class _Recipe:
         self.student_optim = self._limited("student", config.optim)
         policy = BadSamplePolicy(config.data.bad_share, config.data.bad_files, config.data.bad_in_a_row)
         self.quarantine = Quarantine(session.path / "bad_samples.jsonl", policy, log.warning)
-        stages = {"pixel": self.teacher_optim.steps} if config.teacher.source == "pixel" else {}
         self.decoder = choose_decoder(session, config.data, self.data.train, self.data.views)
+        trains_teacher = config.teacher.source == "pixel" and config.latents is None
+        stages = {"pixel": self.teacher_optim.steps} if trains_teacher else {}
         self.engine: Engine = session.engine({**stages, "salt": self.student_optim.steps})
         try:  # everything that a wrong option can break, before anything is trained
             self.encoder_config = VideoViTConfig(
@@ -86,13 +89,21 @@ class _Recipe:
                 size = config.data.size
                 self.given_teacher = load_teacher(config.teacher.source, frames=config.data.frames, size=size)
                 check_grids(self.given_teacher, untrained)
+            self.cache: LatentCache | None = None
+            self.subset: TokenSubset | None = None
+            if config.latents is not None:
+                self.cache = open_latents(config, self.data, untrained, self.given_teacher)
+                self.subset = token_subset(self.cache, self.salt_masks, config.predictor.tokens, config.run.seed)
         except (ValueError, OSError) as error:
             raise UserError(str(error)) from error
 
-    def teacher(self) -> Teacher:
-        """The frozen teacher: a given one, or the encoder that stage "pixel" trains."""
+    def teacher(self) -> Teacher | None:
+        """The frozen teacher: a given one, or the encoder that stage "pixel" trains; None where only its latents are
+        given."""
         if self.given_teacher is not None:
             return self.given_teacher.to(self.device)
+        if self.cache is not None:
+            return None
         torch.manual_seed(self.config.run.seed)
         encoder = VideoViT(self.encoder_config)
         pixels = 3 * encoder.config.tubelet * encoder.patch_embed.patch**2
@@ -106,19 +117,26 @@ class _Recipe:
             painted_pictures(self.session, self.data, module, loss, self.quarantine)
         return EncoderTeacher(encoder)
 
-    def student(self, teacher: Teacher) -> VideoViT:
+    def student(self, teacher: Teacher | None) -> VideoViT:
         """The trained student."""
+        if self.cache is not None:
+            targets: Targets = CachedTargets()
+            width = self.cache.manifest.dim
+        else:
+            assert teacher is not None
+            targets, width = LatentTargets(teacher), teacher.dim
         torch.manual_seed(self.config.run.seed + 1)
         encoder = VideoViT(self.encoder_config)
-        module = self._prediction(encoder, self.config.predictor, teacher.dim, len(self.salt_masks.specs))
+        module = self._prediction(encoder, self.config.predictor, width, len(self.salt_masks.specs))
         loss = StageLoss(
             self.config.loss,
             self.salt_masks,
-            LatentTargets(teacher),
+            targets,
             self.session.world,
-            compile=self.config.run.compile,
+            compile=self.config.run.compile and self.cache is None,
+            subset=self.subset,
         )
-        self._train("salt", module, loss, self.student_optim, teacher)
+        self._train("salt", module, loss, self.student_optim, teacher, self.cache)
         if self.session.run is not None:
             save_encoder(encoder, self.session.path / "student")
             feature_pictures(self.session, self.data, encoder, self.quarantine)
@@ -147,30 +165,37 @@ class _Recipe:
         return MaskedPrediction(encoder, predictor).to(self.device)
 
     def _train(
-        self, name: str, module: MaskedPrediction, loss: StageLoss, optim: OptimConfig, teacher: Teacher | None
+        self,
+        name: str,
+        module: MaskedPrediction,
+        loss: StageLoss,
+        optim: OptimConfig,
+        teacher: Teacher | None,
+        cache: LatentCache | None = None,
     ) -> None:
         data, run, world = self.config.data, self.config.run, self.session.world
         if self.session.run is not None:
             mask_pictures(self.session, self.data, loss, f"masks-of-stage-{name}", self.quarantine)
-        health = HealthCheck(
-            name,
-            self.data,
-            self.config.health.clips,
-            self.quarantine,
-            module.encoder,
-            teacher,
-            module,
-            loss,
-            self.device,
-        )
+        clips = self.config.health.clips
 
-        def loader(state: LoaderState) -> TrainLoader:
-            return TrainLoader(
+        def fixed() -> HealthBatch:
+            if cache is not None:
+                return cached_clips(cache, self.data, clips, run.seed, self.quarantine)
+            return *centre_clips(self.data, clips, self.quarantine), None
+
+        health = HealthCheck(name, fixed, module.encoder, teacher, module, loss, self.device)
+        views = {} if cache is None else {
+            "view_seed": cache.manifest.view_seed, "views": cache.manifest.views_per_clip
+        }  # fmt: skip
+
+        def loader(state: LoaderState) -> TrainLoader | LatentLoader:
+            batches = TrainLoader(
                 self.data.train, self.data.views, batch=optim.batch // optim.accumulate, seed=run.seed,
                 threads=data.threads, prefetch=data.prefetch, window=data.window, state=state, rank=world.rank,
                 world=world.size, quarantine=self.quarantine, decoder=self.decoder,
-                cache_bytes=int(data.cache_gb * 2**30), device=self.device,
+                cache_bytes=int(data.cache_gb * 2**30), device=self.device, **views,
             )  # fmt: skip
+            return batches if cache is None else LatentLoader(batches, cache, self.device)
 
         stage = Stage(name, module, loss, optim, loader, health, self.config.health.every, run.compile)
         self.engine.train(stage)

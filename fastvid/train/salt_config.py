@@ -141,6 +141,9 @@ class SaltConfig:
     """The encoder."""
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     """The teacher."""
+    latents: str | None = None
+    """Folder that `python -m fastvid.cache` made: the student's targets are read there, its views are the cache's, and
+    no teacher runs."""
     mask: MaskConfig = field(default_factory=MaskConfig)
     """Masks of the student's stage."""
     predictor: PredictorConfig = field(default_factory=PredictorConfig)

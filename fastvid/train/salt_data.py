@@ -4,9 +4,12 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+
 from fastvid.data import EvalBatch, Quarantine, Source, classes_of, eval_batches, open_source, split_by_key
 from fastvid.data.demo_files import DemoSize, cached_demo
 from fastvid.data.filesystem import slow_filesystem_warning
+from fastvid.random import sample_id
 from fastvid.train.config import DataConfig
 from fastvid.train.logs import progress
 from fastvid.train.session import UserError
@@ -20,12 +23,16 @@ class SaltData:
     """Videos and how clips are cut from them.
 
     Attributes:
+        path: where the training videos were opened.
+        whole: all videos there, those of ``train`` among them: what a latent cache is made for.
         train: the videos of the training stages, and of fitting the probes.
         test: other videos, for testing the probes; None where there are none with labels.
         classes: names of the classes; fewer than two mean that there is nothing to probe.
         views: what a clip is.
     """
 
+    path: str
+    whole: Source
     train: Source
     test: Source | None
     classes: list[str]
@@ -58,7 +65,7 @@ def open_data(config: DataConfig, demo: DemoSize) -> SaltData:
     train, test = split_by_key(source, config.holdout) if len(classes) > 1 else (source, None)
     if train is None:
         raise UserError(f"data.holdout={config.holdout} leaves none of the {len(source.samples)} videos to train on")
-    return SaltData(train, test, classes, views)
+    return SaltData(config.path, source, train, test, classes, views)
 
 
 def first_batch(source: Source, rows: Sequence[int], views: ViewSpec, clips: int, quarantine: Quarantine) -> EvalBatch:
@@ -72,6 +79,13 @@ def first_batch(source: Source, rows: Sequence[int], views: ViewSpec, clips: int
     raise UserError(f"none of {len(rows)} videos can be decoded; see bad_samples.jsonl ({source.description})")
 
 
+def centre_clips(data: SaltData, clips: int, quarantine: Quarantine) -> tuple[torch.Tensor, torch.Tensor]:
+    """Centre views uint8 [B, T, H, W, 3] of the first training videos, and their sample ids int64 [B]."""
+    samples = data.train.samples
+    batch = first_batch(data.train, range(min(clips, len(samples))), data.views, clips, quarantine)
+    return batch.clips, torch.tensor([sample_id(samples[i].key) for i in batch.indices])
+
+
 def _demo(size: DemoSize, views: ViewSpec) -> SaltData:
     with progress(size.train + size.test, 0, "demo videos") as bar:
 
@@ -83,4 +97,4 @@ def _demo(size: DemoSize, views: ViewSpec) -> SaltData:
         folder = cached_demo(size, show)
     train, test = open_source(folder / "train"), open_source(folder / "test")
     log.info("data: demo, %s", train.description)
-    return SaltData(train, test, classes_of(train), views)
+    return SaltData(str(folder / "train"), train, train, test, classes_of(train), views)

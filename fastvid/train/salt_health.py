@@ -1,21 +1,23 @@
 """Health of a SALT stage, on a fixed batch of clips and masks."""
 
 import logging
+from collections.abc import Callable
 from functools import cached_property
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fastvid.data import Quarantine
+from fastvid.data import Latents
 from fastvid.eval.health import FeatureHealth, mean_predictor_loss
 from fastvid.models.teachers import Teacher
 from fastvid.models.vit import VideoViT
-from fastvid.ops import gather_tokens, sample_id
-from fastvid.train.salt_data import SaltData, first_batch
+from fastvid.ops import gather_tokens
 from fastvid.train.salt_loss import StageLoss
 
 log = logging.getLogger(__name__)
+
+HealthBatch = tuple[torch.Tensor, torch.Tensor, Latents | None]
 
 _DRAW = 2**28  # far beyond any draw of the training itself
 
@@ -25,9 +27,7 @@ class HealthCheck:
 
     Args:
         stage: named in warnings.
-        data: the first ``clips`` videos of its training part are looked at.
-        clips: how many.
-        quarantine: where bad ones of them go.
+        batch: makes the batch: clips uint8 [B, T, H, W, 3], sample ids int64 [B] and, where they are cached, latents.
         encoder: the trained encoder.
         teacher: the frozen teacher, or None.
         module: encoder and predictor.
@@ -38,30 +38,28 @@ class HealthCheck:
     def __init__(
         self,
         stage: str,
-        data: SaltData,
-        clips: int,
-        quarantine: Quarantine,
+        batch: Callable[[], HealthBatch],
         encoder: VideoViT,
         teacher: Teacher | None,
         module: nn.Module,
         loss: StageLoss,
         device: torch.device,
     ):
-        self.stage, self.data, self.clips, self.quarantine = stage, data, clips, quarantine
+        self.stage, self._make_batch = stage, batch
         self.encoder, self.teacher, self.module, self.loss, self.device = encoder, teacher, module, loss, device
 
     @torch.no_grad()
     def __call__(self, step: int) -> dict[str, float]:
         """Values to record; anything suspicious is also logged, loudly."""
-        clips, ids = self._batch
+        clips, ids, latents = self._batch
         self.module.eval()
         student = FeatureHealth.of(self.encoder(clips))
-        problems = student.problems("student" if self.teacher else "encoder")
+        problems = student.problems("encoder" if self._teacher_health is None else "student")
         values = {"rank": student.rank, "std": student.std, "clip_std": student.clip_std}
-        if self.teacher is not None:
+        if self._teacher_health is not None:
             values |= {"teacher_rank": self._teacher_health.rank, "teacher_std": self._teacher_health.std}
             problems += self._teacher_health.problems("teacher")
-        reached, baseline = self._losses(clips, ids)
+        reached, baseline = self._losses(clips, ids, latents)
         values |= {"probe_loss": reached, "mean_predictor_loss": baseline}
         if reached >= baseline:
             problems.append(f"the loss {reached:.4f} is no better than predicting the mean ({baseline:.4f})")
@@ -70,27 +68,31 @@ class HealthCheck:
         return {f"health_{name}": value for name, value in values.items()} | {"health_problems": len(problems)}
 
     @cached_property
-    def _batch(self) -> tuple[torch.Tensor, torch.Tensor]:
-        source = self.data.train
-        rows = range(min(self.clips, len(source.samples)))
-        batch = first_batch(source, rows, self.data.views, self.clips, self.quarantine)
-        ids = torch.tensor([sample_id(source.samples[i].key) for i in batch.indices])
-        return batch.clips.to(self.device), ids.to(self.device)
+    def _batch(self) -> HealthBatch:
+        clips, ids, latents = self._make_batch()
+        latents = None if latents is None else latents.to(self.device)
+        return clips.to(self.device), ids.to(self.device), latents
 
     @cached_property
-    def _teacher_health(self) -> FeatureHealth:
-        assert self.teacher is not None
-        return FeatureHealth.of(self.teacher(self._batch[0]))
+    def _teacher_health(self) -> FeatureHealth | None:
+        """Of the teacher's latents, computed or as they are cached; None without a teacher."""
+        clips, _, latents = self._batch
+        if latents is not None:
+            return FeatureHealth.of(latents.float())
+        return None if self.teacher is None else FeatureHealth.of(self.teacher(clips))
 
-    def _losses(self, clips: torch.Tensor, ids: torch.Tensor) -> tuple[float, float]:
+    def _losses(self, clips: torch.Tensor, ids: torch.Tensor, latents: Latents | None) -> tuple[float, float]:
         """The loss on the fixed batch, and that of predicting the mean target."""
-        config, masks = self.loss.config, self.loss.masks(ids, _DRAW)
-        prepared = self.loss.targets.prepare(clips)
+        config, (masks, _) = self.loss.config, self.loss.draw(ids, _DRAW, latents)
+        prepared = self.loss.targets.prepare(clips, latents)
         reached, baseline = 0.0, 0.0
         for pred, (_, masked) in zip(self.module(clips, masks), masks, strict=True):
-            target, index = self.loss.targets.select(prepared, masked)
-            reached += float(self.loss.distance(pred, target, index))
-            rows = gather_tokens(target, index).flatten(0, 1).float()
+            target, index, scale = self.loss.targets.select(prepared, masked)
+            reached += float(self.loss.distance(pred, target, index, scale))
+            rows = gather_tokens(target, index).float()
+            if scale is not None:
+                rows = rows * scale.gather(1, index).float().unsqueeze(-1)
+            rows = rows.flatten(0, 1)
             if config.normalize_target:
                 rows = F.layer_norm(rows, rows.shape[-1:])
             baseline += mean_predictor_loss(rows, config.kind)

@@ -35,7 +35,7 @@ class MaskSampler:
     def __call__(self, ids: torch.Tensor, draw: int) -> list[Mask]:
         """Masks for sample ids int64 [B]; ``draw`` counts micro-batches, so that no mask comes twice."""
         masks = []
-        for which, (visible, masked) in enumerate(self._draw(ids, draw)):
+        for which, (visible, masked) in enumerate(self.complete(ids, draw)):
             if self.tokens is not None and self.tokens < masked.shape[1]:
                 turn = draw * len(self.specs) + which
                 masked = _random_subset(ids, masked, self.tokens, seed=self.seed ^ 1, draw=turn)
@@ -44,9 +44,10 @@ class MaskSampler:
 
     def whole(self, ids: torch.Tensor, draw: int) -> Mask:
         """The first mask of a step with all of its masked tokens."""
-        return self._draw(ids, draw)[0]
+        return self.complete(ids, draw)[0]
 
-    def _draw(self, ids: torch.Tensor, draw: int) -> list[Mask]:
+    def complete(self, ids: torch.Tensor, draw: int) -> list[Mask]:
+        """The masks of a step with all of their masked tokens."""
         return [
             multiblock_mask(
                 ids,

@@ -17,11 +17,11 @@ log = logging.getLogger(__name__)
 _FEWEST = 5  # labelled videos to fit on: a fifth of them chooses the settings
 
 
-def contestants(student: VideoViT, teacher: Teacher, untrained: VideoViT) -> list[Contestant]:
-    """The student and what it is measured against."""
+def contestants(student: VideoViT, teacher: Teacher | None, untrained: VideoViT) -> list[Contestant]:
+    """The student and what it is measured against; the teacher is not there where only its latents were given."""
     return [
         Contestant("student", student, student.grid),
-        Contestant("teacher", teacher, teacher.grid),
+        *([] if teacher is None else [Contestant("teacher", teacher, teacher.grid)]),
         Contestant("random initialisation", untrained, untrained.grid),
         Contestant("student, single frame", student, student.grid, still=True),
     ]
@@ -32,7 +32,7 @@ def probe_run(
     config: SaltConfig,
     data: SaltData,
     student: VideoViT,
-    teacher: Teacher,
+    teacher: Teacher | None,
     untrained: Callable[[], VideoViT],
     quarantine: Quarantine,
 ) -> None:
@@ -50,7 +50,7 @@ def probe_run(
         return
     device = session.world.device
     result = run_probes(
-        contestants(student.to(device), teacher.to(device), untrained().to(device)),
+        contestants(student.to(device), None if teacher is None else teacher.to(device), untrained().to(device)),
         data.train,
         data.test,
         data.classes,

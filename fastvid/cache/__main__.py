@@ -1,0 +1,119 @@
+"""``python -m fastvid.cache``: stores a frozen teacher's latents, or verifies stored ones.
+
+python -m fastvid.cache --teacher T --data.path SHARDS --out DIR          makes a cache, or goes on with one
+python -m fastvid.cache verify DIR --teacher T --data.path SHARDS         recomputes a sample of it
+"""
+
+import errno
+import sys
+import time
+
+import tyro
+from tqdm import tqdm
+
+from fastvid.cache.config import CacheConfig, VerifyConfig
+
+_FLAGS = (tyro.conf.FlagCreatePairsOff,)
+
+
+def main(arguments: list[str]) -> int:
+    """Runs a command; returns the exit code."""
+    verifying = arguments[:1] == ["verify"]
+    try:
+        if verifying:
+            command = "python -m fastvid.cache verify"
+            return _verify(tyro.cli(VerifyConfig, prog=command, args=arguments[1:], config=_FLAGS))
+        return _make(tyro.cli(CacheConfig, prog="python -m fastvid.cache", args=arguments, config=_FLAGS))
+    except (ValueError, KeyError, FileNotFoundError) as error:
+        print(error.args[0] if isinstance(error, KeyError) else error, file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            sentence = f"the disk is full ({error}): finished shards are kept; with room, the same command goes on"
+            print(sentence, file=sys.stderr)
+        else:
+            print(f"{error}: the cache cannot be written; finished shards are kept", file=sys.stderr)
+        return 2
+
+
+def _make(config: CacheConfig) -> int:
+    from fastvid.cache.job import Shard, open_job
+    from fastvid.cache.plan import make_plan, size
+    from fastvid.cache.work import Done, count_bad, latent_path, make_shard, place_of_this_process, share, todo
+    from fastvid.data.latents import bad_list
+
+    rank, world = place_of_this_process()
+    if not 0 <= rank < world:
+        raise ValueError(f"this process has rank {rank} of {world}: the environment describes no place for it")
+    job = open_job(config, write=not config.plan)
+    every = job.shards()
+    shards = todo(job, every, retry_bad=config.retry_bad)
+    processes = config.ray_workers if config.ray else world
+    plan = make_plan(job, shards, processes)
+    if rank == 0:
+        print(f"teacher {config.teacher} on {job.maker.device}, {job.manifest.precision}; {job.source.description}")
+        print("\n".join(plan.lines(job.manifest)), flush=True)
+    if config.plan:
+        return 0
+    if not plan.fits and not config.yes:
+        raise ValueError(
+            f"{size(plan.missing)} do not fit into the {size(plan.free)} that are free at {config.out}: choose one of "
+            "the forms above, make room, or say --yes"
+        )
+    mine = shards if config.ray else todo(job, share(every, rank, world), retry_bad=config.retry_bad)
+    clips = sum(len(shard.rows) for shard in mine)
+    made, started = 0, time.perf_counter()
+    with tqdm(total=clips, unit="clip", disable=not sys.stderr.isatty(), dynamic_ncols=True) as bar:
+
+        def finished(shard: Shard, done: Done) -> None:
+            nonlocal made
+            made += len(shard.rows)
+            bad = f", {done.bad} bad views: see {bad_list(latent_path(job, shard))}" if done.bad else ""
+            tqdm.write(f"{shard.name}: {done.clips} of {len(shard.rows)} clips{bad}", file=sys.stdout)
+            sys.stdout.flush()
+            bar.update(max(0, made - bar.n))  # under Ray, whole shards are all that is heard of
+
+        if config.ray and mine:
+            from fastvid.cache.ray_work import make_with_ray
+
+            make_with_ray(config, mine, finished)
+        elif not config.ray:
+            for place, shard in enumerate(mine):
+                if latent_path(job, shard).exists() and not config.retry_bad:
+                    continue  # another process was faster
+                job.source.stage([shard.number], [following.number for following in mine[place + 1 : place + 2]])
+                finished(shard, make_shard(job, shard, bar.update))
+    seconds = time.perf_counter() - started
+    left = len(todo(job, every, retry_bad=False))
+    bad = count_bad(job)
+    print(f"{made} clips in {seconds:.1f} s, {made / max(seconds, 1e-9):.1f} clips/s" if made else "nothing to be done")
+    if bad:
+        print(f"{bad} views could not be decoded; *.bad.jsonl in {config.out} say why, --retry-bad tries them again")
+    if left:
+        print(f"{left} shards are not finished yet: other processes have them, or were stopped")
+    else:
+        print(f"complete: python -m fastvid.train salt --data.path {config.data.path} --latents {config.out}")
+    return 0
+
+
+def _verify(config: VerifyConfig) -> int:
+    from fastvid.cache.job import reopen_job
+    from fastvid.cache.verify import verify
+
+    job = reopen_job(config.folder, config.teacher, config.data)
+    verdict = verify(job, config.sample, config.seed)
+    form = job.manifest.form
+    print(
+        f"{verdict.views} views of {form} latents recomputed in {job.manifest.precision} on {job.maker.device}: "
+        f"cosine at least {verdict.least_cosine:.6f} (must exceed {verdict.threshold}), of a single token at least "
+        f"{verdict.least_token_cosine:.6f}; greatest error {verdict.greatest_error:.3g}, "
+        f"{verdict.error_in_bounds:.2f} of what rounding to {form} allows"
+    )
+    if verdict.missing:
+        print(f"{verdict.missing} more could not be decoded and are not in the cache")
+    print("passed" if verdict.passed else "FAILED: these are not the latents of this teacher and these videos")
+    return 0 if verdict.passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,163 @@
+"""From videos to latents: decode the views, run the teacher, project, choose tokens, narrow."""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from fastvid.cache.projection import Projection
+from fastvid.data import LatentManifest, Latents, Source
+from fastvid.data.latent_file import NO_VIEW
+from fastvid.data.source import read_video
+from fastvid.models.teachers import Teacher
+from fastvid.ops import MaskSpec, gather_tokens, multiblock_mask, quantize_tokens, sample_id
+from fastvid.video import DecodeError, Limits, ViewSpec, decode_view
+
+
+@dataclass
+class ClipViews:
+    """All views of one clip.
+
+    Attributes:
+        key: of the sample.
+        hashes: of its V views, -1 where a view could not be decoded.
+        pixels: uint8 [T, H, W, 3] of each view, None where it could not be decoded.
+        errors: why, by view.
+    """
+
+    key: str
+    hashes: list[int]
+    pixels: list[np.ndarray | None]
+    errors: dict[int, DecodeError]
+
+
+@dataclass(frozen=True)
+class ViewDraws:
+    """Which views of a clip are stored.
+
+    Attributes:
+        spec: how views are drawn.
+        seed: with which seed.
+        count: V; draws 0 to V - 1.
+    """
+
+    spec: ViewSpec
+    seed: int
+    count: int
+
+    def decode(self, source: Source, index: int) -> ClipViews:
+        """Decodes the views of a sample."""
+        key = source.samples[index].key
+        clip = ClipViews(key, [NO_VIEW] * self.count, [None] * self.count, {})
+        try:
+            data, info = read_video(source, index, Limits())
+        except DecodeError as error:
+            clip.errors = dict.fromkeys(range(self.count), error)
+            return clip
+        for draw in range(self.count):
+            view = self.spec.draw(key, self.seed, draw, info)
+            try:
+                clip.pixels[draw] = decode_view(data, view, info=info)
+                clip.hashes[draw] = view.hash
+            except DecodeError as error:
+                clip.errors[draw] = error
+        return clip
+
+
+def decoded(source: Source, indices: Sequence[int], draws: ViewDraws, *, threads: int, ahead: int) -> Iterator:
+    """:class:`ClipViews` of samples, in order, at most ``ahead`` of them decoded before they are asked for."""
+    with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
+        waiting: deque[Future[ClipViews]] = deque()
+        todo = iter(indices)
+        try:
+            while True:
+                while len(waiting) < ahead and (index := next(todo, None)) is not None:
+                    waiting.append(pool.submit(draws.decode, source, index))
+                if not waiting:
+                    return
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+class LatentMaker:
+    """A teacher and what is done with its latents.
+
+    Args:
+        teacher: frozen; moved to ``device``.
+        device: where it runs.
+        precision: ``"float32"`` or ``"bfloat16"`` (autocast).
+        batch: most clips in one forward pass.
+    """
+
+    def __init__(self, teacher: Teacher, device: torch.device, precision: str, batch: int):
+        self.teacher, self.device, self.batch = teacher.to(device), device, batch
+        self.autocast = torch.bfloat16 if precision == "bfloat16" else None
+
+    @torch.no_grad()
+    def teach(self, pixels: Sequence[np.ndarray]) -> torch.Tensor:
+        """Views uint8 [T, H, W, 3] -> the teacher's latents, float32 [B, N, D] on the device."""
+        parts = []
+        for first in range(0, len(pixels), self.batch):
+            clips = torch.from_numpy(np.stack(pixels[first : first + self.batch])).to(self.device)
+            cast = nullcontext() if self.autocast is None else torch.autocast(self.device.type, dtype=self.autocast)
+            with cast:
+                parts.append(self.teacher(clips).float())
+        return torch.cat(parts)
+
+    def project(self, latents: torch.Tensor, projection: Projection | None) -> torch.Tensor:
+        """float32 [B, N, D] -> [B, N, D']."""
+        return latents if projection is None else projection(latents)
+
+
+def chosen_tokens(manifest: LatentManifest, key: str) -> torch.Tensor:
+    """int64 [V, K]: which tokens of each view of a clip are stored, a pure function of key, view and seed."""
+    ids, line = torch.tensor([sample_id(key)]), (1, 1, manifest.grid_tokens)
+    seed = sample_id(f"tokens of a latent cache, seed {manifest.token_seed}")
+    return torch.cat(
+        [
+            multiblock_mask(ids, line, masked=manifest.tokens, visible=0, spec=MaskSpec.random(), seed=seed, draw=v)[1]
+            for v in range(manifest.views_per_clip)
+        ]
+    )
+
+
+def narrow(manifest: LatentManifest, clip: ClipViews, latents: torch.Tensor) -> Latents:
+    """Brings a clip's latents into the cache's form.
+
+    Args:
+        manifest: of the cache.
+        clip: whose they are.
+        latents: float32 [good views, N, D'], projected, of those of the clip's views that were decoded.
+
+    Returns:
+        V rows, zero where there is no view.
+
+    Raises:
+        ValueError: they are not finite, or not in the range of float16.
+    """
+    good = torch.tensor([h != NO_VIEW for h in clip.hashes])
+    out = Latents.empty(manifest, manifest.views_per_clip)
+    if manifest.is_subset:
+        out.tokens = chosen_tokens(manifest, clip.key)
+        latents = gather_tokens(latents, out.tokens[good].to(latents.device))
+    latents = latents.cpu()
+    if not latents.isfinite().all():
+        raise ValueError(f"the teacher's latents of {clip.key} are not finite numbers: nothing can be predicted there")
+    if out.scale is not None:
+        out.values[good], out.scale[good] = quantize_tokens(latents)
+        finite = out.scale.isfinite().all()
+    else:
+        out.values[good] = latents.to(out.values.dtype)
+        finite = out.values.isfinite().all()
+    if not finite:
+        raise ValueError(
+            f"the latents of {clip.key} reach {float(latents.abs().max()):g}, more than {manifest.form} holds: use "
+            "--form bf16"
+        )
+    return out

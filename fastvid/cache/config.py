@@ -1,0 +1,156 @@
+"""Options of ``python -m fastvid.cache``."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from fastvid.data import Source, open_source
+from fastvid.video import ViewSpec
+
+
+@dataclass(frozen=True)
+class CacheData:
+    """Videos and the views of them. Options that are not given are those of the teacher's own training run, where it
+    is a checkpoint in a run's folder, and those of the training command otherwise."""
+
+    path: str
+    """A folder of videos, a folder of WebDataset tar shards, one shard, one video, or the URL of a folder of shards:
+    what training will open."""
+    labels: str | None = None
+    """As for training; no latent depends on it."""
+    frames: int | None = None
+    """Frames per clip."""
+    size: int | None = None
+    """Side of a clip in pixels."""
+    sampling: Literal["span", "stride", "fps"] | None = None
+    """Which frames: evenly over the whole video, every stride-th, or at fps frames per second."""
+    stride: int | None = None
+    """For sampling=stride."""
+    fps: float | None = None
+    """For sampling=fps."""
+    scale: tuple[float, float] | None = None
+    """Share of the frame's area kept by a crop."""
+    ratio: tuple[float, float] | None = None
+    """Width / height of a crop."""
+    flip: float | None = None
+    """Probability of mirroring a clip."""
+    threads: int | None = None
+    """Decoding threads; default: half of the processors."""
+    disk_dir: str | None = None
+    """Where shards from a URL are kept, as for training."""
+    disk_gb: float = 8.0
+    """What they take there at most."""
+
+    def open(self) -> Source:
+        """The videos. Shards are gone through one by one: of a URL, two have to be on the disk at a time.
+
+        Raises:
+            FileNotFoundError, ValueError: there are none.
+        """
+        return open_source(
+            self.path, self.labels, cache_dir=self.disk_dir, disk_bytes=int(self.disk_gb * 1e9), window=1
+        )
+
+    def views(self, teacher: str) -> ViewSpec:
+        """What a clip is, for a teacher source."""
+        values = dict(_DEFAULTS)
+        kind, _, where = teacher.partition(":")
+        if kind == "checkpoint":
+            values |= _of_run(Path(where).expanduser())
+        values |= {name: value for name in _DEFAULTS if (value := getattr(self, name)) is not None}
+        return ViewSpec(**values)
+
+
+@dataclass(frozen=True)
+class CacheConfig:
+    """Stores a teacher's latents for `python -m fastvid.train salt --latents DIR`."""
+
+    teacher: str
+    """checkpoint:PATH, or hf:NAME_OR_DIR (VideoMAE or V-JEPA 2)."""
+    data: CacheData
+    """Videos and views."""
+    out: Path
+    """Folder of the cache; what is there already is kept, and must have been made with the same options."""
+    form: Literal["fp16", "bf16", "int8"] = "fp16"
+    """How an element is stored; int8 has a float16 scale for each token."""
+    views: int = 1
+    """Views of each clip; training shows them in turn, one an epoch."""
+    projection: str = "none"
+    """none, pca:D (fitted on a sample of the clips) or random:D (orthonormal): fewer elements per token."""
+    projection_clips: int = 2048
+    """Clips that a PCA is fitted on."""
+    tokens: float = 1.0
+    """Share of each clip's tokens that is stored, drawn at random; training then predicts only these."""
+    seed: int = 0
+    """Of views, projection and token choice."""
+    batch: int = 16
+    """Clips per forward pass of the teacher."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """In which the teacher computes: bfloat16 where the device computes in it, or as told."""
+    retry_bad: bool = False
+    """Try again what could not be decoded; finished shards without bad clips stay as they are."""
+    plan: bool = False
+    """Print the plan and stop."""
+    yes: bool = False
+    """Go on although the plan does not fit the disk."""
+    ray: bool = False
+    """Deal the shards out to the workers of a Ray cluster (RAY_ADDRESS), or of one started on this machine."""
+    ray_workers: int = 2
+    """Workers under --ray, each with a GPU where the cluster has them."""
+
+    def __post_init__(self):
+        if self.views < 1 or self.batch < 1 or self.projection_clips < 1 or self.ray_workers < 1:
+            raise ValueError("views, batch, projection-clips and ray-workers must be at least 1")
+        if not 0 < self.tokens <= 1:
+            raise ValueError(f"tokens is the share of tokens to store, above 0 and at most 1; got {self.tokens}")
+        projection_dim(self.projection)
+
+
+@dataclass(frozen=True)
+class VerifyConfig:
+    """Recomputes a sample of a cache's latents and compares. Exit code 1 where they are not what the form allows."""
+
+    folder: Annotated[Path, tyro.conf.Positional]
+    """The cache."""
+    teacher: str
+    """Where the teacher is, as the cache was made with."""
+    data: CacheData
+    """Where the videos are; views are drawn as the cache says."""
+    sample: float = 0.01
+    """Share of the views to recompute; at least one."""
+    seed: int = 0
+    """Of the sample."""
+
+
+def projection_dim(projection: str) -> int | None:
+    """The width that a projection gives, None for ``"none"``.
+
+    Raises:
+        ValueError: it is no projection.
+    """
+    kind, _, dim = projection.partition(":")
+    if projection == "none":
+        return None
+    if kind not in ("pca", "random") or not dim.isdigit() or int(dim) < 1:
+        raise ValueError(f"projection {projection!r}: use none, pca:D or random:D with a width D, such as pca:384")
+    return int(dim)
+
+
+# Those of the training command, where it is not given a preset's.
+_DEFAULTS: dict = {
+    "frames": 16, "size": 224, "sampling": "stride", "stride": 4, "fps": 4.0, "scale": (0.3, 1.0),
+    "ratio": (0.75, 1.35), "flip": 0.5,
+}  # fmt: skip
+
+
+def _of_run(folder: Path) -> dict:
+    """How the run that an encoder lies in cut its clips; else what the encoder takes."""
+    for config in (folder / "config.json", folder.parent / "config.json"):
+        if config.is_file():
+            data = json.loads(config.read_text())["data"]
+            return {name: tuple(v) if isinstance(v := data[name], list) else v for name in _DEFAULTS}
+    encoder = folder / "encoder.json"
+    return {name: json.loads(encoder.read_text())[name] for name in ("frames", "size")} if encoder.is_file() else {}

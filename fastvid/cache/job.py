@@ -1,0 +1,198 @@
+"""Everything that caching needs, opened from the options; the manifest is written, or compared with."""
+
+import os
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fastvid.cache.compute import LatentMaker, ViewDraws, decoded
+from fastvid.cache.config import CacheConfig, CacheData, projection_dim
+from fastvid.cache.projection import FILE, Projection, fit_pca, random_orthonormal, restore, store
+from fastvid.data import EpochOrder, LatentManifest, Source
+from fastvid.data.latent_manifest import MANIFEST, dataset_hash, differences, view_facts, view_spec
+from fastvid.data.latents import shard_names
+from fastvid.data.loader import default_threads
+from fastvid.models.identity import teacher_identity
+from fastvid.models.teachers import load_teacher
+
+_PROJECTION_DRAW = 2**31  # an epoch that no training comes to
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One unit of work.
+
+    Attributes:
+        number: among the source's shards.
+        name: of its file, without suffix.
+        rows: its samples.
+    """
+
+    number: int
+    name: str
+    rows: range
+
+
+@dataclass
+class Job:
+    """A cache in the making, or to be verified.
+
+    Attributes:
+        folder: of the cache.
+        manifest: of the cache.
+        source: all videos.
+        draws: which views.
+        maker: the teacher.
+        projection: on the teacher's device, or None.
+        threads: for decoding.
+    """
+
+    folder: Path
+    manifest: LatentManifest
+    source: Source
+    draws: ViewDraws
+    maker: LatentMaker
+    projection: Projection | None
+    threads: int
+
+    def shards(self) -> list[Shard]:
+        """The shards that hold any samples."""
+        sizes = self.source.shard_sizes
+        ranges = [range(end - size, end) for end, size in zip(accumulate(sizes), sizes, strict=True)]
+        names = shard_names(self.source)
+        return [Shard(k, name, rows) for k, (name, rows) in enumerate(zip(names, ranges, strict=True)) if rows]
+
+
+def open_job(config: CacheConfig, *, write: bool) -> Job:
+    """Opens source, teacher and projection; fits the projection where that was not done yet.
+
+    Args:
+        config: the options.
+        write: write projection and manifest of a new cache; without it, a projection is drawn at random, which is
+            enough for a plan.
+
+    Raises:
+        ValueError: an option is wrong, or the folder holds a cache made with other ones.
+        FileNotFoundError: no videos, or no teacher.
+    """
+    spec = config.data.views(config.teacher)
+    source = config.data.open()
+    teacher = load_teacher(config.teacher, frames=spec.frames, size=spec.size)
+    draws = ViewDraws(spec, config.seed, config.views)
+    device = compute_device()
+    precision = compute_precision(config.precision, device)
+    maker = LatentMaker(teacher, device, precision, config.batch)
+    threads = config.data.threads or default_threads()
+    width = projection_dim(config.projection)
+    if width is not None and width > teacher.dim:
+        raise ValueError(f"projection {config.projection}: the teacher's latents have only {teacher.dim} dimensions")
+    grid_tokens = teacher.grid[0] * teacher.grid[1] * teacher.grid[2]
+    facts: dict[str, Any] = {
+        **teacher_identity(teacher), "layer": "last", "precision": precision, "grid": teacher.grid,
+        "views": view_facts(spec), "view_seed": config.seed, "views_per_clip": config.views, "form": config.form,
+        "projection": config.projection, "projection_hash": "", "dim": width or teacher.dim,
+        "tokens": max(1, round(config.tokens * grid_tokens)), "token_seed": config.seed,
+        "dataset": dataset_hash(config.data.path, source), "clips": len(source.samples),
+        "shards": sum(size > 0 for size in source.shard_sizes),
+    }  # fmt: skip
+    if (config.out / MANIFEST).exists():
+        manifest = LatentManifest.load(config.out)
+        wanted = {name: value for name, value in facts.items() if name != "projection_hash"}
+        refuse_differences(config.out, differences(manifest.facts, wanted, "these options"))
+    projection = None
+    if width is not None:
+        if write and not (config.out / FILE).exists():
+            store(config.out, _make_projection(config, width, source, draws, maker, threads))
+        if (config.out / FILE).exists():
+            projection, facts["projection_hash"] = restore(config.out)
+        else:
+            projection = random_orthonormal(teacher.dim, width, config.seed)
+        projection = projection.to(device)
+    notes = {"teacher_source": config.teacher, "data_path": config.data.path}
+    manifest = LatentManifest(**facts, notes=notes | ({"projection": projection.kept} if projection else {}))
+    if write:
+        config.out.mkdir(parents=True, exist_ok=True)
+        manifest.save(config.out)
+        found = LatentManifest.load(config.out)  # another process may have been first
+        refuse_differences(config.out, differences(found.facts, manifest.facts, "these options"))
+    return Job(config.out, manifest, source, draws, maker, projection, threads)
+
+
+def reopen_job(folder: Path, teacher: str, data: CacheData) -> Job:
+    """Opens what an existing cache was made from; everything but the places is taken from its manifest.
+
+    Raises:
+        ValueError: these are not the teacher and videos it was made from.
+        FileNotFoundError: something is not there.
+    """
+    manifest = LatentManifest.load(folder)
+    spec = view_spec(manifest.views)
+    source = data.open()
+    model = load_teacher(teacher, frames=spec.frames, size=spec.size)
+    wanted = {**teacher_identity(model), "dataset": dataset_hash(data.path, source)}
+    refuse_differences(folder, differences(manifest.facts, wanted, "these options"))
+    device = compute_device()
+    projection = None
+    if manifest.projection != "none":
+        projection, found = restore(folder)
+        if found != manifest.projection_hash:
+            raise ValueError(f"{folder / FILE} is not the projection that {MANIFEST} names")
+        projection = projection.to(device)
+    draws = ViewDraws(spec, manifest.view_seed, manifest.views_per_clip)
+    maker = LatentMaker(model, device, manifest.precision, 1)
+    return Job(folder, manifest, source, draws, maker, projection, data.threads or default_threads())
+
+
+def compute_device() -> torch.device:
+    """This process's GPU among those of its machine, or the CPU."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    local = int(os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or 0)
+    return torch.device("cuda", local % torch.cuda.device_count())
+
+
+def compute_precision(precision: str, device: torch.device) -> str:
+    """``"float32"`` or ``"bfloat16"``: on its own the latter only on GPUs that compute in it, as in training."""
+    if precision == "auto":
+        usable = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return "bfloat16" if usable else "float32"
+    return precision
+
+
+def refuse_differences(folder: Path, lines: list[str]) -> None:
+    """Raises ValueError with the lines, if there are any."""
+    if lines:
+        raise ValueError(
+            f"the latents in {folder} were made for something else:\n  "
+            + "\n  ".join(lines)
+            + "\nchange the options, or use another folder"
+        )
+
+
+def _make_projection(config: CacheConfig, width: int, source: Source, draws: ViewDraws, maker: LatentMaker, threads):
+    """The projection of a new cache, measured on clips chosen by the seed."""
+    kind = config.projection.partition(":")[0]
+    clips = config.projection_clips if kind == "pca" else maker.batch
+    ranked = EpochOrder(config.seed, _PROJECTION_DRAW, [len(source.samples)])[:clips]
+    one_view = ViewDraws(draws.spec, draws.seed, 1)
+
+    def batches():
+        pixels = []
+        for clip in decoded(source, sorted(ranked), one_view, threads=threads, ahead=2 * maker.batch):
+            pixels += [p for p in clip.pixels if p is not None]
+            if len(pixels) >= maker.batch:
+                yield maker.teach(pixels).flatten(0, 1)
+                pixels = []
+        if pixels:
+            yield maker.teach(pixels).flatten(0, 1)
+
+    if kind == "pca":
+        return fit_pca(batches(), width)
+    projection = random_orthonormal(maker.teacher.dim, width, config.seed)
+    for tokens in batches():
+        projection.measure(tokens.cpu())
+        break
+    return projection

@@ -1,0 +1,163 @@
+"""The work itself: one shard after the other, each finished or not begun."""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from fastvid.cache.compute import ClipViews, decoded, narrow
+from fastvid.cache.job import Job, Shard
+from fastvid.data import Latents
+from fastvid.data.latent_file import NO_VIEW, LatentFile, LatentFileWriter
+from fastvid.data.latents import bad_list, read_bad
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Done:
+    """What came of a shard.
+
+    Attributes:
+        clips: with latents.
+        bad: views without.
+    """
+
+    clips: int
+    bad: int
+
+
+def latent_path(job: Job, shard: Shard) -> Path:
+    """Where the latents of a shard are, or will be."""
+    return job.folder / f"{shard.name}.safetensors"
+
+
+def todo(job: Job, shards: Sequence[Shard], *, retry_bad: bool) -> list[Shard]:
+    """Those of the shards that are not finished, and with ``retry_bad`` those that have bad clips."""
+    paths = [(shard, latent_path(job, shard)) for shard in shards]
+    return [shard for shard, path in paths if not path.exists() or (retry_bad and bad_list(path).exists())]
+
+
+def share(shards: Sequence[Shard], rank: int, world: int) -> list[Shard]:
+    """Every ``world``-th shard from ``rank`` on; of all shards, finished or not, so that processes which begin at
+    different times share them in the same way."""
+    return list(shards[rank::world])
+
+
+def place_of_this_process() -> tuple[int, int]:
+    """(rank, world) as torchrun, or else a SLURM array or step, says; alone without either."""
+    for rank, world in (
+        ("RANK", "WORLD_SIZE"),
+        ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT"),
+        ("SLURM_PROCID", "SLURM_NTASKS"),
+    ):
+        if rank in os.environ and world in os.environ:
+            first = int(os.environ.get("SLURM_ARRAY_TASK_MIN", 0)) if "ARRAY" in rank else 0
+            return int(os.environ[rank]) - first, int(os.environ[world])
+    return 0, 1
+
+
+def make_shard(job: Job, shard: Shard, progress: Progress = lambda clips: None) -> Done:
+    """Makes the latents of a shard, or adds those that are missing in it.
+
+    The file and the list of bad clips appear complete or not at all; a kill at any moment leaves the shard as it was.
+
+    Args:
+        job: what to make.
+        shard: which.
+        progress: called with the number of clips done since the last call.
+
+    Raises:
+        ValueError: nothing can be read, latents are not finite or do not fit the form, or the file that is there is
+            damaged.
+    """
+    path = latent_path(job, shard)
+    before = LatentFile(path, job.manifest) if path.exists() else None
+    bad: list[dict] = []
+    count = 0
+    with LatentFileWriter(path, job.manifest) as writer:
+        for key, hashes, latents, records in _clips(job, shard.rows, before):
+            bad += records
+            if latents is not None:
+                writer.add(key, hashes, latents)
+                count += 1
+            progress(1)
+        if not count and {record["reason"] for record in bad} == {"read"}:  # the disk's or the server's trouble
+            raise ValueError(f"{shard.name}: none of its clips can be read, the last is {bad[-1]['detail']}; not done")
+        if before is None:  # a shard that is there has its list, also after a kill between the two
+            _write_bad(bad_list(path), bad)
+            writer.commit()
+        else:
+            writer.commit()
+            _write_bad(bad_list(path), bad)
+    return Done(count, len(bad))
+
+
+Row = tuple[str, list[int], Latents | None, list[dict]]
+
+
+def _clips(job: Job, rows: range, before: LatentFile | None) -> Iterator[Row]:
+    """Each sample of a shard: its key, hashes, latents (None where no view could be decoded), and its bad views."""
+    if before is None:
+        yield from _computed(job, rows)
+        return
+    index = before.index()
+    places = {key: row for row, key in enumerate(index.keys)}
+    whole = {key for key, row in places.items() if (index.view_hashes[row] != NO_VIEW).all()}
+    for position in rows:
+        key = job.source.samples[position].key
+        if key not in whole:
+            yield from _computed(job, [position])
+            continue
+        latents = Latents.empty(job.manifest, job.manifest.views_per_clip)
+        for view in range(job.manifest.views_per_clip):
+            before.read(index, places[key], view, latents, view)
+        yield key, index.view_hashes[places[key]].tolist(), latents, []
+
+
+def _computed(job: Job, rows: Sequence[int]) -> Iterator[Row]:
+    per_batch = max(1, job.maker.batch // job.draws.count)
+    stream = decoded(job.source, rows, job.draws, threads=job.threads, ahead=2 * per_batch)
+    group: list[ClipViews] = []
+    for clip in stream:
+        group.append(clip)
+        if len(group) == per_batch:
+            yield from taught(job, group)
+            group = []
+    yield from taught(job, group)
+
+
+def taught(job: Job, group: list[ClipViews]) -> Iterator[Row]:
+    """Runs the teacher on some clips' views: key, hashes, latents and bad views of each."""
+    pixels = [p for clip in group for p in clip.pixels if p is not None]
+    latents = job.maker.project(job.maker.teach(pixels), job.projection) if pixels else torch.empty(0)
+    first = 0
+    for clip in group:
+        good = sum(h != NO_VIEW for h in clip.hashes)
+        records = [
+            {"key": clip.key, "view": view, "reason": error.reason, "detail": error.detail}
+            for view, error in clip.errors.items()
+        ]
+        made = narrow(job.manifest, clip, latents[first : first + good]) if good else None
+        first += good
+        yield clip.key, clip.hashes, made, records
+
+
+def _write_bad(path: Path, records: list[dict]) -> None:
+    if not records:
+        path.unlink(missing_ok=True)
+        return
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with partial.open("w") as file:
+        file.writelines(json.dumps(record) + "\n" for record in records)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def count_bad(job: Job) -> int:
+    """Views of all finished shards that have no latents."""
+    return sum(len(read_bad(bad_list(latent_path(job, shard)))) for shard in job.shards())

@@ -1,0 +1,95 @@
+"""Training batches with the latents of their clips, read while the batch before is trained on."""
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, fields
+
+import torch
+
+from fastvid.data.latent_file import Latents
+from fastvid.data.latents import LatentCache
+from fastvid.data.loader import Batch, TrainLoader
+from fastvid.data.order import LoaderState
+
+
+@dataclass(kw_only=True)
+class LatentBatch(Batch):
+    """A batch and what a teacher sees in it.
+
+    Attributes:
+        latents: of exactly these views of these clips.
+    """
+
+    latents: Latents
+
+
+class LatentLoader:
+    """A loader's batches with their latents; used like the loader itself, which belongs to it from then on.
+
+    A background thread takes the next batch and reads its latents, so that both overlap with training. ``state`` is
+    that of the batch handed out, not of the one being read.
+
+    Args:
+        loader: must draw the cache's views: its ``view_seed`` and ``views`` are the manifest's.
+        cache: where latents are read.
+        device: where they are put; the loader's.
+
+    Raises:
+        KeyError, ValueError: from ``next``, where the cache lacks a clip or its view, see :meth:`LatentCache.read`.
+    """
+
+    def __init__(self, loader: TrainLoader, cache: LatentCache, device: torch.device | str = "cpu"):
+        self.loader, self.cache, self.state = loader, cache, loader.state
+        self._device = torch.device(device)
+        self._stream = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="latents")
+        self._next: Future[tuple[LatentBatch, LoaderState]] | None = None
+
+    @property
+    def threads(self) -> int:
+        """Decoding threads at the moment."""
+        return self.loader.threads
+
+    def ram_bound(self) -> int:
+        """Bytes of clips and latents that can exist at once: of latents, those being read, those handed out, and those
+        before them that the caller has not let go yet. One more batch of clips waits for its latents."""
+        latents = 3 * self.cache.manifest.view_bytes
+        return self.loader.ram_bound() + self.loader.task.local * (self.loader.clip_bytes + latents)
+
+    def helper_bytes(self) -> int:
+        """See :meth:`TrainLoader.helper_bytes`."""
+        return self.loader.helper_bytes()
+
+    def __iter__(self) -> Iterator[LatentBatch]:
+        return self
+
+    def __next__(self) -> LatentBatch:
+        if self._next is None:
+            self._next = self._pool.submit(self._read)
+        batch, self.state = self._next.result()  # an error in the thread is raised here, now and at every later call
+        if self._stream is not None:
+            current = torch.cuda.current_stream(self._device)
+            current.wait_stream(self._stream)
+            for tensor in (batch.clips, batch.ids, batch.view_hashes, *batch.latents.parts):
+                tensor.record_stream(current)
+        self._next = self._pool.submit(self._read)
+        return batch
+
+    def close(self) -> None:
+        """Stops the thread and the loader."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self.loader.close()
+
+    def __enter__(self) -> "LatentLoader":
+        return self
+
+    def __exit__(self, *exc) -> None:
+        self.close()
+
+    def _read(self) -> tuple[LatentBatch, LoaderState]:
+        # On a stream of its own, where there is a GPU: waiting for the hashes must not wait for the training.
+        with torch.cuda.stream(self._stream):
+            batch = next(self.loader)
+            state = self.loader.state
+            latents = self.cache.read(batch.keys, batch.view_hashes.tolist()).to(self._device)
+        return LatentBatch(**{f.name: getattr(batch, f.name) for f in fields(Batch)}, latents=latents), state

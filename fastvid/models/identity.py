@@ -1,0 +1,43 @@
+"""Which teacher this is: hashes of its configuration and of its weights, the same wherever it is read from."""
+
+import dataclasses
+import hashlib
+import json
+
+import torch
+
+from fastvid.models.teachers import EncoderTeacher, HuggingFaceTeacher, Teacher
+
+# Of a transformers configuration: where it came from and what wrote it.
+_INCIDENTAL = ("_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype")
+
+
+def teacher_identity(teacher: Teacher) -> dict[str, str]:
+    """``teacher``: its kind and sha256 of its configuration; ``weights``: sha256 of its weights, names included.
+
+    Pixel statistics belong to the configuration. The names are those of
+    :class:`fastvid.data.latent_manifest.LatentManifest`.
+    """
+    if isinstance(teacher, EncoderTeacher):
+        # Where weights started from does not matter once they are there; nor does what only training uses.
+        config = dataclasses.asdict(teacher.encoder.config)
+        kind = config["name"]
+        for name in ("pretrained", "init", "drop_path"):
+            del config[name]
+    elif isinstance(teacher, HuggingFaceTeacher):
+        config = {k: v for k, v in teacher.model.config.to_dict().items() if k not in _INCIDENTAL}
+        config |= {"scale": teacher.scale.tolist(), "shift": teacher.shift.tolist(), "grid": teacher.grid}
+        kind = teacher.family
+    else:
+        raise TypeError(f"a {type(teacher).__name__} has no identity that a cache could be made for")
+    text = json.dumps(config, sort_keys=True, default=str)
+    return {"teacher": f"{kind} {hashlib.sha256(text.encode()).hexdigest()}", "weights": weights_hash(teacher)}
+
+
+def weights_hash(module: torch.nn.Module) -> str:
+    """sha256 over name, dtype, shape and bytes of each entry of the state dict, sorted by name."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
