@@ -18,7 +18,7 @@ from fastvid.data.shards import check_index
 
 log = logging.getLogger(__name__)
 
-_POLL = 0.1
+_POLL = 0.05
 _MOST_HELD = 256  # of the files a process may have open
 
 
@@ -148,8 +148,9 @@ class StreamedShards:
 
     def _fetch_ahead(self) -> None:
         while True:
-            self._let_go(lingering=True)
             with self._lock:
+                if time.monotonic() - self._past_read > self._linger:
+                    _close(self._past)
                 if not self._todo and not self._past:
                     self._thread = None
                     return
@@ -174,14 +175,14 @@ class StreamedShards:
 
     def _needed(self, file: _File) -> io.FileIO:
         """A lease of a file that is to be read now: room is made for it at the cost of the windows."""
-        until = time.monotonic() + self._patience
+        until, again = time.monotonic() + self._patience, False
         while True:
             try:
                 return self._lease(file)
             except InUse as error:
-                if self._let_go(lingering=False):
-                    continue
-                if time.monotonic() > until:
+                found = self._let_go(current=again)  # another thread may just have closed the window before
+                again = True
+                if not found and time.monotonic() > until:
                     raise StreamError(
                         f"{file.name} cannot be fetched: {error} by other processes, for {self._patience:g} s by now. "
                         "Give --data.disk-gb more, or this process its own --data.disk-dir"
@@ -251,12 +252,10 @@ class StreamedShards:
             else:
                 lease.close()
 
-    def _let_go(self, lingering: bool) -> bool:
-        """Closes the window before, unless reads from it linger, or else the current one; whether there was any."""
+    def _let_go(self, current: bool) -> bool:
+        """Closes the window before, or the current one; whether there was any."""
         with self._lock:
-            if lingering and time.monotonic() - self._past_read < self._linger:
-                return False
-            leases = self._past if lingering else self._past or self._held
+            leases = self._held if current else self._past
             found = bool(leases)
             _close(leases)
             return found

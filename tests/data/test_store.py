@@ -125,7 +125,7 @@ def test_the_disk_never_takes_more_than_the_budget(original, server, tmp_path, m
             for epoch in range(2):
                 order = EpochOrder(0, epoch, source.shard_sizes, 2)
                 for window in range(order.windows):
-                    source.stage(order.shards_of(window), order.shards_of((window + 1) % order.windows))
+                    source.stage(order.shards_of(window), order.shards_of(window + 1))  # none after the last
                     rows = [i for i in order if i // 2 in order.shards_of(window)]
                     assert list(pool.map(source.read, rows)) == [padded_video(40_000, i) for i in rows]
     finally:
@@ -172,6 +172,22 @@ def test_what_is_being_read_is_not_deleted(original, server, tmp_path):
     store.close()
     assert len(third.read(5, 0, 100)) == 100
     assert {"s18", "s19"} <= cached(tmp_path / "streamed")
+
+
+def test_fetching_ahead_takes_nothing_from_itself(original, server, tmp_path):
+    dataset = make_shards(tmp_path / "same", 1)
+    source = open_stream(quick(server.url), tmp_path, budget_of(dataset, 4), 2)
+    store, other = store_of(source), store_of(source)
+    other.stage([18, 19], [])
+    eventually(lambda: other._thread is None)
+    store.stage([0], [1, 2])  # room for two of the three
+    eventually(lambda: {"s00", "s01"} <= cached(tmp_path / "streamed"))
+    time.sleep(0.3)
+    assert cached(tmp_path / "streamed") == {"s00", "s01", "s18", "s19"}
+    other.close()
+    eventually(lambda: {"s00", "s01", "s02"} <= cached(tmp_path / "streamed"))
+    assert server.requests["s01-000000.tar"] == 1
+    store.close()
 
 
 def test_late_reads_from_the_window_before(original, server, tmp_path):
