@@ -11,7 +11,8 @@ import torch
 from fastvid.cache.compute import ClipViews, decoded, narrow
 from fastvid.cache.job import Job, Shard
 from fastvid.data import Latents
-from fastvid.data.latent_file import NO_VIEW, LatentFile, LatentFileWriter
+from fastvid.data.latent_file import NO_VIEW, LatentFile
+from fastvid.data.latent_writer import LatentFileWriter
 from fastvid.data.latents import bad_list, read_bad
 
 Progress = Callable[[int], None]

@@ -11,27 +11,23 @@
 A clip that could not be decoded at all is not in the file, so a row says nothing about the row in the shard.
 """
 
-import glob
 import json
 import os
-import socket
 import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from fastvid.data.latent_manifest import LatentManifest
-from fastvid.random import sample_id
 
-_HEADER = 4096  # bytes before the data: the header is known last and written first
-_INDEX = ("view_hashes", "crc32", "ids", "keys")
+HEADER = 4096  # bytes before the data: the header is known last and written first
+INDEX = ("view_hashes", "crc32", "ids", "keys")
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "int8": torch.int8}
 _NAMES = {"F16": 2, "BF16": 2, "I8": 1, "I32": 4, "I64": 8, "U8": 1}
-_OF_FORM = {"fp16": "F16", "bf16": "BF16", "int8": "I8"}
+OF_FORM = {"fp16": "F16", "bf16": "BF16", "int8": "I8"}
 NO_VIEW = -1
 
 
@@ -76,85 +72,6 @@ class Latents:
         return values if self.scale is None else values * self.scale.float().unsqueeze(-1)
 
 
-class LatentFileWriter:
-    """Writes a shard's latents, one clip after the other; memory does not grow with them. The file appears under its
-    name when :meth:`commit` is called, complete or not at all.
-
-    Args:
-        path: of the file.
-        manifest: of the cache.
-    """
-
-    def __init__(self, path: Path, manifest: LatentManifest):
-        self.path, self.manifest = path, manifest
-        _remove_abandoned(path)
-        self._partial = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.part")
-        self._file = self._partial.open("wb")
-        self._file.seek(_HEADER)
-        self._keys: list[str] = []
-        self._hashes: list[list[int]] = []
-        self._crcs: list[list[int]] = []
-        self._scales: list[bytes] = []
-        self._tokens: list[bytes] = []
-
-    def add(self, key: str, view_hashes: list[int], latents: Latents) -> None:
-        """Appends a clip: ``latents`` of its V views, with -1 among the hashes where there are none."""
-        self._keys.append(key)
-        self._hashes.append(view_hashes)
-        scales = [b""] * len(view_hashes) if latents.scale is None else [_bytes(row) for row in latents.scale]
-        tokens = [b""] * len(view_hashes) if latents.tokens is None else [_bytes(r.int()) for r in latents.tokens]
-        values = [_bytes(row) for row in latents.values]
-        self._file.write(b"".join(values))
-        self._scales += scales
-        self._tokens += tokens
-        self._crcs.append(
-            [_crc(key, h, v, s, t) for h, v, s, t in zip(view_hashes, values, scales, tokens, strict=True)]
-        )
-
-    def commit(self) -> None:
-        """Completes the file: it is on the disk under its name when this returns."""
-        m, n = self.manifest, len(self._keys)
-        rows = [n, m.views_per_clip, m.tokens]
-        index = {
-            "view_hashes": ("I64", rows[:2], np.array(self._hashes, np.int64).tobytes()),
-            "crc32": ("I64", rows[:2], np.array(self._crcs, np.int64).tobytes()),
-            "ids": ("I64", [n], np.array([sample_id(key) for key in self._keys], np.int64).tobytes()),
-        }
-        keys = json.dumps(self._keys).encode()
-        index["keys"] = ("U8", [len(keys)], keys)
-        parts: dict[str, tuple[str, list[int], bytes]] = {}
-        if m.form == "int8":
-            parts["scale"] = ("F16", rows, b"".join(self._scales))
-        if m.is_subset:
-            parts["tokens"] = ("I32", rows, b"".join(self._tokens))
-        end = self._file.tell() - _HEADER
-        checksum = zlib.crc32(b"".join(index[name][2] for name in _INDEX))
-        header: dict[str, Any] = {
-            "__metadata__": {"fingerprint": m.fingerprint, "index_crc32": str(checksum)},
-            "latents": {"dtype": _OF_FORM[m.form], "shape": [*rows, m.dim], "data_offsets": [0, end]},
-        }
-        for name, (dtype, shape, data) in (parts | index).items():
-            self._file.write(data)
-            header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [end, end + len(data)]}
-            end += len(data)
-        self._file.seek(0)
-        self._file.write(struct.pack("<Q", _HEADER - 8) + json.dumps(header).encode().ljust(_HEADER - 8))
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        os.replace(self._partial, self.path)
-        _flush(self.path.parent)
-
-    def __enter__(self) -> "LatentFileWriter":
-        return self
-
-    def __exit__(self, *exc) -> None:
-        try:
-            self._file.close()  # which fails where the disk is full
-        finally:
-            self._partial.unlink(missing_ok=True)
-
-
 class LatentFile:
     """A shard's latents on the disk. Opening it reads the header and the clips' ids; the rest is read when it is asked
     for.
@@ -181,8 +98,8 @@ class LatentFile:
         Raises:
             ValueError: they are damaged.
         """
-        data = {name: self._read_part(name) for name in _INDEX}
-        if zlib.crc32(b"".join(data[name] for name in _INDEX)) != self._checksum:
+        data = {name: self._read_part(name) for name in INDEX}
+        if zlib.crc32(b"".join(data[name] for name in INDEX)) != self._checksum:
             raise self._damaged("its index has another checksum")
         shape = (len(self), self.manifest.views_per_clip)
         return LatentIndex(
@@ -209,7 +126,7 @@ class LatentFile:
                     if file.readinto(data.data) != len(data):
                         raise self._damaged("it ends too early")
         key, view_hash = index.keys[row], int(index.view_hashes[row, view])
-        if _crc(key, view_hash, values, scale, tokens) != index.crc32[row, view]:
+        if row_crc(key, view_hash, values, scale, tokens) != index.crc32[row, view]:
             raise self._damaged(f"the latents of {key}, view {view}, have another checksum")
         if out.tokens is not None:
             out.tokens[slot] = torch.from_numpy(tokens.astype(np.int64))
@@ -217,15 +134,15 @@ class LatentFile:
     def _read_header(self) -> tuple[dict[str, int], int]:
         m = self.manifest
         with self.path.open("rb") as file:
-            head, size = file.read(_HEADER), os.fstat(file.fileno()).st_size
+            head, size = file.read(HEADER), os.fstat(file.fileno()).st_size
         try:
             (length,) = struct.unpack("<Q", head[:8])
-            header = json.loads(head[8 : 8 + length]) if length == _HEADER - 8 and len(head) == _HEADER else {}
+            header = json.loads(head[8 : 8 + length]) if length == HEADER - 8 and len(head) == HEADER else {}
             about = header.pop("__metadata__")
             fingerprint, checksum = about["fingerprint"], int(about["index_crc32"])
             n = header["ids"]["shape"][0]
             rows = [n, m.views_per_clip, m.tokens]
-            shapes = {"latents": (_OF_FORM[m.form], [*rows, m.dim])}
+            shapes = {"latents": (OF_FORM[m.form], [*rows, m.dim])}
             shapes |= {"scale": ("F16", rows)} if m.form == "int8" else {}
             shapes |= {"tokens": ("I32", rows)} if m.is_subset else {}
             shapes |= {"view_hashes": ("I64", rows[:2]), "crc32": ("I64", rows[:2]), "ids": ("I64", [n])}
@@ -235,8 +152,8 @@ class LatentFile:
                 begin, end = end, end + _NAMES[dtype] * int(np.prod(shape, dtype=np.int64))
                 if header.pop(name) != {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}:
                     raise ValueError(f"{name} is not described as it should be")
-                places[name] = _HEADER + begin
-            sound = not header and type(n) is int and n >= 0 and size == _HEADER + end
+                places[name] = HEADER + begin
+            sound = not header and type(n) is int and n >= 0 and size == HEADER + end
         except (ValueError, TypeError, KeyError, AttributeError, IndexError, struct.error, OverflowError) as error:
             if "fingerprint" in locals() and fingerprint != m.fingerprint:
                 raise self._foreign() from None
@@ -244,7 +161,7 @@ class LatentFile:
         if fingerprint != m.fingerprint:
             raise self._foreign()
         if not sound:
-            raise self._damaged(f"it has {size} bytes where its header tells of {_HEADER + end}")
+            raise self._damaged(f"it has {size} bytes where its header tells of {HEADER + end}")
         self._sizes = {name: _NAMES[d] * int(np.prod(s, dtype=np.int64)) for name, (d, s) in shapes.items()}
         return places, checksum
 
@@ -284,32 +201,13 @@ class LatentIndex:
     crc32: np.ndarray
 
 
-def _bytes(row: torch.Tensor) -> bytes:
-    return row.detach().contiguous().view(torch.uint8).numpy().tobytes()
-
-
 def _buffer(row: torch.Tensor) -> np.ndarray:
     return row.view(torch.uint8).view(-1).numpy()
 
 
-def _crc(key: str, view_hash: int, *parts) -> int:
+def row_crc(key: str, view_hash: int, *parts) -> int:
+    """The checksum of all that is stored of a view: values, scale and tokens, and whose they are."""
     crc = zlib.crc32(f"{key}\0{view_hash}".encode())
     for part in parts:
         crc = zlib.crc32(part, crc)
     return crc
-
-
-def _flush(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _remove_abandoned(path: Path) -> None:
-    """Removes what processes of this machine that are no more left unfinished."""
-    for partial in path.parent.glob(f".{glob.escape(path.name)}.{socket.gethostname()}.*.part"):
-        process = partial.name.split(".")[-2]
-        if process.isdigit() and not Path(f"/proc/{process}").exists():
-            partial.unlink(missing_ok=True)

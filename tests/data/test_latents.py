@@ -15,8 +15,8 @@ from fastvid.data import (
     TrainLoader,
     open_source,
 )
-from fastvid.data.latent_file import LatentFileWriter
 from fastvid.data.latent_manifest import dataset_hash, view_facts, view_spec
+from fastvid.data.latent_writer import LatentFileWriter
 from fastvid.data.source import read_video
 from fastvid.video import Limits, ViewSpec
 

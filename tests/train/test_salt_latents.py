@@ -107,7 +107,7 @@ def test_a_cache_of_other_videos_or_another_teacher_is_refused(caches, videos, t
     config = resolved("--latents", caches())
     student = VideoViT(ENCODER)
     assert open_latents(config, data_of(config, videos), student, load_teacher(teacher, frames=16, size=32))
-    with pytest.raises(ValueError, match=r"dataset: keys and sizes \w+ in the cache, keys and sizes \w+ in this run"):
+    with pytest.raises(ValueError, match=r"dataset: dataset.json \w+ in the cache, dataset.json \w+ in this run"):
         open_latents(config, data_of(config, videos.parent / "test"), student, None)
     torch.manual_seed(4)
     with pytest.raises(ValueError, match=r"weights: \w+ in the cache, \w+ in this run") as refusal:
