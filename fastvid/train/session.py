@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 import fastvid
+from fastvid.data import StreamError
 from fastvid.report.page import write_report
 from fastvid.train.checkpoint import Checkpoints
 from fastvid.train.config import Launch, RunConfig, to_dict
@@ -141,7 +142,7 @@ def _guarded(session: Session, recipe: Callable[[Session], None]) -> int:
         )
         beat("stopped", force=True, signal="a second SIGINT")
         return 130
-    except UserError as error:
+    except (UserError, StreamError) as error:
         log.error("%s", error)
         beat("failed", force=True, error=str(error))
         return 2
