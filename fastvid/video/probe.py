@@ -133,12 +133,12 @@ def _rotation(data: bytes) -> int:
 def _frame_table(container, stream, limits: Limits, rotation: int) -> VideoInfo:
     shown: list[tuple[int | None, int | None, bool]] = []
     codec = stream.codec_context
-    is_vp8 = codec.name in ("vp8", "libvpx")
+    name = codec.codec.canonical_name  # codec.name is the decoder's, such as libdav1d for av1
     last_duration = 0
     try:
         for packet in container.demux(stream):
             # Flushing and edit lists produce packets that show nothing; so do VP8's hidden reference frames.
-            if packet.size == 0 or packet.is_discard or (is_vp8 and not bytes(packet)[0] & 0x10):
+            if packet.size == 0 or packet.is_discard or (name == "vp8" and not bytes(packet)[0] & 0x10):
                 continue
             shown.append((packet.pts, packet.dts, packet.is_keyframe))
             last_duration = packet.duration or last_duration
@@ -160,7 +160,7 @@ def _frame_table(container, stream, limits: Limits, rotation: int) -> VideoInfo:
     limits.check(seconds=duration)
     keys = sorted((p, p if d is None else d) for p, d, key in shown if key and p is not None)
     return VideoInfo(
-        codec=codec.name,
+        codec=name,
         width=codec.width,
         height=codec.height,
         rotation=rotation,

@@ -122,6 +122,7 @@ def test_the_best_of_several_video_streams_is_the_one():
         out.mux(large.encode())
     video = file.getvalue()
     assert probe(video).codec == "h264"
+    assert probe(encode(4, "libsvtav1", "webm", options=CASES["av1 webm"]["options"])).codec == "av1"
     assert number_of(decode(video, [5])[0]) == 5
 
 

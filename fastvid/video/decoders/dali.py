@@ -20,9 +20,9 @@ from fastvid.video.probe import Colours, VideoInfo, colours_of, first_line
 if TYPE_CHECKING:
     import torch
 
-# Codecs by the names of the FFmpeg decoders that VideoInfo has.
-_CPU_CODECS = ("vp8", "vp9", "libvpx", "libvpx-vp9")
-_GPU_CODECS = (*_CPU_CODECS, "h264", "hevc", "av1", "libdav1d", "libaom-av1", "mpeg4")
+# By the names that VideoInfo has.
+_CPU_CODECS = ("vp8", "vp9")
+_GPU_CODECS = (*_CPU_CODECS, "h264", "hevc", "av1", "mpeg4")
 # Red and blue weights of luma by ITU-T H.273 MatrixCoefficients; DALI computes with BT.601 whatever the file says.
 _BT601 = (0.299, 0.114)
 _WEIGHTS = {1: (0.2126, 0.0722), 2: _BT601, 5: _BT601, 6: _BT601, 7: (0.212, 0.087), 9: (0.2627, 0.0593)}
