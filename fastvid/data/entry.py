@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fastvid.video import Limits, VideoInfo
+from fastvid.video import DecodeError, Limits, VideoInfo, probe
 from fastvid.video.probe import Colours
 
 _MOST = 2**62  # of any number in an index: int64 with room for a sum
@@ -72,6 +72,20 @@ class Entry:
             )
         except (KeyError, TypeError, ValueError, RecursionError, OverflowError) as error:
             raise ValueError(f"not a sample's line of an index ({type(error).__name__}: {error})") from error
+
+
+def probe_indexable(data: bytes) -> VideoInfo:
+    """:func:`fastvid.video.probe`, for a video that goes into an index.
+
+    Raises:
+        DecodeError: as there; and ``corrupt``, where a broken header gives sizes or times that no index takes.
+    """
+    info = probe(data)
+    try:
+        Entry.from_line(Entry("key", 0, 0, 0, info).to_line())
+    except ValueError as error:
+        raise DecodeError("corrupt", f"its header makes no sense: {error.__cause__ or error}") from error
+    return info
 
 
 def _video_fields(video: VideoInfo) -> dict[str, Any]:

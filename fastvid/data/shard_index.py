@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from fastvid.data.entry import Entry
+from fastvid.data.entry import Entry, probe_indexable
 from fastvid.data.source import VIDEO_SUFFIXES
 from fastvid.data.tar_members import Member, tar_members
-from fastvid.video import DecodeError, Limits, probe
+from fastvid.video import DecodeError, Limits
 
 _VERSION = 2
 _LONGEST_HEADER = 4096
@@ -223,7 +223,7 @@ def _entry(file: BinaryIO, key: str, video: Member, label: str | None, caption: 
         data = file.read(video.size)
         crc = zlib.crc32(data)
         with contextlib.suppress(DecodeError):
-            info = probe(data)
+            info = probe_indexable(data)
     else:
         for start in range(0, video.size, 1 << 20):
             crc = zlib.crc32(file.read(min(1 << 20, video.size - start)), crc)

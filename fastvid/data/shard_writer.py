@@ -5,9 +5,9 @@ from pathlib import Path
 
 from fastvid.data.counts import Counts
 from fastvid.data.dataset_file import Dataset, ShardFacts
+from fastvid.data.entry import probe_indexable
 from fastvid.data.shard_index import index_path, save_index
 from fastvid.data.tar_shard import TarShard
-from fastvid.video import probe
 
 
 class ShardWriter:
@@ -40,7 +40,7 @@ class ShardWriter:
             ValueError: a dot in the file name of ``key``, where WebDataset would end it.
             DecodeError: the video cannot be used.
         """
-        info = probe(video)
+        info = probe_indexable(video)
         if self._shard is None:
             name = f"{self.prefix}-{len(self.shards):06d}.tar"
             self._shard = TarShard(self.folder / f"{name}.part", name)

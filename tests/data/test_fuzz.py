@@ -74,7 +74,7 @@ def fuzz_index(rng):
 
 
 def fuzz_tar(rng, path):
-    video = encode(4)
+    video = b"no video, which takes no time" * 40
     pax, linked = tarfile.TarInfo("p.mp4"), tarfile.TarInfo("l.mp4")
     pax.pax_headers = {"path": "é/p.mp4", "mtime": "1.5"}
     linked.type, linked.linkname = tarfile.SYMTYPE, "x"

@@ -2,9 +2,11 @@ import gzip
 import hashlib
 import io
 import json
+import random
 import subprocess
 import sys
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +17,13 @@ from packing import pack_folder
 from fastvid.data import open_source
 from fastvid.data.__main__ import main
 from fastvid.data.dataset_file import Dataset
-from fastvid.data.pack.item import collect, file_item
+from fastvid.data.entry import Entry
+from fastvid.data.pack.item import Item, collect, file_item
 from fastvid.data.pack.llava import llava
+from fastvid.data.pack.prepare import Prepared, Reject, Task, Treatment, prepare
 from fastvid.data.progress import Progress
 from fastvid.video import decode, probe
+from fastvid.video.transcode import Normalisation
 
 VIDEOS = [encode(n) for n in range(1, 9)]
 
@@ -180,6 +185,34 @@ def test_bad_videos_become_rejects_with_reasons(tmp_path, capsys):
     assert "9 of 15 videos rejected (4 container, 1 corrupt" in printed.out
     assert "that is more than 5.0%" in printed.err
     assert main([*arguments, "--max-rejects", "0.6"]) == 0
+
+
+@pytest.mark.parametrize("nonsense", [{"width": 0}, {"fps": float("nan")}, {"time_base": 0.0}, {"duration": 1e300}])
+def test_a_header_that_makes_no_sense_is_a_reject_and_no_broken_index(nonsense, monkeypatch):
+    """FFmpeg reports frames of no width for some damaged files; a line of an index that says so cannot be read."""
+    monkeypatch.setattr("fastvid.data.entry.probe", lambda data: replace(probe(data), **nonsense))
+    data = encode(3)
+    found = prepare(Task(Item("k", "k.mp4", len(data)), Path(), data), Treatment(verify=False))
+    assert isinstance(found, Reject)
+    assert found.reason == "corrupt"
+    assert "its header makes no sense" in found.detail
+
+
+def test_random_changes_to_videos_make_rejects_or_good_entries():
+    rng = random.Random(3)
+    videos = [encode(6), encode(5, "libvpx-vp9", "webm"), encode(5, "mpeg4", "avi"), encode(4, times=[0, 5, 9, 40])]
+    treatments = [Treatment(), Treatment(verify=False), Treatment(normal=Normalisation(short_side=32))]
+    outcomes = set()
+    for _ in range(600):
+        data = bytearray(rng.choice(videos))
+        for _ in range(rng.randint(1, 6)):
+            at = rng.randrange(len(data))
+            data[at : at + 4] = rng.choice([b"\xff" * 4, bytes(4), b"\x7f\xff\xff\xff", bytes([rng.randrange(256)])])
+        found = prepare(Task(Item("k", "k.mp4", len(data)), Path(), bytes(data)), rng.choice(treatments))
+        if isinstance(found, Prepared):
+            Entry.from_line(Entry("k", 0, 1, 0, found.info).to_line())
+        outcomes.add(found.reason if isinstance(found, Reject) else "good")
+    assert {"good", "truncated", "container", "corrupt"} <= outcomes
 
 
 def test_one_reject_of_a_few_is_no_failure(tmp_path):

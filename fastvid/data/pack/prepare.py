@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from fastvid.data.entry import probe_indexable
 from fastvid.data.pack.item import MISSING, Item
 from fastvid.data.source import VIDEO_SUFFIXES
-from fastvid.video import DecodeError, Limits, VideoInfo, probe
+from fastvid.video import DecodeError, Limits, VideoInfo
 from fastvid.video.container import container_format
 from fastvid.video.transcode import Normalisation, transcode
 from fastvid.video.verify import verify
@@ -72,13 +73,13 @@ def prepare(task: Task, treatment: Treatment) -> Prepared | Reject:
         return task.failed
     try:
         data = _read(task)
-        info = probe(data)
+        info = probe_indexable(data)
         suffix = PurePosixPath(task.item.member or task.item.path).suffix.lower()
         if suffix not in VIDEO_SUFFIXES:
             suffix = _SUFFIXES[container_format(data)]
         if treatment.normal is not None:
             data = transcode(data, treatment.normal, info=info)
-            info, suffix = probe(data), ".mp4"
+            info, suffix = probe_indexable(data), ".mp4"
         elif treatment.verify:
             verify(data, info)
     except DecodeError as error:
