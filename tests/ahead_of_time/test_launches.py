@@ -24,7 +24,7 @@ class _Allocations(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         result = function(*args, **(kwargs or {}))
-        if function is torch.ops.aten.new_empty.default:
+        if function in (torch.ops.aten.new_empty.default, torch.ops.aten.empty_like.default):
             self.bytes += result.nbytes
         elif not function.is_view and function is not torch.ops.aten.empty.memory_format:
             self.others.append(function)
