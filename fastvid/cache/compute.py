@@ -143,6 +143,8 @@ def narrow(manifest: LatentManifest, clip: ClipViews, latents: torch.Tensor) -> 
     """
     good = torch.tensor([h != NO_VIEW for h in clip.hashes])
     out = Latents.empty(manifest, manifest.views_per_clip)
+    for part in out.parts:
+        part.zero_()
     if manifest.is_subset:
         out.tokens = chosen_tokens(manifest, clip.key)
         latents = gather_tokens(latents, out.tokens[good].to(latents.device))

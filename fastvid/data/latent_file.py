@@ -47,12 +47,12 @@ class Latents:
 
     @staticmethod
     def empty(manifest: LatentManifest, clips: int) -> "Latents":
-        """Room for some clips' latents."""
+        """Room for some clips' latents, not yet written."""
         m = manifest
         return Latents(
-            torch.zeros((clips, m.tokens, m.dim), dtype=_DTYPES[m.form]),
-            torch.zeros((clips, m.tokens), dtype=torch.float16) if m.form == "int8" else None,
-            torch.zeros((clips, m.tokens), dtype=torch.int64) if m.is_subset else None,
+            torch.empty((clips, m.tokens, m.dim), dtype=_DTYPES[m.form]),
+            torch.empty((clips, m.tokens), dtype=torch.float16) if m.form == "int8" else None,
+            torch.empty((clips, m.tokens), dtype=torch.int64) if m.is_subset else None,
         )
 
     @property

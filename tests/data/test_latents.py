@@ -14,6 +14,7 @@ from fastvid.data import (
     LoaderState,
     TrainLoader,
     open_source,
+    subset,
 )
 from fastvid.data.latent_manifest import dataset_hash, view_facts, view_spec
 from fastvid.data.latent_writer import LatentFileWriter
@@ -211,6 +212,14 @@ def test_batches_come_with_their_latents(source, tmp_path):
         assert torch.equal(batch.clips, other.clips)
         epoch = (state.epoch * 12 + state.sample - 4) // 12
         assert batch.latents.values[:, 0, 0].tolist() == [value(key, epoch % VIEWS) for key in batch.keys]
+
+
+def test_a_part_of_the_videos_finds_its_latents(source, tmp_path):
+    write(tmp_path / "c", source)
+    cache = LatentCache(tmp_path / "c")
+    part = subset(source, [k % 3 > 0 for k in range(12)])
+    for batch, _ in batches(part, cache, 2):
+        assert batch.latents.values[:, 0, 0].tolist() == [value(key, 0) for key in batch.keys]
 
 
 def test_resuming_with_latents_is_two_numbers(source, tmp_path):
