@@ -16,6 +16,7 @@ import numpy as np
 
 from fastvid.data.dataset_file import save_dataset
 from fastvid.data.demo import DemoSpec, demo_frames, demo_label
+from fastvid.data.shard_index import VERSION as INDEX_VERSION
 from fastvid.data.shard_writer import ShardWriter
 
 _VERSION = 2  # of the generator: part of the cached folder's name
@@ -46,7 +47,7 @@ def cache_dir() -> Path:
 
 def cached_demo(size: DemoSize, progress: Callable[[int, int], None] | None = None) -> Path:
     """The demo data set in the cache directory, made if it is not there: a folder with ``train`` and ``test``."""
-    name = hashlib.blake2b(json.dumps([_VERSION, asdict(size)]).encode(), digest_size=6).hexdigest()
+    name = hashlib.blake2b(json.dumps([_VERSION, INDEX_VERSION, asdict(size)]).encode(), digest_size=6).hexdigest()
     folder = cache_dir() / f"demo-{name}"
     if not folder.exists():
         write_demo(folder, size, progress)

@@ -18,7 +18,7 @@ from fastvid.data.source import VIDEO_SUFFIXES
 from fastvid.data.tar_members import Member, tar_members
 from fastvid.video import DecodeError, Limits
 
-_VERSION = 2
+VERSION = 2
 _LONGEST_HEADER = 4096
 _LONGEST_TEXT = 16 << 20
 _TEXTS = (".json", ".cls", ".txt")
@@ -92,7 +92,7 @@ def parse_header(line: bytes, where: str) -> Header:
     """Raises ValueError where the line is no header of this version."""
     try:
         fields = json.loads(line)
-        if fields.pop("version") == _VERSION:
+        if fields.pop("version") == VERSION:
             header = Header(**fields)
             if isinstance(header.shard, str) and all(
                 type(x) is int and x >= 0 for x in (header.bytes, header.samples, header.crc32)
@@ -135,7 +135,7 @@ def load_index(shard: Path) -> ShardIndex:
 def index_bytes(shard: str, size: int, entries: Sequence[Entry]) -> bytes:
     """The content of the index of a tar of ``size`` bytes."""
     body = b"".join(entry.to_line() + b"\n" for entry in entries)
-    header = {"version": _VERSION, "shard": shard, "bytes": size, "samples": len(entries), "crc32": zlib.crc32(body)}
+    header = {"version": VERSION, "shard": shard, "bytes": size, "samples": len(entries), "crc32": zlib.crc32(body)}
     return json.dumps(header).encode() + b"\n" + body
 
 
