@@ -38,7 +38,7 @@ def load_vjepa2(
         init: ``"pretrained"``, or ``"tiny"`` for a small model with random weights.
 
     Raises:
-        OSError: nothing to open at ``source``.
+        OSError: nothing to open at ``source``, or a damaged file of weights.
         ValueError: another model family; weights that do not fit or lack the encoder or the pooler; frames or a size
             that do not divide; fewer than 2 classes; another ``init``.
     """
@@ -104,9 +104,9 @@ def _pretrained(source: str, config: Any) -> Any:
         loaded: Any = VJEPA2ForVideoClassification.from_pretrained(
             source, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True
         )
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise OSError(f"the weights of {source!r} cannot be opened: {_first_line(error)}") from error
-    except (RuntimeError, SafetensorError) as error:
+    except RuntimeError as error:
         raise ValueError(f"the weights of {source!r} do not fit its config.json: {_first_line(error)}") from error
     model, found = loaded
     # A head can be drawn, and the predictor is not used.

@@ -199,7 +199,7 @@ def test_models_that_cannot_be_opened_say_why(folder, tmp_path):
     with pytest.raises(ValueError, match=r"do not fit its config\.json"):
         load_vjepa2(str(other), num_classes=4)
     (other / "model.safetensors").write_bytes((other / "model.safetensors").read_bytes()[:1000])
-    with pytest.raises((ValueError, OSError), match="the weights of"):
+    with pytest.raises(OSError, match=r"the weights of .* cannot be opened"):
         load_vjepa2(str(other), num_classes=4)
 
 
