@@ -5,12 +5,16 @@ import importlib
 _HOMES = {
     "EncoderTeacher": "teachers",
     "HuggingFaceTeacher": "teachers",
+    "LoraSettings": "vjepa2_approach",
     "MaskedPrediction": "salt",
     "Teacher": "teachers",
+    "VJepa2Classifier": "vjepa2",
     "VideoViT": "vit",
     "VideoViTConfig": "vit",
+    "apply_approach": "vjepa2_approach",
     "load_encoder": "saved",
     "load_teacher": "teachers",
+    "load_vjepa2": "vjepa2_load",
     "save_encoder": "saved",
 }
 

@@ -93,7 +93,7 @@ class HuggingFaceTeacher(Teacher):
         self.family, self.name, self.dim = config.model_type, f"hf:{source}", config.hidden_size
         side = size // config.patch_size
         self.grid = (frames // config.tubelet_size, side, side)
-        mean, std = _pixel_statistics(source)
+        mean, std = pixel_statistics(source)
         self.scale: torch.Tensor  # (pixel / 255 - mean) / std = pixel * scale + shift
         self.shift: torch.Tensor
         self.register_buffer("scale", 1 / (255 * torch.tensor(std)), persistent=False)
@@ -107,8 +107,8 @@ class HuggingFaceTeacher(Teacher):
         return self.model(pixel_values_videos=pixels, skip_predictor=True).last_hidden_state
 
 
-def _pixel_statistics(source: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """What the model's processor subtracts and divides by; V-JEPA 2 ships a video processor, VideoMAE an image one."""
+def pixel_statistics(source: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """The mean and standard deviation of a model's processor; V-JEPA 2 ships one of videos, VideoMAE one of images."""
     from transformers.utils import cached_file
 
     fields: dict = {}
