@@ -5,7 +5,7 @@ import importlib
 
 _HOMES = {
     "BadSamplePolicy": "quarantine",
-    "Batch": "loader",
+    "Batch": "batch_maker",
     "FrameCache": "frame_cache",
     "EvalBatch": "evaluation",
     "LatentBatch": "latent_loader",

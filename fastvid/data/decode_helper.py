@@ -5,14 +5,14 @@ clips have been taken, never gets further ahead than the ring has slots, and end
 """
 
 import os
+import pickle
 import signal
 import threading
-import traceback
 from multiprocessing.connection import Connection
 
 import numpy as np
 
-from fastvid.data.decode_task import Decoded, Failed, Samples, Taken, Task, Threads
+from fastvid.data.decode_task import Decoded, Failed, Samples, Taken, Task
 from fastvid.data.frame_cache import FrameCache
 from fastvid.data.order import LoaderState
 from fastvid.data.ring import Ring
@@ -48,20 +48,22 @@ class Helper:
         with self._changed:
             if told.waited is not None:
                 full = self._next >= self._taken + self.slots
-                if self._throttle.batch(waited=told.waited, idle=full and not self._busy):
-                    self._send(Threads(self._throttle.threads))
+                self._throttle.batch(waited=told.waited, idle=full and not self._busy)
             self._taken = max(self._taken, told.turns)
             self._changed.notify_all()
 
     def _work(self, number: int) -> None:
         try:
             while True:
-                turn = self._turn(number)
-                self._send(self._decode_turn(turn))
+                made = self._decode_turn(self._turn(number))
+                made.threads = self._throttle.threads
+                self._send(made)
                 with self._changed:
                     self._busy -= 1
-        except Exception as error:
-            self._send(Failed(error, traceback.format_exc()))
+        except (BrokenPipeError, ConnectionResetError):
+            return  # the parent is gone, and the main thread is about to find out
+        except BaseException as error:  # whatever it is: a thread that ended without a word would be waited for
+            self._send(Failed.of(error))
 
     def _turn(self, number: int) -> int:
         """Waits for a turn that is to be decoded and has a free slot."""
@@ -77,7 +79,7 @@ class Helper:
                 else:
                     self._changed.wait()
 
-    def _send(self, message: Decoded | Failed | Threads) -> None:
+    def _send(self, message: Decoded | Failed) -> None:
         with self._sending:
             self._connection.send(message)
 
@@ -87,7 +89,7 @@ class Helper:
         position = task.position(turn)
         self._samples.stage(position)
         samples = len(task.source.samples)
-        while len(out.bad) < min(task.in_a_row, samples):
+        while len(out.bad) < min(task.in_a_row, task.most_tries):
             index = self._samples.sample_at(position)
             try:  # bad ones too: whether a view can be cut must not depend on what was met before
                 if task.by_device:
@@ -127,18 +129,30 @@ class Helper:
 
 
 def main(connection_descriptor: int, ring_descriptor: int) -> None:
-    """Serves one parent until it goes away; -1 stands for no ring."""
-    connection = Connection(connection_descriptor)
+    """Serves one parent until it goes away; -1 stands for no ring. Only the threads send, so that the parent's messages
+    are taken whatever becomes of ours."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the parent decides when to stop, and may want batches until then
+    connection = Connection(connection_descriptor)
     try:
-        task, done, taken, slots = connection.recv()
+        pickled = connection.recv_bytes()
+    except (EOFError, OSError):
+        os._exit(0)
+    try:
+        task, done, taken, slots = pickle.loads(pickled)
         ring = Ring(slots, task.clip_shape, ring_descriptor) if ring_descriptor >= 0 else None
         helper = Helper(task, done, taken, slots, ring, connection)
+    except (AttributeError, ModuleNotFoundError) as error:
+        connection.send(Failed.of(ImportError(f"the decoding process cannot make the source ({error}): {_IMPORTABLE}")))
+        os._exit(1)
+    except BaseException as error:
+        connection.send(Failed.of(error))
+        os._exit(1)
+    try:
         while True:
             helper.told(connection.recv())
-    except (EOFError, OSError):
-        pass  # the parent has closed its end, or is gone
-    except Exception as error:
-        connection.send(Failed(error, traceback.format_exc()))
-    os._exit(0)  # threads may be deep inside a file
+    except (EOFError, OSError):  # the parent has closed its end, or is gone
+        os._exit(0)  # threads may be deep inside a file
+
+
+_IMPORTABLE = "its class must be in a module that can be imported, not in the script or notebook that is run"

@@ -4,17 +4,19 @@ import contextlib
 import logging
 import multiprocessing
 import os
+import pickle
 import subprocess
 import sys
 import threading
 
 import numpy as np
 
-from fastvid.data.decode_task import Decoded, Failed, Samples, Taken, Task, Threads
+from fastvid.data.decode_task import Decoded, Failed, Samples, Taken, Task
 from fastvid.data.ring import Ring
 
 log = logging.getLogger(__name__)
 
+_MAIN = "from fastvid.data.decode_helper import main"
 _MOST_DEATHS = 3  # without a clip in between
 _PATIENCE = 60.0  # seconds without a clip after which it is said what is waited for
 
@@ -34,6 +36,7 @@ class DecodeProcess:
     """
 
     def __init__(self, task: Task, slots: int):
+        pickle.dumps(task)  # what cannot be sent is said before anything is started
         self.task, self.slots, self.threads = task, slots, task.threads
         self.ring = None if task.by_device else Ring(slots, task.clip_shape)
         self._decoded: dict[int, Decoded] = {}
@@ -41,6 +44,8 @@ class DecodeProcess:
         self._copied: set[int] = set()  # turns after it that have been copied too
         self._deaths = 0
         self._stopped = False
+        # Where this process finds modules and relative paths now, a child that is started later does too.
+        self._cwd, self._modules = os.getcwd(), os.pathsep.join(os.path.abspath(p) for p in sys.path)
         self._lock = threading.Lock()  # of the child and the connection to it, which a restart replaces
         with self._lock:
             self._start()
@@ -51,13 +56,14 @@ class DecodeProcess:
         return self._process.pid
 
     def private_bytes(self) -> int:
-        """Bytes of memory that the child has for itself now (USS); 0 where the system does not say."""
+        """Bytes of memory that the child has allocated and holds now, the ring not among them; 0 where the system does
+        not say."""
         try:
             with open(f"/proc/{self.pid}/smaps_rollup") as file:
                 lines = [line.split() for line in file]
         except OSError:
             return 0
-        return sum(int(line[1]) * 1024 for line in lines if line[0].startswith("Private_"))
+        return sum(int(line[1]) * 1024 for line in lines if line[0] == "Anonymous:")
 
     def decoded(self, turn: int) -> Decoded:
         """Waits for a turn.
@@ -91,9 +97,10 @@ class DecodeProcess:
 
     def stop(self) -> None:
         """Ends the child; whoever waits for a turn gets an EOFError."""
+        self._stopped = True
+        self._process.kill()  # before the lock: whoever holds it may be sending to a child that does not listen
         with self._lock:
-            self._stopped = True
-            self._process.kill()
+            self._process.kill()  # a restart may just have replaced it
         self._process.wait()
 
     def close(self) -> None:
@@ -107,11 +114,13 @@ class DecodeProcess:
         self._connection, theirs = multiprocessing.Pipe()
         descriptors = (theirs.fileno(), -1 if self.ring is None else self.ring.descriptor)
         self._process = subprocess.Popen(
-            [sys.executable, "-c", f"from fastvid.data.decode_helper import main; main{descriptors}"],
+            # The first entry of its own sys.path would be whatever directory it is started in.
+            [sys.executable, "-c", f"import sys; sys.path[:] = filter(None, sys.path); {_MAIN}; main{descriptors}"],
             pass_fds=[d for d in descriptors if d >= 0],
             stdin=subprocess.DEVNULL,
-            # Where this process finds modules, that one does too: sources may be of the user's own classes.
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+            cwd=self._cwd,
+            env={**os.environ, "PYTHONPATH": self._modules},
+            start_new_session=True,  # an interrupt from the keyboard is the training's business
         )
         theirs.close()
         done = {turn for turn in self._decoded if turn >= self._taken} | self._copied
@@ -132,17 +141,14 @@ class DecodeProcess:
                 waited += _PATIENCE
                 log.warning("no clip for %.0f s; being read or decoded: %s", waited, ", ".join(self._in_flight()))
             message = self._connection.recv()
-        except (EOFError, ConnectionResetError):
+        except (EOFError, OSError):  # in the middle of a message too
             if self._stopped:
-                raise EOFError("the loader was closed") from None
+                raise ValueError("the loader is closed") from None
             self._restart()
             return
         if isinstance(message, Failed):
             raise message.error from RuntimeError(f"in the decoding process:\n{message.trace}")
-        if isinstance(message, Threads):
-            self.threads = message.threads
-        else:
-            self._decoded[message.turn], self._deaths = message, 0
+        self._decoded[message.turn], self._deaths, self.threads = message, 0, message.threads
 
     def _restart(self) -> None:
         code = self._process.wait()
@@ -157,13 +163,17 @@ class DecodeProcess:
                 f"{', '.join(self._in_flight())}"
             )
         log.warning("the decoding process %s: it is started again where it was", how)
+        self.threads = self.task.threads
         with self._lock:
             if not self._stopped:
                 self._start()
 
     def _in_flight(self) -> list[str]:
         """Keys of the samples that the child may have been busy with."""
-        samples, turns = Samples(self.task), range(self._taken, self._taken + self.slots)
+        places, turns = Samples(self.task), range(self._taken, self._taken + self.slots)
         open_turns = [turn for turn in turns if turn not in self._decoded and turn not in self._copied]
-        indices = [samples.sample_at(self.task.position(turn)) for turn in open_turns[: self.threads]]
-        return [self.task.source.samples[i].key for i in indices]
+        indices = [places.sample_at(self.task.position(turn)) for turn in open_turns[: self.threads]]
+        try:
+            return [self.task.source.samples[i].key for i in indices]
+        except Exception:  # the index that names them may be what cannot be had
+            return [f"sample {i} of {self.task.source.description}" for i in indices]

@@ -1,6 +1,8 @@
 """What the training process and its decoding process tell each other, and what stands where in the order."""
 
+import pickle
 import threading
+import traceback
 from dataclasses import dataclass, field
 
 from fastvid.data.order import EpochOrder, LoaderState
@@ -52,6 +54,25 @@ class Task:
     threads: int
     most_threads: int
 
+    def __post_init__(self):
+        if self.world < 1 or not 0 <= self.rank < self.world:
+            raise ValueError(f"rank {self.rank} of {self.world} processes: ranks count from 0 to {self.world - 1}")
+        if self.batch < 1 or self.batch % self.world:
+            raise ValueError(f"a global batch of {self.batch} clips does not divide among {self.world} processes")
+        if not len(self.source.samples):
+            raise ValueError(f"there is nothing to load: {self.source.description}")
+        for name, value, least in (
+            ("threads", self.threads, 1), ("window", self.window, 1), ("views", self.views, 1), ("seed", self.seed, 0),
+            ("view_seed", self.view_seed, 0), ("cache_bytes", self.cache_bytes, 0), ("in_a_row", self.in_a_row, 1),
+            ("state.epoch", self.start.epoch, 0), ("state.sample", self.start.sample, 0),
+        ):  # fmt: skip
+            if value is not None and value < least:
+                raise ValueError(f"{name} must be at least {least}; got {value}")
+        if self.by_device and self.cache_bytes:
+            raise ValueError(
+                f"decoder {self.decoder} leaves no frames in the processor's memory to keep: set cache_bytes to 0"
+            )
+
     @property
     def local(self) -> int:
         """Clips of a global batch that are this rank's."""
@@ -66,6 +87,11 @@ class Task:
     def by_device(self) -> bool:
         """Whether clips are decoded in batches, by the parent, on its device."""
         return self.decoder in GPU_DECODERS
+
+    @property
+    def most_tries(self) -> int:
+        """Positions in a row that hold every sample at least once, wherever in the order they begin."""
+        return 2 * len(self.source.samples) - 1
 
     def position(self, turn: int) -> LoaderState:
         """Where a turn's sample stands in the order."""
@@ -100,6 +126,7 @@ class Decoded:
         label: its class.
         view_hash: :attr:`fastvid.video.View.hash`.
         repeats: whether frames repeat because the video is too short.
+        threads: decoding threads when it was finished.
         bad: samples that came before it in the order and could not be used, and why: (key, error).
         file: what is to be decoded, where the parent does that.
     """
@@ -109,6 +136,7 @@ class Decoded:
     label: str | None = None
     view_hash: int = 0
     repeats: bool = False
+    threads: int = 0
     bad: list[tuple[str, DecodeError]] = field(default_factory=list)
     file: File | None = None
 
@@ -123,12 +151,22 @@ class Failed:
     """An error that is not a sample's: it ends the run.
 
     Attributes:
-        error: the exception.
+        error: the exception, or one with its words where it cannot be sent.
         trace: its traceback.
     """
 
-    error: Exception
+    error: BaseException
     trace: str
+
+    @staticmethod
+    def of(error: BaseException) -> "Failed":
+        """Of an exception that is being handled."""
+        trace = traceback.format_exc()
+        try:
+            pickle.loads(pickle.dumps(error))
+        except Exception:  # it holds a lock, say, or wants more arguments than it kept
+            error = RuntimeError(f"{type(error).__name__}: {error}")
+        return Failed(error, trace)
 
 
 @dataclass
@@ -142,17 +180,6 @@ class Taken:
 
     turns: int
     waited: bool | None = None
-
-
-@dataclass
-class Threads:
-    """A changed number of decoding threads.
-
-    Attributes:
-        threads: how many there are now.
-    """
-
-    threads: int
 
 
 class Samples:

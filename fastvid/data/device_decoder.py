@@ -49,9 +49,9 @@ class DeviceDecoder:
         samples = self._task.source.samples
         while True:
             self._quarantine.add_row(one.bad)
-            if len(one.bad) >= len(samples):
+            if len(one.bad) >= self._task.most_tries:
                 raise TooManyBadSamples(
-                    f"none of the {len(one.bad)} videos can be decoded; the last is {one.bad[-1][0]}"
+                    f"none of the {len(samples)} videos can be decoded; the last is {one.bad[-1][0]}"
                 )
             position = self._task.position(one.turn).advance(len(one.bad), len(samples))
             index = self._samples.sample_at(position)

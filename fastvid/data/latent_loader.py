@@ -6,9 +6,10 @@ from dataclasses import dataclass, fields
 
 import torch
 
+from fastvid.data.batch_maker import Batch
 from fastvid.data.latent_file import Latents
 from fastvid.data.latents import LatentCache
-from fastvid.data.loader import Batch, TrainLoader
+from fastvid.data.loader import TrainLoader
 from fastvid.data.order import LoaderState
 
 
@@ -64,6 +65,8 @@ class LatentLoader:
         return self
 
     def __next__(self) -> LatentBatch:
+        if self.loader.closed:
+            raise ValueError("the loader is closed")
         if self._next is None:
             self._next = self._pool.submit(self._read)
         batch, self.state = self._next.result()  # an error in the thread is raised here, now and at every later call
@@ -77,8 +80,8 @@ class LatentLoader:
 
     def close(self) -> None:
         """Stops the thread and the loader."""
+        self.loader.close()  # first: it wakes the thread if that waits for a batch
         self._pool.shutdown(wait=True, cancel_futures=True)
-        self.loader.close()
 
     def __enter__(self) -> "LatentLoader":
         return self

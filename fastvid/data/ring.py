@@ -2,10 +2,12 @@
 
 import mmap
 import os
-import sys
-import tempfile
+from pathlib import Path
 
 import numpy as np
+
+_CGROUP = Path("/sys/fs/cgroup")
+_LIMITS = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
 
 
 class Ring:
@@ -49,21 +51,26 @@ def _anonymous_file(size: int) -> int:
             f"the clips that are decoded ahead need {size / 1e6:.0f} MB and {free / 1e6:.0f} MB of memory are free: "
             "lower the batch size or data.prefetch"
         )
-    if sys.platform == "linux":
-        descriptor = os.memfd_create("fastvid-ring", os.MFD_CLOEXEC)
-    else:
-        descriptor, name = tempfile.mkstemp(prefix="fastvid-ring-")
-        os.unlink(name)
-    # Taken now: memory that is not there is an error here, not a bus error at some later write.
-    os.posix_fallocate(descriptor, 0, size)
+    descriptor = os.memfd_create("fastvid-ring", os.MFD_CLOEXEC)
+    try:
+        # Taken now: memory that is not there is an error here, not a bus error at some later write.
+        os.posix_fallocate(descriptor, 0, size)
+    except OSError:
+        os.close(descriptor)
+        raise
     return descriptor
 
 
 def _available_memory() -> int:
-    """Bytes that can be had without swapping, by the system's own account."""
-    try:
-        with open("/proc/meminfo") as file:
-            fields = dict(line.split(":", 1) for line in file)
-        return int(fields["MemAvailable"].split()[0]) * 1024
-    except (FileNotFoundError, KeyError):
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    """Bytes that can be had without swapping: of the machine, or of the container if that has less."""
+    with open("/proc/meminfo") as file:
+        fields = dict(line.split(":", 1) for line in file)
+    free = int(fields["MemAvailable"].split()[0]) * 1024
+    for names in _LIMITS:
+        try:
+            limit, current = ((_CGROUP / name).read_text().strip() for name in names)
+        except OSError:  # another version of cgroups, or none
+            continue
+        if limit != "max":
+            free = min(free, max(0, int(limit) - int(current)))
+    return free
