@@ -8,7 +8,6 @@ Prints one line of JSON: seconds to the first batch, and clips and seconds after
 import argparse
 import importlib
 import io
-import itertools
 import json
 import random
 import time
@@ -55,6 +54,7 @@ def webdataset(folder: Path, batch: int, workers: int) -> Iterator:
 
 def dali(folder: Path, batch: int, workers: int) -> Iterator:
     """DALI's dynamic mode on the CPU, which decodes VP8 and VP9."""
+    import numpy as np
     import nvidia.dali.experimental.dynamic as ndd
     import torch
 
@@ -63,7 +63,8 @@ def dali(folder: Path, batch: int, workers: int) -> Iterator:
     while True:
         videos = [members.read(random.randrange(len(members))) for _ in range(batch)]
         data = ndd.batch([torch.frombuffer(bytearray(v), dtype=torch.uint8) for v in videos])
-        decoded = ndd.decoders.video(data, device="cpu", start_frame=0, stride=STRIDE, sequence_length=FRAMES)
+        starts = ndd.batch([np.int32(random.randint(0, 100)) for _ in range(batch)])
+        decoded = ndd.decoders.video(data, device="cpu", start_frame=starts, stride=STRIDE, sequence_length=FRAMES)
         yield torch.stack([_finish(torch.as_tensor(clip.evaluate())) for clip in decoded])
 
 
@@ -111,14 +112,19 @@ def _pyav(data: bytes):
 
     with av.open(io.BytesIO(data), mode="r") as container:
         stream = container.streams.video[0]
-        wanted = set(_frames(stream.frames or len(list(container.demux(stream))) - 1))
-        container.seek(0)
-        shown = [f.to_ndarray(format="rgb24") for i, f in _until(container.decode(stream), max(wanted)) if i in wanted]
+        assert stream.average_rate is not None
+        assert stream.time_base is not None
+        per_frame = 1 / (stream.average_rate * stream.time_base)  # the rate of these videos is constant
+        wanted = _frames(stream.frames or round((container.duration or 0) / 1e6 * stream.average_rate))
+        container.seek(round(wanted[0] * per_frame), stream=stream)  # to the key frame before
+        shown = []
+        for frame in container.decode(stream):
+            index = round((frame.pts or 0) / per_frame)
+            if index in wanted:
+                shown.append(frame.to_ndarray(format="rgb24"))
+            if index >= wanted[-1]:
+                break
     return torch.from_numpy(np.stack(shown))
-
-
-def _until(frames: Iterator, last: int) -> Iterator:
-    return itertools.islice(enumerate(frames), last + 1)
 
 
 def _torchcodec(data: bytes):
@@ -164,13 +170,13 @@ def _dataloader(dataset, batch: int, workers: int) -> Iterator:
 
 
 def memory_of(pid: int | str) -> float:
-    """Proportional set size in bytes, but nothing for pages of files: memory that this process takes for itself."""
+    """Anonymous memory of a process in bytes, what it shares with others counted in proportion."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return 0.0
     fields = {line.split(":")[0]: line.split()[1] for line in lines[1:]}
-    return 1024.0 * (int(fields["Pss_Anon"]) + int(fields["Pss_Shmem"]))
+    return 1024.0 * int(fields["Pss_Anon"])
 
 
 def main() -> None:

@@ -3,15 +3,14 @@
     python -m benchmarks.loaders --out loaders.json
 
 Each side runs in a process of its own, the sides take turns, several rounds; see :mod:`benchmarks.loader_peers`. Memory
-is the largest sum, over the side's process and its children, of anonymous and shared memory, what several share counted
-once (PSS), less what a process with torch imported takes by itself; ``/dev/shm`` the largest growth of what is in use
-there.
+is the largest sum of the anonymous memory of the side's process and its children (what several share counted once) and
+of all shared memory that the machine has more than before (``/dev/shm``, and rings that have no name), less what a
+process with torch imported takes by itself.
 """
 
 import argparse
 import io
 import json
-import os
 import platform
 import statistics
 import subprocess
@@ -63,25 +62,35 @@ def run(side: str, folder: Path, batch: int, workers: int, seconds: float) -> di
     """One side, once; ``{"error": ...}`` where it cannot be used."""
     command = [sys.executable, "-m", "benchmarks.loader_peers", side, str(folder)]
     command += ["--batch", str(batch), "--workers", str(workers), "--seconds", str(seconds)]
-    shm = os.statvfs("/dev/shm")
-    most_memory = most_shm = 0.0
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    shared_before, most, most_shared = _shared(), 0.0, 0.0
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as complaints:
+        process = subprocess.Popen(command, stdout=output, stderr=complaints)
+        deadline = time.monotonic() + 180 + 10 * seconds
         while process.poll() is None:
-            most_memory = max(most_memory, sum(map(memory_of, _tree(process.pid))))
-            most_shm = max(most_shm, (shm.f_bfree - os.statvfs("/dev/shm").f_bfree) * shm.f_frsize)
+            shared = _shared() - shared_before
+            most = max(most, sum(map(memory_of, _tree(process.pid))) + shared)
+            most_shared = max(most_shared, shared)
+            if time.monotonic() > deadline:
+                process.kill()
             time.sleep(0.1)
-        assert process.stdout is not None
-        assert process.stderr is not None
-        out, errors = process.stdout.read(), process.stderr.read()
+        output.seek(0)
+        complaints.seek(0)
+        out, errors = output.read(), complaints.read()
     if process.returncode:
         return {"error": errors.strip().splitlines()[-1][:200] if errors.strip() else f"exit code {process.returncode}"}
     measured = json.loads(out.splitlines()[-1])
     return {
         "clips_per_s": measured["clips"] / measured["seconds"],
-        "memory_mb": most_memory / 1e6 - measured["base_mb"],
-        "shm_mb": most_shm / 1e6,
+        "memory_mb": most / 1e6 - measured["base_mb"],
+        "shared_mb": most_shared / 1e6,
         "first_batch_s": measured["first_batch_s"],
     }
+
+
+def _shared() -> int:
+    """Bytes of shared memory that the machine has in use."""
+    line = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("Shmem:"))
+    return 1024 * int(line.split()[1])
 
 
 def _tree(pid: int) -> list[int]:
@@ -114,14 +123,13 @@ def main() -> None:
                     made.append(run(side.split(",")[0], Path(folder), a.batch, workers, a.seconds))
     rows = {side: _median(made) for side, made in runs.items()}
     print(f"{a.kind}, {a.videos} videos of {a.frames} frames, batches of {a.batch}, {a.workers} workers or threads")
-    print("| side | clips/s | memory, MB | /dev/shm, MB | first batch, s |\n|---|---|---|---|---|")
+    print("| side | clips/s | memory, MB | shared of it, MB | first batch, s |\n|---|---|---|---|---|")
     for side, row in rows.items():
         if "error" in row:
             print(f"| {side} | not usable: {row['error']} | | | |")
         else:
-            print(
-                "| {} | {clips_per_s:.1f} | {memory_mb:.0f} | {shm_mb:.0f} | {first_batch_s:.2f} |".format(side, **row)
-            )
+            numbers = "{clips_per_s:.1f} | {memory_mb:.0f} | {shared_mb:.0f} | {first_batch_s:.2f}".format(**row)
+            print(f"| {side} | {numbers} |")
     if a.out:
         facts = {"processor": platform.processor() or platform.machine(), "options": vars(a), "rows": rows}
         Path(a.out).write_text(json.dumps(facts, indent=1) + "\n")

@@ -150,7 +150,7 @@ def check(ours: Callable[[], object], aten: Callable[[], object]) -> None:
 def test_a_call_costs_little(name):
     ours, aten, inputs = CASES[name]
     if inputs:  # random masks are not equal
-        torch.testing.assert_close(ours(*inputs), aten(*inputs))
+        torch.testing.assert_close(ours(*inputs), aten(*inputs), rtol=1e-4, atol=1e-4)
     check(lambda: ours(*inputs), lambda: aten(*inputs))
 
 
@@ -159,5 +159,5 @@ def test_forward_and_backward_cost_little(name):
     ours, aten, inputs = CASES[name]
     calls = [with_gradients(function, inputs) for function in (ours, aten)]
     for got, expected in zip(*(call() for call in calls), strict=True):
-        torch.testing.assert_close(got, expected)
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
     check(*calls)
