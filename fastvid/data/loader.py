@@ -24,10 +24,10 @@ class TrainLoader:
     always gives the same pixels. A sample that does not decode is quarantined and its place taken by the next sample in
     order.
 
-    Clips are decoded by threads of one child process, which imports no torch, into a ring of memory that the two share;
-    when the ring is full, decoding waits. A thread of this process copies finished clips into the next batch, in pinned
-    memory and on to the GPU by a stream of its own where there is one. Memory is bounded by :meth:`ram_bound`; nothing
-    goes through ``/dev/shm``.
+    Clips are decoded by threads of one child process, which needs no torch for PyAV, into a ring of memory that the two
+    share; when the ring is full, decoding waits. A thread of this process copies finished clips into the next batch, in
+    pinned memory and on to the GPU by a stream of its own where there is one. Memory is bounded by :meth:`ram_bound`;
+    nothing goes through ``/dev/shm``.
 
     Args:
         source: where videos come from.

@@ -22,13 +22,6 @@ SPEC = ViewSpec(frames=4, size=16)
 VIDEO = encode(12)
 
 
-@pytest.fixture
-def folder(tmp_path):
-    for i in range(20):
-        (tmp_path / f"{i:02d}.mp4").write_bytes(VIDEO)
-    return tmp_path
-
-
 def take(loader, count):
     return [next(loader) for _ in range(count)]
 

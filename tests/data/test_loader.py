@@ -20,13 +20,6 @@ SPEC = ViewSpec(frames=4, size=16)
 VIDEO = encode(12)
 
 
-@pytest.fixture
-def folder(tmp_path):
-    for i in range(20):
-        (tmp_path / f"{i:02d}.mp4").write_bytes(VIDEO)
-    return tmp_path
-
-
 def batches(source, count, **options):
     arguments = {"batch": 4, "seed": 0, **options}
     with TrainLoader(source, SPEC, **arguments) as loader:
