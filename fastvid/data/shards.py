@@ -227,8 +227,13 @@ class _Samples(Sequence[Sample]):
     def entries(self, shard: int) -> ShardIndex:
         """The index of a shard, from memory if it was among the latest."""
         with self._lock:
-            found = self._indexes.pop(shard, None) or self._files.index(shard)
+            found = self._indexes.pop(shard, None)
+            if found is not None:
+                self._indexes[shard] = found  # the latest comes last
+                return found
+        found = self._files.index(shard)  # outside the lock: a slow one must not hold up the others
+        with self._lock:
             while len(self._indexes) >= _INDEXES:
                 del self._indexes[next(iter(self._indexes))]
-            self._indexes[shard] = found  # the latest comes last
-            return found
+            self._indexes[shard] = found
+        return found
