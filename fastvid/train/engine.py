@@ -233,12 +233,12 @@ class Engine:
         if self.world.device.type == "cuda":
             record["gpu_peak_gb"] = round(torch.cuda.max_memory_allocated() / 1e9, 3)
         self.tracker.log(stage.name, step, record)
-        bar.set_postfix_str(f"loss {values['loss']:.4f}, {speed['clips_per_s']:.0f} clips/s")
+        waited = 100 * speed["share_data"]
+        bar.set_postfix_str(f"loss {values['loss']:.4f}, {speed['clips_per_s']:.0f} clips/s, data wait {waited:.0f}%")
         if bar.disable and (step % (10 * self.log_every) == 0 or step == stage.optim.steps):
             log.info(
                 "%s step %d/%d  loss %.4f  lr %.2e  %.1f clips/s  data wait %.0f%%",
-                stage.name, step, stage.optim.steps, values["loss"], lr, speed["clips_per_s"],
-                100 * speed["share_data"],
+                stage.name, step, stage.optim.steps, values["loss"], lr, speed["clips_per_s"], waited,
             )  # fmt: skip
 
     def _check_health(self, stage: Stage, step: int) -> None:
