@@ -107,12 +107,18 @@ def test_the_demo_command_writes_a_data_set(tmp_path):
     assert "exists already" in again.stderr
 
 
+# What the training process and the child that it started itself say to each other is pickled, by multiprocessing too.
+MESSAGES = {"decode_task.py", "decode_helper.py", "decode_process.py"}
+
+
 def test_no_file_unpickles():
     """Weights are safetensors and JSON; nothing here runs code from a file it loads."""
     offenders = []
     for path in (ROOT / "fastvid").rglob("*.py"):
         text = path.read_text()
-        offenders += [path.name for word in ("import pickle", "torch.load(", "allow_pickle=True") if word in text]
+        words = ["pickle.load(", "torch.load(", "allow_pickle=True"]
+        words += [] if path.name in MESSAGES else ["import pickle"]
+        offenders += [(path.name, word) for word in words if word in text]
     assert offenders == []
 
 
