@@ -1,5 +1,6 @@
 """Batches put together ahead of their use: clips out of the ring, or decoded on a device, by a thread."""
 
+import contextlib
 import os
 import queue
 import threading
@@ -97,6 +98,10 @@ class BatchMaker:
             self._room.release()
             self._thread.join()
             self.process.close()
+            with contextlib.suppress(queue.Empty):
+                while True:  # batches that nobody will take
+                    self.ready.get_nowait()
+            self.ready.put(Made(error=ValueError("the loader is closed")))  # for whoever is waiting
 
     def _copy_batches(self) -> None:
         first, state = 0, self._task.start
