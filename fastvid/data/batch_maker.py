@@ -12,7 +12,7 @@ from fastvid.data.decode_process import DecodeProcess
 from fastvid.data.decode_task import Decoded, Task
 from fastvid.data.device_decoder import DeviceDecoder
 from fastvid.data.order import LoaderState
-from fastvid.data.quarantine import Quarantine, TooManyBadSamples
+from fastvid.data.quarantine import Quarantine
 from fastvid.random import sample_id
 
 
@@ -82,14 +82,20 @@ class BatchMaker:
         self._thread = threading.Thread(target=self._copy_batches, daemon=True, name="clips")
         self._thread.start()
 
-    def handed_out(self) -> None:
-        """The latest batch is in use: another may be made."""
+    @property
+    def forked(self) -> bool:
+        """Whether this process is a fork of the one that this belongs to."""
+        return os.getpid() != self._pid
+
+    def handed_out(self, waited: bool) -> None:
+        """The latest batch is in use, and another may be made; ``waited``: it was not ready when it was asked for."""
         self._room.release()
+        self.process.handed_out(waited)
 
     def close(self) -> None:
         """Ends the decoding process and the thread; a second call does nothing."""
-        if os.getpid() != self._pid:
-            return  # a fork of the process that this belongs to
+        if self.forked:
+            return
         with self._closing:
             if self.closed:
                 return
@@ -147,8 +153,7 @@ class BatchMaker:
     def _note_bad(self, made: Decoded) -> None:
         self._quarantine.add_row(made.bad)
         if not made.key and made.file is None:
-            videos, last = len(self._task.source.samples), made.bad[-1][0]
-            raise TooManyBadSamples(f"none of the {videos} videos can be decoded; the last is {last}")
+            self._quarantine.give_up(made.bad, len(self._task.source.samples))
 
     def _on_device(self, batch: Batch) -> Made:
         if self._stream is None:

@@ -3,7 +3,7 @@
 import torch
 
 from fastvid.data.decode_task import Decoded, File, Samples, Task
-from fastvid.data.quarantine import Quarantine, TooManyBadSamples
+from fastvid.data.quarantine import Quarantine
 from fastvid.video import DecodeError
 from fastvid.video.decoders.batch import decode_views
 
@@ -50,9 +50,7 @@ class DeviceDecoder:
         while True:
             self._quarantine.add_row(one.bad)
             if len(one.bad) >= self._task.most_tries:
-                raise TooManyBadSamples(
-                    f"none of the {len(samples)} videos can be decoded; the last is {one.bad[-1][0]}"
-                )
+                self._quarantine.give_up(one.bad, len(samples))
             position = self._task.position(one.turn).advance(len(one.bad), len(samples))
             index = self._samples.sample_at(position)
             try:

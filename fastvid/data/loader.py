@@ -10,6 +10,7 @@ import torch
 from fastvid.data.batch_maker import Batch, BatchMaker
 from fastvid.data.decode_task import Task
 from fastvid.data.order import LoaderState
+from fastvid.data.processes import cores
 from fastvid.data.quarantine import Quarantine
 from fastvid.data.source import Source
 from fastvid.video import Limits, ViewSpec
@@ -96,7 +97,7 @@ class TrainLoader:
         self._maker = BatchMaker(self.task, slots, self.quarantine, device)
         # Of a loader that is dropped without being closed, too: its process would stay otherwise.
         self._close = weakref.finalize(self, self._maker.close)
-        self._pid, self._last = os.getpid(), time.perf_counter()
+        self._last = time.perf_counter()
 
     @property
     def closed(self) -> bool:
@@ -132,7 +133,7 @@ class TrainLoader:
     def __next__(self) -> Batch:
         if self.closed:
             raise ValueError("the loader is closed")
-        if os.getpid() != self._pid:
+        if self._maker.forked:
             raise RuntimeError("a loader cannot be used in a process that was forked from its own: make one there")
         asked, maker = time.perf_counter(), self._maker
         made = maker.ready.get()
@@ -142,9 +143,8 @@ class TrainLoader:
         assert made.batch is not None
         assert made.after is not None
         self.state = made.after
-        maker.handed_out()
         now = time.perf_counter()
-        maker.process.handed_out(waited=now - asked > 0.05 * (now - self._last))
+        maker.handed_out(waited=now - asked > 0.05 * (now - self._last))
         self._last = now
         if made.copied is not None:
             current = torch.cuda.current_stream(self._device)
@@ -167,9 +167,9 @@ class TrainLoader:
 def default_threads() -> int:
     """Half the processors this process may use, at least one: the rest is for the training itself. Processes that
     torchrun started on the same machine share them."""
-    return max(1, len(os.sched_getaffinity(0)) // 2 // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return max(1, most_threads() // 2)
 
 
 def most_threads() -> int:
     """The processors this process may use, shared among the processes that torchrun started on the same machine."""
-    return max(default_threads(), len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from fastvid.video import DecodeError
 
@@ -92,6 +93,10 @@ class Quarantine:
             self.add(key, error)
             if length >= self.policy.in_a_row:
                 raise TooManyBadSamples(f"{length} bad samples in a row, the last is {key} ({error}); {self._where()}")
+
+    def give_up(self, bad: Sequence[tuple[str, DecodeError]], videos: int) -> NoReturn:
+        """Raises TooManyBadSamples: these, in a row, are all ``videos`` there are."""
+        raise TooManyBadSamples(f"none of the {videos} videos can be decoded; the last is {bad[-1][0]}")
 
     def _where(self) -> str:
         return f"see {self.path}" if self.path is not None else "the first is " + next(iter(self.bad), "none")

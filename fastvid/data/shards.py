@@ -163,10 +163,10 @@ class ShardSource:
         self._files.stage(now, then)
 
     def size(self, index: int) -> int:
-        return self._entry(index)[1].size
+        return self.samples.entry(index)[1].size
 
     def read(self, index: int) -> bytes:
-        shard, entry = self._entry(index)
+        shard, entry = self.samples.entry(index)
         try:
             data = self._files.read(shard, entry.offset, entry.size)
             if not _is_entry(data, entry):
@@ -181,10 +181,6 @@ class ShardSource:
             )
         return data
 
-    def _entry(self, index: int) -> tuple[int, Entry]:
-        shard, row = self.samples.place(index)
-        return shard, self.samples.entries(shard)[row]
-
 
 def _is_entry(data: bytes, entry: Entry) -> bool:
     return len(data) == entry.size and zlib.crc32(data) == entry.crc32
@@ -196,14 +192,14 @@ class _Samples(Sequence[Sample]):
     def __init__(self, files: ShardFiles, sizes: Sequence[int]):
         self._files, self._ends = files, list(accumulate(sizes))
         self._indexes: dict[int, ShardIndex] = {}
-        self._lock = threading.Lock()
+        self._lock, self._latest = threading.Lock(), threading.local()
 
     def __getstate__(self):  # what was read stays behind
         return self._files, self._ends
 
     def __setstate__(self, state):
         self._files, self._ends = state
-        self._indexes, self._lock = {}, threading.Lock()
+        self._indexes, self._lock, self._latest = {}, threading.Lock(), threading.local()
 
     def __len__(self) -> int:
         return self._ends[-1]
@@ -211,10 +207,17 @@ class _Samples(Sequence[Sample]):
     def __getitem__(self, index):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        shard, row = self.place(index)
-        entry = self.entries(shard)[row]
+        shard, entry = self.entry(index)
         stem = self._files.names[shard].removesuffix(".tar")
         return Sample(f"{stem}/{entry.key}", entry.label, entry.caption, entry.video)
+
+    def entry(self, index: int) -> tuple[int, Entry]:
+        """Shard and entry of a sample. A thread's latest stays at hand: its key, size, bytes and frames are asked for
+        one after the other."""
+        if getattr(self._latest, "index", None) != index:
+            shard, row = self.place(index)
+            self._latest.found, self._latest.index = (shard, self.entries(shard)[row]), index
+        return self._latest.found
 
     def place(self, index: int) -> tuple[int, int]:
         """Shard of a sample, and its row there."""
