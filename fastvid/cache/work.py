@@ -14,6 +14,7 @@ from fastvid.data import Latents
 from fastvid.data.latent_file import NO_VIEW, LatentFile
 from fastvid.data.latent_writer import LatentFileWriter
 from fastvid.data.latents import bad_list, read_bad
+from fastvid.files import write_whole
 
 Progress = Callable[[int], None]
 
@@ -151,12 +152,7 @@ def _write_bad(path: Path, records: list[dict]) -> None:
     if not records:
         path.unlink(missing_ok=True)
         return
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with partial.open("w") as file:
-        file.writelines(json.dumps(record) + "\n" for record in records)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    write_whole(path, "".join(json.dumps(record) + "\n" for record in records).encode())
 
 
 def count_bad(job: Job) -> int:

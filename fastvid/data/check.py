@@ -1,7 +1,6 @@
 """``python -m fastvid.data check``: compares shards with what was written down of them."""
 
 import functools
-import hashlib
 import sys
 import zlib
 from collections.abc import Iterator
@@ -16,11 +15,11 @@ from fastvid.data.processes import cores, in_order
 from fastvid.data.progress import Progress
 from fastvid.data.shard_index import ShardIndex, index_name
 from fastvid.data.shards import check_index
+from fastvid.files import sha256_of
 from fastvid.video import DecodeError, Limits, probe
 from fastvid.video.verify import verify
 
 _ROWS = 32  # samples per task
-_CHUNK = 1 << 20
 _COPY_AGAIN = "copy it again from where it came, or pack anew"
 _INDEX_AGAIN = "copy it again, or run `python -m fastvid.data index` on the folder"
 
@@ -141,19 +140,17 @@ def _sample_faults(entry: Entry, file, shard: str, quick: bool) -> Iterator[Faul
 
 
 def _shard_faults(path: Path, shard: ShardFacts) -> Iterator[Fault]:
-    digest = hashlib.sha256()
     try:
         size = path.stat().st_size
         if size != shard.bytes:
             yield Fault(shard.name, "", f"it has {size} bytes and {NAME} says {shard.bytes}", _COPY_AGAIN)
             return
         with path.open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
+            sha256 = sha256_of(file)
     except OSError as error:
         yield Fault(shard.name, "", f"it cannot be read: {error.strerror or error}", _COPY_AGAIN)
         return
-    if digest.hexdigest() != shard.sha256:
+    if sha256 != shard.sha256:
         yield Fault(shard.name, "", f"its bytes are not those that {NAME} names (sha256)", _COPY_AGAIN)
 
 

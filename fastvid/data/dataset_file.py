@@ -4,10 +4,11 @@ million."""
 import hashlib
 import json
 import math
-import os
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
+
+from fastvid.files import write_whole
 
 NAME = "dataset.json"
 _FORMAT, _VERSION = "fastvid shards", 1
@@ -101,12 +102,7 @@ class Dataset:
 
 def save_dataset(folder: Path, dataset: Dataset) -> None:
     """Writes ``dataset.json``, complete or not at all."""
-    partial = folder / f".{NAME}.{os.getpid()}.part"
-    with partial.open("wb") as file:
-        file.write(dataset.to_bytes())
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, folder / NAME)
+    write_whole(folder / NAME, dataset.to_bytes())
 
 
 def _checksum(values: dict[str, Any]) -> str:

@@ -12,8 +12,7 @@ from fastvid.data.dataset_file import NAME, Dataset, ShardFacts, save_dataset
 from fastvid.data.processes import cores, in_order
 from fastvid.data.progress import Progress
 from fastvid.data.shard_index import build_index, index_bytes, index_path, save_index
-
-_CHUNK = 1 << 20
+from fastvid.files import sha256_of
 
 
 @dataclass(frozen=True)
@@ -99,19 +98,14 @@ def _index_one(tar: Path) -> _Indexed | str:
     refused: list[str] = []
     try:
         entries = build_index(tar, refused.append)
-        digest, size = hashlib.sha256(), 0
         with tar.open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
-                size += len(chunk)
+            sha256, size = sha256_of(file), file.tell()
     except ValueError as error:
         return str(error)
     except OSError as error:
         return f"{tar} cannot be read: {error.strerror or error}"
     content = index_bytes(tar.name, size, entries)
-    facts = ShardFacts(
-        tar.name, len(entries), size, digest.hexdigest(), len(content), hashlib.sha256(content).hexdigest()
-    )
+    facts = ShardFacts(tar.name, len(entries), size, sha256, len(content), hashlib.sha256(content).hexdigest())
     return _Indexed(facts, Counts.of(entries), content, refused)
 
 

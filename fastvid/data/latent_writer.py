@@ -14,6 +14,7 @@ import torch
 
 from fastvid.data.latent_file import HEADER, INDEX, OF_FORM, Latents, row_crc
 from fastvid.data.latent_manifest import LatentManifest
+from fastvid.files import flush
 from fastvid.random import sample_id
 
 
@@ -84,7 +85,7 @@ class LatentFileWriter:
         os.fsync(self._file.fileno())
         self._file.close()
         os.replace(self._partial, self.path)
-        _flush(self.path.parent)
+        flush(self.path.parent)
 
     def __enter__(self) -> "LatentFileWriter":
         return self
@@ -98,14 +99,6 @@ class LatentFileWriter:
 
 def _bytes(row: torch.Tensor) -> bytes:
     return row.detach().contiguous().view(torch.uint8).numpy().tobytes()
-
-
-def _flush(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _remove_abandoned(path: Path) -> None:

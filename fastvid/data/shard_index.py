@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 from fastvid.data.entry import Entry, probe_indexable
 from fastvid.data.source import VIDEO_SUFFIXES
 from fastvid.data.tar_members import Member, tar_members
+from fastvid.files import write_whole
 from fastvid.video import DecodeError, Limits
 
 VERSION = 2
@@ -141,14 +142,10 @@ def index_bytes(shard: str, size: int, entries: Sequence[Entry]) -> bytes:
 
 def save_index(shard: Path, content: bytes) -> bool:
     """Writes an index beside its shard, complete or not at all; False in a folder that cannot be written to."""
-    path = index_path(shard)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        partial.write_bytes(content)
+        write_whole(index_path(shard), content, sync=False)
     except OSError:
-        partial.unlink(missing_ok=True)
         return False  # a read-only shard folder: the index is built anew each time
-    os.replace(partial, path)
     return True
 
 

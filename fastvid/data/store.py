@@ -1,6 +1,5 @@
 """Shards behind a URL: fetched as their windows come, read from a disk cache with a hard budget."""
 
-import hashlib
 import io
 import logging
 import os
@@ -15,6 +14,7 @@ from fastvid.data.disk_cache import DiskCache, InUse
 from fastvid.data.remote import NotThere, Remote, StreamError
 from fastvid.data.shard_index import ShardIndex, index_name
 from fastvid.data.shards import check_index
+from fastvid.files import sha256_of
 
 log = logging.getLogger(__name__)
 
@@ -106,11 +106,10 @@ class StreamedShards:
         Raises:
             StreamError: it cannot be had, or the copy is being read by others for too long.
         """
-        file, digest = self._tar(shard), hashlib.sha256()
+        file = self._tar(shard)
         with self._needed(file) as lease:
-            while chunk := lease.read(1 << 20):
-                digest.update(chunk)
-        if digest.hexdigest() != file.sha256:
+            sha256 = sha256_of(lease)
+        if sha256 != file.sha256:
             log.warning("%s has changed in the cache: fetching it again", file.name)
             self._replace(file)
 

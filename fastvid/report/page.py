@@ -3,9 +3,9 @@
 import base64
 import html
 import json
-import os
 from pathlib import Path
 
+from fastvid.files import write_whole
 from fastvid.report import charts
 from fastvid.report.records import RunRecords
 
@@ -44,9 +44,7 @@ def write_report(run_dir: str | Path) -> Path:
         f"<style>{_STYLE}</style></head><body>{''.join(sections)}</body></html>\n"
     )
     path = run.path / "report.html"
-    partial = path.with_name(f".report.{os.getpid()}.part")
-    partial.write_text(page)
-    os.replace(partial, path)
+    write_whole(path, page.encode(), sync=False)
     return path
 
 

@@ -17,6 +17,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from fastvid.files import flush
+
 log = logging.getLogger(__name__)
 
 
@@ -52,9 +54,9 @@ class Checkpoints:
         save_file(_optimizer_tensors(module, optimizer), partial / "optimizer.safetensors")
         (partial / "state.json").write_text(json.dumps({"stage": stage, "step": step, **state}))
         for path in (*partial.iterdir(), partial):
-            _flush(path)
+            flush(path)
         os.replace(partial, final)
-        _flush(self.folder)
+        flush(self.folder)
         for old in self.steps(stage)[: -self.keep]:
             shutil.rmtree(self.folder / f"{stage}-{old:08d}")
         return final
@@ -124,11 +126,3 @@ def _load_optimizer(module: nn.Module, optimizer: torch.optim.Optimizer, flat: d
         parameter, key = name.rpartition("/")[::2]
         # AdamW's step counter is a scalar on the parameter's device when fused.
         optimizer.state[parameters[parameter]][key] = value.to(parameters[parameter].device)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -17,6 +17,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from fastvid.files import write_whole
+
 
 class RunDir:
     """One run's directory, locked for this process until :meth:`close`.
@@ -100,9 +102,7 @@ class RunDir:
 
 def write_json(path: Path, content: Any) -> None:
     """Writes JSON so that a reader, or a kill, sees the old file or the new one."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    partial.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(partial, path)
+    write_whole(path, (json.dumps(content, indent=1) + "\n").encode(), sync=False)
 
 
 def how_it_ended(path: Path) -> str:

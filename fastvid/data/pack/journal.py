@@ -9,7 +9,6 @@ import contextlib
 import fcntl
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 from fastvid.data.counts import Counts
 from fastvid.data.dataset_file import ShardFacts
 from fastvid.data.pack.item import Collection
+from fastvid.files import write_whole
 
 PLAN, SOURCE = "plan.json", "source.jsonl"
 _VERSION = 1
@@ -91,8 +91,8 @@ def begin(work: Path, plan: dict[str, Any], collection: Collection, where: str) 
     if (work / PLAN).exists():
         compare(json.loads((work / PLAN).read_bytes()), plan, work, collection, where)
         return
-    save(work / SOURCE, b"".join(source_lines(collection)))
-    save(work / PLAN, json.dumps(plan, indent=1).encode())
+    write_whole(work / SOURCE, b"".join(source_lines(collection)))
+    write_whole(work / PLAN, json.dumps(plan, indent=1).encode())
 
 
 def compare(then: dict[str, Any], now: dict[str, Any], work: Path, collection: Collection, where: str) -> None:
@@ -124,7 +124,7 @@ def _difference(work: Path, collection: Collection) -> str:
 
 def save_record(work: Path, number: int, record: Record) -> None:
     """Marks a shard as finished."""
-    save(work / f"shard-{number:06d}.json", json.dumps(asdict(record)).encode())
+    write_whole(work / f"shard-{number:06d}.json", json.dumps(asdict(record)).encode())
 
 
 def load_records(work: Path) -> list[Record]:
@@ -138,17 +138,3 @@ def load_records(work: Path) -> list[Record]:
             raise ValueError(f"{work} holds {path.name} but not the record before it: remove the folder and start anew")
         records.append(record)
     return records
-
-
-def save(path: Path, content: bytes) -> None:
-    """Writes a file, complete and on the disk or not at all."""
-    partial = path.with_name(f".{path.name}.part")
-    try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise

@@ -23,6 +23,7 @@ from fastvid.data.pack.target import Target
 from fastvid.data.processes import in_order
 from fastvid.data.shard_index import index_name
 from fastvid.data.tar_shard import TarShard
+from fastvid.files import write_whole
 
 REJECTS = "rejects.jsonl"
 
@@ -116,13 +117,13 @@ def _finish(target: Target, work: Path, plan: dict[str, Any], writer: "_Writer")
     reasons: dict[str, int] = {}
     for line in writer.rejects:
         reasons[line["reason"]] = reasons.get(line["reason"], 0) + 1
-    journal.save(work / REJECTS, b"".join(json.dumps(line).encode() + b"\n" for line in writer.rejects))
+    write_whole(work / REJECTS, b"".join(json.dumps(line).encode() + b"\n" for line in writer.rejects))
     target.move_in(work / REJECTS, REJECTS)
     if not writer.facts:
         raise ValueError(f"none of the videos can be used: see {target.where}/{REJECTS}")
     made_by = {"command": "pack", **plan, "rejects": reasons}
     dataset = writer.counts.dataset(writer.facts, made_by)
-    journal.save(work / NAME, dataset.to_bytes())
+    write_whole(work / NAME, dataset.to_bytes())
     target.move_in(work / NAME, NAME)
     for record in work.glob("shard-*.json"):
         record.unlink()
@@ -213,7 +214,7 @@ class _Writer:
     def _close(self) -> None:
         assert self._shard is not None
         facts, index = self._shard.finish()
-        journal.save(self._work / f"{facts.name}.index.part", index)
+        write_whole(self._work / f"{facts.name}.index.part", index)
         counts = Counts.of(self._shard.entries)
         record = journal.Record(facts, counts, self.archive, self.number, self._shard_taken, self._shard_rejects)
         self._shard = None  # with the record it is finished, and only to be moved
