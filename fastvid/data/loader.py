@@ -123,6 +123,14 @@ class TrainLoader:
         slots = 0 if self.task.by_device else self._maker.process.slots
         return (slots + 3 * self.task.local) * self.clip_bytes + self.task.cache_bytes
 
+    @property
+    def description(self) -> str:
+        """What it takes, for the log."""
+        return (
+            f"{self.threads} decoding threads, at most {self.ram_bound() / 1e6:.0f} MB of clips in memory beside the "
+            "decoding process (decode_mb in metrics.jsonl)"
+        )
+
     def helper_bytes(self) -> int:
         """Bytes of memory that the decoding process has for itself now, the ring not counted."""
         return self._maker.process.private_bytes()
