@@ -8,6 +8,7 @@ _HOMES = {
     "Batch": "batch_maker",
     "FrameCache": "frame_cache",
     "EvalBatch": "evaluation",
+    "LabelledSplits": "labelled",
     "LatentBatch": "latent_loader",
     "LatentCache": "latents",
     "LatentLoader": "latent_loader",
@@ -25,10 +26,16 @@ _HOMES = {
     "classes_of": "source",
     "EpochOrder": "order",
     "eval_batches": "evaluation",
+    "join": "joined",
+    "mirror_changes": "class_choice",
+    "open_parts": "joined",
     "open_source": "source",
+    "relabel": "relabelled",
     "slow_filesystem_warning": "filesystem",
     "split_by_key": "source",
+    "split_labelled": "labelled",
     "subset": "source",
+    "training_view": "training_view",
 }
 
 __all__ = sorted(_HOMES)
