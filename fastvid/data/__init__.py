@@ -27,7 +27,7 @@ _HOMES = {
     "EpochOrder": "order",
     "eval_batches": "evaluation",
     "join": "joined",
-    "mirror_changes": "class_choice",
+    "mirror_changes": "mirroring",
     "open_parts": "joined",
     "open_source": "source",
     "relabel": "relabelled",
@@ -35,7 +35,7 @@ _HOMES = {
     "split_by_key": "source",
     "split_labelled": "labelled",
     "subset": "source",
-    "training_view": "training_view",
+    "training_view": "mirroring",
 }
 
 __all__ = sorted(_HOMES)

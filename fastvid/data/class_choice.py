@@ -1,7 +1,7 @@
-"""Which classes are told apart: labels renamed, put together, or left out; and which of them a mirror would change."""
+"""Which classes are told apart: labels renamed, put together, or left out."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from fastvid.data.ntu_names import parse_ntu
 from fastvid.data.pack.ntu_actions import ACTIONS
@@ -14,10 +14,6 @@ PRESETS: dict[str, dict[str, str]] = {
 }
 
 _CODE = re.compile(r"A(\d{3})")
-_DIRECTIONS = frozenset(
-    ("left", "right", "leftward", "rightward", "leftwards", "rightwards", "clockwise", "anticlockwise")
-    + ("counterclockwise", "lefthand", "righthand")
-)
 
 
 def class_mapping(classes: str | Mapping[str, str]) -> dict[str, str]:
@@ -79,30 +75,3 @@ class ClassChoice:
             raise ValueError(
                 f"classes name the label {unmet[0]!r}, which no video has; among the labels are {there or 'none'}"
             )
-
-
-def mirror_changes(classes: Iterable[str], also: Iterable[str] = ()) -> set[str]:
-    """The classes that a mirrored clip would not be of any more: those whose name says a direction (left, right,
-    clockwise and the like, as whole words), such as "Pulling something from left to right" or ``TurnLeft``.
-
-    Args:
-        classes: class names.
-        also: further ones of them, as the user says.
-
-    Returns:
-        What :class:`fastvid.data.TrainLoader` takes as ``no_flip``.
-
-    Raises:
-        ValueError: ``also`` names no class.
-    """
-    classes, also = list(classes), set(also)
-    unknown = sorted(also - set(classes))
-    if unknown:
-        raise ValueError(f"no class is named {unknown[0]!r}: the classes are {', '.join(sorted(classes))}")
-    return also | {name for name in classes if _DIRECTIONS & _words(name)}
-
-
-def _words(name: str) -> set[str]:
-    """Lower-case words of a name, where a capital after a small letter begins a new one."""
-    parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name)
-    return set(re.findall(r"[a-z]+", parted.lower()))

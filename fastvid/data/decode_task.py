@@ -5,9 +5,9 @@ import threading
 import traceback
 from dataclasses import dataclass, field
 
+from fastvid.data.mirroring import training_view
 from fastvid.data.order import EpochOrder, LoaderState
 from fastvid.data.source import Sample, Source, read_video
-from fastvid.data.training_view import training_view
 from fastvid.video import DecodeError, Limits, VideoInfo, View, ViewSpec
 from fastvid.video.decoders import GPU_DECODERS
 

@@ -24,9 +24,9 @@ def join(sources: Mapping[str, Source]) -> Source:
 def open_parts(path: str | Path, labels: str | Path | None = None) -> Source:
     """:func:`fastvid.data.open_source`, for a folder whose parts may lie in folders of their own.
 
-    A folder with sub-folders of tar shards named train, val (valid, validation) or test, as ``fastvid.data pack`` and the
-    demo write them, becomes one source whose keys begin with the part's folder; anything else is opened as it is. URLs
-    are: give the folder of one part, or a local copy.
+    A folder whose sub-folders train, val (valid, validation) or test hold tar shards, as ``fastvid.data pack`` and the
+    demo data set write them, becomes one source whose keys begin with the part's folder. Anything else is opened as it
+    is; so is a URL, which must be that of one folder of shards.
 
     Args:
         path: see :func:`fastvid.data.open_source`.

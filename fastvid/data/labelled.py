@@ -7,11 +7,11 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from fastvid.data.class_choice import ClassChoice, class_mapping
+from fastvid.data.class_choice import ClassChoice, action_code, class_mapping
 from fastvid.data.leaks import group_leaks, same_files
 from fastvid.data.ntu_names import parse_ntu
-from fastvid.data.part_folders import PART_NAMES, TRAIN
-from fastvid.data.protocols import PROTOCOLS, Parts, Request, Video, assign, draws, folder_part
+from fastvid.data.part_folders import PART_NAMES, TRAIN, part_of_folder
+from fastvid.data.protocols import PROTOCOLS, Parts, Request, Video, assign, draws
 from fastvid.data.relabelled import relabel
 from fastvid.data.source import Source, origin_of, subset
 from fastvid.data.video_groups import GroupOf, group_finder
@@ -75,8 +75,8 @@ def split_labelled(
     - ``hash``: a hash of each video's name decides; adding videos, or packing them anew, never moves one. Depends on no
       seed.
     - ``hash-group``: the same of its group, so that no group is on two sides.
-    - ``folders``: folders train, val (valid, validation) and test hold the classes' folders. Without val, it is cut from
-      train; without test, or with one that has no labels as in Something-Something V2, val is tested.
+    - ``folders``: folders train, val (valid, validation) and test hold the classes' folders. Without val, one is cut
+      from train; without test, or with one that has no labels as in Something-Something V2, val is tested.
     - ``ucf101-1``, ``ucf101-2``, ``ucf101-3``: the official lists of UCF-101, beside the videos.
     - ``ntu-subject``, ``ntu-view``: cross-subject and cross-view of NTU RGB+D, from the file names.
     - ``random``: the shares of each class, drawn by name and seed; blind to groups, for comparison.
@@ -84,8 +84,8 @@ def split_labelled(
     Where a protocol knows no validation part, one is cut from the training videos, by group where they have any.
 
     Args:
-        source: the videos. Where all are named as in NTU RGB+D and carry fewer than two labels, the action's code is the
-            label.
+        source: the videos. Where all are named as in NTU RGB+D and carry fewer than two labels, the action's code is
+            the label.
         protocol: one of the above.
         shares: expected shares of training, validation and test; the first two also say what is cut for validation.
         videos_per_class: training videos of each class, chosen by name and ``seed``: those for 50 are among those for
@@ -94,8 +94,8 @@ def split_labelled(
         groups: a regular expression with one group, searched in a video's name (its path without ending), that marks
             what videos share; by default UCF-101's and NTU RGB+D's names are known.
         classes: from labels, or action codes of NTU RGB+D, to class names; ``"*"`` stands for all others, of which as
-            many are kept in each part as the other classes have on average; without it they are left out. Or a preset of
-            :data:`fastvid.data.class_choice.PRESETS`: ``"ntu-4"``.
+            many are kept in each part as the other classes have on average; without it they are left out. Or the name
+            of one of :data:`fastvid.data.class_choice.PRESETS`: ``"ntu-4"``.
         lists: folder of UCF-101's official lists, if they are not beside the videos.
 
     Raises:
@@ -131,7 +131,7 @@ def _videos(source: Source) -> list[Video]:
     found = []
     for index, sample in enumerate(source.samples):
         origin = origin_of(source, index)
-        found.append(Video(index, sample.key, origin.name, sample.label, origin.crc32, origin.folder))
+        found.append(Video(index, sample.key, origin.name, sample.label, origin.size, origin.crc32, origin.folder))
     return found
 
 
@@ -159,11 +159,10 @@ def _labelled(videos: list[Video], protocol: str, notes: list[str]) -> list[Vide
 
 
 def _by_class_folder(video: Video) -> Video:
-    """Below a part's folder the next folder is the class; labels that are not just the name of the innermost folder were
-    given, and stay."""
+    """Below a part's folder the next folder is the class; a label that is not just the name of the innermost folder was
+    given, and stays."""
     above = PurePosixPath(video.name).parts[:-1]
-    part = folder_part(video)
-    if part is None or not above or video.label not in (None, above[-1]):
+    if not above or part_of_folder(above[0]) is None or video.label != above[-1]:
         return video
     return replace(video, label=above[1] if len(above) > 1 else None)
 
@@ -171,8 +170,9 @@ def _by_class_folder(video: Video) -> Video:
 def _chosen(videos: Sequence[Video], choice: ClassChoice, notes: list[str]) -> list[Video]:
     kept = []
     for video in videos:
-        name = choice.of(video.name, video.label)
-        if name is not None:
+        if video.label is None and action_code(video.name, None) is None:
+            kept.append(video)  # refused below, rather than taken for one of the others
+        elif (name := choice.of(video.name, video.label)) is not None:
             kept.append(replace(video, label=name))
     choice.check()
     if len(kept) < len(videos):
@@ -185,8 +185,8 @@ def _require_labels(parts: Parts) -> None:
     without = [video.key for video in videos if video.label is None]
     if without:
         raise ValueError(
-            f"{len(without)} of {len(videos)} videos have no label, such as {without[0]!r}: put every video into a folder "
-            "named like its class, or name each of them in the CSV of --data.labels"
+            f"{len(without)} of {len(videos)} videos have no label, such as {without[0]!r}: put every video into a "
+            "folder named like its class, or name each of them in the CSV of --data.labels"
         )
 
 
@@ -222,8 +222,8 @@ def _checked_classes(parts: Parts, protocol: str, notes: list[str]) -> list[str]
     single = [name for name in names if total[name] == 1]
     if single:
         raise ValueError(
-            f"the class {single[0]!r} has one video{_and_more(single)}: a class needs some for training and some for test; "
-            "add videos, or leave the class out"
+            f"the class {single[0]!r} has one video{_and_more(single)}: a class needs some for training and some for "
+            "test; add videos, or leave the class out"
         )
     for part, there in zip(PART_NAMES, counts, strict=True):
         if not there:
@@ -234,8 +234,8 @@ def _checked_classes(parts: Parts, protocol: str, notes: list[str]) -> list[str]
         missing = [name for name in names if not there[name]]
         if missing and part == PART_NAMES[TRAIN]:
             raise ValueError(
-                f"protocol {protocol} puts none of the {total[missing[0]]} videos of the class {missing[0]!r} into train"
-                f"{_and_more(missing)}: add videos, choose another protocol, or leave the class out"
+                f"protocol {protocol} puts none of the {total[missing[0]]} videos of the class {missing[0]!r} into "
+                f"train{_and_more(missing)}: add videos, choose another protocol, or leave the class out"
             )
         if missing:
             examples = ", ".join(f"{name!r} ({total[name]} videos in all)" for name in missing[:3])

@@ -22,11 +22,11 @@ def group_leaks(parts: Sequence[Sequence[Video]], group_of: GroupOf) -> list[str
         both = sorted(groups[TRAIN].keys() & groups[part].keys())
         if both:
             videos = sum(len(groups[part][group]) for group in both)
-            one = both[0]
+            one, name = both[0], PART_NAMES[part]
             leaks.append(
-                f"{len(both)} of the {len(groups[part])} groups in {PART_NAMES[part]} are in train too, such as {one!r} "
-                f"({groups[TRAIN][one][0].key} and {groups[part][one][0].key}): {videos} of the {len(parts[part])} "
-                f"{PART_NAMES[part]} videos are of people or recordings that training shows"
+                f"train and {name} share {len(both)} of the {len(groups[part])} groups in {name}, such as {one!r} "
+                f"({groups[TRAIN][one][0].key} and {groups[part][one][0].key}), which is {videos} of the "
+                f"{len(parts[part])} videos there"
             )
     return leaks
 
@@ -60,9 +60,10 @@ def same_files(parts: Sequence[Sequence[Video]], source: Source) -> tuple[list[s
         both = [(found[a][d][0], video) for d in found[a].keys() & found[b].keys() for video in found[b][d]]
         if both:
             first, second = min(both, key=lambda pair: pair[1].index)
+            name = PART_NAMES[b]
             leaks.append(
-                f"{len(both)} of the {len(parts[b])} {PART_NAMES[b]} videos are the same file as one in "
-                f"{PART_NAMES[a]}, such as {second.key} and {first.key}"
+                f"{PART_NAMES[a]} and {name} hold the same files: {len(both)} of the {len(parts[b])} videos in {name}, "
+                f"such as {second.key}, which is {first.key}"
             )
     notes = [f"{unread} files of the same size as others were not compared: reading them takes long"] if unread else []
     return leaks, notes
@@ -79,6 +80,8 @@ def _by(part: Iterable[Video], what: Callable[[Video], object]) -> dict:
 
 
 def _size(source: Source, video: Video) -> int | None:
+    if video.size is not None:
+        return video.size
     try:
         return source.size(video.index)
     except DecodeError:

@@ -30,7 +30,8 @@ class Video:
         key: in the source.
         name: see :class:`fastvid.data.source.Origin`; all draws and hashes are of it.
         label: its class, or None.
-        crc32: of its bytes, where an index has it.
+        size: bytes, where an index has it.
+        crc32: of its bytes, likewise.
         folder: the local folder that was opened, or None.
     """
 
@@ -38,6 +39,7 @@ class Video:
     key: str
     name: str
     label: str | None
+    size: int | None = None
     crc32: int | None = None
     folder: Path | None = None
 
@@ -248,6 +250,7 @@ def _ntu_names(videos: Sequence[Video], protocol: str) -> list[NtuName]:
     odd = [video.key for video, name in names if name is None]
     if odd:
         raise ValueError(
-            f"protocol {protocol}: {len(odd)} of {len(videos)} names are not like S001C002P003R002A013, such as {odd[0]!r}"
+            f"protocol {protocol}: {len(odd)} of {len(videos)} names are not like S001C002P003R002A013, such as "
+            f"{odd[0]!r}"
         )
     return [name for _, name in names if name is not None]

@@ -176,7 +176,7 @@ class ShardSource:
 
     def origin(self, index: int) -> Origin:
         entry = self.samples.entry(index)[1]
-        return Origin(entry.key, entry.crc32, self._folder)
+        return Origin(entry.key, entry.size, entry.crc32, self._folder)
 
     def read(self, index: int) -> bytes:
         shard, entry = self.samples.entry(index)

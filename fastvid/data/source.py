@@ -80,11 +80,13 @@ class Origin:
 
     Attributes:
         name: of the video, the same in a folder and packed into shards, however these are cut: its path without ending.
-        crc32: of its bytes, where an index has it.
+        size: bytes, where an index has it.
+        crc32: of its bytes, likewise.
         folder: the local folder that was opened, or None.
     """
 
     name: str
+    size: int | None = None
     crc32: int | None = None
     folder: Path | None = None
 

@@ -80,7 +80,7 @@ def _packed(names: Sequence[str], split: int) -> list[int | None]:
         if group is None or (int(group[1]) in _TEST_GROUPS[split]) != (part == TEST):
             raise ValueError(
                 f"protocol ucf101-{split}: the videos were packed by another split, since {name!r} would not be in "
-                f"{'test' if part == TEST else 'train'}: pack them with --split {split}, or with --split 0 and the lists "
-                "beside the shards"
+                f"{'test' if part == TEST else 'train'}: pack them with --split {split}, or with --split 0 and "
+                "put the lists beside the shards"
             )
     return parts

@@ -47,7 +47,7 @@ def require_groups(group_of: GroupOf, names: Iterable[str], what: str) -> None:
     if without:
         raise ValueError(
             f"{what}: the names of {len(without)} of {len(names)} videos say no group, such as {without[0]!r}: give "
-            "groups, a regular expression whose one group in parentheses is what videos share, such as '(subject[0-9]+)'"
+            "groups, a regular expression whose one group in parentheses is what videos share: '(subject[0-9]+)', say"
         )
 
 
