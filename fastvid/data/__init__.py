@@ -11,6 +11,7 @@ _HOMES = {
     "EvalBatch": "evaluation",
     "FeatureBatch": "feature_loader",
     "FeatureLoader": "feature_loader",
+    "LabelledSplits": "labelled",
     "LatentBatch": "latent_loader",
     "LatentCache": "latents",
     "LatentLoader": "latent_loader",
@@ -30,10 +31,16 @@ _HOMES = {
     "classes_of": "source",
     "EpochOrder": "order",
     "eval_batches": "evaluation",
+    "join": "joined",
+    "mirror_changes": "mirroring",
+    "open_parts": "joined",
     "open_source": "source",
+    "relabel": "relabelled",
     "slow_filesystem_warning": "filesystem",
     "split_by_key": "source",
+    "split_labelled": "labelled",
     "subset": "source",
+    "training_view": "mirroring",
 }
 
 __all__ = sorted(_HOMES)
