@@ -140,6 +140,7 @@ def test_batches_of_several_views(tmp_path):
     assert [batch.clips.shape for batch in batches] == [(2, 6, 4, 16, 16, 3), (1, 6, 4, 16, 16, 3)]
     rows = [row for batch in batches for row in batch.indices]
     assert sorted(source.samples[row].key for row in rows) == ["a.mp4", "b.mp4", "c.mp4"]
+    assert list(quarantine.bad) == ["bad.mp4"]
     for batch in batches:
         for clips, row in zip(batch.clips, batch.indices, strict=True):
             data = (tmp_path / source.samples[row].key).read_bytes()
