@@ -2,6 +2,7 @@
 
 import json
 import sys
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -28,6 +29,7 @@ class ExportConfig:
 def main(arguments: list[str]) -> int:
     """Runs the command; returns the exit code."""
     config = tyro.cli(ExportConfig, prog="python -m fastvid.export", args=arguments, config=_FLAGS)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     from fastvid.models.exported import export
     from fastvid.models.saved_classifier import load_classifier
     from fastvid.models.saved_run import classifier_folder

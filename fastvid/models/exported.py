@@ -63,6 +63,8 @@ def export(
         else:
             classifier.model.save_adapter(partial)
         write_whole(partial / "README.md", card.encode())
+        for path in partial.iterdir():  # safetensors' files are for their owner alone
+            shutil.copymode(partial / "README.md", path)
     return Path(folder).expanduser().resolve()
 
 

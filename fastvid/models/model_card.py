@@ -15,7 +15,7 @@ _TRAINED = {
 }
 _SAMPLING = {
     "span": "spread evenly over the whole video",
-    "stride": "every {stride}. frame",
+    "stride": "one frame in {stride}",
     "fps": "{fps:g} frames per second",
 }
 
@@ -39,10 +39,10 @@ def model_card(about: ClassifierAbout, form: str, result: dict[str, Any] | None 
     lines += [f"Fine-tuned from {base} with fastvid {about.fastvid}. Trained: {_TRAINED[about.approach]}"]
     if about.lora is not None:
         lines[-1] += f" (rank {about.lora.rank}, alpha {about.lora.alpha:g}, dropout {about.lora.dropout:g})"
-    sampling = _SAMPLING[about.sampling].format(stride=about.stride, fps=about.fps)
     lines[-1] += "."
-    lines += ["", f"A clip is {about.frames} frames of {about.size} x {about.size} pixels, {sampling}: the largest"]
-    lines += ["centred square of each frame.", "", "## Classes", ""]
+    sampling = _SAMPLING[about.sampling].format(stride=about.stride, fps=about.fps)
+    lines += ["", f"A clip is {about.frames} frames of {about.size} x {about.size} pixels, {sampling}."]
+    lines += ["Of each frame it shows the largest centred square.", "", "## Classes", ""]
     lines += [f"{index}. {name}" for index, name in enumerate(about.classes)]
     if result is not None:
         lines += _accuracy(result)
@@ -79,11 +79,24 @@ def _hf_use() -> list[str]:
 
 
 def _peft_use(about: ClassifierAbout) -> list[str]:
-    return [
-        "from peft import PeftModel",
-        "from transformers import VJEPA2ForVideoClassification",
-        "",
-        f"base = VJEPA2ForVideoClassification.from_pretrained(BASE, num_labels={len(about.classes)},",
-        "                                                    ignore_mismatched_sizes=True)",
-        "model = PeftModel.from_pretrained(base, FOLDER).eval()",
-    ]
+    if about.init == "tiny":
+        clip = f"frames={about.frames}, size={about.size}"
+        base = [
+            "from fastvid.models import load_vjepa2",
+            "from peft import PeftModel",
+            "",
+            f'base = load_vjepa2(init="tiny", num_classes={len(about.classes)}, init_seed={about.init_seed}, {clip}).hf',
+        ]
+    else:
+        # A folder of this machine says nothing elsewhere.
+        name = "FOLDER_OF_THE_ORIGINAL" if Path(about.source).is_absolute() else repr(about.source)
+        base = [
+            "from peft import PeftModel",
+            "from transformers import VJEPA2ForVideoClassification",
+            "",
+            "base = VJEPA2ForVideoClassification.from_pretrained(",
+            f"    {name}, num_labels={len(about.classes)}, ignore_mismatched_sizes=True,",
+            f"    frames_per_clip={about.frames}, crop_size={about.size},",
+            ")",
+        ]
+    return [*base, "model = PeftModel.from_pretrained(base, FOLDER).eval()"]

@@ -97,9 +97,9 @@ def save_classifier(folder: str | Path, model: VJepa2Classifier, about: Classifi
     folder = Path(folder)
     about = dataclasses.replace(
         about,
-        source=_lasting(about), approach=model.approach, lora=_lora(model), frames=config.frames_per_clip, size=config.crop_size,
-        mean=tuple(model.mean), std=tuple(model.std), frozen=about.frozen or tensors_hash(frozen),
-        trained=hashlib.sha256(weights).hexdigest(),
+        source=_lasting(about), approach=model.approach, lora=_lora(model),
+        frames=config.frames_per_clip, size=config.crop_size, mean=tuple(model.mean), std=tuple(model.std),
+        frozen=about.frozen or tensors_hash(frozen), trained=hashlib.sha256(weights).hexdigest(),
         fastvid=fastvid.__version__, transformers=transformers.__version__,
     )  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
