@@ -582,3 +582,24 @@ def test_the_loader_flips_no_clip_of_such_a_class(tmp_path):
     for k, (view, label) in enumerate(zip(views, batch.labels, strict=True)):
         pixels = plain_batch.clips[k].flip(2) if view.flip and label == "left" else plain_batch.clips[k]
         assert bool((batch.clips[k] == pixels).all())
+
+
+def test_a_training_part_loads_with_its_new_labels(tmp_path):
+    for part in ("train", "test"):
+        write_shards(tmp_path / part, [f"{i:02d}" for i in range(24)], lambda name: "abc"[int(name) % 3])
+    splits = split_labelled(
+        open_parts(tmp_path), protocol="folders", classes={"a": "one", "*": "rest"}, videos_per_class=4
+    )
+    with TrainLoader(splits.train, SPEC, batch=8, seed=0) as loader:
+        batch = next(loader)
+    assert sorted(batch.keys) == sorted(keys(splits.train))
+    assert sorted(batch.labels) == ["one"] * 4 + ["rest"] * 4
+    for key, label in zip(batch.keys, batch.labels, strict=True):
+        assert label == ("one" if int(key[-2:]) % 3 == 0 else "rest")
+
+
+@pytest.mark.parametrize("count", range(3, 12))
+@pytest.mark.parametrize("shares", [(0.1, 0.45, 0.45), (0.98, 0.01, 0.01), (0.05, 0.05, 0.9)])
+def test_random_leaves_no_part_of_a_class_empty(count, shares):
+    rows = split_labelled(Memory(plain("ab", count)), protocol="random", shares=shares).counts().values()
+    assert all(min(row.values()) >= 1 and sum(row.values()) == count for row in rows)
