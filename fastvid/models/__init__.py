@@ -3,6 +3,7 @@
 import importlib
 
 _HOMES = {
+    "Augment": "augment",
     "EncoderTeacher": "teachers",
     "HuggingFaceTeacher": "teachers",
     "LoraSettings": "vjepa2_approach",
@@ -15,6 +16,7 @@ _HOMES = {
     "load_encoder": "saved",
     "load_teacher": "teachers",
     "load_vjepa2": "vjepa2_load",
+    "mixup": "augment",
     "save_encoder": "saved",
 }
 
