@@ -10,7 +10,7 @@ from torchvision.transforms.v2 import functional as tv
 from fastvid.random import SampleRandom
 
 _STREAM, _MIX_STREAM = 11, 12  # Philox streams
-_GREY = [124.0, 116.0, 104.0]  # ImageNet's mean, about zero once normalised: what comes in from outside the frame
+_GREY = (124.0, 116.0, 104.0)  # ImageNet's mean, about zero once normalised: what comes in from outside the frame
 
 OPS = (
     "identity", "autocontrast", "equalize", "rotate", "solarize", "color", "posterize", "contrast", "brightness",
@@ -137,14 +137,14 @@ def apply_op(clip: torch.Tensor, op: str, strength: float, sign: int = 1) -> tor
         case "identity":
             return clip
         case "rotate":
-            return tv.rotate(clip, 30.0 * signed, interpolation=InterpolationMode.BILINEAR, fill=_GREY)
+            return _moved(clip, angle=-30.0 * signed)  # positive angles of affine are clockwise
         case "shear_x" | "shear_y":
             degrees = math.degrees(math.atan(0.3 * signed))
-            return _affine(clip, shear=[degrees, 0.0] if op == "shear_x" else [0.0, degrees])
+            return _moved(clip, shear=[degrees, 0.0] if op == "shear_x" else [0.0, degrees])
         case "translate_x" | "translate_y":
             along_x = op == "translate_x"
             pixels = int(150 / 331 * (width if along_x else height) * signed)
-            return _affine(clip, translate=[pixels, 0] if along_x else [0, pixels])
+            return _moved(clip, translate=[pixels, 0] if along_x else [0, pixels])
         case "sharpness":
             return tv.adjust_sharpness(clip, 1 + 0.9 * signed)
     tall = _tall(clip)
@@ -247,17 +247,19 @@ def _frames(tall: torch.Tensor, count: int) -> torch.Tensor:
     return tall.unflatten(1, (count, -1)).transpose(0, 1)
 
 
-def _affine(
-    clip: torch.Tensor, *, translate: list[float] | None = None, shear: list[float] | None = None
+def _moved(
+    clip: torch.Tensor, *, angle: float = 0.0, translate: list[float] | None = None, shear: list[float] | None = None
 ) -> torch.Tensor:
     """Moves pixels; a shear is about the top left corner, as in RandAugment's first implementation."""
-    return tv.affine(
-        clip,
-        angle=0.0,
+    grey = torch.tensor(_GREY, device=clip.device)[:, None, None]
+    # Around grey, so that what comes in is zero: torchvision's own fill leaves a dark seam.
+    moved = tv.affine(
+        clip - grey,
+        angle=angle,
         translate=translate or [0.0, 0.0],
         scale=1.0,
         shear=shear or [0.0, 0.0],
         interpolation=InterpolationMode.BILINEAR,
-        fill=_GREY,
         center=[0.0, 0.0] if shear else None,
     )
+    return moved.add_(grey).round_().clamp_(0, 255).to(torch.uint8)

@@ -153,6 +153,12 @@ def test_operations_on_places_by_hand():
     assert near.sum() > 200
     assert int(y) + float(near.sum(1) @ places / near.sum()) == pytest.approx(y, abs=0.2)
     assert int(x) + float(near.sum(0) @ places / near.sum()) == pytest.approx(x, abs=0.2)
+    white = torch.full((1, 3, 40, 60), 255, dtype=torch.uint8)
+    for op in ("rotate", "shear_x", "shear_y"):
+        out = apply_op(white, op, 0.7)[0].flatten(1).mT
+        assert (out == 255).all(1).sum() > 1500
+        assert (out == FILL).all(1).sum() > 20
+        assert (out >= FILL).all()  # no seam between the two
     edge = torch.full((1, 3, 8, 8), 100, dtype=torch.uint8)
     edge[..., 4:] = 150
     assert apply_op(edge, "sharpness", 1.0)[0, 0, 4].int().diff().max() > 60
