@@ -4,19 +4,24 @@ import importlib
 
 _HOMES = {
     "Augment": "augment",
+    "ClassifierAbout": "classifier_about",
     "EncoderTeacher": "teachers",
     "HuggingFaceTeacher": "teachers",
     "LoraSettings": "vjepa2_approach",
     "MaskedPrediction": "salt",
     "Teacher": "teachers",
+    "TrainedClassifier": "saved_classifier",
     "VJepa2Classifier": "vjepa2",
     "VideoViT": "vit",
     "VideoViTConfig": "vit",
     "apply_approach": "vjepa2_approach",
+    "load": "saved_run",
+    "load_classifier": "saved_classifier",
     "load_encoder": "saved",
     "load_teacher": "teachers",
     "load_vjepa2": "vjepa2_load",
     "mixup": "augment",
+    "save_classifier": "saved_classifier",
     "save_encoder": "saved",
 }
 

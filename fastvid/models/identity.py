@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 
 import torch
 
@@ -35,9 +36,14 @@ def teacher_identity(teacher: Teacher) -> dict[str, str]:
 
 
 def weights_hash(module: torch.nn.Module) -> str:
-    """sha256 over name, dtype, shape and bytes of each entry of the state dict, sorted by name."""
+    """:func:`tensors_hash` of the state dict."""
+    return tensors_hash(module.state_dict())
+
+
+def tensors_hash(tensors: Mapping[str, torch.Tensor]) -> str:
+    """sha256 over name, dtype, shape and bytes of each tensor, sorted by name."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
+    for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()

@@ -1,6 +1,8 @@
 """Where a V-JEPA 2 classifier comes from: the hub, a local folder, or random weights."""
 
+import contextlib
 import logging
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
@@ -23,12 +25,16 @@ def load_vjepa2(
     frames: int | None = None,
     size: int | None = None,
     init: Literal["pretrained", "tiny"] = "pretrained",
+    init_seed: int = 0,
+    head_seed: int = 0,
+    keep_head: bool = False,
 ) -> VJepa2Classifier:
     """Opens a V-JEPA 2 video classifier in float32, all of it trainable.
 
     The head is kept if it has ``num_classes`` outputs, and drawn anew otherwise (said in the log). Code of the source
     is never executed, and weights are read from safetensors only. Pixels are normalised by the source's own processor
-    where it has one, by ImageNet's statistics otherwise.
+    where it has one, by ImageNet's statistics otherwise. What is drawn depends on the two seeds alone, and torch's
+    generators are afterwards as they were.
 
     Args:
         source: hub name or local folder with ``config.json`` and ``model.safetensors``; unused with ``init="tiny"``.
@@ -36,26 +42,42 @@ def load_vjepa2(
         frames: per clip; None for the source's own (16 with ``"tiny"``). Rotary positions take any number of tubelets.
         size: side of a frame in pixels, likewise; None for the source's own (64 with ``"tiny"``).
         init: ``"pretrained"``, or ``"tiny"`` for a small model with random weights.
+        init_seed: of a tiny model's encoder and pooler, which are the same for any number of classes; and of an unused
+            predictor that the source lacks.
+        head_seed: of a head that is drawn; a tiny model's always is.
+        keep_head: refuse a source whose head is not for ``num_classes``, instead of drawing another.
 
     Raises:
         OSError: nothing to open at ``source``, or a damaged file of weights.
         ValueError: another model family; weights that do not fit or lack the encoder or the pooler; frames or a size
-            that do not divide; fewer than 2 classes; another ``init``.
+            that do not divide; fewer than 2 classes; another ``init``; a head for other classes that is to be kept.
     """
     if num_classes < 2:
         raise ValueError(f"a classifier needs at least 2 classes, got {num_classes}")
     if init == "tiny":
-        config = tiny_config(num_classes)
+        if keep_head:
+            raise ValueError("a tiny model has random weights and no head to keep")
+        config: Any = tiny_config(2)  # a head drawn on the way would move all that is drawn after it
         _resize(config, frames or config.frames_per_clip, size or config.crop_size)
-        return VJepa2Classifier(VJEPA2ForVideoClassification(config))
+        with drawn_from(init_seed):
+            model = VJEPA2ForVideoClassification(config)
+        _new_head(model, num_classes, head_seed)
+        return VJepa2Classifier(model)
     if init != "pretrained":
         raise ValueError(f"unknown init {init!r}: use pretrained or tiny")
     config = _config(source)
     _resize(config, frames or config.frames_per_clip, size or config.crop_size)
-    model = _pretrained(source, config)
-    if config.num_labels != num_classes:
+    with drawn_from(init_seed):
+        model, has_head = _pretrained(source, config)
+    if keep_head and not (has_head and config.num_labels == num_classes):
+        found = f"has a head for {config.num_labels} classes" if has_head else "comes without a head"
+        raise ValueError(f"{source} {found}, and one for {num_classes} is to be kept: use a checkpoint trained on them")
+    if not has_head:
+        log.info("%s comes without a head: a new one is drawn", source)
+    elif config.num_labels != num_classes:
         log.info("%s has a head for %d classes: a new one for %d is drawn", source, config.num_labels, num_classes)
-        _new_head(model, num_classes)
+    if not has_head or config.num_labels != num_classes:
+        _new_head(model, num_classes, head_seed)
     mean, std = pixel_statistics(source)
     return VJepa2Classifier(model, mean=mean, std=std)
 
@@ -99,7 +121,8 @@ def _resize(config: Any, frames: int, size: int) -> None:
     config.frames_per_clip, config.crop_size = frames, size
 
 
-def _pretrained(source: str, config: Any) -> Any:
+def _pretrained(source: str, config: Any) -> tuple[Any, bool]:
+    """The model, and whether its head comes from the source."""
     try:
         loaded: Any = VJEPA2ForVideoClassification.from_pretrained(
             source, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True
@@ -116,17 +139,24 @@ def _pretrained(source: str, config: Any) -> Any:
             f"{source!r} lacks {len(absent)} of a V-JEPA 2 classifier's weights ({absent[0]}, ...): use a fine-tuned "
             f"classifier such as {VITL_SSV2}"
         )
-    if "classifier.weight" in found["missing_keys"]:
-        log.info("%s comes without a head: a new one is drawn", source)
-    return model
+    return model, not any(name.startswith("classifier.") for name in found["missing_keys"])
 
 
-def _new_head(model: Any, num_classes: int) -> None:
-    head = nn.Linear(model.config.hidden_size, num_classes)
-    nn.init.trunc_normal_(head.weight, std=model.config.initializer_range)
+def _new_head(model: Any, num_classes: int, seed: int) -> None:
+    with drawn_from(seed):
+        head = nn.Linear(model.config.hidden_size, num_classes)
+        nn.init.trunc_normal_(head.weight, std=model.config.initializer_range)
     nn.init.zeros_(head.bias)
     model.classifier = head
     model.config.num_labels = model.num_labels = num_classes
+
+
+@contextlib.contextmanager
+def drawn_from(seed: int) -> Iterator[None]:
+    """What is drawn on the CPU inside depends on the seed alone; the CPU's generator is afterwards as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would touch the GPUs' generators
+        yield
 
 
 def _first_line(error: Exception) -> str:

@@ -1,0 +1,64 @@
+"""``python -m fastvid.export RUN --to hf --out DIR``: a trained classifier as a folder that transformers opens alone."""
+
+import json
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """Writes a run's best classifier as a folder for transformers (hf), or its adapters as one for peft."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Run directory, or its classifier folder."""
+    out: Path
+    """Folder to write; new or empty."""
+    to: Literal["hf", "peft"] = "hf"
+    """hf: the whole model, for VJEPA2ForVideoClassification.from_pretrained. peft: the LoRA adapters and the head."""
+    overwrite: bool = False
+    """Replace an earlier export in the folder."""
+    source: str | None = None
+    """Where the model that was fine-tuned is now, if it was moved."""
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the command; returns the exit code."""
+    config = tyro.cli(ExportConfig, prog="python -m fastvid.export", args=arguments, config=_FLAGS)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    from fastvid.models.exported import export
+    from fastvid.models.saved_classifier import load_classifier
+    from fastvid.models.saved_run import classifier_folder
+
+    try:
+        folder = classifier_folder(config.run)
+        result = _result(folder.parent / "result.json") if folder.name == "classifier" else None
+        classifier = load_classifier(folder, source=config.source)
+        out = export(classifier, config.out, config.to, result=result, overwrite=config.overwrite)
+    except (OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(f"written to {out}")
+    if config.to == "peft" and classifier.about.approach == "pooler+lora":
+        print("the trained pooler is not among peft's weights: --to hf exports all that was trained", file=sys.stderr)
+    return 0
+
+
+_FLAGS = (tyro.conf.FlagCreatePairsOff,)
+
+
+def _result(path: Path) -> dict | None:
+    if not path.is_file():
+        return None
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,230 @@
+"""``python -m fastvid.predict RUN VIDEO...``: which class each video is of, and how that changes over its length."""
+
+import json
+import logging
+import math
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+import torch
+import tyro
+
+from fastvid.data import open_source
+from fastvid.data.source import read_video
+from fastvid.video import DecodeError, Limits, VideoInfo, View, ViewSpec, decode_view, probe
+
+if TYPE_CHECKING:
+    from fastvid.models import TrainedClassifier
+
+_MOST_WINDOWS = 32  # chosen by "auto"
+_BATCH = 8  # clips per forward pass
+_BAR = 24  # characters
+
+
+@dataclass(frozen=True)
+class PredictConfig:
+    """Names the classes of videos with a run's best classifier: per clip, over time, and averaged over each video."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Run directory, or its classifier folder."""
+    videos: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """Video files, or folders of them."""
+    top: int = 5
+    """Classes to name."""
+    json: bool = False
+    """Print one JSON object per video and line, with everything."""
+    windows: int | Literal["auto"] = "auto"
+    """Clips per video, evenly from its beginning to its end; auto: as many as cover it, at most 32."""
+    crops: Literal[1, 3] = 1
+    """Squares per clip: the centred one, or three along the longer side, averaged."""
+    source: str | None = None
+    """Where the model that was fine-tuned is now, if it was moved."""
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the command; returns the exit code: 0, 1 if a video could not be used, 2 if nothing can be predicted."""
+    config = tyro.cli(PredictConfig, prog="python -m fastvid.predict", args=arguments, config=_FLAGS)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    from fastvid.models.saved_classifier import load_classifier
+    from fastvid.models.saved_run import classifier_folder
+
+    try:
+        if not config.videos or config.top < 1 or (config.windows != "auto" and config.windows < 1):
+            raise ValueError("give at least one video, --top of at least 1 and --windows of at least 1")
+        classifier = load_classifier(classifier_folder(config.run), source=config.source)
+    except (OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    classifier.to("cuda" if torch.cuda.is_available() else "cpu")
+    failed = False
+    for name, found in _videos(config.videos):
+        try:
+            if isinstance(found, Exception):
+                raise found
+            answer = predict(classifier, name, *found(), windows=config.windows, crops=config.crops)
+        except (DecodeError, OSError, ValueError) as error:
+            failed = True
+            print(_one_line(name, error), file=sys.stderr)
+            continue
+        print(json.dumps(_everything(answer, config.top)) if config.json else _readable(answer, config.top), flush=True)
+    return int(failed)
+
+
+_FLAGS = (tyro.conf.FlagCreatePairsOff,)
+
+
+def predict(
+    classifier: "TrainedClassifier",
+    name: str,
+    data: bytes,
+    info: VideoInfo,
+    *,
+    windows: int | Literal["auto"] = "auto",
+    crops: int = 1,
+) -> dict[str, Any]:
+    """The classes of one video.
+
+    Args:
+        classifier: on any device.
+        name: of the video, for the answer.
+        data: the whole file.
+        info: its :func:`fastvid.video.probe`.
+        windows: clips, evenly from the beginning to the end; ``"auto"``: as many as cover it, at most 32. With the
+            sampling ``"span"`` every clip covers the whole video, and one is enough.
+        crops: 1 or 3 per clip, averaged.
+
+    Returns:
+        ``video``, ``seconds``, ``fps``, ``frames``; ``classes``; ``probabilities`` [classes], averaged over ``windows``:
+        of each ``start`` and ``end`` in seconds, ``frames`` (indices), ``repeats_frames`` (the video is shorter than a
+        clip) and ``probabilities`` [classes].
+
+    Raises:
+        DecodeError: the video cannot be used.
+    """
+    spec = classifier.views
+    count = _enough(spec, info) if windows == "auto" else windows
+    rows = _windows(spec, name, info, count, crops)
+    views = [view for row in rows for view in row]
+    found = []
+    for first in range(0, len(views), _BATCH):
+        clips = np.stack([decode_view(data, view, info=info) for view in views[first : first + _BATCH]])
+        found.append(classifier.probabilities(torch.from_numpy(clips)).cpu())
+    probabilities = torch.cat(found).double().view(count, crops, -1).mean(1)
+    return {
+        "video": name,
+        "seconds": info.duration,
+        "fps": info.fps,
+        "frames": info.frames,
+        "classes": classifier.classes,
+        "probabilities": probabilities.mean(0).tolist(),
+        "windows": [
+            {
+                **dict(zip(("start", "end"), _seconds(row[0].frames, info), strict=True)),
+                "frames": list(row[0].frames),
+                "repeats_frames": row[0].repeats_frames,
+                "probabilities": window.tolist(),
+            }
+            for row, window in zip(rows, probabilities, strict=True)
+        ],
+    }
+
+
+def _videos(names: Sequence[str]) -> Iterator[tuple[str, Any]]:
+    """(name, a function that reads it, or why it cannot be read) of each video, folders opened."""
+    for name in names:
+        path = Path(name).expanduser()
+        if not path.is_dir():
+            yield name, lambda path=path: _read(path)
+            continue
+        try:
+            source = open_source(path)
+        except (OSError, ValueError) as error:
+            yield name, error
+            continue
+        for index, sample in enumerate(source.samples):
+            yield str(path / sample.key), lambda source=source, index=index: read_video(source, index, Limits())
+
+
+def _read(path: Path) -> tuple[bytes, VideoInfo]:
+    Limits().check(size=path.stat().st_size)
+    data = path.read_bytes()
+    return data, probe(data)
+
+
+def _enough(spec: ViewSpec, info: VideoInfo) -> int:
+    """Clips that leave no part of the video out."""
+    if spec.sampling == "span":
+        return 1
+    covered = spec.frames * spec.stride / info.fps if spec.sampling == "stride" else spec.frames / spec.fps
+    return min(_MOST_WINDOWS, max(1, math.ceil(info.duration / covered - 1e-6)))
+
+
+def _windows(spec: ViewSpec, key: str, info: VideoInfo, count: int, crops: int) -> list[list[View]]:
+    """``count`` clips in order of time, each as ``crops`` views of the same frames."""
+    views = []
+    height, width = info.upright_size
+    side = min(height, width)
+    for clip in range(count):
+        # The first begins with the video and the last ends with it; a single one is in the middle.
+        where = 0.5 if count == 1 else min(clip / (count - 1), 1 - 1e-9)
+        frames = spec._frames(info, where)
+        corners = [(k * (height - side) // 2, k * (width - side) // 2) for k in ((1,) if crops == 1 else range(3))]
+        views.append([View(key, frames, (top, left, side, side), False, spec.size) for top, left in corners])
+    return views
+
+
+def _seconds(frames: Sequence[int], info: VideoInfo) -> tuple[float, float]:
+    """From when the first of them appears to when the last goes."""
+    after = max(frames) + 1
+    end = float(info.times[after]) if after < info.frames else info.duration
+    return float(info.times[min(frames)]), end
+
+
+def _ranked(answer: dict[str, Any], probabilities: Sequence[float], top: int) -> list[dict[str, Any]]:
+    order = sorted(range(len(probabilities)), key=lambda index: (-probabilities[index], index))
+    return [{"class": answer["classes"][index], "probability": probabilities[index]} for index in order[:top]]
+
+
+def _everything(answer: dict[str, Any], top: int) -> dict[str, Any]:
+    windows = [{**window, "top": _ranked(answer, window["probabilities"], top)} for window in answer["windows"]]
+    return {**answer, "top": _ranked(answer, answer["probabilities"], top), "windows": windows}
+
+
+def _readable(answer: dict[str, Any], top: int) -> str:
+    windows = answer["windows"]
+    width = max(len(name) for name in answer["classes"])
+    clips = f"{len(windows)} clip{'s' if len(windows) > 1 else ''}"
+    lines = [f"{answer['video']}  ({answer['seconds']:.1f} s, {clips})"]
+    lines += [_line("  ", row, width) for row in _ranked(answer, answer["probabilities"], top)]
+    if len(windows) > 1:
+        digits = len(f"{answer['seconds']:.1f}")
+        for window in windows:
+            when = f"  {window['start']:{digits}.1f} to {window['end']:{digits}.1f} s  "
+            ranked = _ranked(answer, window["probabilities"], top)
+            lines.append(_line(when, ranked[0], width))
+            lines += [_line(" " * len(when), row, width) for row in ranked[1:] if row["probability"] >= 0.1]
+    if any(window["repeats_frames"] for window in windows):
+        lines.append("  the video is shorter than a clip: frames are repeated")
+    return "\n".join(lines)
+
+
+def _line(lead: str, row: dict[str, Any], width: int) -> str:
+    share = row["probability"]
+    return f"{lead}{row['class']:<{width}}  {share:6.1%}  {'█' * round(share * _BAR)}".rstrip()
+
+
+def _one_line(name: str, error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{name}: {error.strerror}"
+    text = " ".join(str(error).split())
+    return text if name in text else f"{name}: {text}"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
