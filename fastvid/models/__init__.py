@@ -3,6 +3,7 @@
 import importlib
 
 _HOMES = {
+    "Augment": "augment",
     "ClassifierAbout": "classifier_about",
     "EncoderTeacher": "teachers",
     "HuggingFaceTeacher": "teachers",
@@ -19,6 +20,7 @@ _HOMES = {
     "load_encoder": "saved",
     "load_teacher": "teachers",
     "load_vjepa2": "vjepa2_load",
+    "mixup": "augment",
     "save_classifier": "saved_classifier",
     "save_encoder": "saved",
 }

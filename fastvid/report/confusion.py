@@ -44,7 +44,7 @@ def confusion_png(path: Path, classes: Sequence[str], confusion: ArrayLike) -> N
 
     Of more classes the colours follow the share's square root, so that rare confusions can be seen without their count.
     Rows of classes without videos are grey. Long names are shortened in their middle; of very many classes only some
-    are named. The figure is at most 14 inches wide at 110 dots per inch.
+    are named. It has at most 1600 pixels a side.
 
     Args:
         path: of the PNG, which is complete or not there at all.
