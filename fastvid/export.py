@@ -1,4 +1,4 @@
-"""``python -m fastvid.export RUN --to hf --out DIR``: a trained classifier as a folder that transformers opens alone."""
+"""``python -m fastvid.export RUN --to hf --out DIR``: a trained classifier as a folder that transformers opens."""
 
 import json
 import sys

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _MOST_WINDOWS = 32  # chosen by "auto"
 _BATCH = 8  # clips per forward pass
 _BAR = 24  # characters
+_LAST = 1 - 2**-52  # positions of a clip in its video are below 1
 
 
 @dataclass(frozen=True)
@@ -100,9 +101,9 @@ def predict(
         crops: 1 or 3 per clip, averaged.
 
     Returns:
-        ``video``, ``seconds``, ``fps``, ``frames``; ``classes``; ``probabilities`` [classes], averaged over ``windows``:
-        of each ``start`` and ``end`` in seconds, ``frames`` (indices), ``repeats_frames`` (the video is shorter than a
-        clip) and ``probabilities`` [classes].
+        ``video``, ``seconds``, ``fps``, ``frames``, ``classes``, ``probabilities`` [classes] averaged over ``windows``,
+        and of each of these its ``start`` and ``end`` in seconds, ``frames`` (indices), ``repeats_frames`` (the video
+        is shorter than a clip) and ``probabilities`` [classes].
 
     Raises:
         DecodeError: the video cannot be used.
@@ -172,7 +173,7 @@ def _windows(spec: ViewSpec, key: str, info: VideoInfo, count: int, crops: int) 
     side = min(height, width)
     for clip in range(count):
         # The first begins with the video and the last ends with it; a single one is in the middle.
-        where = 0.5 if count == 1 else min(clip / (count - 1), 1 - 1e-9)
+        where = 0.5 if count == 1 else min(clip / (count - 1), _LAST)
         frames = spec._frames(info, where)
         corners = [(k * (height - side) // 2, k * (width - side) // 2) for k in ((1,) if crops == 1 else range(3))]
         views.append([View(key, frames, (top, left, side, side), False, spec.size) for top, left in corners])

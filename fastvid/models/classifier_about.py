@@ -107,8 +107,8 @@ class ClassifierAbout:
         version = fields.pop("version", None)
         if version != _VERSION:
             raise ValueError(
-                f"{path} has version {version!r}, and this fastvid reads version {_VERSION}: use the fastvid that wrote "
-                f"it ({fields.get('fastvid')})"
+                f"{path} has version {version!r}, and this fastvid reads version {_VERSION}: use the fastvid that "
+                f"wrote it ({fields.get('fastvid')})"
             )
         known = {field.name for field in dataclasses.fields(ClassifierAbout)}
         if unknown := sorted(set(fields) - known):

@@ -80,12 +80,12 @@ def _hf_use() -> list[str]:
 
 def _peft_use(about: ClassifierAbout) -> list[str]:
     if about.init == "tiny":
-        clip = f"frames={about.frames}, size={about.size}"
+        drawn = f"init_seed={about.init_seed}, frames={about.frames}, size={about.size}"
         base = [
             "from fastvid.models import load_vjepa2",
             "from peft import PeftModel",
             "",
-            f'base = load_vjepa2(init="tiny", num_classes={len(about.classes)}, init_seed={about.init_seed}, {clip}).hf',
+            f'base = load_vjepa2(init="tiny", num_classes={len(about.classes)}, {drawn}).hf',
         ]
     else:
         # A folder of this machine says nothing elsewhere.

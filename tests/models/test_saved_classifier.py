@@ -242,13 +242,13 @@ def test_damaged_files_are_refused(saved, tmp_path):
         (text[:100], "is damaged: "),
         ("[]", "is damaged: it is no JSON object"),
         (text.replace('"version": 1', '"version": 2'), "has version 2, and this fastvid reads version 1: use the fast"),
-        (text.replace('"stride"', '"speed"', 1), "is damaged: sampling must be|is damaged: ViewSpec: sampling must be"),
+        (text.replace('"stride"', '"speed"', 1), "is damaged: ViewSpec: sampling must be span, stride or fps"),
         (text.replace(' "stride":', ' "step":'), "has fields that this version does not know: step"),
         (text.replace(' "crops": 1,', ""), "is damaged: it lacks crops"),
         (text.replace(' "frames": 4', ' "frames": "4"'), "is damaged: frames is '4'"),
-        (text.replace('"climb"', '"zoom"'), "is damaged: classes must be two or more different names, sorted; got zoom"),
+        (text.replace('"climb"', '"zoom"'), "is damaged: classes must be two or more different names, sorted; got z"),
         (text.replace('"approach": "head"', '"approach": "neck"'), "unknown approach 'neck'"),
-        (text.replace('"approach": "head"', '"approach": "pooler"'), r"do not fit classifier\.json: pooler\..* missing"),
+        (text.replace('"approach": "head"', '"approach": "pooler"'), r"do not fit classifier\.json: pooler.* missing"),
         (text.replace('"climb",', ""), r"classifier\.json names 3 classes, and the weights are for 4"),
         (text.replace('"vjepa2"', '"salt"'), "a classifier of the project 'salt'; this reads those of vjepa2"),
     ):
@@ -291,7 +291,7 @@ def test_runs(saved, tmp_path):
     with pytest.raises(FileNotFoundError, match="holds neither a run nor a saved classifier or encoder"):
         load(run)
     (run / "config.json").write_text("{}")
-    with pytest.raises(FileNotFoundError, match="has saved neither a classifier nor a student encoder so far$"):
+    with pytest.raises(FileNotFoundError, match=r"has saved neither a classifier nor a student encoder so far$"):
         load(run)
     encoder = VideoViT(VideoViTConfig("vit_tiny_patch16_224", frames=4, size=32, width=48, depth=1, heads=2))
     save_encoder(encoder, run / "teacher")
