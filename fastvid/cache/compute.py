@@ -5,17 +5,18 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
+from torch import nn
 
 from fastvid.cache.projection import Projection
-from fastvid.data import LatentManifest, Latents, Source
+from fastvid.data import LatentManifest, Latents, Sample, Source
 from fastvid.data.latent_file import NO_VIEW
 from fastvid.data.source import read_video
-from fastvid.models.teachers import Teacher
 from fastvid.ops import MaskSpec, gather_tokens, multiblock_mask, quantize_tokens, sample_id
-from fastvid.video import DecodeError, Limits, ViewSpec, decode_view
+from fastvid.video import DecodeError, Limits, VideoInfo, View, ViewSpec, decode_view
 
 
 @dataclass
@@ -49,26 +50,45 @@ class ViewDraws:
     seed: int
     count: int
 
-    def decode(self, source: Source, index: int) -> ClipViews:
-        """Decodes the views of a sample."""
-        key = source.samples[index].key
-        clip = ClipViews(key, [NO_VIEW] * self.count, [None] * self.count, {})
-        try:
-            data, info = read_video(source, index, Limits())
-        except DecodeError as error:
-            clip.errors = dict.fromkeys(range(self.count), error)
-            return clip
-        for draw in range(self.count):
-            view = self.spec.draw(key, self.seed, draw, info)
-            try:
-                clip.pixels[draw] = decode_view(data, view, info=info)
-                clip.hashes[draw] = view.hash
-            except DecodeError as error:
-                clip.errors[draw] = error
+    def views(self, sample: Sample, info: VideoInfo) -> list[View]:
+        """The views of a sample."""
+        return [self.spec.draw(sample.key, self.seed, draw, info) for draw in range(self.count)]
+
+    def change(self, pixels: np.ndarray, sample: Sample, draw: int) -> np.ndarray:
+        """What is done with the uint8 [T, H, W, 3] pixels of a view: nothing."""
+        return pixels
+
+
+class Draws(Protocol):
+    """Which V views of a clip are decoded, and what is done with their pixels; see :class:`ViewDraws`."""
+
+    @property
+    def count(self) -> int: ...
+
+    def views(self, sample: Sample, info: VideoInfo) -> list[View]: ...
+
+    def change(self, pixels: np.ndarray, sample: Sample, draw: int) -> np.ndarray: ...
+
+
+def decode_views(draws: Draws, source: Source, index: int) -> ClipViews:
+    """Decodes the views of a sample."""
+    sample, count = source.samples[index], draws.count
+    clip = ClipViews(sample.key, [NO_VIEW] * count, [None] * count, {})
+    try:
+        data, info = read_video(source, index, Limits())
+    except DecodeError as error:
+        clip.errors = dict.fromkeys(range(count), error)
         return clip
+    for draw, view in enumerate(draws.views(sample, info)):
+        try:
+            clip.pixels[draw] = draws.change(decode_view(data, view, info=info), sample, draw)
+            clip.hashes[draw] = view.hash
+        except DecodeError as error:
+            clip.errors[draw] = error
+    return clip
 
 
-def decoded(source: Source, indices: Sequence[int], draws: ViewDraws, *, threads: int, ahead: int) -> Iterator:
+def decoded(source: Source, indices: Sequence[int], draws: Draws, *, threads: int, ahead: int) -> Iterator:
     """:class:`ClipViews` of samples, in order, at most ``ahead`` of them decoded before they are asked for."""
     with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
         waiting: deque[Future[ClipViews]] = deque()
@@ -76,7 +96,7 @@ def decoded(source: Source, indices: Sequence[int], draws: ViewDraws, *, threads
         try:
             while True:
                 while len(waiting) < ahead and (index := next(todo, None)) is not None:
-                    waiting.append(pool.submit(draws.decode, source, index))
+                    waiting.append(pool.submit(decode_views, draws, source, index))
                 if not waiting:
                     return
                 yield waiting.popleft().result()
@@ -89,13 +109,13 @@ class LatentMaker:
     """A teacher and what is done with its latents.
 
     Args:
-        teacher: frozen; moved to ``device``.
+        teacher: frozen, uint8 [B, T, H, W, 3] -> [B, N, D]; moved to ``device``.
         device: where it runs.
         precision: ``"float32"`` or ``"bfloat16"`` (autocast).
         batch: most clips in one forward pass.
     """
 
-    def __init__(self, teacher: Teacher, device: torch.device, precision: str, batch: int):
+    def __init__(self, teacher: nn.Module, device: torch.device, precision: str, batch: int):
         self.teacher, self.device, self.batch = teacher.to(device), device, batch
         self.autocast = torch.bfloat16 if precision == "bfloat16" else None
 

@@ -4,11 +4,11 @@ import os
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
-from fastvid.cache.compute import LatentMaker, ViewDraws, decoded
+from fastvid.cache.compute import Draws, LatentMaker, ViewDraws, decoded
 from fastvid.cache.config import CacheConfig, CacheData, projection_dim
 from fastvid.cache.projection import FILE, Projection, fit_pca, random_orthonormal, restore, store
 from fastvid.data import EpochOrder, LatentManifest, Source
@@ -16,7 +16,7 @@ from fastvid.data.latent_manifest import MANIFEST, dataset_hash, differences, vi
 from fastvid.data.latents import shard_names
 from fastvid.data.loader import default_threads
 from fastvid.models.identity import teacher_identity
-from fastvid.models.teachers import load_teacher
+from fastvid.models.teachers import Teacher, load_teacher
 
 _PROJECTION_DRAW = 2**31  # an epoch that no training comes to
 
@@ -53,7 +53,7 @@ class Job:
     folder: Path
     manifest: LatentManifest
     source: Source
-    draws: ViewDraws
+    draws: Draws
     maker: LatentMaker
     projection: Projection | None
     threads: int
@@ -191,7 +191,7 @@ def _make_projection(config: CacheConfig, width: int, source: Source, draws: Vie
 
     if kind == "pca":
         return fit_pca(batches(), width)
-    projection = random_orthonormal(maker.teacher.dim, width, config.seed)
+    projection = random_orthonormal(cast(Teacher, maker.teacher).dim, width, config.seed)
     for tokens in batches():
         projection.measure(tokens.cpu())
         break

@@ -69,7 +69,7 @@ def make_plan(job: Job, shards: list[Shard], processes: int) -> Plan:
         clips=clips,
         total=m.clips * clip,
         missing=clips * clip,
-        free=shutil.disk_usage(_existing(job.folder)).free,
+        free=shutil.disk_usage(existing(job.folder)).free,
         seconds_per_clip=_measure(job, shards) if shards else None,
         processes=processes,
         alternatives=_alternatives(job),
@@ -113,7 +113,7 @@ def _alternatives(job: Job) -> list[tuple[str, int]]:
     return [(what, taken) for what, taken in choices if taken < now]
 
 
-def _existing(folder: Path) -> Path:
+def existing(folder: Path) -> Path:
     """The folder, or the nearest one above it that is there."""
     folder = folder.absolute()
     while not folder.exists():

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch.nn.functional as F
 
-from fastvid.cache.compute import chosen_tokens
+from fastvid.cache.compute import chosen_tokens, decode_views
 from fastvid.cache.job import Job
 from fastvid.data import EpochOrder, LatentCache
 from fastvid.data.latent_file import NO_VIEW
@@ -64,7 +64,7 @@ def verify(job: Job, sample: float, seed: int) -> Verdict:
     chosen = EpochOrder(seed, _SAMPLE_DRAW, [total])[: max(1, min(total, round(sample * total)))]
     cosines, token_cosines, errors, shares, missing = [], [], [0.0], [0.0], 0
     for number in sorted(chosen):
-        clip = job.draws.decode(job.source, number // m.views_per_clip)
+        clip = decode_views(job.draws, job.source, number // m.views_per_clip)
         view = number % m.views_per_clip
         pixels = clip.pixels[view]
         if pixels is None or clip.hashes[view] == NO_VIEW:

@@ -104,7 +104,7 @@ Row = tuple[str, list[int], Latents | None, list[dict]]
 def _clips(job: Job, rows: range, before: LatentFile | None) -> Iterator[Row]:
     """Each sample of a shard: its key, hashes, latents (None where no view could be decoded), and its bad views."""
     if before is None:
-        yield from _computed(job, rows)
+        yield from computed(job, rows)
         return
     index = before.index()
     places = {key: row for row, key in enumerate(index.keys)}
@@ -112,7 +112,7 @@ def _clips(job: Job, rows: range, before: LatentFile | None) -> Iterator[Row]:
     for position in rows:
         key = job.source.samples[position].key
         if key not in whole:
-            yield from _computed(job, [position])
+            yield from computed(job, [position])
             continue
         latents = Latents.empty(job.manifest, job.manifest.views_per_clip)
         for view in range(job.manifest.views_per_clip):
@@ -120,7 +120,8 @@ def _clips(job: Job, rows: range, before: LatentFile | None) -> Iterator[Row]:
         yield key, index.view_hashes[places[key]].tolist(), latents, []
 
 
-def _computed(job: Job, rows: Sequence[int]) -> Iterator[Row]:
+def computed(job: Job, rows: Sequence[int]) -> Iterator[Row]:
+    """Key, view hashes, latents (None where no view could be decoded) and bad views of these samples, computed now."""
     per_batch = max(1, job.maker.batch // job.draws.count)
     stream = decoded(job.source, rows, job.draws, threads=job.threads, ahead=2 * per_batch)
     group: list[ClipViews] = []

@@ -16,12 +16,11 @@ from fastvid.data.quarantine import Quarantine
 from fastvid.random import sample_id
 
 
-@dataclass
-class Batch:
-    """Clips and what identifies them.
+@dataclass(kw_only=True)
+class BatchInfo:
+    """What identifies the B clips of a batch.
 
     Attributes:
-        clips: uint8 [B, T, H, W, 3].
         ids: int64 [B], :func:`fastvid.random.sample_id` of each key.
         view_hashes: int64 [B], :attr:`fastvid.video.View.hash`.
         keys: the samples' keys.
@@ -30,13 +29,23 @@ class Batch:
         repeats: per clip, whether it repeats frames because the video has fewer than the clip wants.
     """
 
-    clips: torch.Tensor
     ids: torch.Tensor
     view_hashes: torch.Tensor
     keys: list[str]
     labels: list[str | None]
     substitutes: list[bool]
     repeats: list[bool]
+
+
+@dataclass(kw_only=True)
+class Batch(BatchInfo):
+    """Clips and what identifies them.
+
+    Attributes:
+        clips: uint8 [B, T, H, W, 3].
+    """
+
+    clips: torch.Tensor
 
 
 @dataclass

@@ -5,6 +5,7 @@ import threading
 import traceback
 from dataclasses import dataclass, field
 
+from fastvid.data.mirroring import training_view
 from fastvid.data.order import EpochOrder, LoaderState
 from fastvid.data.source import Sample, Source, read_video
 from fastvid.video import DecodeError, Limits, VideoInfo, View, ViewSpec
@@ -35,6 +36,7 @@ class Task:
         decoder: one of :data:`fastvid.video.decoders.DECODERS`; those of the GPU leave the decoding to the parent.
         threads: threads at the beginning.
         most_threads: as many as there may become.
+        no_flip: labels whose clips are never mirrored.
     """
 
     source: Source
@@ -53,6 +55,7 @@ class Task:
     decoder: str
     threads: int
     most_threads: int
+    no_flip: frozenset[str] = frozenset()
 
     def __post_init__(self):
         if self.world < 1 or not 0 <= self.rank < self.world:
@@ -200,7 +203,7 @@ class Samples:
         """The clip of a sample at a position."""
         task = self._task
         draw = position.epoch if task.views is None else position.epoch % task.views
-        return task.spec.draw(sample.key, task.view_seed, draw, info)
+        return training_view(task.spec, sample, task.view_seed, draw, info, task.no_flip)
 
     def read(self, index: int, position: LoaderState) -> File:
         """Reads a sample for a position.

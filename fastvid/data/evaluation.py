@@ -1,7 +1,7 @@
-"""Batches of evaluation clips: every sample once, in order, with its deterministic centre view."""
+"""Batches of evaluation clips: every sample once, in order, with its deterministic centre view or views."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ import torch
 from fastvid.data.loader import default_threads
 from fastvid.data.quarantine import Quarantine
 from fastvid.data.source import Source, read_video
-from fastvid.video import DecodeError, Limits, ViewSpec, decode_view
+from fastvid.video import DecodeError, Limits, VideoInfo, View, ViewSpec, decode_clips, decode_view
 
 
 @dataclass
@@ -19,7 +19,7 @@ class EvalBatch:
     """Clips of consecutive samples that decoded.
 
     Attributes:
-        clips: uint8 [B, T, H, W, 3].
+        clips: uint8 [B, T, H, W, 3]; [B, V, T, H, W, 3] where each sample has V views.
         indices: the samples' positions in the source.
     """
 
@@ -36,8 +36,11 @@ def eval_batches(
     quarantine: Quarantine,
     threads: int | None = None,
     limits: Limits | None = None,
+    views: Callable[[str, VideoInfo], Sequence[View]] | None = None,
 ) -> Iterator[EvalBatch]:
     """Decodes the centre view of each sample, ahead of its use; samples that do not decode go to the quarantine.
+
+    Up to four batches of clips are in memory, with all views of them.
 
     Args:
         source: where videos come from.
@@ -47,13 +50,18 @@ def eval_batches(
         quarantine: where bad samples go; nothing takes their place.
         threads: decoding threads; default: half the processors.
         limits: what the decoder refuses.
+        views: (key, info) -> V views of a sample, all of one shape, instead of the centre view, such as
+            ``lambda key, info: spec.evaluation(key, info, clips=4, crops=3)``; each file is read and decoded once.
     """
 
     def decode(index: int) -> np.ndarray | None:
         key = source.samples[index].key
         try:
             data, info = read_video(source, index, limits or Limits())
-            clip = decode_view(data, spec.center(key, info), info=info)
+            if views is None:
+                clip = decode_view(data, spec.center(key, info), info=info)
+            else:
+                clip = decode_clips(data, views(key, info), info=info)
         except DecodeError as error:
             quarantine.add(key, error)
             return None

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from fastvid.data.source import VIDEO_SUFFIXES, Sample
+from fastvid.data.pack.keys import key_of
+from fastvid.data.source import VIDEO_SUFFIXES, Origin, Sample
 from fastvid.video import DecodeError
 
 Answer = TypeVar("Answer")
@@ -50,6 +51,9 @@ class FolderSource:
 
     def read(self, index: int) -> bytes:
         return self._of_file(index, Path.read_bytes)
+
+    def origin(self, index: int) -> Origin:
+        return Origin(key_of(self.samples[index].key), folder=self.root)
 
     def _of_file(self, index: int, ask: Callable[[Path], Answer]) -> Answer:
         path = self.root / self.samples[index].key

@@ -47,9 +47,12 @@ class LatentLoader:
         self._next: Future[tuple[LatentBatch, LoaderState]] | None = None
 
     @property
-    def threads(self) -> int:
-        """Decoding threads at the moment."""
-        return self.loader.threads
+    def description(self) -> str:
+        """What it takes, for the log."""
+        return (
+            f"{self.loader.threads} decoding threads, at most {self.ram_bound() / 1e6:.0f} MB of clips and latents in "
+            "memory beside the decoding process (decode_mb in metrics.jsonl)"
+        )
 
     def ram_bound(self) -> int:
         """Bytes of clips and latents that can exist at once: of latents, those being read, those handed out, and those

@@ -126,8 +126,15 @@ class LatentManifest:
 
 
 def view_facts(spec: ViewSpec) -> dict[str, Any]:
-    """The fields of a view specification that its views depend on: ``stride`` and ``fps`` only where they are used."""
+    """The fields of a view specification that its views depend on: ``stride`` and ``fps`` only where they are used.
+
+    ``jitter`` and ``crop`` are younger than the first caches, whose fingerprints stay: while they have their defaults,
+    which do nothing, they are left out.
+    """
     values = json.loads(json.dumps(asdict(spec)))
+    for name in ("jitter", "crop"):
+        if getattr(spec, name) == getattr(ViewSpec, name):
+            del values[name]
     for name in ("stride", "fps"):
         if spec.sampling != name:
             del values[name]

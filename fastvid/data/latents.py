@@ -11,6 +11,7 @@ from fastvid.data.latent_file import NO_VIEW, LatentFile, LatentIndex, Latents
 from fastvid.data.latent_manifest import LatentManifest, view_spec
 from fastvid.data.source import Source
 from fastvid.random import sample_id
+from fastvid.video import ViewSpec
 
 # Indexes kept in memory: about 100 KB each for shards of a thousand clips.
 _INDEXES = 64
@@ -49,11 +50,15 @@ class LatentCache:
         self._order = np.argsort(ids, kind="stable")
         self._ids = ids[self._order]
         self._starts = np.cumsum([0, *lengths])
-        self.views = view_spec(self.manifest.views)
 
     def __len__(self) -> int:
         """Clips with at least one view."""
         return len(self._ids)
+
+    @property
+    def views(self) -> ViewSpec:
+        """How the views were drawn."""
+        return view_spec(self.manifest.views)
 
     def clips(self) -> Iterator[tuple[str, list[int]]]:
         """Key and view hashes of each clip; the hash of a view that could not be decoded is -1."""

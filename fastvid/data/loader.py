@@ -3,7 +3,7 @@
 import os
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import torch
 
@@ -50,6 +50,7 @@ class TrainLoader:
         device: where clips, ids and view hashes are put.
         view_seed: of the views; default: ``seed``.
         views: views drawn of each video, over and over; default: a new one in every epoch.
+        no_flip: labels whose clips are never mirrored, see :func:`fastvid.data.mirror_changes`.
 
     Example:
         >>> with TrainLoader(open_source("videos"), ViewSpec(), batch=32, seed=0) as loader:
@@ -77,6 +78,7 @@ class TrainLoader:
         device: torch.device | str = "cpu",
         view_seed: int | None = None,
         views: int | None = None,
+        no_flip: Collection[str] = (),
     ):
         device = torch.device(device)
         if device.type == "cuda" and not torch.cuda.is_available():
@@ -91,6 +93,7 @@ class TrainLoader:
             view_seed=seed if view_seed is None else view_seed, views=views, window=window, start=self.state,
             limits=limits or Limits(), cache_bytes=cache_bytes, in_a_row=self.quarantine.policy.in_a_row,
             decoder=decoder, threads=first_threads, most_threads=most_threads() if threads is None else threads,
+            no_flip=frozenset(no_flip),
         )  # fmt: skip
         # One batch of the ``prefetch`` is the one that is being put together.
         slots = max((self.prefetch - 1) * self.task.local, self.task.most_threads)
@@ -122,6 +125,14 @@ class TrainLoader:
         GPU, ``prefetch`` batches of them."""
         slots = 0 if self.task.by_device else self._maker.process.slots
         return (slots + 3 * self.task.local) * self.clip_bytes + self.task.cache_bytes
+
+    @property
+    def description(self) -> str:
+        """What it takes, for the log."""
+        return (
+            f"{self.threads} decoding threads, at most {self.ram_bound() / 1e6:.0f} MB of clips in memory beside the "
+            "decoding process (decode_mb in metrics.jsonl)"
+        )
 
     def helper_bytes(self) -> int:
         """Bytes of memory that the decoding process has for itself now, the ring not counted."""

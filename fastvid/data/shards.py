@@ -12,7 +12,7 @@ from typing import Protocol
 from fastvid.data.dataset_file import NAME, Dataset, ShardFacts
 from fastvid.data.entry import Entry
 from fastvid.data.shard_index import ShardIndex, index_path, load_index, read_header
-from fastvid.data.source import Sample
+from fastvid.data.source import Origin, Sample
 from fastvid.video import DecodeError
 
 # Indexes kept in memory: two windows of the default size. One of a thousand videos takes about half a megabyte.
@@ -127,10 +127,10 @@ def open_shards(folder: Path, shards: Sequence[Path]) -> "ShardSource":
     path = folder / NAME
     if not path.exists():
         files = LocalShards(shards)
-        return ShardSource(files, files.sizes(), str(folder))
+        return ShardSource(files, files.sizes(), str(folder), folder=folder)
     dataset = Dataset.from_bytes(path.read_bytes(), str(path))
     files = LocalShards([folder / fact.name for fact in dataset.shards], dataset.shards)
-    return ShardSource(files, files.sizes(), str(folder), labels=list(dataset.labels))
+    return ShardSource(files, files.sizes(), str(folder), labels=list(dataset.labels), folder=folder)
 
 
 class ShardSource:
@@ -144,9 +144,18 @@ class ShardSource:
         sizes: samples in each.
         where: for messages.
         labels: those that occur, where that is known; else all indexes are read to find out.
+        folder: the local folder they are in, or None.
     """
 
-    def __init__(self, files: ShardFiles, sizes: Sequence[int], where: str, labels: Sequence[str] | None = None):
+    def __init__(
+        self,
+        files: ShardFiles,
+        sizes: Sequence[int],
+        where: str,
+        labels: Sequence[str] | None = None,
+        folder: Path | None = None,
+    ):
+        self._folder = folder
         self.shard_sizes = list(sizes)
         if not sum(self.shard_sizes):
             raise ValueError(f"no videos in the tar files of {where}")
@@ -164,6 +173,10 @@ class ShardSource:
 
     def size(self, index: int) -> int:
         return self.samples.entry(index)[1].size
+
+    def origin(self, index: int) -> Origin:
+        entry = self.samples.entry(index)[1]
+        return Origin(entry.key, entry.size, entry.crc32, self._folder)
 
     def read(self, index: int) -> bytes:
         shard, entry = self.samples.entry(index)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -72,6 +72,37 @@ class Source(Protocol):
             DecodeError: ``read`` or ``checksum``.
         """
         ...
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a sample comes from, below all subsets and joins.
+
+    Attributes:
+        name: of the video, the same in a folder and packed into shards, however these are cut: its path without ending.
+        size: bytes, where an index has it.
+        crc32: of its bytes, likewise.
+        folder: the local folder that was opened, or None.
+    """
+
+    name: str
+    size: int | None = None
+    crc32: int | None = None
+    folder: Path | None = None
+
+
+@runtime_checkable
+class Traceable(Protocol):
+    """A source that knows more of its samples than a loader needs."""
+
+    def origin(self, index: int) -> Origin:
+        """Where ``samples[index]`` comes from."""
+        ...
+
+
+def origin_of(source: Source, index: int) -> Origin:
+    """Where ``samples[index]`` comes from; of a source that does not say, its key is the name."""
+    return source.origin(index) if isinstance(source, Traceable) else Origin(source.samples[index].key)
 
 
 def read_video(source: Source, index: int, limits: Limits) -> tuple[bytes, VideoInfo]:
@@ -144,7 +175,7 @@ def open_source(
         if path.is_dir():
             return open_shards(path, shards)
         files = LocalShards(shards)
-        return ShardSource(files, files.sizes(), str(path))
+        return ShardSource(files, files.sizes(), str(path), folder=path.parent)
     return FolderSource(path, labels)
 
 
@@ -190,6 +221,9 @@ class _Subset:
 
     def read(self, index: int) -> bytes:
         return self._source.read(self._rows[index])
+
+    def origin(self, index: int) -> Origin:
+        return origin_of(self._source, self._rows[index])
 
 
 class _Picked(Sequence[Sample]):

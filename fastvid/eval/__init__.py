@@ -1,13 +1,19 @@
-"""Is the encoder any good: probes on frozen features, and signs of collapse."""
+"""Is it any good: probes on frozen features, signs of collapse, a classifier's scores and their comparison."""
 
 import importlib
 
 _HOMES = {
     "Accuracy": "accuracy",
+    "ClassScores": "classification",
+    "Classification": "classification",
     "attentive_probe": "attentive",
+    "average_views": "classification",
     "extract": "features",
+    "holm": "paired",
     "knn_probe": "knn",
     "linear_probe": "linear",
+    "mcnemar_exact": "paired",
+    "paired_permutation": "paired",
     "rank_me": "health",
     "wilson_interval": "accuracy",
 }

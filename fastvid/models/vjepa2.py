@@ -66,6 +66,11 @@ class VJepa2Classifier(nn.Module):
         """Whether any parameter of the encoder, adapters included, has gradients."""
         return any(parameter.requires_grad for parameter in self.hf.vjepa2.encoder.parameters())
 
+    @property
+    def pooler_trains(self) -> bool:
+        """Whether any parameter of the pooler, adapters included, has gradients."""
+        return any(parameter.requires_grad for parameter in self.hf.pooler.parameters())
+
     def train(self, mode: bool = True) -> "VJepa2Classifier":
         """Frozen modules stay in eval mode: their dropout and stochastic depth are never active."""
         super().train(False)
@@ -74,9 +79,30 @@ class VJepa2Classifier(nn.Module):
             module.train(mode)
         return self
 
-    def forward(self, clip: torch.Tensor) -> torch.Tensor:
-        """clip uint8 [B, T, H, W, 3] -> logits [B, classes]."""
-        return self.classify(self.features(clip))
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits [B, classes], from wherever the way there begins.
+
+        Args:
+            x: a clip, uint8 [B, T, H, W, 3]; :meth:`features`, [B, N, D]; or what :meth:`pool` makes of them, [B, D].
+        """
+        if x.dtype == torch.uint8:
+            x = self.features(x)
+        return self.classify(x) if x.ndim == 3 else self.hf.classifier(x)
+
+    @torch.no_grad()
+    def frozen_features(self, clip: torch.Tensor) -> torch.Tensor:
+        """What the frozen parts make of clips, uint8 [B, T, H, W, 3]: it never changes and can be kept.
+
+        Returns:
+            :meth:`features` [B, N, D]; [B, 1, D] of :meth:`pool` where the pooler is frozen too.
+
+        Raises:
+            ValueError: the encoder trains.
+        """
+        if self.backbone_trains:
+            raise ValueError(f"with {self.approach!r} the encoder trains: its features change with every step")
+        features = self.features(clip)
+        return features if self.pooler_trains else self.pool(features).unsqueeze(1)
 
     def features(self, clip: torch.Tensor) -> torch.Tensor:
         """The encoder's tokens: clip uint8 [B, T, H, W, 3] -> [B, N, D].

@@ -3,10 +3,14 @@
 A checkpoint is a folder ``<stage>-<step>`` with ``model.safetensors``, ``optimizer.safetensors`` and ``state.json``. It
 is written under a temporary name, every file and the folder are flushed to disk, and only then is it renamed; a run
 killed at any moment leaves the previous checkpoint or the new one, never half of one. No pickle is written or read.
+
+Frozen parameters are not stored: whoever builds the module builds them as they were. The weights that did best are
+folders of the same kind, without an optimizer, in ``best``.
 """
 
 import json
 import logging
+import math
 import os
 import shutil
 from pathlib import Path
@@ -20,6 +24,8 @@ from torch import nn
 from fastvid.files import flush
 
 log = logging.getLogger(__name__)
+
+_BEST = "best"
 
 
 class Checkpoints:
@@ -39,32 +45,66 @@ class Checkpoints:
         Args:
             stage: name of the stage.
             step: optimizer updates done.
-            module: parameters and buffers are stored.
+            module: parameters that train and buffers are stored.
             optimizer: its state is stored by parameter name.
             state: anything else, JSON-serialisable.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         self._remove_leftovers()
-        final = self.folder / f"{stage}-{step:08d}"
+        final = self.folder / _name(stage, step)
         if final.exists():
             return final  # this step was saved, and perhaps resumed from, before
-        partial = self.folder / f".{final.name}.{os.getpid()}.part"
-        partial.mkdir()
-        save_file(_plain(module.state_dict()), partial / "model.safetensors")
-        save_file(_optimizer_tensors(module, optimizer), partial / "optimizer.safetensors")
-        (partial / "state.json").write_text(json.dumps({"stage": stage, "step": step, **state}))
-        for path in (*partial.iterdir(), partial):
-            flush(path)
-        os.replace(partial, final)
-        flush(self.folder)
+        moments = _optimizer_tensors(module, optimizer)
+        _commit(final, {"stage": stage, "step": step, **state}, model=_stored(module), optimizer=moments)
         for old in self.steps(stage)[: -self.keep]:
-            shutil.rmtree(self.folder / f"{stage}-{old:08d}")
+            shutil.rmtree(self.folder / _name(stage, old))
+        for old in [s for s in self._best_steps(stage) if s <= step][:-1]:  # now no resume can come before the newer
+            shutil.rmtree(self.folder / _BEST / _name(stage, old))
         return final
+
+    def keep_best(self, stage: str, step: int, module: nn.Module, value: float) -> bool:
+        """Keeps a copy of the weights if ``value`` is greater than that of all kept before; returns whether it is."""
+        before = self.best(stage)
+        if math.isnan(value) or (before is not None and value <= before[1]):
+            return False
+        (self.folder / _BEST).mkdir(parents=True, exist_ok=True)
+        final = self.folder / _BEST / _name(stage, step)
+        _commit(final, {"stage": stage, "step": step, "value": value}, model=_stored(module))
+        return True
+
+    def best(self, stage: str) -> tuple[int, float] | None:
+        """Step and value of the best weights kept; None before there are any."""
+        steps = self._best_steps(stage)
+        if not steps:
+            return None
+        state = json.loads((self.folder / _BEST / _name(stage, steps[-1]) / "state.json").read_text())
+        return state["step"], state["value"]
+
+    def load_best(self, stage: str, module: nn.Module) -> int:
+        """Loads the best weights kept and returns their step.
+
+        Raises:
+            ValueError: none are kept, or they do not fit the module.
+        """
+        found = self.best(stage)
+        if found is None:
+            raise ValueError(f"no weights of stage {stage} were kept in {self.folder / _BEST}")
+        folder = self.folder / _BEST / _name(stage, found[0])
+        _load_weights(module, load_file(folder / "model.safetensors"), folder)
+        return found[0]
+
+    def forget_best(self, stage: str, *, after: int) -> None:
+        """Removes what was kept beyond step ``after``, from which the stage goes on: those steps come again."""
+        for step in self._best_steps(stage):
+            if step > after:
+                shutil.rmtree(self.folder / _BEST / _name(stage, step))
+
+    def _best_steps(self, stage: str) -> list[int]:
+        return _steps(self.folder / _BEST, stage)
 
     def steps(self, stage: str) -> list[int]:
         """Steps of the stage's checkpoints, ascending."""
-        found = self.folder.glob(f"{stage}-*")
-        return sorted(int(path.name.rpartition("-")[2]) for path in found if path.name.rpartition("-")[2].isdigit())
+        return _steps(self.folder, stage)
 
     def restore(self, stage: str, module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:
         """Loads the newest checkpoint that can be read into module and optimizer.
@@ -77,7 +117,7 @@ class Checkpoints:
         """
         steps = self.steps(stage)
         for step in reversed(steps):
-            folder = self.folder / f"{stage}-{step:08d}"
+            folder = self.folder / _name(stage, step)
             try:
                 weights = load_file(folder / "model.safetensors")
                 moments = load_file(folder / "optimizer.safetensors")
@@ -86,7 +126,7 @@ class Checkpoints:
                 log.error("checkpoint %s cannot be read (%s); set aside, trying the one before it", folder, error)
                 folder.rename(folder.with_name(f"{folder.name}.unreadable"))
                 continue
-            module.load_state_dict(weights)
+            _load_weights(module, weights, folder)
             _load_optimizer(module, optimizer, moments)
             return state
         if steps:
@@ -95,16 +135,60 @@ class Checkpoints:
 
     def set_aside(self, stage: str) -> None:
         """Renames the checkpoints of a stage, so that it begins anew."""
+        self.forget_best(stage, after=-1)
         for step in self.steps(stage):
-            folder = self.folder / f"{stage}-{step:08d}"
+            folder = self.folder / _name(stage, step)
             aside = folder.with_name(f"{folder.name}.superseded")
             shutil.rmtree(aside, ignore_errors=True)
             folder.rename(aside)
             log.warning("checkpoint %s belongs to an earlier training and was renamed to %s", folder, aside.name)
 
     def _remove_leftovers(self) -> None:
-        for path in self.folder.glob(".*.part"):
+        for path in (*self.folder.glob(".*.part"), *(self.folder / _BEST).glob(".*.part")):
             shutil.rmtree(path)
+
+
+def _name(stage: str, step: int) -> str:
+    return f"{stage}-{step:08d}"
+
+
+def _steps(folder: Path, stage: str) -> list[int]:
+    """Steps of the stage's folders, ascending."""
+    found = (path.name.rpartition("-") for path in folder.glob(f"{stage}-*"))
+    return sorted(int(step) for name, _, step in found if name == stage and step.isdigit())
+
+
+def _commit(final: Path, state: dict, **tensors: dict[str, torch.Tensor]) -> None:
+    """Writes a folder of safetensors files and ``state.json``, complete or not at all."""
+    partial = final.with_name(f".{final.name}.{os.getpid()}.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    for name, content in tensors.items():
+        save_file(content, partial / f"{name}.safetensors")
+    (partial / "state.json").write_text(json.dumps(state))
+    for path in (*partial.iterdir(), partial):
+        flush(path)
+    os.replace(partial, final)
+    flush(final.parent)
+
+
+def _frozen(module: nn.Module) -> set[str]:
+    return {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
+
+
+def _stored(module: nn.Module) -> dict[str, torch.Tensor]:
+    frozen = _frozen(module)
+    return _plain({name: tensor for name, tensor in module.state_dict().items() if name not in frozen})
+
+
+def _load_weights(module: nn.Module, weights: dict[str, torch.Tensor], folder: Path) -> None:
+    missing, unexpected = module.load_state_dict(weights, strict=False)
+    absent = sorted(set(missing) - _frozen(module))
+    if absent or unexpected:
+        raise ValueError(
+            f"the weights in {folder} are of another model: {len(absent)} are missing ({', '.join(absent[:3])}), "
+            f"{len(unexpected)} are not known ({', '.join(unexpected[:3])})"
+        )
 
 
 def _plain(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -46,6 +46,12 @@ def leave_world(world: World) -> None:
         dist.destroy_process_group()
 
 
+def wait_for_all(world: World) -> None:
+    """Returns when all processes have come here."""
+    if world.size > 1:
+        dist.barrier()
+
+
 def broadcast_text(world: World, text: str | None) -> str:
     """The main process's text, everywhere."""
     if world.size == 1:

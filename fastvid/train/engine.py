@@ -6,13 +6,13 @@ import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import TypeAlias, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from fastvid.data import Batch, LatentLoader, LoaderState, TrainLoader
+from fastvid.data import BatchInfo, LoaderState
 from fastvid.random import SampleRandom
 from fastvid.train.checkpoint import Checkpoints
 from fastvid.train.distributed import World, greatest, mean_over_ranks
@@ -25,9 +25,32 @@ from fastvid.train.timers import StepTimer
 
 log = logging.getLogger(__name__)
 
-Loader: TypeAlias = TrainLoader | LatentLoader
 # (module as called, batch on the device, index of the micro-batch) -> loss to minimise and terms to record
-LossFunction = Callable[[nn.Module, Batch, int], tuple[torch.Tensor, dict[str, torch.Tensor]]]
+LossFunction = Callable[[nn.Module, Any, int], tuple[torch.Tensor, dict[str, torch.Tensor]]]
+
+
+class Loader(Protocol):
+    """An endless stream of batches on the device, each a :class:`fastvid.data.BatchInfo` with what the loss needs."""
+
+    @property
+    def state(self) -> LoaderState:
+        """Where to resume after the batch handed out last."""
+        ...
+
+    @property
+    def description(self) -> str:
+        """What it takes, for the log."""
+        ...
+
+    def helper_bytes(self) -> int:
+        """Bytes of memory of a process that it keeps, now; 0 without one."""
+        ...
+
+    def __next__(self) -> BatchInfo: ...
+
+    def __enter__(self) -> "Loader": ...
+
+    def __exit__(self, *exc) -> None: ...
 
 
 @dataclass
@@ -40,9 +63,12 @@ class Stage:
         loss: the recipe's loss; the micro-batch index counts from the first step, so masks drawn from it never repeat.
         optim: how it is trained.
         loader: makes the loader from a state to begin at.
-        health: called every ``health_every`` steps, and after the last, with the step; returns values to record.
-        health_every: 0 for never.
-        compile: torch.compile the training step's forward and backward, for its one set of shapes; health checks and
+        evaluate: called on the main process every ``evaluate_every`` steps, and after the last, with the step; returns
+            values to record.
+        evaluate_every: 0 for never.
+        keep_best: the value among these whose greatest, so far, has its weights kept
+            (:meth:`Checkpoints.load_best`); None to keep none.
+        compile: torch.compile the training step's forward and backward, for its one set of shapes; evaluations and
             pictures, whose shapes differ, call ``module`` itself.
     """
 
@@ -51,8 +77,9 @@ class Stage:
     loss: LossFunction
     optim: OptimConfig
     loader: Callable[[LoaderState], Loader]
-    health: Callable[[int], dict[str, float]] | None = None
-    health_every: int = 0
+    evaluate: Callable[[int], dict[str, float]] | None = None
+    evaluate_every: int = 0
+    keep_best: str | None = None
     compile: bool = False
 
 
@@ -98,6 +125,7 @@ class Engine:
         optimizer = make_optimizer(stage.module, stage.optim)
         state = self.checkpoints.restore(stage.name, stage.module, optimizer) or {"step": 0}
         first = state["step"]
+        self.checkpoints.forget_best(stage.name, after=first)
         self._sums, self._summed = dict(state.get("sums", {})), state.get("summed", 0)
         counted = state.get("counts", {}) if self.world.is_main else {}  # saved as totals over the processes
         self._counts = {name: counted.get(name, 0) for name in ("substituted_clips", "short_clips")}
@@ -126,8 +154,8 @@ class Engine:
                 bar.update()
                 if step % self.log_every == 0 or step == stage.optim.steps:
                     self._record(stage, step, timer, bar, lr=lr, weight_decay=decay, grad_norm=norm, loader=loader)
-                if stage.health_every and (step % stage.health_every == 0 or step == stage.optim.steps):
-                    self._check_health(stage, step)
+                if stage.evaluate_every and (step % stage.evaluate_every == 0 or step == stage.optim.steps):
+                    self._evaluate(stage, step)
                     timer.reset()
                 if self.run is not None:
                     self.run.beat("running", stage=stage.name, step=step)
@@ -140,10 +168,8 @@ class Engine:
     def _announce(self, stage: Stage, loader: Loader, first: int) -> None:
         parameters = sum(p.numel() for p in stage.module.parameters() if p.requires_grad)
         log.info(
-            "stage %s: steps %d to %d of %d clips, %.2f M trainable parameters; %d decoding threads, at most %.0f MB "
-            "of clips in memory beside the decoding process (decode_mb in metrics.jsonl)",
-            stage.name, first + 1, stage.optim.steps, stage.optim.batch, parameters / 1e6, loader.threads,
-            loader.ram_bound() / 1e6,
+            "stage %s: steps %d to %d of %d clips, %.2f M trainable parameters; %s",
+            stage.name, first + 1, stage.optim.steps, stage.optim.batch, parameters / 1e6, loader.description,
         )  # fmt: skip
 
     def _step(
@@ -194,7 +220,7 @@ class Engine:
             return nullcontext()
         return torch.autocast(self.world.device.type, dtype=self.autocast)
 
-    def _add(self, values: dict[str, torch.Tensor], stage: Stage, step: int, batch: Batch) -> None:
+    def _add(self, values: dict[str, torch.Tensor], stage: Stage, step: int, batch: BatchInfo) -> None:
         """Adds to the means of the next record; on a GPU without waiting for the values."""
         for name, value in values.items():
             value = value.detach().double()
@@ -241,9 +267,12 @@ class Engine:
                 stage.name, step, stage.optim.steps, values["loss"], lr, speed["clips_per_s"], waited,
             )  # fmt: skip
 
-    def _check_health(self, stage: Stage, step: int) -> None:
-        if self.tracker is not None and stage.health is not None:
-            self.tracker.log(stage.name, step, stage.health(step))
+    def _evaluate(self, stage: Stage, step: int) -> None:
+        if self.tracker is not None and stage.evaluate is not None:
+            values = stage.evaluate(step)
+            self.tracker.log(stage.name, step, values)
+            if stage.keep_best is not None:
+                self.checkpoints.keep_best(stage.name, step, stage.module, values[stage.keep_best])
         stage.module.train()
 
     def _save(self, stage: Stage, step: int, optimizer: torch.optim.Optimizer, loader: Loader) -> None:

@@ -21,7 +21,7 @@ from fastvid.models.vit import VideoViT, VideoViTConfig
 from fastvid.nn import Predictor
 from fastvid.train.config import parse
 from fastvid.train.decoder import choose_decoder
-from fastvid.train.engine import Engine, Stage
+from fastvid.train.engine import Engine, Loader, Stage
 from fastvid.train.optim import OptimConfig, limit_epochs
 from fastvid.train.salt_config import PredictorConfig, SaltConfig
 from fastvid.train.salt_data import SaltData, centre_clips, open_data
@@ -188,7 +188,7 @@ class _Recipe:
             "view_seed": cache.manifest.view_seed, "views": cache.manifest.views_per_clip
         }  # fmt: skip
 
-        def loader(state: LoaderState) -> TrainLoader | LatentLoader:
+        def loader(state: LoaderState) -> Loader:
             batches = TrainLoader(
                 self.data.train, self.data.views, batch=optim.batch // optim.accumulate, seed=run.seed,
                 threads=data.threads, prefetch=data.prefetch, window=data.window, state=state, rank=world.rank,
@@ -197,7 +197,7 @@ class _Recipe:
             )  # fmt: skip
             return batches if cache is None else LatentLoader(batches, cache, self.device)
 
-        stage = Stage(name, module, loss, optim, loader, health, self.config.health.every, run.compile)
+        stage = Stage(name, module, loss, optim, loader, health, self.config.health.every, compile=run.compile)
         self.engine.train(stage)
 
     def _limited(self, who: str, optim: OptimConfig) -> OptimConfig:

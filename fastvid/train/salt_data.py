@@ -7,12 +7,11 @@ from dataclasses import dataclass
 import torch
 
 from fastvid.data import EvalBatch, Quarantine, Source, classes_of, eval_batches, open_source, split_by_key
-from fastvid.data.demo_files import DemoSize, cached_demo
-from fastvid.data.filesystem import slow_filesystem_warning
+from fastvid.data.demo_files import DemoSize
 from fastvid.random import sample_id
 from fastvid.train.config import DataConfig
-from fastvid.train.logs import progress
 from fastvid.train.session import UserError
+from fastvid.train.videos import demo_folder, open_videos
 from fastvid.video import ViewSpec
 
 log = logging.getLogger(__name__)
@@ -49,18 +48,12 @@ def open_data(config: DataConfig, demo: DemoSize) -> SaltData:
         frames=config.frames, size=config.size, sampling=config.sampling, stride=config.stride, fps=config.fps,
         scale=config.scale, ratio=config.ratio, flip=config.flip,
     )  # fmt: skip
-    try:
-        if config.path == "demo":
-            return _demo(demo, views)
-        source = open_source(
-            config.path, config.labels, cache_dir=config.disk_dir, disk_bytes=int(config.disk_gb * 1e9),
-            window=config.window,
-        )  # fmt: skip
-    except (FileNotFoundError, ValueError) as error:
-        raise UserError(str(error)) from error
-    log.info("data: %s", source.description)
-    if "://" not in config.path and (warning := slow_filesystem_warning(config.path)):
-        log.warning("%s", warning)
+    if config.path == "demo":
+        folder = demo_folder(demo)
+        train, test = open_source(folder / "train"), open_source(folder / "test")
+        log.info("data: demo, %s", train.description)
+        return SaltData(str(folder / "train"), train, train, test, classes_of(train), views)
+    source = open_videos(config)
     classes = classes_of(source)
     train, test = split_by_key(source, config.holdout) if len(classes) > 1 else (source, None)
     if train is None:
@@ -84,17 +77,3 @@ def centre_clips(data: SaltData, clips: int, quarantine: Quarantine) -> tuple[to
     samples = data.train.samples
     batch = first_batch(data.train, range(min(clips, len(samples))), data.views, clips, quarantine)
     return batch.clips, torch.tensor([sample_id(samples[i].key) for i in batch.indices])
-
-
-def _demo(size: DemoSize, views: ViewSpec) -> SaltData:
-    with progress(size.train + size.test, 0, "demo videos") as bar:
-
-        def show(done: int, total: int) -> None:
-            if done == 1:
-                log.info("making the demo data set: %d videos", total)
-            bar.update()
-
-        folder = cached_demo(size, show)
-    train, test = open_source(folder / "train"), open_source(folder / "test")
-    log.info("data: demo, %s", train.description)
-    return SaltData(str(folder / "train"), train, train, test, classes_of(train), views)

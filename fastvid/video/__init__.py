@@ -4,6 +4,17 @@ from fastvid.video.decode import decode
 from fastvid.video.errors import DecodeError
 from fastvid.video.limits import Limits
 from fastvid.video.probe import VideoInfo, probe
-from fastvid.video.view import View, ViewSpec, cut_view, decode_view
+from fastvid.video.view import View, ViewSpec, cut_view, decode_clips, decode_view
 
-__all__ = ["DecodeError", "Limits", "VideoInfo", "View", "ViewSpec", "cut_view", "decode", "decode_view", "probe"]
+__all__ = [
+    "DecodeError",
+    "Limits",
+    "VideoInfo",
+    "View",
+    "ViewSpec",
+    "cut_view",
+    "decode",
+    "decode_clips",
+    "decode_view",
+    "probe",
+]

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -60,6 +61,12 @@ class ViewSpec:
         scale: share of the frame's area that a training crop keeps.
         ratio: width / height of a training crop, drawn log-uniformly.
         flip: probability of mirroring a training clip.
+        jitter: of a training clip in time, in [0, 1]. For ``"span"`` each frame has its own place in its segment of the
+            video: ``jitter`` of the way from the place that all share to one of its own, so that 1 is the sampling of
+            Temporal Segment Networks (arXiv 1608.00859). For ``"stride"`` and ``"fps"`` the clip is faster by a factor
+            drawn log-uniformly from [1 / (1 + jitter), 1 + jitter]; a stride stays at least 1.
+        crop: share of the frame's shorter side that an evaluation crop keeps: 224 / 256 = 0.875 is what is called
+            "resize to 256, crop 224".
     """
 
     frames: int = 16
@@ -70,6 +77,8 @@ class ViewSpec:
     scale: tuple[float, float] = (0.3, 1.0)
     ratio: tuple[float, float] = (0.75, 1.35)
     flip: float = 0.5
+    jitter: float = 0.0
+    crop: float = 1.0
 
     def __post_init__(self):
         if self.frames < 1 or self.size < 1 or self.stride < 1 or self.fps <= 0:
@@ -78,6 +87,8 @@ class ViewSpec:
             raise ValueError(f"ViewSpec: sampling must be span, stride or fps; got {self.sampling!r}")
         if not 0 < self.scale[0] <= self.scale[1] <= 1 or not 0 < self.ratio[0] <= self.ratio[1]:
             raise ValueError(f"ViewSpec: need 0 < scale <= 1 and ratio > 0; got {self.scale} and {self.ratio}")
+        if not 0 <= self.jitter <= 1 or not 0 < self.crop <= 1:
+            raise ValueError(f"ViewSpec: need 0 <= jitter <= 1 and 0 < crop <= 1; got {self.jitter} and {self.crop}")
 
     def draw(self, key: str, seed: int, draw: int, info: VideoInfo) -> View:
         """A training view: a pure function of (key, seed, draw) and the video's metadata.
@@ -89,28 +100,58 @@ class ViewSpec:
             info: the video's frame table and size.
         """
         rng = SampleRandom(key, seed, draw, stream=_STREAM)
-        frames = self._frames(info, rng.uniform())
+        where = rng.uniform()
         box = self._random_box(rng, *info.upright_size)
-        return View(key, frames, box, rng.uniform() < self.flip, self.size)
+        flip = rng.uniform() < self.flip
+        return View(key, self._frames(info, where, rng if self.jitter else None), box, flip, self.size)
 
     def center(self, key: str, info: VideoInfo) -> View:
-        """The evaluation view: the middle of the video, the largest centred square, not mirrored."""
-        height, width = info.upright_size
-        side = min(height, width)
-        box = ((height - side) // 2, (width - side) // 2, side, side)
-        return View(key, self._frames(info, 0.5), box, False, self.size)
+        """The evaluation view: the middle of the video, the centred square, not mirrored."""
+        return self.evaluation(key, info)[0]
 
-    def _frames(self, info: VideoInfo, where: float) -> tuple[int, ...]:
-        """Frame indices for a position in [0, 1) among all possible ones."""
+    def evaluation(self, key: str, info: VideoInfo, clips: int = 1, crops: int = 1) -> list[View]:
+        """Evaluation views, whose class probabilities are averaged: nothing in them is random, none is mirrored.
+
+        Args:
+            key: the sample's key.
+            info: the video's frame table and size.
+            clips: moments: clip k of K lies at (k + 0.5) / K among all possible positions of a clip. For ``"span"``,
+                whose clips all cover the whole video, these are interleaved offsets.
+            crops: squares of each clip: 1, the centre, or 3, evenly along the longer side from end to end (arXiv
+                1711.07971): left, centre and right, or top, centre and bottom of an upright video. In a square video
+                with ``crop`` 1 the three are the same.
+
+        Returns:
+            clips * crops views, the crops of a clip side by side.
+        """
+        if clips < 1 or crops not in (1, 3):
+            raise ValueError(f"evaluation views: clips must be at least 1 and crops 1 or 3; got {clips} and {crops}")
+        height, width = info.upright_size
+        side = max(1, round(min(height, width) * self.crop))
+        moments = [self._frames(info, (k + 0.5) / clips) for k in range(clips)]
+        boxes = []
+        for half in (0, 1, 2) if crops == 3 else (1,):
+            top = (height - side) * (half if height > width else 1) // 2
+            left = (width - side) * (half if height <= width else 1) // 2
+            boxes.append((top, left, side, side))
+        return [View(key, frames, box, False, self.size) for frames in moments for box in boxes]
+
+    def _frames(self, info: VideoInfo, where: float, rng: SampleRandom | None = None) -> tuple[int, ...]:
+        """Frame indices for a position in [0, 1) among all possible ones; with ``rng``, jittered."""
         n, last = info.frames, info.frames - 1
         if self.sampling == "span":
-            return tuple(min(last, int((k + where) * n / self.frames)) for k in range(self.frames))
+            own = [rng.uniform() if rng else where for _ in range(self.frames)]
+            places = [where + self.jitter * (place - where) for place in own]
+            return tuple(min(last, int((k + place) * n / self.frames)) for k, place in enumerate(places))
+        # Rounded, so that a last-digit difference between math libraries does not move a frame.
+        faster = round((1 + self.jitter) ** rng.uniform(-1.0, 1.0), 6) if rng else 1.0
         if self.sampling == "stride":
-            start = int(where * max(1, n - (self.frames - 1) * self.stride))
-            return tuple(min(last, start + k * self.stride) for k in range(self.frames))
-        length = (self.frames - 1) / self.fps
+            stride = max(1.0, self.stride * faster)
+            start = int(where * max(1, n - int((self.frames - 1) * stride)))
+            return tuple(min(last, start + int(k * stride)) for k in range(self.frames))
+        length = (self.frames - 1) / self.fps * faster
         start_time = where * max(0.0, float(info.times[-1]) - length)
-        wanted = start_time + np.arange(self.frames) / self.fps
+        wanted = start_time + np.arange(self.frames) / self.fps * faster
         # The frame on screen at that moment: the last one shown no later.
         shown = np.searchsorted(info.times, wanted + 1e-9, side="right") - 1
         return tuple(int(i) for i in np.clip(shown, 0, last))
@@ -150,14 +191,53 @@ def decode_view(
     """
     info = info or probe(data, limits)
     clip = np.empty((len(view.frames), view.size, view.size, 3), np.uint8) if out is None else out
-    for position, frame in iter_frames(data, view.frames, info=info, decoder=decoder):
-        image = crop_resize(frame, view.box, view.size)
-        clip[position] = image[:, ::-1] if view.flip else image
+    _decode_into([clip], data, [view], info, decoder)
     return clip
+
+
+def decode_clips(
+    data: bytes,
+    views: Sequence[View],
+    *,
+    info: VideoInfo | None = None,
+    limits: Limits | None = None,
+    decoder: str = "pyav",
+) -> np.ndarray:
+    """Decodes several views of one video, which have as many frames and the same size, in one pass over the file.
+
+    Returns:
+        uint8 [len(views), frames, size, size, 3]: what :func:`decode_view` gives for each.
+
+    Raises:
+        DecodeError: the file cannot be used; see its ``reason``.
+        DecoderUnavailable: the decoder cannot run here.
+        ValueError: there are no views, or they differ in shape.
+    """
+    shapes = {(len(view.frames), view.size) for view in views}
+    if len(shapes) != 1:
+        raise ValueError(f"views decoded together need one number of frames and one size; got {sorted(shapes)}")
+    frames, size = shapes.pop()
+    clips = np.empty((len(views), frames, size, size, 3), np.uint8)
+    _decode_into(clips, data, views, info or probe(data, limits), decoder)
+    return clips
+
+
+def _decode_into(
+    clips: Sequence[np.ndarray] | np.ndarray, data: bytes, views: Sequence[View], info: VideoInfo, decoder: str
+) -> None:
+    places = [(v, t) for v, view in enumerate(views) for t in range(len(view.frames))]
+    wanted = [views[v].frames[t] for v, t in places]
+    for position, frame in iter_frames(data, wanted, info=info, decoder=decoder):
+        v, t = places[position]
+        clips[v][t] = _cut(frame, views[v])
 
 
 def cut_view(frames: np.ndarray, view: View, out: np.ndarray) -> None:
     """Cuts a view out of a video's decoded frames, uint8 [n, H, W, 3], as :func:`decode_view` does from its bytes."""
     for position, index in enumerate(view.frames):
-        image = crop_resize(frames[index], view.box, view.size)
-        out[position] = image[:, ::-1] if view.flip else image
+        out[position] = _cut(frames[index], view)
+
+
+def _cut(frame: np.ndarray, view: View) -> np.ndarray:
+    image = crop_resize(frame, view.box, view.size)
+    return image[:, ::-1] if view.flip else image

@@ -4,6 +4,7 @@ import time
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from fastvid.train.checkpoint import Checkpoints
@@ -94,3 +95,52 @@ def test_killed_while_saving_leaves_a_checkpoint_that_loads(tmp_path):
         assert checkpoints.restore("a", net, make_optimizer(net, OptimConfig()))["step"] == newest
         checkpoints.save("a", newest + 1, net, make_optimizer(net, OptimConfig()), {})
         assert not list(folder.glob(".*.part"))
+
+
+def test_frozen_parameters_are_not_stored_and_stay_as_they_were_built(tmp_path):
+    net, _ = trained()
+    net.linear.requires_grad_(False)
+    checkpoints = Checkpoints(tmp_path)
+    folder = checkpoints.save("a", 1, net, make_optimizer(net, OptimConfig()), {})
+    assert set(load_file(folder / "model.safetensors")) == {"norm.weight", "norm.bias"}
+    other = Net()
+    other.linear.requires_grad_(False)
+    before = other.linear.weight.clone()
+    checkpoints.restore("a", other, make_optimizer(other, OptimConfig()))
+    assert torch.equal(other.norm.weight, net.norm.weight)
+    assert torch.equal(other.linear.weight, before)
+    with pytest.raises(ValueError, match=r"2 are missing \(linear.bias, linear.weight\)"):
+        checkpoints.restore("a", Net(), make_optimizer(Net(), OptimConfig()))
+
+
+def test_the_best_weights_are_a_copy_that_later_updates_do_not_change(tmp_path):
+    net, _ = trained()
+    checkpoints = Checkpoints(tmp_path)
+    with pytest.raises(ValueError, match="no weights of stage a were kept"):
+        checkpoints.load_best("a", net)
+    assert checkpoints.keep_best("a", 10, net, 0.5)
+    best = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(1)
+    assert not checkpoints.keep_best("a", 20, net, 0.5)  # the first of equals
+    assert not checkpoints.keep_best("a", 30, net, float("nan"))
+    assert checkpoints.best("a") == (10, 0.5)
+    assert checkpoints.load_best("a", net) == 10
+    assert all(torch.equal(tensor, best[name]) for name, tensor in net.state_dict().items())
+    assert checkpoints.steps("a") == []  # no step to resume from
+
+
+def test_a_better_one_replaces_the_best_only_when_no_resume_can_come_before_it(tmp_path):
+    net, optimizer = trained()
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    checkpoints.keep_best("a", 10, net, 0.5)
+    checkpoints.save("a", 10, net, optimizer, {})
+    checkpoints.keep_best("a", 20, net, 0.7)
+    checkpoints.forget_best("a", after=10)  # killed before step 20 was saved: it comes again
+    assert checkpoints.best("a") == (10, 0.5)
+    checkpoints.keep_best("a", 20, net, 0.7)
+    checkpoints.save("a", 30, net, optimizer, {})
+    assert [path.name for path in (tmp_path / "best").iterdir()] == ["a-00000020"]
+    checkpoints.set_aside("a")
+    assert checkpoints.best("a") is None

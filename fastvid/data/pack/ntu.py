@@ -1,13 +1,11 @@
 """NTU RGB+D: the action is in the file name."""
 
-import re
 from pathlib import Path
 
+from fastvid.data.ntu_names import parse_ntu
 from fastvid.data.pack.folder import passed_over, video_files
 from fastvid.data.pack.item import Collection, collect, file_item
 from fastvid.data.pack.ntu_actions import ACTIONS
-
-_NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")
 
 
 def ntu(src: Path, names: bool = False) -> dict[str, Collection]:
@@ -22,14 +20,14 @@ def ntu(src: Path, names: bool = False) -> dict[str, Collection]:
     paths, others = video_files(src)
     items = []
     for path, size in paths:
-        match = _NAME.search(Path(path).name)
-        if match is None:
+        found = parse_ntu(path)
+        if found is None:
             others += 1
             continue
-        *numbers, action = map(int, match.groups())
+        action = found.action
         if names and not 1 <= action <= len(ACTIONS):
             raise ValueError(f"{src / path}: there is no action {action}; the actions are 1 to {len(ACTIONS)}")
-        label = ACTIONS[action - 1] if names else f"A{action:03d}"
-        extra = dict(zip(("setup", "camera", "performer", "replication"), numbers, strict=True))
+        label = ACTIONS[action - 1] if names else found.code
+        extra = {name: getattr(found, name) for name in ("setup", "camera", "performer", "replication")}
         items.append(file_item(src, path, size, label=label, extra=extra))
     return {"": collect(src, items, notes=passed_over(others))}

@@ -1,0 +1,106 @@
+"""Several sources read as one."""
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import accumulate
+from pathlib import Path
+
+from fastvid.data.part_folders import part_of_folder
+from fastvid.data.source import Origin, Sample, Source, open_source, origin_of
+
+
+def join(sources: Mapping[str, Source]) -> Source:
+    """Sources one after the other, in the mapping's order; each name and a slash go in front of its samples' keys.
+
+    Raises:
+        ValueError: there are none.
+    """
+    if not sources:
+        raise ValueError("there are no sources to join")
+    return _Joined(sources)
+
+
+def open_parts(path: str | Path, labels: str | Path | None = None) -> Source:
+    """:func:`fastvid.data.open_source`, for a folder whose parts may lie in folders of their own.
+
+    A folder whose sub-folders train, val (valid, validation) or test hold tar shards, as ``fastvid.data pack`` and the
+    demo data set write them, becomes one source whose keys begin with the part's folder. Anything else is opened as it
+    is; so is a URL, which must be that of one folder of shards.
+
+    Args:
+        path: see :func:`fastvid.data.open_source`.
+        labels: likewise.
+
+    Raises:
+        FileNotFoundError, ValueError: as there.
+    """
+    folder = Path(path).expanduser()
+    if "://" in str(path) or not folder.is_dir() or any(folder.glob("*.tar")):
+        return open_source(path, labels)
+    parts = sorted(p for p in folder.iterdir() if p.is_dir() and part_of_folder(p.name) is not None)
+    if not any(any(part.glob("*.tar")) for part in parts):
+        return open_source(path, labels)
+    if labels is not None:
+        raise ValueError(f"--data.labels is for folders of videos; the shards in {path} carry their own labels")
+    return join({part.name: open_source(part) for part in parts})
+
+
+class _Joined:
+    def __init__(self, sources: Mapping[str, Source]):
+        self._names, self._sources = list(sources), list(sources.values())
+        self._ends = list(accumulate(len(source.samples) for source in self._sources))
+        self._shards = list(accumulate(len(source.shard_sizes) for source in self._sources))
+        self.shard_sizes = [size for source in self._sources for size in source.shard_sizes]
+        self.samples = _Samples(self)
+        self.description = " and ".join(source.description for source in self._sources)
+
+    def classes(self) -> list[str]:
+        return sorted({label for source in self._sources for label in source.classes()})
+
+    def stage(self, now: Sequence[int], then: Sequence[int]) -> None:
+        first = 0
+        for source, end in zip(self._sources, self._shards, strict=True):
+            mine = ([shard - first for shard in shards if first <= shard < end] for shards in (now, then))
+            source.stage(*mine)
+            first = end
+
+    def size(self, index: int) -> int:
+        _, source, row = self.place(index)
+        return source.size(row)
+
+    def read(self, index: int) -> bytes:
+        _, source, row = self.place(index)
+        return source.read(row)
+
+    def origin(self, index: int) -> Origin:
+        name, source, row = self.place(index)
+        origin = origin_of(source, row)
+        return replace(origin, name=f"{name}/{origin.name}")
+
+    def sample(self, index: int) -> Sample:
+        name, source, row = self.place(index)
+        sample = source.samples[row]
+        return replace(sample, key=f"{name}/{sample.key}")
+
+    def place(self, index: int) -> tuple[str, Source, int]:
+        """Name of a sample's source, the source, and the sample's place there."""
+        count = self._ends[-1]
+        if not -count <= index < count:
+            raise IndexError(f"sample {index} of {count}")
+        index %= count
+        which = bisect_right(self._ends, index)
+        return self._names[which], self._sources[which], index - (self._ends[which - 1] if which else 0)
+
+
+class _Samples(Sequence[Sample]):
+    def __init__(self, joined: _Joined):
+        self._joined = joined
+
+    def __len__(self) -> int:
+        return self._joined._ends[-1]
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        return self._joined.sample(index)

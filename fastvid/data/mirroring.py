@@ -1,0 +1,52 @@
+"""Which clips may be mirrored: not those of classes that a mirror would change."""
+
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+
+from fastvid.data.source import Sample
+from fastvid.video import VideoInfo, View, ViewSpec
+
+_DIRECTIONS = {
+    "left", "right", "leftward", "rightward", "leftwards", "rightwards", "clockwise", "anticlockwise",
+    "counterclockwise",
+}  # fmt: skip
+
+
+def mirror_changes(classes: Iterable[str], also: Iterable[str] = ()) -> set[str]:
+    """The classes that a mirrored clip would not be of any more: those whose name says a direction (left, right,
+    clockwise and the like, as whole words), such as "Pulling something from left to right" or ``TurnLeft``.
+
+    Args:
+        classes: class names.
+        also: further ones of them, as the user says.
+
+    Returns:
+        What :class:`fastvid.data.TrainLoader` takes as ``no_flip``.
+
+    Raises:
+        ValueError: ``also`` names no class.
+    """
+    classes, also = list(classes), set(also)
+    unknown = sorted(also - set(classes))
+    if unknown:
+        raise ValueError(f"no class is named {unknown[0]!r}: the classes are {', '.join(sorted(classes))}")
+    return also | {name for name in classes if _DIRECTIONS & _words(name)}
+
+
+def training_view(
+    spec: ViewSpec, sample: Sample, seed: int, draw: int, info: VideoInfo, no_flip: Collection[str] = ()
+) -> View:
+    """:meth:`fastvid.video.ViewSpec.draw`, never mirrored for labels in ``no_flip``; a pure function of its arguments.
+
+    Frames and box are those drawn with flips allowed, so that exempting one class moves nothing else; the view's hash
+    is that of the clip as it really is.
+    """
+    view = spec.draw(sample.key, seed, draw, info)
+    return replace(view, flip=False) if sample.label in no_flip else view
+
+
+def _words(name: str) -> set[str]:
+    """Lower-case words of a name, where a capital after a small letter begins a new one."""
+    parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name)
+    return set(re.findall(r"[a-z]+", parted.lower()))

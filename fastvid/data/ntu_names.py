@@ -1,0 +1,47 @@
+"""What an NTU RGB+D file name says, and its official protocols.
+
+Sources: A. Shahroudy et al., "NTU RGB+D", CVPR 2016, section 3.2 (cross-subject, cross-view); J. Liu et al., "NTU RGB+D
+120", TPAMI 2020, section 3.3 (cross-subject of 106 performers).
+"""
+
+import re
+from dataclasses import dataclass
+
+_NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")
+
+LAST_OF_NTU_60 = 60
+"""The highest action of NTU RGB+D; higher ones belong to NTU RGB+D 120."""
+
+TRAINING_PERFORMERS_60 = frozenset((1, 2, 4, 5, 8, 9, 13, 14, 15, 16, 17, 18, 19, 25, 27, 28, 31, 34, 35, 38))
+"""Of the cross-subject protocol of NTU RGB+D; all other performers are tested."""
+
+TRAINING_PERFORMERS_120 = TRAINING_PERFORMERS_60 | {
+    45, 46, 47, 49, 50, 52, 53, 54, 55, 56, 57, 58, 59, 70, 74, 78, 80, 81, 82, 83, 84, 85, 86, 89, 91, 92, 93, 94, 95,
+    97, 98, 100, 103,
+}  # fmt: skip
+"""Of the cross-subject protocol of NTU RGB+D 120."""
+
+TRAINING_CAMERAS = frozenset((2, 3))
+"""Of the cross-view protocol; camera 1 is tested."""
+
+
+@dataclass(frozen=True)
+class NtuName:
+    """The numbers in a name such as ``S001C002P003R002A013_rgb.avi``."""
+
+    setup: int
+    camera: int
+    performer: int
+    replication: int
+    action: int
+
+    @property
+    def code(self) -> str:
+        """Of the action, such as ``A013``."""
+        return f"A{self.action:03d}"
+
+
+def parse_ntu(name: str) -> NtuName | None:
+    """The numbers in a file's name or path; None where it is no such name."""
+    match = _NAME.search(name.rpartition("/")[2])
+    return None if match is None else NtuName(*map(int, match.groups()))

@@ -1,0 +1,58 @@
+"""A source whose samples carry other labels."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from fastvid.data.source import Origin, Sample, Source, origin_of
+
+
+def relabel(source: Source, labels: Sequence[str], classes: Sequence[str]) -> Source:
+    """A source with the same videos and these labels.
+
+    Args:
+        source: the videos.
+        labels: one for each of its samples, all of them in ``classes``.
+        classes: what :meth:`fastvid.data.Source.classes` answers, sorted; also those that none of the samples has, so
+            that a class id means the same in all parts of a data set.
+    """
+    if len(labels) != len(source.samples):
+        raise ValueError(f"{len(labels)} labels for {len(source.samples)} samples")
+    return _Relabelled(source, labels, classes)
+
+
+class _Relabelled:
+    def __init__(self, source: Source, labels: Sequence[str], classes: Sequence[str]):
+        self._source, self._classes = source, sorted(classes)
+        ids = {name: number for number, name in enumerate(self._classes)}
+        self.shard_sizes, self.description = source.shard_sizes, source.description
+        self.samples = _Samples(source.samples, np.array([ids[label] for label in labels], np.int32), self._classes)
+
+    def classes(self) -> list[str]:
+        return list(self._classes)
+
+    def stage(self, now: Sequence[int], then: Sequence[int]) -> None:
+        self._source.stage(now, then)
+
+    def size(self, index: int) -> int:
+        return self._source.size(index)
+
+    def read(self, index: int) -> bytes:
+        return self._source.read(index)
+
+    def origin(self, index: int) -> Origin:
+        return origin_of(self._source, index)
+
+
+class _Samples(Sequence[Sample]):
+    def __init__(self, samples: Sequence[Sample], ids: np.ndarray, classes: list[str]):
+        self._samples, self._ids, self._classes = samples, ids, classes
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        return replace(self._samples[index], label=self._classes[self._ids[index]])
