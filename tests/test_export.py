@@ -18,7 +18,7 @@ CLASSES = ("left", "right", "still")
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 
 
-def make_run(folder, approach):
+def make_run(folder, approach, **about):
     """A finished run of a tiny model in which everything that is trained has moved."""
     model = load_vjepa2(init="tiny", num_classes=3, frames=4, size=32)
     model.mean, model.std = MEAN, STD
@@ -27,8 +27,8 @@ def make_run(folder, approach):
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.add_(0.1 * torch.randn_like(parameter))
-    about = ClassifierAbout("tiny", CLASSES, init="tiny", sampling="stride", stride=3)
-    save_classifier(folder / "classifier", model, about)
+    views = {"sampling": "stride", "stride": 3, **about}
+    save_classifier(folder / "classifier", model, ClassifierAbout("tiny", CLASSES, init="tiny", **views))
     return folder
 
 
@@ -58,10 +58,11 @@ def test_transformers_alone_computes_the_same_logits(tmp_path, clip, approach, c
     assert "fastvid" not in (tmp_path / "hf" / "config.json").read_text()
 
 
-def test_the_processor_shows_what_the_evaluation_saw(tmp_path):
-    classifier = load_classifier(make_run(tmp_path / "run", "head") / "classifier")
+@pytest.mark.parametrize("crop", [1.0, 0.5])
+def test_the_processor_shows_what_the_evaluation_saw(tmp_path, crop):
+    classifier = load_classifier(make_run(tmp_path / "run", "head", crop=crop) / "classifier")
     export(classifier, tmp_path / "hf")
-    data = encode(12, coloured=True)  # its square is resized by 2, which moves no border
+    data = encode(12, coloured=True)  # 64 pixels high: whole numbers of them per pixel
     info = probe(data)
     view = classifier.views.center("", info)
     expected = pixels(torch.from_numpy(decode_view(data, view, info=info))[None])
@@ -113,7 +114,10 @@ def test_the_model_card(tmp_path, capsys):
         assert "| val | 0.8500 |" in card
     assert "# V-JEPA 2 classifier of 3 classes" in card
     assert "LoRA adapters in the attentive pooler, and the head (rank 16, alpha 32, dropout 0.1)." in card
-    assert "A clip is 4 frames of 32 x 32 pixels, one frame in 3." in card
+    assert (
+        "A clip is 4 frames of 32 x 32 pixels, one frame in 3.\nOf each frame it shows the largest centred square."
+        in card
+    )
     assert "0. left\n1. right\n2. still\n" in card
     assert str(tmp_path) not in card
     for damaged, complaint in (("{", "is damaged"), ('{"test": {}}', "is not that of a finished run: KeyError")):

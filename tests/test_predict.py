@@ -54,12 +54,12 @@ def run(tmp_path_factory):
 def test_clips_cover_the_video_in_order_of_time():
     found = answer(Brightness(), shades(np.linspace(0, 255, 40)))
     windows = found["windows"]
-    assert [window["frames"] for window in windows] == [[k, k + 2, k + 4, k + 6] for k in (0, 8, 17, 25, 33)]
+    assert [window["frames"] for window in windows] == [[k, k + 2, k + 4, k + 6] for k in (3, 10, 17, 23, 30)]
     assert [(w["start"], w["end"]) for w in windows] == [
-        pytest.approx((k / 10, k / 10 + 0.7)) for k in (0, 8, 17, 25, 33)
+        pytest.approx((k / 10, k / 10 + 0.7)) for k in (3, 10, 17, 23, 30)
     ]
     light = [window["probabilities"][1] for window in windows]
-    assert light == pytest.approx([(k + 3) / 39 for k in (0, 8, 17, 25, 33)], abs=0.02)
+    assert light == pytest.approx([(k + 3) / 39 for k in (3, 10, 17, 23, 30)], abs=0.02)
     assert found["probabilities"] == pytest.approx([1 - np.mean(light), np.mean(light)])
     assert not any(window["repeats_frames"] for window in windows)
     assert (found["seconds"], found["fps"], found["frames"]) == pytest.approx((4, 10, 40))
@@ -91,8 +91,6 @@ def test_one_clip_is_the_one_of_the_evaluation(sampling):
 def test_how_many_clips_are_enough(views, count):
     found = answer(Brightness(**views), shades([9] * 40))
     assert len(found["windows"]) == count
-    assert found["windows"][0]["start"] == 0 or count == 1
-    assert found["windows"][-1]["end"] == pytest.approx(4) or count == 1
 
 
 def test_seconds_are_those_of_presentation():
@@ -100,9 +98,9 @@ def test_seconds_are_those_of_presentation():
     times = [50 * k for k in range(20)] + [1000 + 500 * k for k in range(6)]
     data = encode(26, times=times)
     found = answer(Brightness(sampling="fps", fps=2.0), data, windows=2)
-    assert [window["frames"] for window in found["windows"]] == [[0, 10, 20, 21], [22, 23, 24, 25]]
-    assert [window["start"] for window in found["windows"]] == pytest.approx([0, 2])
-    assert found["windows"][0]["end"] == pytest.approx(2)
+    assert [window["frames"] for window in found["windows"]] == [[10, 20, 21, 22], [21, 22, 23, 24]]
+    seconds = [second for window in found["windows"] for second in (window["start"], window["end"])]
+    assert seconds == pytest.approx([0.5, 2.5, 1.5, 3.5])
 
 
 def test_a_video_shorter_than_a_clip_says_so():
@@ -152,16 +150,17 @@ def test_what_is_printed(run, tmp_path, capsys, monkeypatch):
     classifier = Brightness()
     classifier.to = lambda device: classifier
     monkeypatch.setattr("fastvid.models.saved_classifier.load_classifier", lambda *_, **__: classifier)
-    (tmp_path / "dusk.mp4").write_bytes(shades([255] * 8 + [0] * 8))
+    (tmp_path / "dusk.mp4").write_bytes(shades([255] * 9 + [0] * 7))
     (tmp_path / "night.mp4").write_bytes(shades([0] * 3))
     monkeypatch.chdir(tmp_path)
     assert main([str(run), "dusk.mp4", "night.mp4"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "dusk.mp4  (1.6 s, 2 clips)",
-        "  dark    50.0%  ████████████",
-        "  light   50.0%  ████████████",
-        "  0.0 to 0.7 s  light  100.0%  ████████████████████████",
-        "  0.9 to 1.6 s  dark   100.0%  ████████████████████████",
+        "  light   62.5%  ███████████████",
+        "  dark    37.5%  █████████",
+        "  0.2 to 0.9 s  light  100.0%  ████████████████████████",
+        "  0.7 to 1.4 s  dark    75.0%  ██████████████████",
+        "                light   25.0%  ██████",
         "night.mp4  (0.3 s, 1 clip)",
         "  dark   100.0%  ████████████████████████",
         "  light    0.0%",
@@ -169,6 +168,13 @@ def test_what_is_printed(run, tmp_path, capsys, monkeypatch):
     ]
     assert main([str(run), "dusk.mp4", "--top", "1", "--windows", "1"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_a_classifier_that_diverged_is_no_answer():
+    classifier = Brightness()
+    classifier.probabilities = lambda views: torch.full((len(views), 2), float("nan"))
+    with pytest.raises(ValueError, match="the classifier has no finite probabilities for it"):
+        answer(classifier, shades([9] * 8))
 
 
 def test_folders_and_shards_mean_their_videos(run, tmp_path, capsys):

@@ -1,6 +1,5 @@
 """A trained classifier comes back from its folder as it was, from no more than what was trained, or is refused."""
 
-import dataclasses
 import json
 import logging
 import shutil
@@ -70,7 +69,7 @@ def trained(source, approach, seed=2):
 
 
 def about(source, **changes):
-    return dataclasses.replace(ClassifierAbout(str(source), CLASSES, sampling="stride", stride=3), **changes)
+    return ClassifierAbout(str(source), **{"classes": CLASSES, "sampling": "stride", "stride": 3, **changes})
 
 
 @pytest.fixture
@@ -89,7 +88,7 @@ def edit(folder, **changes):
 def test_what_is_loaded_is_what_was_saved(source, clip, tmp_path, approach):
     model = trained(source, approach).train()
     torch.manual_seed(5)
-    written = save_classifier(tmp_path / "run" / "classifier", model, about(source, clips=2, crops=3))
+    written = save_classifier(tmp_path / "run" / "classifier", model, about(source, clips=2, crops=3, crop=0.875))
     state = torch.get_rng_state()
     loaded = load(tmp_path / "run")
     assert torch.equal(torch.get_rng_state(), state)
@@ -102,7 +101,7 @@ def test_what_is_loaded_is_what_was_saved(source, clip, tmp_path, approach):
     assert (written.approach, written.frames, written.size, written.clips, written.crops) == (approach, 4, 32, 2, 3)
     assert written.lora == (LoraSettings(4, 6, 0.25) if "lora" in approach else None)
     assert loaded.classes == list(CLASSES)
-    assert loaded.views == ViewSpec(frames=4, size=32, sampling="stride", stride=3, flip=0.0)
+    assert loaded.views == ViewSpec(frames=4, size=32, sampling="stride", stride=3, flip=0.0, crop=0.875)
 
 
 @pytest.mark.parametrize("approach", APPROACHES)
@@ -138,6 +137,8 @@ def test_it_is_for_use_only(saved, clip):
     assert config.label2id == {"climb": 0, "fall": 1, "jump": 2, "run": 3}
     with pytest.raises(ValueError, match=r"takes clips \[B, 4, 32, 32, 3\]"):
         classifier(clip[:, :2])
+    with pytest.raises(ValueError, match=r"clips are uint8 \[B, T, H, W, 3\]; got torch\.float32 \[3, 4, 32, 32, 3\]"):
+        classifier(clip.float())
 
 
 def test_pixels_are_normalised_as_in_training(source, clip, tmp_path):
