@@ -1,4 +1,4 @@
-"""``python -m fastvid.export RUN --to hf --out DIR``: a trained classifier as a folder that transformers opens alone."""
+"""``python -m fastvid.export RUN --to hf --out DIR``: a trained classifier as a folder that transformers opens."""
 
 import json
 import sys
@@ -30,10 +30,13 @@ def main(arguments: list[str]) -> int:
     """Runs the command; returns the exit code."""
     config = tyro.cli(ExportConfig, prog="python -m fastvid.export", args=arguments, config=_FLAGS)
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    from transformers.utils.logging import disable_progress_bar
+
     from fastvid.models.exported import export
     from fastvid.models.saved_classifier import load_classifier
     from fastvid.models.saved_run import classifier_folder
 
+    disable_progress_bar()
     try:
         folder = classifier_folder(config.run)
         result = _result(folder.parent / "result.json") if folder.name == "classifier" else None

@@ -16,7 +16,7 @@ import tyro
 
 from fastvid.data import open_source
 from fastvid.data.source import read_video
-from fastvid.video import DecodeError, Limits, VideoInfo, View, ViewSpec, decode_view, probe
+from fastvid.video import DecodeError, Limits, VideoInfo, ViewSpec, decode_view, probe
 
 if TYPE_CHECKING:
     from fastvid.models import TrainedClassifier
@@ -39,7 +39,7 @@ class PredictConfig:
     json: bool = False
     """Print one JSON object per video and line, with everything."""
     windows: int | Literal["auto"] = "auto"
-    """Clips per video, evenly from its beginning to its end; auto: as many as cover it, at most 32."""
+    """Clips per video, evenly over it; auto: as many as fit side by side, at most 32."""
     crops: Literal[1, 3] = 1
     """Squares per clip: the centred one, or three along the longer side, averaged."""
     source: str | None = None
@@ -51,9 +51,12 @@ def main(arguments: list[str]) -> int:
     config = tyro.cli(PredictConfig, prog="python -m fastvid.predict", args=arguments, config=_FLAGS)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    from transformers.utils.logging import disable_progress_bar
+
     from fastvid.models.saved_classifier import load_classifier
     from fastvid.models.saved_run import classifier_folder
 
+    disable_progress_bar()
     try:
         if not config.videos or config.top < 1 or (config.windows != "auto" and config.windows < 1):
             raise ValueError("give at least one video, --top of at least 1 and --windows of at least 1")
@@ -95,27 +98,30 @@ def predict(
         name: of the video, for the answer.
         data: the whole file.
         info: its :func:`fastvid.video.probe`.
-        windows: clips, evenly from the beginning to the end; ``"auto"``: as many as cover it, at most 32. With the
-            sampling ``"span"`` every clip covers the whole video, and one is enough.
+        windows: clips, at the moments of :meth:`fastvid.video.ViewSpec.evaluation`; ``"auto"``: as many as,
+            side by side, are as long as the video, at most 32. With the sampling ``"span"`` every clip covers the
+            whole video, and one is enough.
         crops: 1 or 3 per clip, averaged.
 
     Returns:
-        ``video``, ``seconds``, ``fps``, ``frames``; ``classes``; ``probabilities`` [classes], averaged over ``windows``:
-        of each ``start`` and ``end`` in seconds, ``frames`` (indices), ``repeats_frames`` (the video is shorter than a
-        clip) and ``probabilities`` [classes].
+        ``video``, ``seconds``, ``fps``, ``frames``, ``classes``, ``probabilities`` [classes] averaged over ``windows``,
+        and of each of these its ``start`` and ``end`` in seconds, ``frames`` (indices), ``repeats_frames`` (the video
+        is shorter than a clip) and ``probabilities`` [classes].
 
     Raises:
         DecodeError: the video cannot be used.
+        ValueError: the model's output is not finite.
     """
     spec = classifier.views
     count = _enough(spec, info) if windows == "auto" else windows
-    rows = _windows(spec, name, info, count, crops)
-    views = [view for row in rows for view in row]
+    views = spec.evaluation(name, info, count, crops)
     found = []
     for first in range(0, len(views), _BATCH):
         clips = np.stack([decode_view(data, view, info=info) for view in views[first : first + _BATCH]])
         found.append(classifier.probabilities(torch.from_numpy(clips)).cpu())
     probabilities = torch.cat(found).double().view(count, crops, -1).mean(1)
+    if not torch.isfinite(probabilities).all():
+        raise ValueError("the classifier has no finite probabilities for it")
     return {
         "video": name,
         "seconds": info.duration,
@@ -125,12 +131,12 @@ def predict(
         "probabilities": probabilities.mean(0).tolist(),
         "windows": [
             {
-                **dict(zip(("start", "end"), _seconds(row[0].frames, info), strict=True)),
-                "frames": list(row[0].frames),
-                "repeats_frames": row[0].repeats_frames,
+                **dict(zip(("start", "end"), _seconds(view.frames, info), strict=True)),
+                "frames": list(view.frames),
+                "repeats_frames": view.repeats_frames,
                 "probabilities": window.tolist(),
             }
-            for row, window in zip(rows, probabilities, strict=True)
+            for view, window in zip(views[::crops], probabilities, strict=True)
         ],
     }
 
@@ -158,25 +164,11 @@ def _read(path: Path) -> tuple[bytes, VideoInfo]:
 
 
 def _enough(spec: ViewSpec, info: VideoInfo) -> int:
-    """Clips that leave no part of the video out."""
+    """Clips that, side by side, are as long as the video."""
     if spec.sampling == "span":
         return 1
     covered = spec.frames * spec.stride / info.fps if spec.sampling == "stride" else spec.frames / spec.fps
     return min(_MOST_WINDOWS, max(1, math.ceil(info.duration / covered - 1e-6)))
-
-
-def _windows(spec: ViewSpec, key: str, info: VideoInfo, count: int, crops: int) -> list[list[View]]:
-    """``count`` clips in order of time, each as ``crops`` views of the same frames."""
-    views = []
-    height, width = info.upright_size
-    side = min(height, width)
-    for clip in range(count):
-        # The first begins with the video and the last ends with it; a single one is in the middle.
-        where = 0.5 if count == 1 else min(clip / (count - 1), 1 - 1e-9)
-        frames = spec._frames(info, where)
-        corners = [(k * (height - side) // 2, k * (width - side) // 2) for k in ((1,) if crops == 1 else range(3))]
-        views.append([View(key, frames, (top, left, side, side), False, spec.size) for top, left in corners])
-    return views
 
 
 def _seconds(frames: Sequence[int], info: VideoInfo) -> tuple[float, float]:

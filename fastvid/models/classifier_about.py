@@ -24,9 +24,10 @@ class ClassifierAbout:
         classes: their names, sorted: a class id is a position in this list.
         init: as :func:`fastvid.models.load_vjepa2` takes it.
         init_seed: likewise.
-        sampling: of the evaluation views, as :class:`fastvid.video.ViewSpec` takes it; likewise the next two.
+        sampling: of the evaluation views, as :class:`fastvid.video.ViewSpec` takes it; likewise the next three.
         stride: frames, for ``"stride"``.
         fps: frames per second, for ``"fps"``.
+        crop: share of the frame's shorter side that a crop keeps.
         clips: per video in the evaluation.
         crops: per clip in the evaluation.
         approach: which parts were trained.
@@ -52,6 +53,7 @@ class ClassifierAbout:
     sampling: Literal["span", "stride", "fps"] = "span"
     stride: int = 4
     fps: float = 4.0
+    crop: float = 1.0
     clips: int = 1
     crops: int = 1
     approach: str = ""
@@ -80,8 +82,9 @@ class ClassifierAbout:
     def views(self) -> ViewSpec:
         """The clips that it was evaluated on."""
         return ViewSpec(
-            frames=self.frames, size=self.size, sampling=self.sampling, stride=self.stride, fps=self.fps, flip=0.0
-        )
+            frames=self.frames, size=self.size, sampling=self.sampling, stride=self.stride, fps=self.fps, flip=0.0,
+            crop=self.crop,
+        )  # fmt: skip
 
     def to_json(self) -> str:
         """The inverse of :meth:`from_json`."""
@@ -107,8 +110,8 @@ class ClassifierAbout:
         version = fields.pop("version", None)
         if version != _VERSION:
             raise ValueError(
-                f"{path} has version {version!r}, and this fastvid reads version {_VERSION}: use the fastvid that wrote "
-                f"it ({fields.get('fastvid')})"
+                f"{path} has version {version!r}, and this fastvid reads version {_VERSION}: use the fastvid that "
+                f"wrote it ({fields.get('fastvid')})"
             )
         known = {field.name for field in dataclasses.fields(ClassifierAbout)}
         if unknown := sorted(set(fields) - known):
@@ -138,7 +141,7 @@ def _value(name: str, value: Any) -> Any:
         right = isinstance(value, list) and len(value) == 3 and all(isinstance(item, float | int) for item in value)
     elif name in _NUMBERS:
         right = type(value) is int
-    elif name == "fps":
+    elif name in ("fps", "crop"):
         right = isinstance(value, float | int)
     else:
         right = isinstance(value, str)

@@ -32,7 +32,7 @@ def export(
 
     ``"hf"`` is for ``VJEPA2ForVideoClassification.from_pretrained``: the whole model with adapters added into the
     weights they adapt, the classes' names, and a video processor that shows the model what it was evaluated on: the
-    largest centred square of each frame. ``"peft"`` has adapters and head alone, for ``PeftModel.from_pretrained`` on
+    centred square of each frame. ``"peft"`` has adapters and head alone, for ``PeftModel.from_pretrained`` on
     the original model; with the approach ``pooler+lora`` that lacks the trained pooler.
 
     Args:
@@ -69,7 +69,7 @@ def export(
 
 
 def _processor(classifier: TrainedClassifier) -> dict[str, Any]:
-    """``video_preprocessor_config.json``: the shorter side to the model's size, and its centre.
+    """``video_preprocessor_config.json``: frames resized until the evaluation's crop is as large as the model's clips.
 
     VJEPA2VideoProcessor can only enlarge frames to 8/7 of the model's size and so cuts their borders off, whatever its
     file says. This class does the same steps with the sizes it is told.
@@ -79,7 +79,7 @@ def _processor(classifier: TrainedClassifier) -> dict[str, Any]:
         "video_processor_type": "VideoLlavaVideoProcessor",
         "do_convert_rgb": True,
         "do_resize": True,
-        "size": {"shortest_edge": about.size},
+        "size": {"shortest_edge": round(about.size / about.crop)},
         "resample": 2,  # bilinear
         "do_center_crop": True,
         "crop_size": {"height": about.size, "width": about.size},

@@ -42,7 +42,8 @@ def model_card(about: ClassifierAbout, form: str, result: dict[str, Any] | None 
     lines[-1] += "."
     sampling = _SAMPLING[about.sampling].format(stride=about.stride, fps=about.fps)
     lines += ["", f"A clip is {about.frames} frames of {about.size} x {about.size} pixels, {sampling}."]
-    lines += ["Of each frame it shows the largest centred square.", "", "## Classes", ""]
+    square = "largest centred square" if about.crop == 1 else f"centred {about.crop:.4g} of the shorter side, a square"
+    lines += [f"Of each frame it shows the {square}.", "", "## Classes", ""]
     lines += [f"{index}. {name}" for index, name in enumerate(about.classes)]
     if result is not None:
         lines += _accuracy(result)
@@ -80,12 +81,12 @@ def _hf_use() -> list[str]:
 
 def _peft_use(about: ClassifierAbout) -> list[str]:
     if about.init == "tiny":
-        clip = f"frames={about.frames}, size={about.size}"
+        drawn = f"init_seed={about.init_seed}, frames={about.frames}, size={about.size}"
         base = [
             "from fastvid.models import load_vjepa2",
             "from peft import PeftModel",
             "",
-            f'base = load_vjepa2(init="tiny", num_classes={len(about.classes)}, init_seed={about.init_seed}, {clip}).hf',
+            f'base = load_vjepa2(init="tiny", num_classes={len(about.classes)}, {drawn}).hf',
         ]
     else:
         # A folder of this machine says nothing elsewhere.

@@ -58,8 +58,10 @@ class TrainedClassifier(nn.Module):
         """clips uint8 [B, T, H, W, 3] on the model's device -> logits [B, classes].
 
         Raises:
-            ValueError: clips of another length or size than ``views``'.
+            ValueError: not such clips, or of another length or size than ``views``'.
         """
+        if clips.dtype != torch.uint8 or clips.ndim != 5:
+            raise ValueError(f"clips are uint8 [B, T, H, W, 3]; got {clips.dtype} {list(clips.shape)}")
         return self.model(clips)
 
     def probabilities(self, views: torch.Tensor) -> torch.Tensor:
