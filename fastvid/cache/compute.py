@@ -16,7 +16,7 @@ from fastvid.data import LatentManifest, Latents, Sample, Source
 from fastvid.data.latent_file import NO_VIEW
 from fastvid.data.source import read_video
 from fastvid.ops import MaskSpec, gather_tokens, multiblock_mask, quantize_tokens, sample_id
-from fastvid.video import DecodeError, Limits, VideoInfo, View, ViewSpec, decode_view
+from fastvid.video import DecodeError, Limits, VideoInfo, View, ViewSpec, decode_clips
 
 
 @dataclass
@@ -79,13 +79,23 @@ def decode_views(draws: Draws, source: Source, index: int) -> ClipViews:
     except DecodeError as error:
         clip.errors = dict.fromkeys(range(count), error)
         return clip
-    for draw, view in enumerate(draws.views(sample, info)):
-        try:
-            clip.pixels[draw] = draws.change(decode_view(data, view, info=info), sample, draw)
-            clip.hashes[draw] = view.hash
-        except DecodeError as error:
-            clip.errors[draw] = error
+    views = draws.views(sample, info)
+    for draw, pixels in enumerate(_each_view(data, views, info)):
+        if isinstance(pixels, DecodeError):
+            clip.errors[draw] = pixels
+        else:
+            clip.pixels[draw], clip.hashes[draw] = draws.change(pixels, sample, draw), views[draw].hash
     return clip
+
+
+def _each_view(data: bytes, views: list[View], info: VideoInfo) -> list[np.ndarray | DecodeError]:
+    """The pixels of each view, or why it cannot be decoded: a damaged file may have good parts."""
+    try:
+        return list(decode_clips(data, views, info=info))
+    except DecodeError as error:
+        if len(views) == 1:
+            return [error]
+    return [_each_view(data, [view], info)[0] for view in views]
 
 
 def decoded(source: Source, indices: Sequence[int], draws: Draws, *, threads: int, ahead: int) -> Iterator:

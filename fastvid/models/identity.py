@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 
@@ -31,8 +32,12 @@ def teacher_identity(teacher: Teacher) -> dict[str, str]:
         kind = teacher.family
     else:
         raise TypeError(f"a {type(teacher).__name__} has no identity that a cache could be made for")
-    text = json.dumps(config, sort_keys=True, default=str)
-    return {"teacher": f"{kind} {hashlib.sha256(text.encode()).hexdigest()}", "weights": weights_hash(teacher)}
+    return {"teacher": f"{kind} {config_hash(config)}", "weights": weights_hash(teacher)}
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """sha256 of a configuration's values."""
+    return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def weights_hash(module: torch.nn.Module) -> str:

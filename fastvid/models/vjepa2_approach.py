@@ -1,5 +1,6 @@
 """What of a V-JEPA 2 classifier is trained: the approaches that are compared."""
 
+import warnings
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -95,7 +96,9 @@ def _adapt(model: VJepa2Classifier, lora: LoraSettings, names: str, expected: in
         r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=names,  # type: ignore[arg-type]
         modules_to_save=["classifier"],
     )  # fmt: skip
-    model.model = get_peft_model(model.hf, config)
+    with warnings.catch_warnings():  # peft reads what transformers is about to rename
+        warnings.filterwarnings("ignore", category=FutureWarning, message=".*is_gradient_checkpointing.*")
+        model.model = get_peft_model(model.hf, config)
     found = sum(isinstance(module, LoraLayer) for module in model.modules())
     if found != expected:
         raise RuntimeError(f"{found} projections got an adapter instead of {expected}: this transformers names others")

@@ -3,7 +3,10 @@
 import importlib
 import sys
 
-RECIPES = {"salt": "masked-latent pretraining of a video ViT against a frozen teacher"}
+RECIPES = {
+    "salt": "masked-latent pretraining of a video ViT against a frozen teacher",
+    "vjepa2": "fine-tuning of a V-JEPA 2 video classifier by head, pooler or LoRA",
+}
 
 
 def main(arguments: list[str]) -> int:

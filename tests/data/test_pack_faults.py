@@ -15,6 +15,7 @@ from packing import pack_folder
 from test_pack import content, dataset_of, make, make_llava, rejects_of
 
 from fastvid.data.pack.folder import folder
+from fastvid.data.pack.interrupt import Interrupt
 from fastvid.data.pack.llava import llava
 from fastvid.data.pack.prepare import Reject
 from fastvid.data.processes import in_order
@@ -168,6 +169,22 @@ def test_an_interrupt_from_the_keyboard_is_no_traceback(source, tmp_path):
     os.killpg(process.pid, signal.SIGINT)
     assert process.wait(60) == 130
     assert process.stderr.read() == "stopped: finished shards are kept, the same command goes on from there\n"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_that_python_drops_is_not_lost():
+    class Thing:
+        def __del__(self):
+            signal.raise_signal(signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    with Interrupt() as interrupt:
+        interrupt.check()
+        thing = Thing()
+        del thing  # the KeyboardInterrupt ends with it
+        with pytest.raises(KeyboardInterrupt):
+            interrupt.check()
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def full(megabytes):

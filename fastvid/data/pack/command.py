@@ -13,6 +13,7 @@ import tyro
 
 from fastvid.data.demo_files import cache_dir
 from fastvid.data.pack.folder import folder
+from fastvid.data.pack.interrupt import Interrupt
 from fastvid.data.pack.item import Collection
 from fastvid.data.pack.llava import llava
 from fastvid.data.pack.ntu import ntu
@@ -107,8 +108,13 @@ def _pack_part(options: PackCommand, part: str, collection: Collection) -> int:
     )
     for note in collection.notes:
         print(f"{note}")
-    with Progress("video") as progress:
-        outcome = pack(collection, target, work, packing, _recorded(options), progress)
+    with Progress("video") as progress, Interrupt() as interrupt:
+
+        def show(done: int, total: int) -> None:
+            interrupt.check()
+            progress(done, total)
+
+        outcome = pack(collection, target, work, packing, _recorded(options), show)
     return _report(options, target.where, len(collection.items), outcome)
 
 

@@ -1,0 +1,29 @@
+"""An interrupt from the keyboard that cannot get lost."""
+
+import signal
+
+
+class Interrupt:
+    """Python drops an exception that is raised while it runs a destructor or a weak reference's callback, and with it
+    the KeyboardInterrupt of a SIGINT that comes at that moment. Inside this context the signal is remembered, and
+    :meth:`check` raises it again.
+    """
+
+    def __init__(self):
+        self._came = False
+
+    def check(self) -> None:
+        """Raises KeyboardInterrupt if a SIGINT came."""
+        if self._came:
+            raise KeyboardInterrupt
+
+    def __enter__(self) -> "Interrupt":
+        self._before = signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def __exit__(self, *exc) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def _note(self, signum: int, frame) -> None:
+        self._came = True
+        raise KeyboardInterrupt

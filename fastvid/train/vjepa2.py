@@ -1,0 +1,245 @@
+"""Fine-tuning of V-JEPA 2 video classifiers (arXiv 2506.09985) by head, pooler, LoRA, or all of them.
+
+    features:          what the frozen parts make of each view, computed once
+    stage "finetune":  what the approach trains; the weights of the best validated epoch are kept
+    test, report:      of those weights
+
+``python -m fastvid.train vjepa2`` does all of it on the demo data set.
+"""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from fastvid.cache.features import FeatureSet, Where, choose_place, features_bytes, make_features
+from fastvid.data import BadSamplePolicy, FeatureLoader, LatentStore, LoaderState, Quarantine, TrainLoader
+from fastvid.data.demo_files import cache_dir
+from fastvid.data.loader import default_threads
+from fastvid.models.augment import Augment
+from fastvid.models.classifier_about import ClassifierAbout
+from fastvid.models.saved_classifier import save_classifier
+from fastvid.models.vjepa2 import VJepa2Classifier
+from fastvid.models.vjepa2_approach import apply_approach
+from fastvid.models.vjepa2_load import load_vjepa2
+from fastvid.report.confusion import confusion_csv, confusion_png
+from fastvid.report.records import RunRecords
+from fastvid.train.config import parse
+from fastvid.train.decoder import choose_decoder
+from fastvid.train.distributed import wait_for_all
+from fastvid.train.engine import Engine, Loader, Stage
+from fastvid.train.logs import progress
+from fastvid.train.optim import limit_epochs
+from fastvid.train.session import Session, UserError, start
+from fastvid.train.vjepa2_config import VJepa2Config
+from fastvid.train.vjepa2_data import LabelledData, labels_of, open_labelled
+from fastvid.train.vjepa2_evaluate import Evaluation
+from fastvid.train.vjepa2_features import EvaluationDraws, TrainingDraws, feature_set, frozen_part, frozen_weights
+from fastvid.train.vjepa2_loss import ClassifierLoss
+from fastvid.train.vjepa2_presets import PRESETS
+from fastvid.train.vjepa2_result import STAGE, write_out
+
+log = logging.getLogger(__name__)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """``python -m fastvid.train vjepa2``; returns the exit code."""
+    config, launch = parse("vjepa2", PRESETS, "demo", arguments)
+    return start("vjepa2", config, config.run, launch, lambda session: run(session, config))
+
+
+def run(session: Session, config: VJepa2Config) -> None:
+    """The whole recipe, from wherever the run directory says it was left."""
+    recipe = _Recipe(session, config)
+    recipe.make_features()
+    recipe.train()
+    if session.run is not None:
+        recipe.test()
+    recipe.engine.close()
+
+
+class _Recipe:
+    """The pieces of a run, built from its configuration."""
+
+    def __init__(self, session: Session, config: VJepa2Config):
+        self.session, self.config, self.device = session, config, session.world.device
+        self.data: LabelledData = open_labelled(config.data, config.demo, config.run.seed)
+        self.optim = limit_epochs(config.optim, len(self.data.train.samples))
+        policy = BadSamplePolicy(config.data.bad_share, config.data.bad_files, config.data.bad_in_a_row)
+        self.quarantine = Quarantine(session.path / "bad_samples.jsonl", policy, log.warning)
+        self.decoder = choose_decoder(session, config.data, self.data.train, self.data.views)
+        self.engine: Engine = session.engine({STAGE: self.optim.steps})
+        self.precision = "float32" if self.engine.autocast is None else "bfloat16"
+        self.threads = config.data.threads or default_threads()
+        try:
+            if self.optim.batch // self.optim.accumulate % session.world.size:
+                raise ValueError(
+                    f"optim: micro-batches of {self.optim.batch // self.optim.accumulate} clips do not divide among "
+                    f"{session.world.size} processes"
+                )
+            self.model = self._model().to(self.device)
+            self.augment = self._augment()
+            self.judged = replace(self.data.views, crop=config.evaluate.crop)
+            self.evaluation_draws = EvaluationDraws(self.judged, config.evaluate.clips, config.evaluate.crops)
+        except (ValueError, OSError) as error:
+            raise UserError(str(error)) from error
+        self.frozen = frozen_weights(self.model)
+        self._compare_weights()
+        self.stores: dict[str, LatentStore] = {}
+        self._validate: Evaluation
+
+    def make_features(self) -> None:
+        """Features of all three parts, if the encoder is frozen and there is room for them."""
+        if not self.model.backbone_trains:
+            place, folder = self._place()
+            if place != "none":
+                self._make_features(place, folder)
+        self._validate = self._evaluation("val")
+
+    def train(self) -> None:
+        """What the approach trains, to the last epoch."""
+        config, world = self.config, self.session.world
+        micro = self.optim.batch // self.optim.accumulate
+        store = self.stores.get("train")
+
+        def loader(state: LoaderState) -> Loader:
+            if store is not None:
+                return FeatureLoader(
+                    store, labels_of(self.data.train), batch=micro, seed=config.run.seed, state=state, rank=world.rank,
+                    world=world.size, device=self.device,
+                )  # fmt: skip
+            data = config.data
+            return TrainLoader(
+                self.data.train, self.data.views, batch=micro, seed=config.run.seed, threads=data.threads,
+                prefetch=data.prefetch, window=data.window, state=state, rank=world.rank, world=world.size,
+                quarantine=self.quarantine, decoder=self.decoder, cache_bytes=int(data.cache_gb * 2**30),
+                device=self.device, no_flip=self.data.unflipped,
+            )  # fmt: skip
+
+        loss = ClassifierLoss(
+            self.data.classes, config.augment, self.augment, config.run.seed, pooled=not self.model.pooler_trains
+        )
+        every = max(1, round(len(self.data.train.samples) / self.optim.batch))
+        stage = Stage(
+            STAGE, self.model, loss, self.optim, loader, self._validated, every, keep_best="val_accuracy",
+            compile=config.run.compile,
+        )  # fmt: skip
+        self.engine.train(stage)
+
+    def test(self) -> None:
+        """Tests the weights of the best epoch and writes what is left of the run."""
+        run = self.session.run
+        assert run is not None
+        if run.read_json("result.json") is not None:
+            return
+        best = self.engine.checkpoints.load_best(STAGE, self.model)
+        evaluation = self._evaluation("test")
+        val = self._validate()
+        test = replace(evaluation(), inference_ms_per_clip=evaluation.milliseconds())
+        log.info("tested with the weights of step %d:\n%s", best, test.table())
+        save_classifier(run.path / "classifier", self.model, self._about())
+        confusion_csv(run.path / "confusion.csv", test.classes, test.confusion)
+        confusion_png(run.path / "pictures" / "confusion.png", test.classes, test.confusion)
+        result = write_out(
+            self.config, self.optim, self.data, self.model, RunRecords.read(run.path), best=best, val=val, test=test,
+            precision=self.precision,
+        )  # fmt: skip
+        run.write_json("result.json", result)
+
+    def _make_features(self, place: Where, folder: Path) -> None:
+        sets = self._feature_sets(shared=self.config.features.dir is not None)
+        started = time.perf_counter()
+        with progress(sum(len(one.source.samples) for one in sets), 0, "features") as bar:
+            for one in sets:
+                self.stores[one.name] = make_features(
+                    frozen_part(self.model), one, where=place, folder=folder, form=self.config.features.form,
+                    precision=self.precision, device=self.device, batch=self.config.features.batch,
+                    threads=self.threads, quarantine=self.quarantine, progress=bar.update,
+                    check=self.session.signals.check, rank=self.session.world.rank, world=self.session.world.size,
+                    meet=lambda: wait_for_all(self.session.world),
+                )  # fmt: skip
+        run = self.session.run
+        if run is not None:
+            facts = run.read_json("run.json", {})
+            facts.setdefault("features", {"place": place, "seconds": time.perf_counter() - started})
+            run.write_json("run.json", facts)
+
+    def _model(self) -> VJepa2Classifier:
+        config = self.config
+        model = load_vjepa2(
+            config.model.source, num_classes=len(self.data.classes), frames=config.data.frames, size=config.data.size,
+            init=config.model.init, init_seed=config.model.init_seed, head_seed=config.run.seed,
+        )  # fmt: skip
+        torch.manual_seed(config.run.seed)  # of the adapters
+        apply_approach(model, config.approach, config.lora)
+        model.checkpointing = config.model.checkpointing
+        return model
+
+    def _augment(self) -> Augment:
+        a = self.config.augment
+        return Augment(
+            brightness=a.brightness, contrast=a.contrast, saturation=a.saturation, hue=a.hue,
+            randaugment=(a.randaugment, a.magnitude) if a.randaugment else None, seed=self.config.features.seed,
+        )  # fmt: skip
+
+    def _compare_weights(self) -> None:
+        """The frozen weights are not in the checkpoints: a run that goes on must find the same ones."""
+        run = self.session.run
+        if run is None:
+            return
+        facts = run.read_json("run.json", {})
+        if facts.setdefault("frozen", self.frozen) != self.frozen:
+            raise UserError(
+                f"the frozen weights of {self.config.model.source} are not those that this run began with: restore "
+                "them, or begin a new run"
+            )
+        run.write_json("run.json", facts)
+
+    def _feature_sets(self, *, shared: bool) -> list[FeatureSet]:
+        f, data = self.config.features, self.data
+        training = TrainingDraws(data.views, f.seed, f.views, data.unflipped, self.augment)
+        return [
+            feature_set("train", data.pool if shared else data.train, training),
+            feature_set("val", data.val, self.evaluation_draws),
+            feature_set("test", data.test, self.evaluation_draws),
+        ]
+
+    def _place(self) -> tuple[Where, Path]:
+        f = self.config.features
+        folder = Path(f.dir).expanduser() if f.dir is not None else cache_dir() / "features"
+        if f.keep != "auto":
+            return f.keep, folder
+        if f.dir is not None:
+            return "disk", folder
+        module, sets = frozen_part(self.model), self._feature_sets(shared=False)
+        needed = sum(features_bytes(one.manifest(module, precision=self.precision, form=f.form)) for one in sets)
+        # Several processes each make a share and read all of it.
+        memory = int(f.ram_gb * 1e9) if self.session.world.size == 1 else 0
+        place, why = choose_place(needed, memory=memory, disk=int(f.disk_gb * 1e9), folder=folder)
+        log.info("%s", why)
+        return place, folder
+
+    def _evaluation(self, part: str) -> Evaluation:
+        source = self.data.val if part == "val" else self.data.test
+        return Evaluation(
+            self.model, source, self.data.classes, self.evaluation_draws, self.stores.get(part), self.device,
+            self.engine.cast, self.config.features.batch, self.threads, self.quarantine, self.session.signals.check,
+        )  # fmt: skip
+
+    def _validated(self, step: int) -> dict[str, float]:
+        result = self._validate()
+        values = {"val_accuracy": result.accuracy.value, "val_loss": result.nll}
+        epoch = step * self.optim.batch / len(self.data.train.samples)
+        log.info("epoch %.3g: validation %s", epoch, result.accuracy)
+        return values
+
+    def _about(self) -> ClassifierAbout:
+        c, views = self.config, self.judged
+        return ClassifierAbout(
+            source="tiny" if c.model.init == "tiny" else c.model.source, classes=tuple(self.data.classes),
+            init=c.model.init, init_seed=c.model.init_seed, sampling=views.sampling, stride=views.stride, fps=views.fps,
+            crop=views.crop, clips=c.evaluate.clips, crops=c.evaluate.crops,
+        )  # fmt: skip

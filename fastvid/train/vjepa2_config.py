@@ -1,0 +1,135 @@
+"""What can be set in a V-JEPA 2 fine-tuning run."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from fastvid.data.demo_files import DemoSize
+from fastvid.models.vjepa2_approach import Approach, LoraSettings
+from fastvid.models.vjepa2_load import VITL_SSV2
+from fastvid.train.config import DataConfig, RunConfig
+from fastvid.train.optim import OptimConfig
+
+
+@dataclass(frozen=True)
+class LabelledDataConfig(DataConfig):
+    """Labelled videos, how they are split, and the clips cut from them."""
+
+    protocol: str = "hash"
+    """Which videos train, validate and test: hash, hash-group, folders, ucf101-1 (-2, -3), ntu-subject, ntu-view or
+    random."""
+    shares: tuple[float, float, float] = (0.7, 0.15, 0.15)
+    """Of training, validation and test videos, where the protocol leaves them open."""
+    classes: str | None = None
+    """ntu-4 (sitting down, standing up, waving, other), or LABEL=CLASS,LABEL=CLASS,... to rename, merge and leave out
+    labels; * stands for all others."""
+    lists: str | None = None
+    """Folder of UCF-101's official lists, where they are not beside the videos."""
+    groups: str | None = None
+    """Regular expression whose first group, found in a video's key, says which videos belong together."""
+    videos_per_class: int | None = None
+    """Training videos of each class; default: all. Validation and test videos are the same for every number."""
+    jitter: float = 0.0
+    """Frames of a training clip are moved at random by this share of their distance."""
+    no_flip: tuple[str, ...] = ()
+    """Classes whose clips are never mirrored, beside those whose names speak of left and right."""
+
+
+@dataclass(frozen=True)
+class VJepa2ModelConfig:
+    """The classifier."""
+
+    source: str = VITL_SSV2
+    """A V-JEPA 2 video classifier: a name on the Hugging Face hub, or a local folder."""
+    init: Literal["pretrained", "tiny"] = "pretrained"
+    """tiny: a small model with random weights instead."""
+    init_seed: int = 0
+    """Of the tiny model's weights: runs with different run.seed share them."""
+    checkpointing: bool = False
+    """Recompute trained layers in the backward pass: less memory, a third more time."""
+
+
+@dataclass(frozen=True)
+class FeaturesConfig:
+    """What the frozen parts make of the videos: computed once, read ever after."""
+
+    keep: Literal["auto", "memory", "disk", "none"] = "auto"
+    """Where; auto: memory if they fit into ram-gb, else the disk if they fit into disk-gb, else nowhere: they are
+    computed anew in every epoch. With dir: the disk."""
+    form: Literal["bf16", "fp16", "int8"] = "bf16"
+    """How an element is stored."""
+    views: int = 1
+    """Augmented views of each training video: epoch e is trained on view e modulo this."""
+    seed: int = 0
+    """Of these views: runs with different run.seed share them."""
+    ram_gb: float = 4.0
+    """Most memory, in 10^9 bytes."""
+    disk_gb: float = 8.0
+    """Most disk, in 10^9 bytes."""
+    dir: str | None = None
+    """Folder that runs share: features of all training videos are kept there, whatever data.videos-per-class is."""
+    batch: int = 16
+    """Clips in a forward pass."""
+
+    def __post_init__(self):
+        if self.views < 1 or self.batch < 1 or self.ram_gb < 0 or self.disk_gb < 0:
+            raise ValueError(f"features: views and batch must be at least 1, sizes not negative; got {self}")
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Changes of training clips, beside data.scale, data.ratio, data.flip and data.jitter; 0 for none."""
+
+    brightness: float = 0.0
+    """As torchvision's ColorJitter."""
+    contrast: float = 0.0
+    """As torchvision's ColorJitter."""
+    saturation: float = 0.0
+    """As torchvision's ColorJitter."""
+    hue: float = 0.0
+    """As torchvision's ColorJitter, at most 0.5."""
+    randaugment: int = 0
+    """Operations of RandAugment for each clip."""
+    magnitude: int = 9
+    """Of these operations, 0 to 30."""
+    mixup: float = 0.0
+    """Alpha of mixup; it mixes what enters the first part that trains: clips, or the features of a frozen encoder."""
+    label_smoothing: float = 0.0
+    """Share of the target that goes to all classes alike."""
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """How accuracy is measured."""
+
+    clips: int = 1
+    """Clips of each video, uniformly over its length; their probabilities are averaged."""
+    crops: Literal[1, 3] = 1
+    """Squares of each clip: the centre, or three along the longer side."""
+    crop: float = 1.0
+    """Share of the shorter side that is kept, as in resizing to 256 and cutting out 224 (0.875)."""
+
+
+@dataclass(frozen=True)
+class VJepa2Config:
+    """Fine-tunes a V-JEPA 2 video classifier by head, pooler, LoRA, or all of it, and tests the best epoch."""
+
+    approach: Approach = "head"
+    """What trains."""
+    data: LabelledDataConfig = field(default_factory=LabelledDataConfig)
+    """Videos."""
+    demo: DemoSize = field(default_factory=DemoSize)
+    """The demo data set, for data.path=demo."""
+    model: VJepa2ModelConfig = field(default_factory=VJepa2ModelConfig)
+    """The classifier."""
+    lora: LoraSettings = field(default_factory=LoraSettings)
+    """Low-rank adapters, for the approaches that have them."""
+    features: FeaturesConfig = field(default_factory=FeaturesConfig)
+    """Features of the frozen parts."""
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    """Augmentation."""
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    """Optimisation; max-epochs sets how long."""
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    """Validation after each epoch, and the test."""
+    run: RunConfig = field(default_factory=RunConfig)
+    """Run directory, logging, checkpoints."""

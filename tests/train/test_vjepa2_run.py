@@ -1,0 +1,193 @@
+"""Whole runs of ``python -m fastvid.train vjepa2``, small enough for tests."""
+
+import json
+import signal
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fastvid.models import load
+from tests.train.conftest import records
+
+# A model and a data set on which a run takes seconds.
+SMALL: list[str] = """
+--demo.train 60 --demo.test 24 --demo.spec.size 32 --demo.spec.frames 8 --data.size 32 --data.frames 8
+--optim.max-epochs 4 --optim.batch 8 --optim.warmup 2 --run.log-every 2 --run.checkpoint-every 5 --run.keep 2
+""".split()  # noqa: SIM905 (as it would be typed)
+
+
+@pytest.fixture
+def vjepa2(salt):
+    """Starts a run, as the fixture ``salt`` does."""
+
+    def launch(directory, *options, resume=False, **how):
+        small = [] if resume else SMALL
+        return salt(directory, *small, *options, project="vjepa2", tiny=False, resume=resume, **how)
+
+    return launch
+
+
+def result(directory):
+    return json.loads((directory / "result.json").read_text())
+
+
+def trained(directory):
+    return load_file(directory / "classifier" / "trained.safetensors")
+
+
+def same_run(a, b) -> None:
+    assert records(a) == records(b)
+    left, right = trained(a), trained(b)
+    assert left.keys() == right.keys()
+    assert all(torch.equal(left[name], right[name]) for name in left)
+    assert result(a)["test"]["predicted"] == result(b)["test"]["predicted"]
+
+
+@pytest.fixture
+def finished(vjepa2, tmp_path):
+    """An uninterrupted run of the default approach."""
+    done = vjepa2(tmp_path / "whole")
+    assert done.returncode == 0, done.stderr
+    return tmp_path / "whole"
+
+
+def test_a_run_tests_the_best_weights_and_leaves_everything_that_is_known(finished):
+    names = {p.name for p in finished.iterdir()}
+    assert {"result.json", "classifier", "confusion.csv", "pictures", "report.html", "checkpoints"} <= names
+    found = result(finished)
+    assert found["classes"] == ["circular", "helical", "linear", "parabolic"]
+    assert found["videos"]["train"] + found["videos"]["val"] == 60
+    assert found["videos"]["test"] == len(found["test"]["keys"]) == sum(map(sum, found["test"]["confusion"])) == 24
+    right = sum(a == b for a, b in zip(found["test"]["labels"], found["test"]["predicted"], strict=True))
+    assert (found["test"]["correct"], found["test"]["accuracy"]) == (right, right / 24)
+    assert found["test"]["inference_ms_per_clip"] > 0
+    assert found["time"]["train_s"] > 0
+    assert found["memory"]["peak_rss_gb"] > 0.1
+    assert len(found["curves"]["step"]) == len(found["curves"]["val_accuracy"]) >= 4
+    # The best epoch is the first of those with the greatest accuracy, and its weights are the ones that were kept.
+    accuracies = found["curves"]["val_accuracy"]
+    best = accuracies.index(max(accuracies))
+    assert found["best"]["step"] == found["curves"]["step"][best]
+    assert found["best"]["val_accuracy"] == found["val"]["accuracy"] == accuracies[best]
+    (kept,) = (finished / "checkpoints" / "best").iterdir()
+    assert int(kept.name.rpartition("-")[2]) == found["best"]["step"]
+    weights = load_file(kept / "model.safetensors")
+    saved = {n.replace("model.base_model.model.", "").replace(".modules_to_save.default", "") for n in weights}
+    assert "classifier.weight" in saved
+    head = next(t for n, t in weights.items() if n.endswith("classifier.modules_to_save.default.weight"))
+    assert torch.equal(head, trained(finished)["classifier.weight"])
+    assert found["parameters"] == {"trainable": 226_820, "total": 535_708}
+
+
+def test_what_was_saved_says_what_the_run_said(finished, environment, monkeypatch):
+    """The classifier is put together again from its source and asked about the test videos."""
+    monkeypatch.setenv("FASTVID_CACHE", environment["FASTVID_CACHE"])
+    from fastvid.data import Quarantine, eval_batches, open_parts, split_labelled
+    from fastvid.data.demo import DemoSpec
+    from fastvid.data.demo_files import DemoSize, cached_demo
+
+    spec = DemoSpec(size=32, frames=8, texture=0.05, drift=0.2, radius=(0.14, 0.22))
+    source = open_parts(cached_demo(DemoSize(train=60, test=24, spec=spec)))
+    test = split_labelled(source, protocol="folders").test
+    classifier = load(finished)
+    said = {}
+    for batch in eval_batches(test, range(24), classifier.views, batch=5, quarantine=Quarantine()):
+        said |= dict(zip(batch.indices, classifier(batch.clips).argmax(1).tolist(), strict=True))
+    found = result(finished)["test"]
+    keys = [sample.key for sample in test.samples]
+    assert {keys[i]: c for i, c in said.items()} == dict(zip(found["keys"], found["predicted"], strict=True))
+
+
+def test_killed_it_goes_on_bit_by_bit(vjepa2, finished, tmp_path):
+    process = vjepa2(tmp_path / "killed", wait=False)
+    while not list((tmp_path / "killed").glob("checkpoints/finetune-*")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not (tmp_path / "killed" / "result.json").exists()
+    done = vjepa2(tmp_path / "killed", resume=True)
+    assert done.returncode == 0, done.stderr
+    same_run(finished, tmp_path / "killed")
+
+
+def test_features_in_memory_on_the_disk_and_none_train_alike(vjepa2, finished, tmp_path):
+    shared = ["--features.dir", str(tmp_path / "features")]
+    for name in ("first", "second"):
+        done = vjepa2(tmp_path / name, *shared)
+        assert done.returncode == 0, done.stderr
+        same_run(finished, tmp_path / name)
+        kept = sorted((tmp_path / "features").rglob("*.safetensors"))
+        times = [path.stat().st_mtime_ns for path in kept] if name == "first" else times
+        assert times == [path.stat().st_mtime_ns for path in kept]  # the second run made none
+    done = vjepa2(tmp_path / "none", "--features.keep", "none")
+    assert done.returncode == 0, done.stderr
+    pairs = zip(records(finished), records(tmp_path / "none"), strict=True)
+    losses = [(a["loss"], b["loss"]) for a, b in pairs if "loss" in a]
+    # Views, order, dropout and weights are the same; features are not rounded to bfloat16, and views are not two but new.
+    assert losses[0][0] == pytest.approx(losses[0][1], abs=0.02)
+
+
+@pytest.mark.parametrize("approach", ["head", "full"])
+def test_other_approaches(vjepa2, tmp_path, approach):
+    options = ["--augment.randaugment", "1", "--augment.brightness", "0.3", "--augment.mixup", "0.2"]
+    options += [
+        "--augment.label-smoothing",
+        "0.1",
+        "--evaluate.clips",
+        "2",
+        "--evaluate.crops",
+        "3",
+        "--data.jitter",
+        "1",
+    ]
+    done = vjepa2(tmp_path / "run", "--approach", approach, "--data.videos-per-class", "5", *options)
+    assert done.returncode == 0, done.stderr
+    found = result(tmp_path / "run")
+    assert found["videos"]["train"] == 20
+    assert found["parameters"]["trainable"] == (260 if approach == "head" else found["parameters"]["trainable"])
+    assert found["lora"] is None
+    assert load(tmp_path / "run").about.clips == 2
+
+
+def one_sentence(done, *words) -> None:
+    assert done.returncode == 2, done.stderr
+    lines = [line for line in done.stderr.splitlines() if "E " in line[:12] or " E " in line[:14]] or [
+        done.stderr.strip().splitlines()[-1]
+    ]
+    assert len(lines) == 1, done.stderr
+    assert all(word in lines[0] for word in words), lines[0]
+    assert "Traceback" not in done.stderr
+
+
+def test_wrong_inputs_get_one_sentence(vjepa2, tmp_path, environment):
+    from fastvid.data.demo import DemoSpec, demo_frames
+    from fastvid.data.demo_files import encode_h264
+
+    clip = encode_h264(demo_frames(0, 0, DemoSpec(size=32, frames=8)), 8)
+    for name in ("one/a/1", "one/a/2", "single/a/1", "single/a/2", "single/b/1", "unlisted/1", "unlisted/2"):
+        path = tmp_path / "data" / f"{name}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(clip)
+    (tmp_path / "labels.csv").write_text("path,label\n1.mp4,a\n")
+    data = tmp_path / "data"
+    one_sentence(vjepa2(tmp_path / "r1", "--data.path", data / "one"), "at least two classes")
+    one_sentence(vjepa2(tmp_path / "r2", "--data.path", data / "single"), "'b'", "one video")
+    one_sentence(
+        vjepa2(tmp_path / "r3", "--data.path", data / "unlisted", "--data.labels", tmp_path / "labels.csv"), "2.mp4"
+    )
+    one_sentence(vjepa2(tmp_path / "r4", "--data.path", tmp_path / "nowhere"), "nowhere")
+    one_sentence(vjepa2(tmp_path / "r5", "--data.videos-per-class", "500"), "500")
+    one_sentence(vjepa2(tmp_path / "r6", "--model.init", "pretrained", "--model.source", tmp_path), "no V-JEPA 2 model")
+    done = vjepa2(tmp_path / "r7", "--approach", "everything")
+    assert done.returncode == 2
+    assert "everything" in done.stderr
+    assert "backbone-lora" in done.stderr
+
+
+def test_a_run_does_not_go_on_with_other_frozen_weights(vjepa2, finished):
+    facts = json.loads((finished / "run.json").read_text())
+    (finished / "run.json").write_text(json.dumps(facts | {"frozen": "0" * 64}))
+    one_sentence(vjepa2(finished, resume=True), "frozen weights", "not those that this run began with")
