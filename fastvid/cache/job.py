@@ -16,7 +16,6 @@ from fastvid.data.latent_manifest import MANIFEST, dataset_hash, differences, vi
 from fastvid.data.latents import shard_names
 from fastvid.data.loader import default_threads
 from fastvid.models.identity import teacher_identity
-from fastvid.models.teachers import Teacher, load_teacher
 
 _PROJECTION_DRAW = 2**31  # an epoch that no training comes to
 
@@ -78,6 +77,8 @@ def open_job(config: CacheConfig, *, write: bool) -> Job:
         ValueError: an option is wrong, or the folder holds a cache made with other ones.
         FileNotFoundError: no videos, or no teacher.
     """
+    from fastvid.models.teachers import load_teacher  # and timm with it, which who fine-tunes does not need
+
     spec = config.data.views(config.teacher)
     source = config.data.open()
     teacher = load_teacher(config.teacher, frames=spec.frames, size=spec.size)
@@ -128,6 +129,8 @@ def reopen_job(folder: Path, teacher: str, data: CacheData) -> Job:
         ValueError: these are not the teacher and videos it was made from.
         FileNotFoundError: something is not there.
     """
+    from fastvid.models.teachers import load_teacher
+
     manifest = LatentManifest.load(folder)
     spec = view_spec(manifest.views)
     source = data.open()
@@ -191,7 +194,7 @@ def _make_projection(config: CacheConfig, width: int, source: Source, draws: Vie
 
     if kind == "pca":
         return fit_pca(batches(), width)
-    projection = random_orthonormal(cast(Teacher, maker.teacher).dim, width, config.seed)
+    projection = random_orthonormal(cast(Any, maker.teacher).dim, width, config.seed)
     for tokens in batches():
         projection.measure(tokens.cpu())
         break

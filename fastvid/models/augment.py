@@ -4,18 +4,10 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2 import functional as tv
 
 from fastvid.random import SampleRandom
 
 _STREAM, _MIX_STREAM = 11, 12  # Philox streams
-_GREY = (124.0, 116.0, 104.0)  # ImageNet's mean, about zero once normalised: what comes in from outside the frame
-
-OPS = (
-    "identity", "autocontrast", "equalize", "rotate", "solarize", "color", "posterize", "contrast", "brightness",
-    "sharpness", "shear_x", "shear_y", "translate_x", "translate_y",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -96,76 +88,23 @@ class Augment:
 
     def _one(self, clip: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
         """clip uint8 [T, 3, H, W] -> the same."""
+        from fastvid.models.clip_ops import OPS, apply_op, colour_jitter  # and torchvision, which takes seconds
+
         # All four are always drawn, so that one's being off moves none of the others.
         brightness, contrast, saturation = (
             rng.uniform(max(0.0, 1 - x), 1 + x) for x in (self.brightness, self.contrast, self.saturation)
         )
         hue = rng.uniform(-self.hue, self.hue)
-        tall = _tall(clip)
-        if self.brightness:
-            tall = tv.adjust_brightness(tall, brightness)
-        if self.contrast:
-            tall = tv.adjust_contrast(tall, contrast)
-        if self.saturation:
-            tall = tv.adjust_saturation(tall, saturation)
-        if self.hue:
-            tall = tv.adjust_hue(tall, hue)
-        clip = _frames(tall, len(clip))
+        clip = colour_jitter(
+            clip, brightness if self.brightness else None, contrast if self.contrast else None,
+            saturation if self.saturation else None, hue if self.hue else None,
+        )  # fmt: skip
         if self.randaugment is not None:
             count, magnitude = self.randaugment
             for _ in range(count):
                 op, sign = OPS[rng.below(len(OPS))], 1 - 2 * rng.below(2)
                 clip = apply_op(clip, op, magnitude / 30, sign)
         return clip
-
-
-def apply_op(clip: torch.Tensor, op: str, strength: float, sign: int = 1) -> torch.Tensor:
-    """One operation of RandAugment on all frames of a clip.
-
-    Args:
-        clip: uint8 [T, 3, H, W].
-        op: one of ``OPS``.
-        strength: in [0, 1].
-        sign: +1 or -1, for the operations that have a direction.
-
-    Returns:
-        uint8 [T, 3, H, W].
-    """
-    height, width = clip.shape[-2:]
-    signed = sign * strength
-    match op:
-        case "identity":
-            return clip
-        case "rotate":
-            return _moved(clip, angle=-30.0 * signed)  # positive angles of affine are clockwise
-        case "shear_x" | "shear_y":
-            degrees = math.degrees(math.atan(0.3 * signed))
-            return _moved(clip, shear=[degrees, 0.0] if op == "shear_x" else [0.0, degrees])
-        case "translate_x" | "translate_y":
-            along_x = op == "translate_x"
-            pixels = int(150 / 331 * (width if along_x else height) * signed)
-            return _moved(clip, translate=[pixels, 0] if along_x else [0, pixels])
-        case "sharpness":
-            return tv.adjust_sharpness(clip, 1 + 0.9 * signed)
-    tall = _tall(clip)
-    match op:
-        case "autocontrast":
-            tall = tv.autocontrast(tall)
-        case "equalize":
-            tall = tv.equalize(tall)
-        case "posterize":
-            tall = tv.posterize(tall, 8 - round(4 * strength))
-        case "solarize":
-            tall = tv.solarize(tall, 255 * (1 - strength))
-        case "color":
-            tall = tv.adjust_saturation(tall, 1 + 0.9 * signed)
-        case "contrast":
-            tall = tv.adjust_contrast(tall, 1 + 0.9 * signed)
-        case "brightness":
-            tall = tv.adjust_brightness(tall, 1 + 0.9 * signed)
-        case _:
-            raise ValueError(f"RandAugment has no operation {op!r}: choose one of {', '.join(OPS)}")
-    return _frames(tall, len(clip))
 
 
 def mixup(
@@ -235,31 +174,3 @@ def _open_uniform(rng: SampleRandom) -> float:
 def _mixed(x: torch.Tensor, share: float) -> torch.Tensor:
     mixed = torch.lerp(x.roll(-1, 0).float(), x.float(), share)
     return (mixed.round_() if x.dtype == torch.uint8 else mixed).to(x.dtype)
-
-
-def _tall(clip: torch.Tensor) -> torch.Tensor:
-    """[T, 3, H, W] -> [3, T * H, W]: all frames as one image, whose statistics are the clip's."""
-    return clip.transpose(0, 1).flatten(1, 2)
-
-
-def _frames(tall: torch.Tensor, count: int) -> torch.Tensor:
-    """The inverse of :func:`_tall`."""
-    return tall.unflatten(1, (count, -1)).transpose(0, 1)
-
-
-def _moved(
-    clip: torch.Tensor, *, angle: float = 0.0, translate: list[float] | None = None, shear: list[float] | None = None
-) -> torch.Tensor:
-    """Moves pixels; a shear is about the top left corner, as in RandAugment's first implementation."""
-    grey = torch.tensor(_GREY, device=clip.device)[:, None, None]
-    # Around grey, so that what comes in is zero: torchvision's own fill leaves a dark seam.
-    moved = tv.affine(
-        clip - grey,
-        angle=angle,
-        translate=translate or [0.0, 0.0],
-        scale=1.0,
-        shear=shear or [0.0, 0.0],
-        interpolation=InterpolationMode.BILINEAR,
-        center=[0.0, 0.0] if shear else None,
-    )
-    return moved.add_(grey).round_().clamp_(0, 255).to(torch.uint8)

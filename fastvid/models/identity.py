@@ -4,22 +4,25 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from fastvid.models.teachers import EncoderTeacher, HuggingFaceTeacher, Teacher
+if TYPE_CHECKING:
+    from fastvid.models.teachers import Teacher
 
 # Of a transformers configuration: where it came from and what wrote it.
 _INCIDENTAL = ("_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype")
 
 
-def teacher_identity(teacher: Teacher) -> dict[str, str]:
+def teacher_identity(teacher: "Teacher") -> dict[str, str]:
     """``teacher``: its kind and sha256 of its configuration; ``weights``: sha256 of its weights, names included.
 
     Pixel statistics belong to the configuration. The names are those of
     :class:`fastvid.data.latent_manifest.LatentManifest`.
     """
+    from fastvid.models.teachers import EncoderTeacher, HuggingFaceTeacher  # and timm with them
+
     if isinstance(teacher, EncoderTeacher):
         # Where weights started from does not matter once they are there; nor does what only training uses.
         config = dataclasses.asdict(teacher.encoder.config)

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 import transformers
-from peft import PeftModel
 from safetensors import SafetensorError
 from safetensors.torch import load as tensors_from
 from safetensors.torch import save as bytes_of
@@ -190,7 +189,7 @@ def _plain(name: str) -> str:
 
 
 def _lora(model: VJepa2Classifier) -> LoraSettings | None:
-    if not isinstance(model.model, PeftModel):
+    if not model.adapted:
         return None
     config: Any = model.model.peft_config["default"]
     return LoraSettings(config.r, config.lora_alpha, config.lora_dropout)

@@ -4,18 +4,14 @@ A teacher takes the whole uint8 clip and returns one latent per token of the stu
 never has gradients, and normalises pixels its own way.
 """
 
-import json
-import logging
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from fastvid.models.pixel_statistics import pixel_statistics
 from fastvid.models.saved import load_encoder
 from fastvid.models.vit import VideoViT
-from fastvid.ops import IMAGENET_MEAN, IMAGENET_STD
-
-log = logging.getLogger(__name__)
 
 
 class Teacher(nn.Module):
@@ -105,21 +101,6 @@ class HuggingFaceTeacher(Teacher):
         if self.family == "videomae":
             return self.model(pixel_values=pixels).last_hidden_state
         return self.model(pixel_values_videos=pixels, skip_predictor=True).last_hidden_state
-
-
-def pixel_statistics(source: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """The mean and standard deviation of a model's processor; V-JEPA 2 ships one of videos, VideoMAE one of images."""
-    from transformers.utils import cached_file
-
-    fields: dict = {}
-    for name in ("video_preprocessor_config.json", "preprocessor_config.json"):
-        path = cached_file(source, name, _raise_exceptions_for_missing_entries=False)
-        if path is not None:
-            fields = json.loads(Path(path).read_text())
-            break
-    else:
-        log.info("%s comes without a processor: its pixels are normalised with ImageNet's statistics", source)
-    return tuple(fields.get("image_mean", IMAGENET_MEAN)), tuple(fields.get("image_std", IMAGENET_STD))
 
 
 def load_teacher(source: str, *, frames: int, size: int) -> Teacher:

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from peft import PeftModel
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers import VJEPA2ForVideoClassification
@@ -59,7 +58,12 @@ class VJepa2Classifier(nn.Module):
     @property
     def hf(self) -> Any:
         """The ``VJEPA2ForVideoClassification`` itself, whatever is around it."""
-        return self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+        return self.model.get_base_model() if self.adapted else self.model
+
+    @property
+    def adapted(self) -> bool:
+        """Whether ``model`` is peft's."""
+        return not isinstance(self.model, VJEPA2ForVideoClassification)
 
     @property
     def backbone_trains(self) -> bool:
@@ -144,7 +148,7 @@ class VJepa2Classifier(nn.Module):
         Raises:
             ValueError: the approach has no adapters.
         """
-        if not isinstance(self.model, PeftModel):
+        if not self.adapted:
             raise ValueError(f"the approach {self.approach!r} has no LoRA adapters to save")
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -156,7 +160,7 @@ class VJepa2Classifier(nn.Module):
     def merged(self) -> VJEPA2ForVideoClassification:
         """A copy as the plain transformers module, adapters added into the weights they adapt."""
         model = copy.deepcopy(self.model)
-        return model.merge_and_unload() if isinstance(model, PeftModel) else model
+        return model.merge_and_unload() if self.adapted else model
 
     def _embed(self, clip: torch.Tensor) -> torch.Tensor:
         conv = self.hf.vjepa2.encoder.embeddings.patch_embeddings.proj

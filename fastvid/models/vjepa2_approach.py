@@ -4,8 +4,6 @@ import warnings
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from peft import LoraConfig, get_peft_model
-from peft.tuners.lora import LoraLayer
 from torch import nn
 
 from fastvid.models.vjepa2 import VJepa2Classifier
@@ -92,6 +90,8 @@ def parameter_counts(model: VJepa2Classifier) -> tuple[int, int]:
 
 def _adapt(model: VJepa2Classifier, lora: LoraSettings, names: str, expected: int) -> None:
     """Adds adapters; peft makes them and the head trainable."""
+    from peft import LoraConfig, get_peft_model  # seconds that only those pay who have adapters
+
     config = LoraConfig(
         r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=names,  # type: ignore[arg-type]
         modules_to_save=["classifier"],
@@ -99,7 +99,7 @@ def _adapt(model: VJepa2Classifier, lora: LoraSettings, names: str, expected: in
     with warnings.catch_warnings():  # peft reads what transformers is about to rename
         warnings.filterwarnings("ignore", category=FutureWarning, message=".*is_gradient_checkpointing.*")
         model.model = get_peft_model(model.hf, config)
-    found = sum(isinstance(module, LoraLayer) for module in model.modules())
+    found = len(_adapters(model))
     if found != expected:
         raise RuntimeError(f"{found} projections got an adapter instead of {expected}: this transformers names others")
 
@@ -110,6 +110,10 @@ def _trained_modules(hf: Any, approach: str) -> tuple[nn.Module, ...]:
     if approach in ("pooler", "pooler+lora"):
         return hf.pooler, hf.classifier
     # Of an adapted projection only the adapter's parts: what is adapted, and what is around it, stay in eval mode.
-    adapters = [module for module in hf.modules() if isinstance(module, LoraLayer)]
-    parts = [part for layer in adapters for part in (layer.lora_A, layer.lora_B, layer.lora_dropout)]
+    parts = [part for layer in _adapters(hf) for part in (layer.lora_A, layer.lora_B, layer.lora_dropout)]
     return (*parts, hf.classifier)
+
+
+def _adapters(model: nn.Module) -> list[Any]:
+    """The projections that have an adapter."""
+    return [module for module in model.modules() if hasattr(module, "lora_A")]

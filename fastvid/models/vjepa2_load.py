@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, VJEPA2Config, VJEPA2ForVideoClassification
 
-from fastvid.models.teachers import pixel_statistics
+from fastvid.models.pixel_statistics import pixel_statistics
 from fastvid.models.vjepa2 import VJepa2Classifier
 
 log = logging.getLogger(__name__)

@@ -13,8 +13,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from fastvid.cache.features import FeatureSet, Where, choose_place, features_bytes, make_features
 from fastvid.data import BadSamplePolicy, FeatureLoader, LatentStore, LoaderState, Quarantine, TrainLoader
 from fastvid.data.demo_files import cache_dir
@@ -24,7 +22,7 @@ from fastvid.models.classifier_about import ClassifierAbout
 from fastvid.models.saved_classifier import save_classifier
 from fastvid.models.vjepa2 import VJepa2Classifier
 from fastvid.models.vjepa2_approach import apply_approach
-from fastvid.models.vjepa2_load import load_vjepa2
+from fastvid.models.vjepa2_load import drawn_from, load_vjepa2
 from fastvid.report.confusion import confusion_csv, confusion_png
 from fastvid.report.records import RunRecords
 from fastvid.train.config import parse
@@ -172,9 +170,10 @@ class _Recipe:
         model = load_vjepa2(
             config.model.source, num_classes=len(self.data.classes), frames=config.data.frames, size=config.data.size,
             init=config.model.init, init_seed=config.model.init_seed, head_seed=config.run.seed,
+            keep_head=config.model.keep_head,
         )  # fmt: skip
-        torch.manual_seed(config.run.seed)  # of the adapters
-        apply_approach(model, config.approach, config.lora)
+        with drawn_from(config.run.seed):  # the adapters
+            apply_approach(model, config.approach, config.lora)
         model.checkpointing = config.model.checkpointing
         return model
 

@@ -44,6 +44,8 @@ class VJepa2ModelConfig:
     """tiny: a small model with random weights instead."""
     init_seed: int = 0
     """Of the tiny model's weights: runs with different run.seed share them."""
+    keep_head: bool = False
+    """Go on with the checkpoint's own head: refuse one for another number of classes instead of drawing a new one."""
     checkpointing: bool = False
     """Recompute trained layers in the backward pass: less memory, a third more time."""
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from fastvid.models import Augment, augment, mixup
-from fastvid.models.augment import OPS, apply_op, beta
+from fastvid.models.augment import beta
+from fastvid.models.clip_ops import OPS, apply_op
 from fastvid.random import SampleRandom, sample_id
 
 ALL = Augment(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, randaugment=(2, 15), seed=3)
