@@ -1,0 +1,125 @@
+"""Runs as child processes: at most one in each place, stopped together and in good order."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from fastvid.sweep.grid import Cell
+from fastvid.train.signals import StopSignals
+
+START = "=== started"  # begins what one attempt prints to the console file
+_LOOK = 0.05  # seconds between looks at the children
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None)  # loaded before any fork
+
+
+@dataclass(frozen=True)
+class Job:
+    """A process to run for a cell.
+
+    Attributes:
+        cell: for which.
+        command: what to run.
+        console: file that its output is appended to.
+    """
+
+    cell: Cell
+    command: list[str]
+    console: Path
+
+
+def run_jobs(
+    jobs: Iterable[Job], places: Sequence[str | None], done: Callable[[Job, int, float], None], signals: StopSignals
+) -> None:
+    """Runs jobs in order, as many at a time as there are places.
+
+    A signal to this process is handed on to the children, and so is a second SIGINT. They are in sessions of their own,
+    so that Ctrl-C in a terminal reaches them once. When this process dies without a word, they get SIGTERM.
+
+    Args:
+        jobs: taken as places become free.
+        places: value of CUDA_VISIBLE_DEVICES for the runs in each place; None leaves it as it is.
+        done: called with a job that has ended, its exit code (negative: the signal that killed it) and its seconds.
+        signals: requests to stop.
+
+    Raises:
+        Stopped: after all children have ended.
+    """
+    waiting = iter(jobs)
+    free = list(places)
+    running: list[tuple[Job, subprocess.Popen, str | None, float]] = []
+    told = 0
+    while True:
+        while free and not signals.signum and (job := next(waiting, None)) is not None:
+            place = free.pop(0)
+            running.append((job, _start(job, place), place, time.monotonic()))
+        if not running:
+            break
+        try:
+            if signals.signum and not told:
+                told = signals.signum
+                for _, process, _, _ in running:
+                    process.send_signal(told)
+            time.sleep(_LOOK)
+        except KeyboardInterrupt:  # a second SIGINT
+            for _, process, _, _ in running:
+                process.send_signal(signal.SIGINT)
+        for child in [child for child in running if child[1].poll() is not None]:
+            running.remove(child)
+            job, process, place, started = child
+            free.append(place)
+            done(job, process.returncode, time.monotonic() - started)
+    signals.check()
+
+
+def wait_until(condition: Callable[[], bool], signals: StopSignals) -> None:
+    """Waits for something that this process cannot hurry.
+
+    Raises:
+        Stopped: a signal came first.
+    """
+    while not condition():
+        signals.check()
+        time.sleep(4 * _LOOK)
+
+
+@contextmanager
+def stop_signals() -> Iterator[StopSignals]:
+    """Requests to stop, for as long as the block lasts."""
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        yield StopSignals()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _start(job: Job, place: str | None) -> subprocess.Popen:
+    parent = os.getpid()
+
+    def end_with_parent() -> None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # it died before it could be asked
+            os._exit(1)
+
+    job.console.parent.mkdir(parents=True, exist_ok=True)
+    with job.console.open("ab") as console:
+        console.write(f"{START} {datetime.now().isoformat(timespec='seconds')}\n".encode())
+        console.flush()
+        return subprocess.Popen(
+            job.command,
+            stdin=subprocess.DEVNULL,
+            stdout=console,
+            stderr=console,
+            start_new_session=True,
+            env=os.environ if place is None else {**os.environ, "CUDA_VISIBLE_DEVICES": place},
+            preexec_fn=end_with_parent,
+        )
