@@ -59,7 +59,7 @@ def _sweep(project: str, arguments: Sequence[str], command: Sequence[str]) -> in
     from fastvid.sweep.folder import SweepFolder
     from fastvid.sweep.grid import make_grid, parse_approaches, parse_seeds, parse_videos
     from fastvid.sweep.grid_command import GridRun
-    from fastvid.sweep.options import places
+    from fastvid.sweep import options as sweep_options
     from fastvid.sweep.runner import stop_signals
 
     cells = make_grid(
@@ -67,7 +67,7 @@ def _sweep(project: str, arguments: Sequence[str], command: Sequence[str]) -> in
         parse_videos(config.videos_per_class or "50,100,200"),
         parse_seeds(config.seed or "0,1,2"),
     )
-    where = places(config.gpus)
+    where = sweep_options.places(config.gpus)
     folder = SweepFolder(config.out)
     try:
         folder.begin(project, options, cells)

@@ -96,7 +96,8 @@ def curves_chart(found: Comparison, videos: int | None) -> str:
             ax.plot(x, means, color=_COLOUR[group.approach], linewidth=1.8, marker=marker, label=group.approach)
         ax.set_xlabel("epoch")
         ax.xaxis.get_major_locator().set_params(integer=True)
-    axes[0].set(title="training loss", yscale="log")
+    axes[0].set_title("training loss")
+    axes[0].set_ylim(bottom=0)
     axes[1].set_title("validation accuracy, %")
     axes[1].legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return svg(figure)
@@ -151,5 +152,5 @@ def differences_chart(found: Comparison) -> str:
 def _chance(ax: Axes, found: Comparison) -> None:
     classes = {len(result.found["classes"]) for group in found.groups for result in group.results}
     low = min(min(group.accuracies) for group in found.groups)
-    if len(classes) == 1 and low < 2 / min(classes):  # elsewhere it would only squeeze what is to be seen
+    if len(classes) == 1 and low < 1.5 / min(classes):  # elsewhere it would only squeeze what is to be seen
         ax.axhline(100 / classes.pop(), color=INK, linestyle="--", linewidth=0.8, label="chance")

@@ -16,7 +16,8 @@ from fastvid.sweep.results import CellResult
 _LAYOUT = """<style>
 .verdicts p { margin: .3em 0; font-size: 1.05em; } td.n, th.n { text-align: right; }
 .row { display: flex; flex-wrap: wrap; gap: 1em; } .row svg { flex: 0 0 auto; }
-table { font-size: 14px; } td .sub { white-space: nowrap; }
+table { font-size: 14px; } td { white-space: nowrap; padding: .25em .6em; } th { padding: .25em .6em; }
+td.why { white-space: normal; }
 </style>"""
 
 
@@ -37,7 +38,7 @@ def write_comparison(folder: SweepFolder, results: Sequence[CellResult]) -> Path
         _LAYOUT,
         _heading(folder, results),
         f"<div class='verdicts'>{''.join(f'<p>{line}</p>' for line in headlines(found))}</div>",
-        section("Accuracy", _table(found) + charts.data_size_chart(found) if results else ""),
+        section("Accuracy", _table(found) + _data_size(found) if results else ""),
         section("Which differences are real", _pairs(found)),
         section("Accuracy against trainable parameters", charts.parameters_chart(found) if results else ""),
         section("Training time", _time(found) if results else ""),
@@ -108,6 +109,11 @@ def _table(found: Comparison) -> str:
     )
 
 
+def _data_size(found: Comparison) -> str:
+    caption = "Dots: mean over seeds; dashes: single seeds; shaded: from the least to the greatest."
+    return f"<figure>{charts.data_size_chart(found)}<figcaption>{caption}</figcaption></figure>"
+
+
 def _row(group: Group) -> str:
     low, high = (100 * edge for edge in group.interval)
     values = [100 * value for value in group.accuracies]
@@ -165,7 +171,7 @@ def _pair(pair: Pair) -> str:
 
 
 def _p(value: float) -> str:
-    return f"{value:.4f}" if value < 0.01 else f"{value:.2f}"
+    return f"{value:.4f}" if value < 0.01 else f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
 
 
 def _time(found: Comparison) -> str:
@@ -188,7 +194,7 @@ def _missing(folder: SweepFolder, cells: Sequence[Cell]) -> str:
     if not cells:
         return ""
     rows = "".join(
-        f"<tr><td>{text(cell)}</td><td>{text(_why(folder, cell))}</td></tr>" for cell in cells
+        f"<tr><td>{text(cell)}</td><td class='why'>{text(_why(folder, cell))}</td></tr>" for cell in cells
     )
     return f"<table><tr><th>run</th><th>why</th></tr>{rows}</table>"
 

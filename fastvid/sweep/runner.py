@@ -56,10 +56,13 @@ def run_jobs(
     free = list(places)
     running: list[tuple[Job, subprocess.Popen, str | None, float]] = []
     told = 0
+    ended: list[tuple[Job, int, float]] = []
     while True:
         while free and not signals.signum and (job := next(waiting, None)) is not None:
             place = free.pop(0)
             running.append((job, _start(job, place), place, time.monotonic()))
+        while ended:  # only now: the next run starts up while results are looked at
+            done(*ended.pop(0))
         if not running:
             break
         try:
@@ -75,7 +78,7 @@ def run_jobs(
             running.remove(child)
             job, process, place, started = child
             free.append(place)
-            done(job, process.returncode, time.monotonic() - started)
+            ended.append((job, process.returncode, time.monotonic() - started))
     signals.check()
 
 
