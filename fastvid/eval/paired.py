@@ -33,8 +33,8 @@ def paired_permutation(a: np.ndarray, b: np.ndarray, draws: int = 10_000, seed: 
     n = len(differences)
     seen = abs(differences.sum()) - 1e-9 * max(1, n)  # sums of the same numbers in another order
     if 2**n <= draws:
-        signs = (np.arange(2**n)[:, None] >> np.arange(n)) & 1
-        return float(np.mean(abs((1 - 2 * signs) @ differences) >= seen))
+        patterns = (np.arange(2**n)[:, None] >> np.arange(n)) & 1
+        return float(np.mean(abs((1 - 2 * patterns) @ differences) >= seen))
     larger = 0
     for bits in _words("signs", seed, draws, -(-n // 32)):
         signs = np.unpackbits(bits.astype("<u4").view(np.uint8), axis=1, count=n, bitorder="little")

@@ -7,6 +7,7 @@ from fastvid.report import charts
 from fastvid.report.markup import document, picture, pre, section, text
 from fastvid.report.records import RunRecords
 
+
 def write_report(run_dir: str | Path) -> Path:
     """Writes ``report.html`` into a run directory and returns its path.
 

@@ -56,10 +56,10 @@ def _sweep(project: str, arguments: Sequence[str], command: Sequence[str]) -> in
 
         return run_search(project, config, options, command)
 
+    from fastvid.sweep import options as sweep_options
     from fastvid.sweep.folder import SweepFolder
     from fastvid.sweep.grid import make_grid, parse_approaches, parse_seeds, parse_videos
     from fastvid.sweep.grid_command import GridRun
-    from fastvid.sweep import options as sweep_options
     from fastvid.sweep.runner import stop_signals
 
     cells = make_grid(

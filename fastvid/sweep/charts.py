@@ -4,6 +4,7 @@ import statistics
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from fastvid.report.figures import COLOURS, GRID, INK, new_axes, svg
 from fastvid.sweep.comparison import Comparison, Group
@@ -45,7 +46,7 @@ def parameters_chart(found: Comparison) -> str:
     for approach in found.approaches:
         for group in found.of(approach):
             marker = _MARKERS[found.amounts.index(group.videos) % len(_MARKERS)]
-            x = group.mean("parameters", "trainable")
+            x = group.mean("parameters", "trainable") or 1
             ax.plot(x, 100 * group.accuracy, color=_COLOUR[approach], marker=marker, linestyle="", alpha=0.85)
     for approach in found.approaches:
         ax.plot([], [], color=_COLOUR[approach], marker="o", linestyle="", label=approach)
@@ -95,7 +96,7 @@ def curves_chart(found: Comparison, videos: int | None) -> str:
             marker = "." if len(x) == 1 else None
             ax.plot(x, means, color=_COLOUR[group.approach], linewidth=1.8, marker=marker, label=group.approach)
         ax.set_xlabel("epoch")
-        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[0].set_title("training loss")
     axes[0].set_ylim(bottom=0)
     axes[1].set_title("validation accuracy, %")
@@ -106,7 +107,7 @@ def curves_chart(found: Comparison, videos: int | None) -> str:
 def confusion_chart(group: Group) -> str:
     """Of each true class, how often each class was answered, over all seeds; numbers are percent."""
     classes = group.results[0].found["classes"]
-    counts = sum(np.array(result.found["test"]["confusion"], dtype=float) for result in group.results)
+    counts = np.sum([result.found["test"]["confusion"] for result in group.results], axis=0)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = 1.6 + 0.55 * len(classes) if len(classes) <= 12 else 6.5
     figure, (ax,) = new_axes(1, width=side + 0.4, height=side)

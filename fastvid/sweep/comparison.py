@@ -9,7 +9,9 @@ shown beside it, as their spread.
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import combinations
+from operator import getitem
 
 import numpy as np
 
@@ -59,13 +61,8 @@ class Group:
 
     def mean(self, *names: str) -> float | None:
         """Mean over seeds of a number in the results; None where one has none."""
-        values = []
-        for result in self.results:
-            value = result.found
-            for name in names:
-                value = value[name]
-            values.append(value)
-        return None if None in values else statistics.fmean(values)  # type: ignore[type-var]
+        values = [reduce(getitem, names, result.found) for result in self.results]
+        return None if None in values else statistics.fmean(values)  # type: ignore[arg-type,type-var]
 
     @property
     def minutes(self) -> float:
@@ -165,14 +162,14 @@ def _test(a: Group, b: Group) -> Pair:
         return pair
     # Where each seed has test videos of its own, a video is averaged over those that it was a test video of.
     tests = sorted({test for seed in seeds for test in of_a[seed]})
-    scores = [
+    scores_a, scores_b = (
         np.array([statistics.fmean(of[seed][test] for seed in seeds if test in of[seed]) for test in tests])
         for of in (of_a, of_b)
-    ]
+    )
     pair.videos = len(tests)
-    pair.difference = float(scores[0].mean() - scores[1].mean())
-    pair.low, pair.high = paired_bootstrap(*scores)
-    pair.p = paired_permutation(*scores)
+    pair.difference = float(scores_a.mean() - scores_b.mean())
+    pair.low, pair.high = paired_bootstrap(scores_a, scores_b)
+    pair.p = paired_permutation(scores_a, scores_b)
     return pair
 
 

@@ -116,7 +116,9 @@ class SweepFolder:
         if project != self.manifest["project"]:
             raise ValueError(f"{self.path} holds a sweep of {self.manifest['project']}: give another --out")
         if search != self.manifest["search"]:
-            held = "another search" if self.manifest["search"] and search else "a search" if search is None else "a grid"
+            held = (
+                "another search" if self.manifest["search"] and search else "a search" if search is None else "a grid"
+            )
             raise ValueError(f"{self.path} holds {held}: give another --out")
         before = self.manifest["options"]
         if options == before or not any((self.run_path(cell) / "config.json").exists() for cell in self.cells):

@@ -14,11 +14,13 @@ from tqdm import tqdm
 from fastvid.sweep.folder import SweepFolder
 from fastvid.sweep.grid import Cell
 from fastvid.sweep.options import command_line
-from fastvid.sweep.publish import publish
+from fastvid.sweep.publish import publish_page, publish_tables
 from fastvid.sweep.results import CellResult, is_finished
 from fastvid.sweep.runner import START, Job, run_jobs, wait_until
 from fastvid.train.logs import progress
 from fastvid.train.signals import StopSignals
+
+_PAUSE = 5.0  # seconds between pages
 
 
 class GridRun:
@@ -31,12 +33,11 @@ class GridRun:
         signals: requests to stop.
     """
 
-    def __init__(
-        self, folder: SweepFolder, command: Sequence[str], places: Sequence[str | None], signals: StopSignals
-    ):
+    def __init__(self, folder: SweepFolder, command: Sequence[str], places: Sequence[str | None], signals: StopSignals):
         self.folder, self.command, self.places, self.signals = folder, list(command), places, signals
         self.trouble = False
-        self._tried = self._of = 0
+        self._results: list[CellResult] = []
+        self._stale, self._written = True, float("-inf")
 
     def run(self, cells: Sequence[Cell]) -> int:
         """Runs those cells that are not finished; returns the exit code.
@@ -49,31 +50,38 @@ class GridRun:
             print(f"waiting for another process, which still writes {names}", file=sys.stderr, flush=True)
             wait_until(lambda: not self.folder.busy(), self.signals)
         todo = [cell for cell in cells if not is_finished(self.folder.run_path(cell))]
-        self._tried, self._of = len(cells) - len(todo), len(cells)
-        if self._tried:
-            print(f"{self._tried} of {len(cells)} runs are finished already", flush=True)
-        self._publish()
-        started, first = time.monotonic(), self._tried
-        with progress(len(cells), self._tried, "sweep", "run") as bar:
-
-            def done(job: Job, code: int, seconds: float) -> None:
-                if self.signals.signum and not is_finished(self.folder.run_path(job.cell)):
-                    return  # it was asked to stop
-                self._tried += 1
-                line = self._ended(job, code, seconds)
-                left = (time.monotonic() - started) / (self._tried - first) * (len(cells) - self._tried) / 60
-                rest = f"; about {left:.0f} min to go" if self._tried < len(cells) else ""
-                tqdm.write(f"[{self._tried}/{len(cells)}] {line}{rest}", file=sys.stdout)
-                sys.stdout.flush()
-                bar.update()
-
-            run_jobs(self._jobs(todo), self.places, done, self.signals)
+        if len(todo) < len(cells):
+            print(f"{len(cells) - len(todo)} of {len(cells)} runs are finished already", flush=True)
+        self._tables()
+        try:
+            self._run(todo, len(cells))
+        finally:
+            self._page(pause=0)
         failed = [cell.name for cell in cells if cell.name in self.folder.failed]
         if failed:
             print(f"{len(failed)} of {len(cells)} runs failed: {', '.join(failed)}", file=sys.stderr)
         return 1 if failed or self.trouble else 0
 
-    def job(self, cell: Cell) -> Job:
+    def _run(self, todo: Sequence[Cell], total: int) -> None:
+        started, before = time.monotonic(), total - len(todo)
+        tried = before
+        with progress(total, before, "sweep", "run") as bar:
+
+            def done(job: Job, code: int, seconds: float) -> None:
+                if self.signals.signum and not is_finished(self.folder.run_path(job.cell)):
+                    return  # it was asked to stop
+                bar.update()
+                nonlocal tried
+                tried += 1
+                line = self._ended(job, code, seconds)
+                left = (time.monotonic() - started) / (tried - before) * (total - tried) / 60
+                rest = f"; about {left:.0f} min to go" if tried < total else ""
+                tqdm.write(f"[{tried}/{total}] {line}{rest}", file=sys.stdout)
+                sys.stdout.flush()
+
+            run_jobs(self._jobs(todo), self.places, done, self._page, self.signals)
+
+    def _job(self, cell: Cell) -> Job:
         """What runs a cell, or goes on with it."""
         path = self.folder.run_path(cell)
         if (path / "config.json").exists():
@@ -89,7 +97,7 @@ class GridRun:
     def _jobs(self, cells: Sequence[Cell]) -> Iterator[Job]:
         for cell in cells:
             tqdm.write(f"{cell}: {self.folder.console(cell)}", file=sys.stderr)
-            yield self.job(cell)
+            yield self._job(cell)
 
     def _ended(self, job: Job, code: int, seconds: float) -> str:
         cell, failed = job.cell, self.folder.failed
@@ -98,20 +106,29 @@ class GridRun:
         else:
             failed[cell.name] = {"code": code, "error": _error(self.folder.run_path(cell), job.console, code)}
         self.folder.save()
-        found = {result.cell: result for result in self._publish()}
+        self._tables()
+        found = {result.cell: result for result in self._results}
         if cell in found:
             return f"{cell}: {_accuracy(found[cell])}, {seconds / 60:.1f} min"
         return f"{cell}: failed with exit code {code}: {failed[cell.name]['error']}"
 
-    def _publish(self) -> list[CellResult]:
+    def _tables(self) -> None:
+        self._results = publish_tables(self.folder)
+        self._stale = True
+
+    def _page(self, pause: float = _PAUSE) -> None:
+        """Writes the page if something is new: while runs go on, and not more often than somebody would look."""
+        if not self._stale or time.monotonic() - self._written < pause:
+            return
+        self._stale = False
         try:
-            return publish(self.folder)
+            publish_page(self.folder, self._results)
         except Exception:  # runs are worth more than the page about them
             traceback.print_exc()
             again = f"python -m fastvid.sweep report {self.folder.path}"
-            print(f"the tables or the page could not be written; `{again}` tries again", file=sys.stderr)
+            print(f"the page could not be written; `{again}` tries again", file=sys.stderr)
             self.trouble = True
-            return []
+        self._written = time.monotonic()
 
 
 def _accuracy(result: CellResult) -> str:

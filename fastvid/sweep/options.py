@@ -70,6 +70,8 @@ def places(gpus: str) -> list[str | None]:
     Raises:
         ValueError: there are not as many.
     """
+    if gpus == "0":
+        return [""]
     import torch
 
     return parse_gpus(gpus, torch.cuda.device_count())

@@ -1,6 +1,5 @@
 """``compare.html``: one self-contained page about a sweep."""
 
-import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -98,7 +97,9 @@ def _table(found: Comparison) -> str:
     rows = "".join(_row(group) for group in found.groups)
     one = found.groups[0].results[0].found
     tests = sorted({result.found["test"]["total"] for group in found.groups for result in group.results})
-    chance = f"{len(one['classes'])} classes ({text(', '.join(one['classes']))}), chance {100 / len(one['classes']):.0f} %"
+    chance = (
+        f"{len(one['classes'])} classes ({text(', '.join(one['classes']))}), chance {100 / len(one['classes']):.0f} %"
+    )
     return (
         f"<p>{chance}; tested on {' or '.join(str(total) for total in tests)} videos that no run was trained or chosen "
         "on. Accuracy: mean over seeds, with the 95 % Wilson interval of that many videos; videos that several seeds "
@@ -145,7 +146,8 @@ def _pairs(found: Comparison) -> str:
     return (
         f"<p>Each pair at equal amounts of data, on the same test videos. A video's correctness is averaged over the "
         f"seeds that both approaches have; p is of a sign-flip permutation test over videos, two-sided, and adjusted "
-        f"(Holm) for the {tested} pairs of this page. A difference is called real where the adjusted p is below {ALPHA}. "
+        f"(Holm) for the {tested} pairs of this page. A difference is called real where the adjusted p is below "
+        f"{ALPHA}. "
         "In brackets: 95 % interval of the paired bootstrap over videos. Training again with other seeds is another "
         "source of chance, which only their spread above shows.</p>"
         f"{charts.differences_chart(found)}<table><tr><th class='n'>videos a class</th><th>approaches</th><th>"
@@ -177,8 +179,8 @@ def _p(value: float) -> str:
 def _time(found: Comparison) -> str:
     shares = [result.found["time"]["features_s"] / 60 for group in found.groups for result in group.results]
     return (
-        f"<p>Minutes of one run, mean over seeds. Frozen features, which runs share, took {statistics.fsum(shares):.1f} "
-        "minutes over all runs; they count for the run that made them.</p>"
+        f"<p>Minutes of one run, mean over seeds. Frozen features, which runs share, took {sum(shares):.1f} minutes "
+        "over all runs; they count for the run that made them.</p>"
         f"{charts.time_chart(found)}"
     )
 
@@ -193,9 +195,7 @@ def _confusion(groups: Sequence[Group]) -> str:
 def _missing(folder: SweepFolder, cells: Sequence[Cell]) -> str:
     if not cells:
         return ""
-    rows = "".join(
-        f"<tr><td>{text(cell)}</td><td class='why'>{text(_why(folder, cell))}</td></tr>" for cell in cells
-    )
+    rows = "".join(f"<tr><td>{text(cell)}</td><td class='why'>{text(_why(folder, cell))}</td></tr>" for cell in cells)
     return f"<table><tr><th>run</th><th>why</th></tr>{rows}</table>"
 
 

@@ -5,12 +5,18 @@ from collections.abc import Sequence
 from fastvid.sweep.events import write_events
 from fastvid.sweep.experiments import run_names, write_csv, write_run_json
 from fastvid.sweep.folder import SweepFolder
-from fastvid.sweep.page import write_comparison
 from fastvid.sweep.results import CellResult, read_results
 
 
 def publish(folder: SweepFolder) -> list[CellResult]:
-    """Writes experiments.csv, json/, tensorboard/ and, for a grid, compare.html; returns all results."""
+    """Writes all; returns all results."""
+    results = publish_tables(folder)
+    publish_page(folder, results)
+    return results
+
+
+def publish_tables(folder: SweepFolder) -> list[CellResult]:
+    """Writes experiments.csv, json/ and tensorboard/; returns all results."""
     results = read_results(folder, folder.cells)
     write_csv(folder.path / "experiments.csv", results)
     (folder.path / "tensorboard").mkdir(exist_ok=True)
@@ -19,9 +25,15 @@ def publish(folder: SweepFolder) -> list[CellResult]:
         json_name, board_name = names[result.cell.name]
         write_run_json(folder.path / "json" / f"{json_name}.json", result)
         write_events(folder.path / "tensorboard" / board_name, result)
-    if folder.manifest["search"] is None:
-        write_comparison(folder, results)
     return results
+
+
+def publish_page(folder: SweepFolder, results: Sequence[CellResult]) -> None:
+    """Writes compare.html, if it is a grid's sweep."""
+    if folder.manifest["search"] is None:
+        from fastvid.sweep.page import write_comparison
+
+        write_comparison(folder, results)
 
 
 def _names(folder: SweepFolder, results: Sequence[CellResult]) -> dict[str, list[str]]:

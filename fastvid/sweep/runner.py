@@ -36,7 +36,11 @@ class Job:
 
 
 def run_jobs(
-    jobs: Iterable[Job], places: Sequence[str | None], done: Callable[[Job, int, float], None], signals: StopSignals
+    jobs: Iterable[Job],
+    places: Sequence[str | None],
+    done: Callable[[Job, int, float], None],
+    meanwhile: Callable[[], None],
+    signals: StopSignals,
 ) -> None:
     """Runs jobs in order, as many at a time as there are places.
 
@@ -47,6 +51,7 @@ def run_jobs(
         jobs: taken as places become free.
         places: value of CUDA_VISIBLE_DEVICES for the runs in each place; None leaves it as it is.
         done: called with a job that has ended, its exit code (negative: the signal that killed it) and its seconds.
+        meanwhile: called again and again while children run.
         signals: requests to stop.
 
     Raises:
@@ -56,13 +61,10 @@ def run_jobs(
     free = list(places)
     running: list[tuple[Job, subprocess.Popen, str | None, float]] = []
     told = 0
-    ended: list[tuple[Job, int, float]] = []
     while True:
         while free and not signals.signum and (job := next(waiting, None)) is not None:
             place = free.pop(0)
             running.append((job, _start(job, place), place, time.monotonic()))
-        while ended:  # only now: the next run starts up while results are looked at
-            done(*ended.pop(0))
         if not running:
             break
         try:
@@ -70,6 +72,7 @@ def run_jobs(
                 told = signals.signum
                 for _, process, _, _ in running:
                     process.send_signal(told)
+            meanwhile()
             time.sleep(_LOOK)
         except KeyboardInterrupt:  # a second SIGINT
             for _, process, _, _ in running:
@@ -78,7 +81,7 @@ def run_jobs(
             running.remove(child)
             job, process, place, started = child
             free.append(place)
-            ended.append((job, process.returncode, time.monotonic() - started))
+            done(job, process.returncode, time.monotonic() - started)
     signals.check()
 
 

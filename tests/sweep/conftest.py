@@ -27,7 +27,9 @@ def sweep(tmp_path, capfd):
 
 def in_background(out: Path, *options: str, **environment: str) -> subprocess.Popen:
     """The same as a process of its own."""
-    line = f"from fastvid.sweep.__main__ import main; sys.exit(main({['vjepa2', '--out', str(out), *options]}, {RECIPE}))"
+    line = (
+        f"from fastvid.sweep.__main__ import main; sys.exit(main({['vjepa2', '--out', str(out), *options]}, {RECIPE}))"
+    )
     return subprocess.Popen(
         [sys.executable, "-c", f"import sys; {line}"], env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

@@ -7,12 +7,12 @@ import signal
 import time
 
 import pytest
-from tests.sweep.conftest import in_background, starts
 
 from fastvid.models.vjepa2_approach import Approach
 from fastvid.sweep import options as sweep_options
 from fastvid.sweep.grid import PUBLISHED_NAMES, make_grid, parse_approaches, parse_seeds, parse_videos
 from fastvid.sweep.options import parse_gpus
+from tests.sweep.conftest import in_background, starts
 
 SMALL = ("--approach", "head,lora", "--videos-per-class", "50", "--seed", "0,1", "--gpus", "0")
 NAMES = ["head-50videos-seed0", "head-50videos-seed1", "lora-50videos-seed0", "lora-50videos-seed1"]
@@ -86,9 +86,17 @@ def test_a_killed_sweep_loses_nothing_and_doubles_nothing(tmp_path, sweep):
     first.communicate()
     code, printed = sweep(*SMALL)
     assert code == 0, printed.err
-    assert {name: len(begun) for name, begun in starts(out).items()} == {name: 1 + ("lora-50videos-seed0" == name) for name in NAMES}
+    assert {name: len(begun) for name, begun in starts(out).items()} == {
+        name: 1 + (name == "lora-50videos-seed0") for name in NAMES
+    }
     assert starts(out)["lora-50videos-seed0"][1]["arguments"] == ["--resume", str(second)]
-    assert [json.loads(line)["step"] for line in (second / "metrics.jsonl").read_text().splitlines()] == [5, 10, 15, 20, 25]
+    assert [json.loads(line)["step"] for line in (second / "metrics.jsonl").read_text().splitlines()] == [
+        5,
+        10,
+        15,
+        20,
+        25,
+    ]
     assert [row["run"] for row in rows(out)] == NAMES
     assert len(list((out / "json").iterdir())) == len(list((out / "tensorboard").iterdir())) == 4
 
@@ -139,7 +147,10 @@ def test_a_failed_run_is_named_and_the_others_go_on(sweep, tmp_path, monkeypatch
 def test_what_a_run_prints_is_its_error_when_it_could_not_begin(sweep):
     code, printed = sweep(*SMALL, "--optim.lr", "fast")
     assert code == 1
-    assert "failed with exit code 2: fake_recipe.py: error: argument --optim.lr: invalid float value: 'fast'" in printed.out
+    assert (
+        "failed with exit code 2: fake_recipe.py: error: argument --optim.lr: invalid float value: 'fast'"
+        in printed.out
+    )
 
 
 def test_a_run_that_is_killed_is_a_failure_that_the_next_start_mends(tmp_path, sweep):
@@ -246,7 +257,9 @@ def test_a_search_goes_on_after_a_kill_and_never_looks_at_the_test_videos(tmp_pa
     assert "test" not in printed.out
     found = json.loads((whole / "search.json").read_text())
     results = {p.parent.name: json.loads(p.read_text()) for p in whole.glob("runs/*/result.json")}
-    assert [row["val_accuracy"] for row in found] == sorted((r["best"]["val_accuracy"] for r in results.values()), reverse=True)
+    assert [row["val_accuracy"] for row in found] == sorted(
+        (r["best"]["val_accuracy"] for r in results.values()), reverse=True
+    )
     best = results[f"lora-100videos-seed0-trial{found[0]['trial']:04d}"]
     assert best["lora"]["rank"] == found[0]["options"]["rank"]
     assert best["optim"]["lr"] == pytest.approx(found[0]["options"]["lr"], rel=1e-4)
