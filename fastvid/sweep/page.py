@@ -146,7 +146,7 @@ def _pairs(found: Comparison) -> str:
     return (
         f"<p>Each pair at equal amounts of data, on the same test videos. A video's correctness is averaged over the "
         f"seeds that both approaches have; p is of a sign-flip permutation test over videos, two-sided, and adjusted "
-        f"(Holm) for the {tested} pairs of this page. A difference is called real where the adjusted p is below "
+        f"(Holm) for the {tested} {'pair' if tested == 1 else 'pairs'} of this page. A difference is called real where the adjusted p is below "
         f"{ALPHA}. "
         "In brackets: 95 % interval of the paired bootstrap over videos. Training again with other seeds is another "
         "source of chance, which only their spread above shows.</p>"
