@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -110,10 +110,15 @@ class GridRun:
         found = {result.cell: result for result in self._results}
         if cell in found:
             return f"{cell}: {_accuracy(found[cell])}, {seconds / 60:.1f} min"
-        return f"{cell}: failed with exit code {code}: {failed[cell.name]['error']}"
+        if cell.name in failed:
+            return f"{cell}: failed with exit code {code}: {failed[cell.name]['error']}"
+        return f"{cell}: finished, {seconds / 60:.1f} min"  # why its result is not there has been said
 
     def _tables(self) -> None:
-        self._results = publish_tables(self.folder)
+        def write() -> None:
+            self._results = publish_tables(self.folder)
+
+        self._try("the tables", write)
         self._stale = True
 
     def _page(self, pause: float = _PAUSE) -> None:
@@ -121,14 +126,17 @@ class GridRun:
         if not self._stale or time.monotonic() - self._written < pause:
             return
         self._stale = False
+        self._try("the page", lambda: publish_page(self.folder, self._results))
+        self._written = time.monotonic()
+
+    def _try(self, what: str, write: Callable[[], None]) -> None:
         try:
-            publish_page(self.folder, self._results)
-        except Exception:  # runs are worth more than the page about them
+            write()
+        except Exception:  # runs are worth more than what is written about them
             traceback.print_exc()
             again = f"python -m fastvid.sweep report {self.folder.path}"
-            print(f"the page could not be written; `{again}` tries again", file=sys.stderr)
+            print(f"{what} could not be written; `{again}` tries again", file=sys.stderr)
             self.trouble = True
-        self._written = time.monotonic()
 
 
 def _accuracy(result: CellResult) -> str:

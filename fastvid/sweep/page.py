@@ -64,16 +64,19 @@ def _headline(found: Comparison, groups: list[Group]) -> str:
         return f"{amount} only {accuracy} has a result."
     pairs = [(group, found.pair(best, group)) for group in others]
     beaten = [g for g, pair in pairs if pair.real and pair.difference > 0]
-    level = [g for g, pair in pairs if pair.refusal is None and not (pair.real and pair.difference > 0)]
+    behind = [g for g, pair in pairs if pair.real and pair.difference < 0]
+    level = [g for g, pair in pairs if pair.refusal is None and not pair.real]
     refused = [g for g, pair in pairs if pair.refusal is not None]
     parts = []
     if beaten:
         parts.append(f"<span class='good'>really better than {_names(beaten)}</span>")
     if level:
         parts.append(f"not distinguishable from {_names(level)}")
+    if behind:
+        parts.append(f"<span class='bad'>but behind {_names(behind)} on the seeds that both have</span>")
     if refused:
         parts.append(f"not comparable with {_names(refused)}")
-    verb = "is best" if beaten and not level and not refused else "leads"
+    verb = "is best" if len(beaten) == len(others) else "leads"
     return f"{amount} {accuracy} {verb}: {'; '.join(parts)}."
 
 
@@ -144,12 +147,11 @@ def _pairs(found: Comparison) -> str:
     tested = sum(pair.refusal is None for pair in found.pairs)
     rows = "".join(_pair(pair) for pair in found.pairs)
     return (
-        f"<p>Each pair at equal amounts of data, on the same test videos. A video's correctness is averaged over the "
-        f"seeds that both approaches have; p is of a sign-flip permutation test over videos, two-sided, and adjusted "
-        f"(Holm) for the {tested} {'pair' if tested == 1 else 'pairs'} of this page. A difference is called real where the adjusted p is below "
-        f"{ALPHA}. "
-        "In brackets: 95 % interval of the paired bootstrap over videos. Training again with other seeds is another "
-        "source of chance, which only their spread above shows.</p>"
+        "<p>Each pair at equal amounts of data, on the same test videos. A video's correctness is averaged over the seeds "
+        "that both approaches have; p is of a sign-flip permutation test over videos, two-sided, and adjusted (Holm) for "
+        f"the {tested} pair{'s' * (tested != 1)} of this page. A difference is called real where the adjusted p is below "
+        f"{ALPHA}. In brackets: 95 % interval of the paired bootstrap over videos. Training again with other seeds is "
+        "another source of chance, which only their spread above shows.</p>"
         f"{charts.differences_chart(found)}<table><tr><th class='n'>videos a class</th><th>approaches</th><th>"
         "difference, points</th><th class='n'>seeds</th><th class='n'>p</th><th class='n'>adjusted p</th><th>verdict"
         f"</th></tr>{rows}</table>"

@@ -278,3 +278,16 @@ def test_a_search_without_optuna_says_how_to_get_it(sweep, tmp_path, monkeypatch
     code, printed = sweep("--search", "lr")
     assert (code, printed.err) == (2, "--search needs Optuna: pip install 'fastvid[optuna]', or pip install optuna\n")
     assert not (tmp_path / "s").exists()
+
+
+def test_a_result_that_cannot_be_read_stops_no_run(sweep, tmp_path):
+    out = tmp_path / "s"
+    assert sweep(*SMALL[:4], "--seed", "0", "--gpus", "0")[0] == 0
+    (out / "runs" / NAMES[0] / "result.json").write_text('{"seed": 0}')
+    code, printed = sweep(*SMALL)
+    assert code == 1
+    assert "the tables could not be written" in printed.err
+    assert len(list(out.glob("runs/*/result.json"))) == 4
+    (out / "runs" / NAMES[0] / "result.json").unlink()
+    assert sweep(*SMALL)[0] == 0
+    assert [row["run"] for row in rows(out)] == NAMES
