@@ -42,9 +42,6 @@ def main(arguments: Sequence[str], command: Sequence[str] | None = None) -> int:
     except Stopped as stop:
         print(f"{stop}; the same command goes on", file=sys.stderr)
         return 128 + stop.signum
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on", file=sys.stderr)
-        return 130
 
 
 def _sweep(project: str, arguments: Sequence[str], command: Sequence[str]) -> int:

@@ -16,9 +16,8 @@ from fastvid.sweep.grid import Cell
 from fastvid.sweep.options import command_line
 from fastvid.sweep.publish import publish_page, publish_tables
 from fastvid.sweep.results import CellResult, is_finished
-from fastvid.sweep.runner import START, Job, run_jobs, wait_until
+from fastvid.sweep.runner import START, HandedOnSignals, Job, run_jobs, wait_until
 from fastvid.train.logs import progress
-from fastvid.train.signals import StopSignals
 
 _PAUSE = 5.0  # seconds between pages
 
@@ -33,7 +32,9 @@ class GridRun:
         signals: requests to stop.
     """
 
-    def __init__(self, folder: SweepFolder, command: Sequence[str], places: Sequence[str | None], signals: StopSignals):
+    def __init__(
+        self, folder: SweepFolder, command: Sequence[str], places: Sequence[str | None], signals: HandedOnSignals
+    ):
         self.folder, self.command, self.places, self.signals = folder, list(command), places, signals
         self.trouble = False
         self._results: list[CellResult] = []
@@ -53,6 +54,7 @@ class GridRun:
         if len(todo) < len(cells):
             print(f"{len(cells) - len(todo)} of {len(cells)} runs are finished already", flush=True)
         self._tables()
+        self._stale = bool(self._results)  # a page about nothing can wait
         try:
             self._run(todo, len(cells))
         finally:

@@ -147,11 +147,11 @@ def _pairs(found: Comparison) -> str:
     tested = sum(pair.refusal is None for pair in found.pairs)
     rows = "".join(_pair(pair) for pair in found.pairs)
     return (
-        "<p>Each pair at equal amounts of data, on the same test videos. A video's correctness is averaged over the seeds "
-        "that both approaches have; p is of a sign-flip permutation test over videos, two-sided, and adjusted (Holm) for "
-        f"the {tested} pair{'s' * (tested != 1)} of this page. A difference is called real where the adjusted p is below "
-        f"{ALPHA}. In brackets: 95 % interval of the paired bootstrap over videos. Training again with other seeds is "
-        "another source of chance, which only their spread above shows.</p>"
+        "<p>Each pair at equal amounts of data, on the same test videos. A video's correctness is averaged over the "
+        "seeds that both approaches have; p is of a sign-flip permutation test over videos, two-sided, and adjusted "
+        f"(Holm) for the {tested} pair{'s' * (tested != 1)} of this page. A difference is called real where the "
+        f"adjusted p is below {ALPHA}. In brackets: 95 % interval of the paired bootstrap over videos. Training again "
+        "with other seeds is another source of chance, which only their spread above shows.</p>"
         f"{charts.differences_chart(found)}<table><tr><th class='n'>videos a class</th><th>approaches</th><th>"
         "difference, points</th><th class='n'>seeds</th><th class='n'>p</th><th class='n'>adjusted p</th><th>verdict"
         f"</th></tr>{rows}</table>"

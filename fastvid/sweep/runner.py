@@ -40,12 +40,12 @@ def run_jobs(
     places: Sequence[str | None],
     done: Callable[[Job, int, float], None],
     meanwhile: Callable[[], None],
-    signals: StopSignals,
+    signals: "HandedOnSignals",
 ) -> None:
     """Runs jobs in order, as many at a time as there are places.
 
-    A signal to this process is handed on to the children, and so is a second SIGINT. They are in sessions of their own,
-    so that Ctrl-C in a terminal reaches them once. When this process dies without a word, they get SIGTERM.
+    The children are in sessions of their own, so that Ctrl-C in a terminal reaches them once, handed on by ``signals``.
+    When this process dies without a word, they get SIGTERM.
 
     Args:
         jobs: taken as places become free.
@@ -60,26 +60,22 @@ def run_jobs(
     waiting = iter(jobs)
     free = list(places)
     running: list[tuple[Job, subprocess.Popen, str | None, float]] = []
-    told = 0
     while True:
         while free and not signals.signum and (job := next(waiting, None)) is not None:
             place = free.pop(0)
-            running.append((job, _start(job, place), place, time.monotonic()))
+            process = _start(job, place)
+            signals.processes.append(process)
+            if signals.signum:  # it came while the process was started
+                process.send_signal(signals.signum)
+            running.append((job, process, place, time.monotonic()))
         if not running:
             break
-        try:
-            if signals.signum and not told:
-                told = signals.signum
-                for _, process, _, _ in running:
-                    process.send_signal(told)
-            meanwhile()
-            time.sleep(_LOOK)
-        except KeyboardInterrupt:  # a second SIGINT
-            for _, process, _, _ in running:
-                process.send_signal(signal.SIGINT)
+        meanwhile()
+        time.sleep(_LOOK)
         for child in [child for child in running if child[1].poll() is not None]:
             running.remove(child)
             job, process, place, started = child
+            signals.processes.remove(process)
             free.append(place)
             done(job, process.returncode, time.monotonic() - started)
     signals.check()
@@ -96,13 +92,30 @@ def wait_until(condition: Callable[[], bool], signals: StopSignals) -> None:
         time.sleep(4 * _LOOK)
 
 
+class HandedOnSignals(StopSignals):
+    """Requests to stop that child processes hear of at once, whatever this one is at; the second SIGINT too.
+
+    Attributes:
+        processes: the children.
+    """
+
+    def __init__(self):
+        self.processes: list[subprocess.Popen] = []
+        super().__init__()
+
+    def _request(self, signum: int, frame) -> None:
+        for process in self.processes:
+            process.send_signal(signum)
+        self.signum = self.signum or signum
+
+
 @contextmanager
-def stop_signals() -> Iterator[StopSignals]:
+def stop_signals() -> Iterator[HandedOnSignals]:
     """Requests to stop, for as long as the block lasts."""
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     before = {number: signal.getsignal(number) for number in numbers}
     try:
-        yield StopSignals()
+        yield HandedOnSignals()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from fastvid.sweep import grid_command, publish
 from fastvid.sweep.__main__ import main
 
 RECIPE = [sys.executable, str(Path(__file__).with_name("fake_recipe.py"))]
@@ -15,10 +16,12 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def sweep(tmp_path, capfd):
-    """``sweep(*options)`` runs a sweep in this process: its exit code, and what it printed."""
+def sweep(tmp_path, capfd, monkeypatch):
+    """``sweep(*options)`` runs a sweep in this process: its exit code, and what it printed. Unless asked for, it draws
+    no page, which takes longer than everything else."""
 
-    def launch(*options, out=tmp_path / "s"):
+    def launch(*options, out=tmp_path / "s", page=False):
+        monkeypatch.setattr(grid_command, "publish_page", publish.publish_page if page else lambda *_: None)
         code = main(["vjepa2", "--out", str(out), *map(str, options)], command=RECIPE)
         return code, capfd.readouterr()
 
