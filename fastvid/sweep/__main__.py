@@ -1,7 +1,7 @@
 """``python -m fastvid.sweep``: runs of one recipe for every combination of approach, data size and seed, compared.
 
-python -m fastvid.sweep PROJECT --out DIR [options]                runs the grid, or goes on with it
-python -m fastvid.sweep PROJECT --out DIR --search rank,lr         searches options with Optuna
+python -m fastvid.sweep PROJECT [--out DIR] [options]              runs the grid, or goes on with it
+python -m fastvid.sweep PROJECT [--out DIR] --search rank,lr       searches options with Optuna
 python -m fastvid.sweep report DIR                                 writes the tables and compare.html anew
 
 python -m fastvid.sweep PROJECT --help lists the options; those it does not know go to every run.
@@ -65,7 +65,7 @@ def _sweep(project: str, arguments: Sequence[str], command: Sequence[str]) -> in
         parse_seeds(config.seed or "0,1,2"),
     )
     where = sweep_options.places(config.gpus)
-    folder = SweepFolder(config.out)
+    folder = SweepFolder(config.out or Path("sweeps") / project)
     try:
         folder.begin(project, options, cells)
         with stop_signals() as signals:

@@ -21,8 +21,9 @@ class SweepConfig:
     """Runs a recipe for every combination of approach, videos per class and seed, and compares. The same command again
     goes on after any stop. Options that are not listed here, such as --data.path, are passed on to every run."""
 
-    out: Path
-    """Folder of the sweep: runs/, experiments.csv, json/, tensorboard/, compare.html."""
+    out: Path | None = None
+    """Folder of the sweep: runs/, experiments.csv, json/, tensorboard/, compare.html; default: one of its own
+    under sweeps/."""
     approach: str | None = None
     """By comma: head, pooler, lora, pooler+lora, backbone-lora, full; default: the first four; of a search: lora."""
     videos_per_class: str | None = None

@@ -9,6 +9,7 @@ Source: Bergstra et al., "Algorithms for hyper-parameter optimization", NeurIPS 
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from fastvid.random import SampleRandom
@@ -37,7 +38,7 @@ def run_search(project: str, config: SweepConfig, options: dict[str, list[str]],
         raise ValueError("--search needs Optuna: pip install 'fastvid[optuna]', or pip install optuna") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     place = places(config.gpus)[:1]  # a trial is drawn from what those before it found
-    folder = SweepFolder(config.out)
+    folder = SweepFolder(config.out or Path("sweeps") / f"{project}-search")
     try:
         what = {"options": names, "approach": base.approach, "videos_per_class": base.videos, "seed": base.seed}
         folder.begin(project, options, [], what)

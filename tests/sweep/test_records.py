@@ -13,7 +13,7 @@ from fastvid.sweep.comparison import compare
 from fastvid.sweep.folder import SweepFolder
 from fastvid.sweep.grid import make_grid, parse_approaches, parse_seeds, parse_videos
 from fastvid.sweep.page import headlines
-from fastvid.sweep.publish import publish
+from fastvid.sweep.publish import publish, publish_tables
 from fastvid.train.rundir import write_json
 from tests.sweep.fake_recipe import STEPS, TEST, result
 
@@ -24,7 +24,7 @@ CLASSES = ("circular", "helical", "linear", "parabolic")
 def planted(tmp_path):
     """``planted(approaches, videos, seeds, change)``: a folder of finished runs; ``change`` edits their results."""
 
-    def make(approaches="head,lora", videos="50", seeds="0,1", change=lambda cell, found: None):
+    def make(approaches="head,lora", videos="50", seeds="0,1", change=lambda cell, found: None, page=True):
         folder = SweepFolder(tmp_path / "s")
         cells = make_grid(parse_approaches(approaches), parse_videos(videos), parse_seeds(seeds))
         folder.begin("vjepa2", {}, cells)
@@ -42,7 +42,7 @@ def planted(tmp_path):
             write_json(path / "result.json", found)
             lines = [json.dumps({"stage": "train", "step": 5 * i, "loss": 1 / i}) + "\n" for i in range(1, 6)]
             (path / "metrics.jsonl").write_text("".join(lines))
-        publish(folder)
+        (publish if page else publish_tables)(folder)
         folder.close()
         return folder
 
@@ -68,7 +68,7 @@ def replan(found: dict, right: list[bool]) -> None:
 
 
 def test_the_table_has_the_published_columns_first_and_their_meanings(planted):
-    folder = planted()
+    folder = planted(page=False)
     with (folder.path / "experiments.csv").open() as file:
         table = list(csv.DictReader(file))
     measures = [f"{m}_{c}" for c in CLASSES for m in ("precision", "recall", "f1")]
@@ -95,7 +95,7 @@ def test_the_table_has_the_published_columns_first_and_their_meanings(planted):
 
 
 def test_each_run_has_its_json_under_the_published_name_and_keys(planted):
-    folder = planted("head,pooler,lora,pooler+lora,backbone-lora,full", seeds="0")
+    folder = planted("head,pooler,lora,pooler+lora,backbone-lora,full", seeds="0", page=False)
     files = {path.name: json.loads(path.read_text()) for path in (folder.path / "json").iterdir()}
     assert sorted(files) == [
         "backbone_lora_metrics_50videos_16frames_260301-120400.json",
@@ -125,7 +125,7 @@ def test_each_run_has_its_json_under_the_published_name_and_keys(planted):
 
 
 def test_each_run_has_its_curves_under_the_published_tags(planted):
-    folder = planted("lora,pooler+lora", seeds="0")
+    folder = planted("lora,pooler+lora", seeds="0", page=False)
     assert sorted(path.name for path in (folder.path / "tensorboard").iterdir()) == [
         "NTU 4_action_lora_50videos_16frames_260301-120000",
         "NTU 4_pooler_head_lora_50videos_16frames_260301-120100",
