@@ -173,7 +173,7 @@ def test_seeds_are_averaged_per_video_not_counted_as_videos(planted):
         replan(found, [cell.approach == "lora" or i >= 7 for i in range(TEST)])
 
     folder = planted("head,lora", "50", "0,1,2", change)
-    assert "50 lora vs head +2.9 [+0.8, +5.4] 0, 1, 2 0.016 0.016 lora is better" in page_of(folder)
+    assert "50 lora vs head +2.9 [+0.8, +5.0] 0, 1, 2 0.016 0.016 lora is better" in page_of(folder)
 
 
 def test_other_test_videos_are_not_compared(planted):
