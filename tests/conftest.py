@@ -1,9 +1,18 @@
 """Fixtures of all tests."""
 
+import os
+
 import pytest
 import torch
 
 from fastvid import _native
+
+
+def pytest_configure():
+    """Where tests run side by side, each has a thread of arithmetic: OpenMP's threads wait for each other in loops."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        torch.set_num_threads(1)
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(autouse=True)
