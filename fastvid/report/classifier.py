@@ -4,15 +4,16 @@ import math
 from pathlib import Path
 
 from fastvid.report.charts import validation_chart
-from fastvid.report.markup import picture, section, table, text
+from fastvid.report.markup import beside, picture, section, table, text
 from fastvid.report.records import Record, RunRecords
 
+_BESIDE = 10  # classes up to which table and confusion matrix share the page's width
 _FOLDED = 30  # classes from which their table is shown on a click
 
 # Pictures of a run that belong to its test, and their captions.
 _OF_TEST = {
-    "confusion": "How often each class (rows) was taken for which (columns).",
-    "mistakes": "Mistakes with the greatest probability: true class \N{RIGHTWARDS ARROW} answer.",
+    "confusion": "Test videos of each class (rows), and what they were taken for (columns).",
+    "mistakes": "Wrong answers of the greatest probability: true class \N{RIGHTWARDS ARROW} answer (probability).",
 }
 _CAPTIONS = {"training views": "Training clips as they would be evaluated, and views of them that are trained on."}
 
@@ -23,11 +24,14 @@ def classifier_sections(run: RunRecords) -> list[str]:
         chart = validation_chart(run)
         waiting = "<p>Not tested yet: the test follows the last epoch, with the best epoch's weights.</p>"
         return [section("Validation", waiting + chart)] if chart else []
+    scores, confusion = _classes(run.result), _picture(run, "confusion")
+    both = beside(scores, confusion) if len(run.result["classes"]) <= _BESIDE else scores + confusion
     return [
         _headline(run.result),
-        section("What it cost", _cost(run.result)),
-        section("Classes", _classes(run.result) + _pictures(run)),
+        section("Classes", both + _calibration(run.result["test"], len(run.result["classes"]))),
         section("Validation", validation_chart(run)),
+        section("Mistakes", _picture(run, "mistakes")),
+        section("What it took", _cost(run.result)),
     ]
 
 
@@ -46,8 +50,9 @@ def _headline(result: Record) -> str:
     if test.get("top5") is not None:
         top5 = f" The true class is among the five likeliest of {100 * test['top5']:.1f} %."
     return (
-        f"<p class='big'><b>{100 * test['accuracy']:.1f} %</b> of {test['total']:,} test videos are right "
-        f"<span class='sub'>[{100 * test['low']:.1f}, {100 * test['high']:.1f}], 95 % Wilson interval</span></p>"
+        f"<p class='big'>Test accuracy <b>{100 * test['accuracy']:.1f} %</b> [{100 * test['low']:.1f}, "
+        f"{100 * test['high']:.1f}] <span class='sub'>{test['correct']:,} of {test['total']:,} videos; in brackets: "
+        "95 % Wilson interval</span></p>"
         f"<p>{len(result['classes']):,} classes; always naming the most frequent one would be right for {most:.1f} %."
         f"{top5} Tested once, with the weights of epoch {best['epoch']:g} (step {best['step']:,}), the best of "
         f"{len(result['curves']['step'])} validated: {_interval(result['val'])} of {result['val']['total']:,} "
@@ -109,7 +114,7 @@ def _classes(result: Record) -> str:
     found = table(("class", "precision, %", "recall, %", "F1, %", "test videos"), rows, numbers=(1, 2, 3, 4))
     if len(result["classes"]) > _FOLDED:
         found = f"<details><summary>{len(result['classes'])} classes</summary>{found}</details>"
-    return found + _calibration(test, len(result["classes"]))
+    return found
 
 
 def _calibration(test: Record, classes: int) -> str:
@@ -122,8 +127,8 @@ def _calibration(test: Record, classes: int) -> str:
     )
 
 
-def _pictures(run: RunRecords) -> str:
-    return "".join(picture(caption, run.pictures[name]) for name, caption in _OF_TEST.items() if name in run.pictures)
+def _picture(run: RunRecords, name: str) -> str:
+    return picture(_OF_TEST[name], run.pictures[name]) if name in run.pictures else ""
 
 
 def _interval(accuracy: Record) -> str:

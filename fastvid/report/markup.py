@@ -15,6 +15,8 @@ th { border-bottom: 1px solid #9aa5b1; font-weight: 600; } tr:nth-child(even) td
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; } .big { font-size: 1.3em; margin: .8em 0 .2em; }
 img, svg { max-width: 100%; height: auto; }
 pre { background: #f4f6f8; padding: 1em; overflow-x: auto; font-size: 12px; }
+.beside { display: flex; flex-wrap: wrap; gap: 0 2em; align-items: flex-start; } .beside > div { flex: 0 1 auto; }
+.beside > div:last-child { flex: 1 1 420px; max-width: max-content; } .beside figure { margin: 0; }
 figure { margin: 1em 0; } figcaption { color: #627282; }
 """
 
@@ -35,6 +37,11 @@ def document(title: str, sections: Sequence[str]) -> str:
 def section(title: str, content: str) -> str:
     """A headed part of a page; nothing where ``content`` is empty."""
     return f"<h2>{title}</h2>{content}" if content else ""
+
+
+def beside(*parts: str) -> str:
+    """Parts of a page side by side where there is room."""
+    return f"<div class='beside'>{''.join(f'<div>{part}</div>' for part in parts if part)}</div>"
 
 
 def pre(value: dict) -> str:
