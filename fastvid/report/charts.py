@@ -36,7 +36,9 @@ def validation_chart(run: RunRecords) -> str:
         steps, shares = run.series(stage, "val_accuracy")
         right.plot(steps, [100 * share for share in shares], color=dark, marker=".", label="validation videos")
         clips, means = run.series(stage, "accuracy")
-        right.plot(clips, [100 * mean for mean in means], color=COLOURS[5], linewidth=0.7, zorder=1, label="training clips")
+        right.plot(
+            clips, [100 * mean for mean in means], color=COLOURS[5], linewidth=0.7, zorder=1, label="training clips"
+        )
         step, share = _best(run, steps, shares)
         epoch = f" (epoch {run.result['best']['epoch']:g})" if run.result else ""
         right.plot(

@@ -66,7 +66,7 @@ def _train(result: Record) -> str:
 
 
 def _cost(result: Record) -> str:
-    videos, optim, seconds, memory = result["videos"], result["optim"], result["time"], result["memory"]
+    videos, optim, side = result["videos"], result["optim"], result["size"]
     per_class = result["videos_per_class"]
     amount = "" if per_class is None else f" ({per_class:,} a class)"
     accumulated = "" if optim["accumulate"] == 1 else f" in {optim['accumulate']} micro-batches"
@@ -76,23 +76,26 @@ def _cost(result: Record) -> str:
         "parameters": f"{trainable:,} trainable of {total:,} ({100 * trainable / total:.3g} %)",
         "adapters": _adapters(result["lora"]),
         "videos": f"{videos['train']:,} to train on{amount}, {videos['val']:,} to validate, {videos['test']:,} to test",
-        "clips": f"{result['frames']} frames of {result['size']} x {result['size']} pixels, {text(result['precision'])}",
+        "clips": f"{result['frames']} frames of {side} x {side} pixels, {text(result['precision'])}",
         "optimisation": (
             f"{optim['steps']:,} steps of {optim['batch']} clips{accumulated}, learning rate {optim['lr']:g}, weight "
             f"decay {optim['weight_decay']:g}, seed {result['seed']}"
         ),
-        "time": (
-            f"{(seconds['features_s'] + seconds['train_s']) / 60:.1f} minutes: {seconds['features_s']:.1f} s for frozen "
-            f"features, {seconds['train_s']:.1f} s of training; {seconds['seconds_per_clip']:.3g} s per clip trained on"
-        ),
+        "time": _time(result["time"]),
         "inference": _milliseconds(result["test"].get("inference_ms_per_clip")),
-        "peak memory": _memory(memory),
+        "peak memory": _memory(result["memory"]),
     }
     return table((), [(name, fact) for name, fact in facts.items() if fact])
 
 
 def _adapters(lora: Record | None) -> str:
     return "" if lora is None else f"LoRA of rank {lora['rank']}, alpha {lora['alpha']:g}, dropout {lora['dropout']:g}"
+
+
+def _time(seconds: Record) -> str:
+    features, training = seconds["features_s"], seconds["train_s"]
+    parts = f"{features:.1f} s for frozen features, {training:.1f} s of training" if features else "training"
+    return f"{(features + training) / 60:.1f} minutes: {parts}; {seconds['seconds_per_clip']:.3g} s per training clip"
 
 
 def _milliseconds(value: float | None) -> str:

@@ -12,8 +12,8 @@ from fastvid.report.page import write_report
 
 RESULT = {
     "project": "any", "approach": "lora", "model": "some/model", "seed": 3, "data": "videos",
-    "classes": ["fall", "rise"], "leaks": [], "videos_per_class": None, "videos": {"train": 1858, "val": 182, "test": 40},
-    "frames": 16, "size": 64, "precision": "bfloat16",
+    "classes": ["fall", "rise"], "leaks": [], "videos_per_class": None,
+    "videos": {"train": 1858, "val": 182, "test": 40}, "frames": 16, "size": 64, "precision": "bfloat16",
     "optim": {"lr": 2e-4, "weight_decay": 0.015, "batch": 12, "accumulate": 1, "epochs": 2, "steps": 1804},
     "lora": None, "parameters": {"trainable": 226_820, "total": 3_535_708},
     "best": {"epoch": 1.07, "step": 540, "val_accuracy": 0.533}, "train_accuracy": None,
@@ -86,7 +86,7 @@ def test_the_numbers_are_those_of_the_result(run):
         "1,858 to train on, 182 to validate, 40 to test",
         "16 frames of 64 x 64 pixels, bfloat16",
         "1,804 steps of 12 clips, learning rate 0.0002, weight decay 0.015, seed 3",
-        "2.0 minutes: 30.0 s for frozen features, 90.0 s of training; 0.0123 s per clip",
+        "2.0 minutes: 30.0 s for frozen features, 90.0 s of training; 0.0123 s per training clip",
         "3.21 ms per clip",
         "1.23 GB",
     ):
@@ -126,7 +126,7 @@ def test_leaks_are_red(run):
 
 
 def test_names_are_shown_as_they_are(run):
-    name = "<i>rise & \"fall\"</i> 'n"
+    name = '<i>rise & "fall"</i> \'n'
     per_class = {name: RESULT["test"]["per_class"]["fall"]}
     page = run(changed(classes=[name, "rise"], test__per_class=per_class, model="<b>", approach="<u>"))
     assert html.escape(name) in page

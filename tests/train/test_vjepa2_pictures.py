@@ -46,7 +46,7 @@ def shown(monkeypatch):
     return groups
 
 
-def training(count, augment=Augment()):
+def training(count, augment):
     return TrainingDraws(VIEWS, 5, count, frozenset(), augment)
 
 
@@ -70,7 +70,7 @@ def test_training_clips_of_different_classes_beside_how_they_are_judged(source, 
 
 def test_a_picture_that_is_there_stays(source, shown, tmp_path):
     (tmp_path / "views.png").write_bytes(b"as it was")
-    training_views(tmp_path / "views.png", source, training(2), JUDGED)
+    training_views(tmp_path / "views.png", source, training(2, Augment()), JUDGED)
     assert shown == []
     assert (tmp_path / "views.png").read_bytes() == b"as it was"
 
