@@ -48,7 +48,7 @@ def _headline(result: Record) -> str:
     leaks = "".join(f"<p class='bad'><b>Leak:</b> {text(sentence)}</p>" for sentence in result.get("leaks") or ())
     top5 = ""
     if test.get("top5") is not None:
-        top5 = f" The true class is among the five likeliest of {100 * test['top5']:.1f} %."
+        top5 = f" The true class is among the five likeliest for {100 * test['top5']:.1f} % of them."
     return (
         f"<p class='big'>Test accuracy <b>{100 * test['accuracy']:.1f} %</b> [{100 * test['low']:.1f}, "
         f"{100 * test['high']:.1f}] <span class='sub'>{test['correct']:,} of {test['total']:,} videos; in brackets: "
@@ -116,7 +116,9 @@ def _classes(result: Record) -> str:
     rows.append(("<b>mean</b>", "", _percent(test.get("balanced_accuracy")), _percent(test.get("macro_f1")), ""))
     found = table(("class", "precision, %", "recall, %", "F1, %", "test videos"), rows, numbers=(1, 2, 3, 4))
     if len(result["classes"]) > _FOLDED:
-        found = f"<details><summary>{len(result['classes'])} classes</summary>{found}</details>"
+        found = (
+            f"<details><summary>precision, recall and F1 of {len(result['classes'])} classes</summary>{found}</details>"
+        )
     return found
 
 

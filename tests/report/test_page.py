@@ -98,7 +98,7 @@ def test_the_numbers_are_those_of_the_result(run):
     [
         ({"lora": {"rank": 8, "alpha": 24, "dropout": 0.2}}, "LoRA of rank 8, alpha 24, dropout 0.2"),
         ({"memory__gpu_peak_gb": 7.456}, "on the GPU 7.46 GB"),
-        ({"test__top5": 0.912}, "among the five likeliest of 91.2 %"),
+        ({"test__top5": 0.912}, "among the five likeliest for 91.2 % of them"),
         ({"train_accuracy": 0.876}, "On training clips of the last epoch: 87.6 %"),
         ({"videos_per_class": 50}, "(50 a class)"),
         ({"optim__accumulate": 4}, "in 4 micro-batches"),
@@ -141,7 +141,7 @@ def test_many_classes_are_folded(run):
     for count, folded in ((31, 1), (30, 0)):
         few = dict(list(scores.items())[:count])
         page = run(changed(classes=names[:count], test__per_class=few))
-        assert page.count(f"<summary>{count} classes</summary>") == folded
+        assert page.count(f"<summary>precision, recall and F1 of {count} classes</summary>") == folded
         assert page.count("<td>class ") == count
 
 
