@@ -84,12 +84,19 @@ def curves_chart(found: Comparison, videos: int | None) -> str:
     figure, axes = new_axes(2, width=9.5, height=3.4)
     for ax, name, scale in zip(axes, ("train_loss", "val_accuracy"), (1, 100), strict=True):
         for group in [g for a in found.approaches for g in found.of(a) if g.videos == videos]:
-            by_epoch: dict[int, list[float]] = {}
+            by_epoch: dict[float, list[float]] = {}
             for result in group.results:
                 curves = result.found["curves"]
-                values = [scale * value for value in curves[name]]
-                ax.plot(curves["epoch"], values, color=_COLOUR[group.approach], linewidth=0.6, alpha=0.5)
-                for epoch, value in zip(curves["epoch"], values, strict=True):
+                # Between two validations there may have been no record of the loss.
+                known = [(x, scale * y) for x, y in zip(curves["epoch"], curves[name], strict=True) if y is not None]
+                ax.plot(
+                    [x for x, _ in known],
+                    [y for _, y in known],
+                    color=_COLOUR[group.approach],
+                    linewidth=0.6,
+                    alpha=0.5,
+                )
+                for epoch, value in known:
                     by_epoch.setdefault(epoch, []).append(value)
             x = sorted(by_epoch)
             means = [statistics.fmean(by_epoch[epoch]) for epoch in x]

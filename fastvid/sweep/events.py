@@ -20,9 +20,10 @@ def write_events(path: Path, result: CellResult) -> None:
     curves = found["curves"]
     steps, losses = result.losses if result.losses[0] else (curves["step"], curves["train_loss"])
     for step, loss in zip(steps, losses, strict=True):
-        writer.add_scalar("Train/Loss", loss, step)
-    for epoch, accuracy in zip(curves["epoch"], curves["val_accuracy"], strict=True):
+        if loss is not None:
+            writer.add_scalar("Train/Loss", loss, step)
+    for epoch, accuracy in zip(result.epochs, curves["val_accuracy"], strict=True):
         writer.add_scalar("Val/Accuracy", accuracy, epoch)
-    writer.add_scalar("Test/Final_Accuracy", found["test"]["accuracy"], found["optim"]["epochs"])
+    writer.add_scalar("Test/Final_Accuracy", found["test"]["accuracy"], result.epochs[-1])
     writer.close()
     partial.rename(path)

@@ -33,6 +33,11 @@ class CellResult:
     losses: tuple[list[int], list[float]]
 
     @property
+    def epochs(self) -> list[int]:
+        """After which epochs the model was validated; a checkpoint that falls a step short of one counts for it."""
+        return [round(epoch) for epoch in self.found["curves"]["epoch"]]
+
+    @property
     def seconds(self) -> float:
         """Training, with what this run spent on frozen features."""
         return self.found["time"]["train_s"] + self.found["time"]["features_s"]
