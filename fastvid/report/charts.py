@@ -21,6 +21,45 @@ def loss_chart(run: RunRecords) -> str:
     return svg(figure)
 
 
+def validation_chart(run: RunRecords) -> str:
+    """Training and validation loss beside validation accuracy, the best of it marked; empty without validation.
+
+    The best is that of ``result.json`` where there is one, else the first of the greatest so far.
+    """
+    stages = [stage for stage in run.stages if run.series(stage, "val_accuracy")[0]]
+    if not stages:
+        return ""
+    figure, (left, right) = new_axes(2, width=10.2, height=3.4)
+    for stage, dark, light in zip(stages, COLOURS[::2], COLOURS[1::2], strict=False):
+        left.plot(*run.series(stage, "loss"), color=dark, linewidth=1.0, label="training clips")
+        left.plot(*run.series(stage, "val_loss"), color=light, marker=".", label="validation videos")
+        steps, shares = run.series(stage, "val_accuracy")
+        right.plot(steps, [100 * share for share in shares], color=dark, marker=".", label="validation videos")
+        clips, means = run.series(stage, "accuracy")
+        right.plot(
+            clips, [100 * mean for mean in means], color=COLOURS[5], linewidth=0.7, zorder=1, label="training clips"
+        )
+        step, share = _best(run, steps, shares)
+        epoch = f" (epoch {run.result['best']['epoch']:g})" if run.result else ""
+        right.plot(
+            step, 100 * share, color=light, marker="o", markersize=9, fillstyle="none", markeredgewidth=1.8,
+            linestyle="", label=f"best: {100 * share:.1f} % at step {step:,}{epoch}",
+        )  # fmt: skip
+    left.set(title="loss: cross-entropy, nats", xlabel="optimizer step")
+    left.set_ylim(bottom=0)
+    right.set(title="accuracy, %", xlabel="optimizer step", ylim=(0, 100))
+    for ax in (left, right):
+        ax.legend(frameon=False, fontsize=8)
+    return svg(figure)
+
+
+def _best(run: RunRecords, steps: list[int], shares: list[float]) -> tuple[int, float]:
+    if run.result is not None:
+        return run.result["best"]["step"], run.result["best"]["val_accuracy"]
+    share = max(shares)
+    return steps[shares.index(share)], share
+
+
 def schedule_chart(run: RunRecords) -> str:
     """Learning rate, weight decay and gradient norm."""
     figure, axes = new_axes(3)

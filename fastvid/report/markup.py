@@ -12,8 +12,11 @@ h1 { font-size: 1.5em; margin-bottom: 0; } h2 { font-size: 1.15em; margin: 2em 0
 .sub { color: #627282; margin-top: .2em; } .good { color: #1d7a5f; } .bad { color: #b3323f; }
 table { border-collapse: collapse; margin: .5em 0; } td, th { padding: .25em .8em; text-align: left; }
 th { border-bottom: 1px solid #9aa5b1; font-weight: 600; } tr:nth-child(even) td { background: #f4f6f8; }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; } .big { font-size: 1.3em; margin: .8em 0 .2em; }
 img, svg { max-width: 100%; height: auto; }
 pre { background: #f4f6f8; padding: 1em; overflow-x: auto; font-size: 12px; }
+.beside { display: flex; flex-wrap: wrap; gap: 0 2em; align-items: flex-start; } .beside > div { flex: 0 1 auto; }
+.beside > div:last-child { flex: 1 1 420px; max-width: max-content; } .beside figure { margin: 0; }
 figure { margin: 1em 0; } figcaption { color: #627282; }
 """
 
@@ -36,9 +39,25 @@ def section(title: str, content: str) -> str:
     return f"<h2>{title}</h2>{content}" if content else ""
 
 
+def beside(*parts: str) -> str:
+    """Parts of a page side by side where there is room."""
+    return f"<div class='beside'>{''.join(f'<div>{part}</div>' for part in parts if part)}</div>"
+
+
 def pre(value: dict) -> str:
     """JSON that is shown on a click."""
     return f"<details><summary>show</summary><pre>{text(json.dumps(value, indent=1))}</pre></details>"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int] = ()) -> str:
+    """Rows of cells, all of them HTML; columns that are ``numbers`` end at the right."""
+
+    def line(cells: Sequence[str], kind: str) -> str:
+        parts = (f"<{kind}{' class=n' if i in numbers else ''}>{cell}</{kind}>" for i, cell in enumerate(cells))
+        return f"<tr>{''.join(parts)}</tr>"
+
+    top = line(head, "th") if head else ""
+    return f"<table>{top}{''.join(line(cells, 'td') for cells in rows)}</table>"
 
 
 def picture(title: str, path: Path) -> str:

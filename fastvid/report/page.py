@@ -4,6 +4,7 @@ from pathlib import Path
 
 from fastvid.files import write_whole
 from fastvid.report import charts
+from fastvid.report.classifier import classifier_sections, other_pictures
 from fastvid.report.markup import document, picture, pre, section, text
 from fastvid.report.records import RunRecords
 
@@ -15,13 +16,17 @@ def write_report(run_dir: str | Path) -> Path:
         FileNotFoundError: it is no run directory.
     """
     run = RunRecords.read(run_dir)
+    learnt = _probe_table(run) + charts.probe_chart(run) if _has(run, "probe") else ""
+    # With validation, its section shows the loss.
+    loss = "" if charts.validation_chart(run) else charts.loss_chart(run)
     sections = [
         _heading(run),
-        section("What was learnt", _probe_table(run) + charts.probe_chart(run)),
-        section("Training", charts.loss_chart(run) + charts.schedule_chart(run) if run.stages else ""),
-        section("Health", _health(run) + charts.health_chart(run)),
+        *classifier_sections(run),
+        section("What was learnt", learnt),
+        section("Training", loss + charts.schedule_chart(run) if run.stages else ""),
+        section("Health", _health(run) + charts.health_chart(run) if _has(run, "health") else ""),
         section("Speed", _speed_table(run) + charts.speed_chart(run) if run.stages else ""),
-        section("Pictures", "".join(picture(title, path) for title, path in run.pictures.items())),
+        section("Pictures", "".join(picture(title, path) for title, path in other_pictures(run).items())),
         section("Videos that could not be used", _bad_samples(run)),
         section("Configuration", pre(run.config)),
         section("Environment", pre(run.facts)),
@@ -31,22 +36,29 @@ def write_report(run_dir: str | Path) -> Path:
     return path
 
 
+def _has(run: RunRecords, part: str) -> bool:
+    """Whether this kind of run has probes, or health checks."""
+    return part in run.config
+
+
 def _heading(run: RunRecords) -> str:
-    problems = _problems(run)
-    verdict = (
-        f"<span class='bad'>{len(problems)} health warnings</span>"
-        if problems
-        else "<span class='good'>healthy</span>"
-        if _checks(run)
-        else "health was not checked"
-    )
     clips = sum(int(run.last(stage, "clips") or 0) for stage in run.stages)
     starts = len(run.facts.get("starts", []))
-    resumed = f", resumed {starts - 1} times" if starts > 1 else ""
-    return (
-        f"<h1>{text(run.path.name)}</h1><p class='sub'>{text(run.config['data']['path'])} &middot; {clips:,} clips "
-        f"seen &middot; {len(run.bad_samples)} bad videos &middot; {verdict}{resumed}</p>"
-    )
+    facts = [
+        text(run.config["data"]["path"]),
+        f"{clips:,} clips seen",
+        f"{len(run.bad_samples)} bad videos",
+        *([_verdict(run)] if _has(run, "health") else []),
+        *([f"resumed {starts - 1} times"] if starts > 1 else []),
+    ]
+    return f"<h1>{text(run.path.name)}</h1><p class='sub'>{' &middot; '.join(facts)}</p>"
+
+
+def _verdict(run: RunRecords) -> str:
+    problems = _problems(run)
+    if problems:
+        return f"<span class='bad'>{len(problems)} health warnings</span>"
+    return "<span class='good'>healthy</span>" if _checks(run) else "health was not checked"
 
 
 def _probe_table(run: RunRecords) -> str:

@@ -18,6 +18,7 @@ class RunRecords:
         facts: how it was started, and with what versions.
         metrics: all records, in order.
         probe: results of the probes, or None.
+        result: what a finished classifier's run found, or None.
         bad_samples: videos that could not be used.
         pictures: PNG files made during the run, by title.
     """
@@ -27,6 +28,7 @@ class RunRecords:
     facts: Record
     metrics: list[Record]
     probe: Record | None
+    result: Record | None
     bad_samples: list[Record]
     pictures: dict[str, Path]
 
@@ -46,6 +48,7 @@ class RunRecords:
             facts=_json(path / "run.json") or {},
             metrics=_lines(path / "metrics.jsonl"),
             probe=_json(path / "probe.json"),
+            result=_json(path / "result.json"),
             bad_samples=list({r["key"]: r for r in _lines(path / "bad_samples.jsonl")}.values()),
             pictures={p.stem.replace("-", " "): p for p in sorted((path / "pictures").glob("*.png"))},
         )

@@ -37,6 +37,7 @@ from fastvid.train.vjepa2_data import LabelledData, labels_of, open_labelled
 from fastvid.train.vjepa2_evaluate import Evaluation
 from fastvid.train.vjepa2_features import EvaluationDraws, TrainingDraws, feature_set, frozen_part, frozen_weights
 from fastvid.train.vjepa2_loss import ClassifierLoss
+from fastvid.train.vjepa2_pictures import mistakes, training_views
 from fastvid.train.vjepa2_presets import PRESETS
 from fastvid.train.vjepa2_result import STAGE, write_out
 
@@ -96,6 +97,12 @@ class _Recipe:
             if place != "none":
                 self._make_features(place, folder)
         self._validate = self._evaluation("val")
+        if self.session.run is not None:
+            draws = self._training_draws()
+            if not self.stores:  # each epoch draws views of its own
+                draws = replace(draws, seed=self.config.run.seed, count=2)
+            path = self.session.path / "pictures" / "training-views.png"
+            training_views(path, self.data.train, draws, self.evaluation_draws)
 
     def train(self) -> None:
         """What the approach trains, to the last epoch."""
@@ -141,6 +148,7 @@ class _Recipe:
         save_classifier(run.path / "classifier", self.model, self._about())
         confusion_csv(run.path / "confusion.csv", test.classes, test.confusion)
         confusion_png(run.path / "pictures" / "confusion.png", test.classes, test.confusion)
+        mistakes(run.path / "pictures" / "mistakes.png", self.data.test, test, self.evaluation_draws)
         result = write_out(
             self.config, self.optim, self.data, self.model, RunRecords.read(run.path), best=best, val=val, test=test,
             precision=self.precision,
@@ -197,11 +205,14 @@ class _Recipe:
             )
         run.write_json("run.json", facts)
 
-    def _feature_sets(self, *, shared: bool) -> list[FeatureSet]:
+    def _training_draws(self) -> TrainingDraws:
         f, data = self.config.features, self.data
-        training = TrainingDraws(data.views, f.seed, f.views, data.unflipped, self.augment)
+        return TrainingDraws(data.views, f.seed, f.views, data.unflipped, self.augment)
+
+    def _feature_sets(self, *, shared: bool) -> list[FeatureSet]:
+        data = self.data
         return [
-            feature_set("train", data.pool if shared else data.train, training),
+            feature_set("train", data.pool if shared else data.train, self._training_draws()),
             feature_set("val", data.val, self.evaluation_draws),
             feature_set("test", data.test, self.evaluation_draws),
         ]

@@ -64,7 +64,15 @@ def finished(environment, tmp_path_factory):
 def test_a_run_tests_the_best_weights_and_leaves_everything_that_is_known(finished):
     names = {p.name for p in finished.iterdir()}
     assert {"result.json", "classifier", "confusion.csv", "pictures", "report.html", "checkpoints"} <= names
+    assert {p.name for p in (finished / "pictures").iterdir()} == {
+        "confusion.png",
+        "mistakes.png",
+        "training-views.png",
+    }
     found = result(finished)
+    page = (finished / "report.html").read_text()
+    assert f"Test accuracy <b>{100 * found['test']['accuracy']:.1f} %</b>" in page
+    assert page.count("<img") == 3
     assert found["classes"] == ["circular", "helical", "linear", "parabolic"]
     assert found["videos"]["train"] + found["videos"]["val"] == 60
     assert found["videos"]["test"] == len(found["test"]["keys"]) == sum(map(sum, found["test"]["confusion"])) == 24
