@@ -19,7 +19,7 @@ from fastvid.cache.features import make_features
 from fastvid.cache.job import compute_precision
 from fastvid.data import FeatureLoader, LatentStore, LoaderState, Quarantine, Source, TrainLoader
 from fastvid.data.folder import FolderSource
-from fastvid.data.loader import default_threads
+from fastvid.data.loader import default_threads, most_threads
 from fastvid.models.augment import Augment
 from fastvid.models.vjepa2 import VJepa2Classifier
 from fastvid.models.vjepa2_approach import Approach, apply_approach
@@ -162,7 +162,7 @@ class Recipe:
         """Decodes all views and runs the frozen part on them."""
         self.store = make_features(
             frozen_part(self.model), feature_set("train", self.source, self.draws), where="memory", folder=Path("."),
-            form="bf16", precision=self.precision, device=self.device, batch=_BATCH, threads=default_threads(),
+            form="bf16", precision=self.precision, device=self.device, batch=_BATCH, threads=most_threads(),
             quarantine=Quarantine(),
         )  # fmt: skip
 
@@ -195,7 +195,7 @@ class Recipe:
         """Seconds of the parts of :meth:`make_features`, one after the other."""
         rows = range(len(self.source.samples))
         began = time.perf_counter()
-        clips = [clip.pixels for clip in decoded(self.source, rows, self.draws, threads=default_threads(), ahead=32)]
+        clips = [clip.pixels for clip in decoded(self.source, rows, self.draws, threads=most_threads(), ahead=32)]
         between = time.perf_counter()
         pixels = [picture for views in clips for picture in views if picture is not None]
         LatentMaker(frozen_part(self.model).module, self.device, self.precision, _BATCH).teach(pixels).cpu()
