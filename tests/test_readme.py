@@ -20,7 +20,7 @@ def test_the_python_example_runs():
 
 
 def test_the_presets_named_are_those_there_are():
-    (line,) = re.findall(r"^Presets: (.*?)\.", README, flags=re.MULTILINE)
+    (line,) = re.findall(r"^Presets of SALT: (.*?)\.", README, flags=re.MULTILINE)
     assert re.findall("`(.*?)`", line) == list(PRESETS)
 
 

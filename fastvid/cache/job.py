@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
@@ -106,7 +106,7 @@ def open_job(config: CacheConfig, *, write: bool) -> Job:
     projection = None
     if width is not None:
         if write and not (config.out / FILE).exists():
-            store(config.out, _make_projection(config, width, source, draws, maker, threads))
+            store(config.out, _make_projection(config, teacher.dim, width, source, draws, maker, threads))
         if (config.out / FILE).exists():
             projection, facts["projection_hash"] = restore(config.out)
         else:
@@ -175,7 +175,9 @@ def refuse_differences(folder: Path, lines: list[str]) -> None:
         )
 
 
-def _make_projection(config: CacheConfig, width: int, source: Source, draws: ViewDraws, maker: LatentMaker, threads):
+def _make_projection(
+    config: CacheConfig, dim: int, width: int, source: Source, draws: ViewDraws, maker: LatentMaker, threads: int
+) -> Projection:
     """The projection of a new cache, measured on clips chosen by the seed."""
     kind = config.projection.partition(":")[0]
     clips = config.projection_clips if kind == "pca" else maker.batch
@@ -194,7 +196,7 @@ def _make_projection(config: CacheConfig, width: int, source: Source, draws: Vie
 
     if kind == "pca":
         return fit_pca(batches(), width)
-    projection = random_orthonormal(cast(Any, maker.teacher).dim, width, config.seed)
+    projection = random_orthonormal(dim, width, config.seed)
     for tokens in batches():
         projection.measure(tokens.cpu())
         break

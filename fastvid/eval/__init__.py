@@ -13,6 +13,7 @@ _HOMES = {
     "knn_probe": "knn",
     "linear_probe": "linear",
     "mcnemar_exact": "paired",
+    "paired_bootstrap": "paired",
     "paired_permutation": "paired",
     "rank_me": "health",
     "wilson_interval": "accuracy",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 
-def wilson_interval(correct: int, total: int, z: float = 1.959964) -> tuple[float, float]:
+def wilson_interval(correct: float, total: int, z: float = 1.959964) -> tuple[float, float]:
     """Wilson's score interval of a proportion (95 % by default): honest for small test sets and near 0 or 1.
 
     Source: Wilson, "Probable inference, the law of succession, and statistical inference", JASA 1927.

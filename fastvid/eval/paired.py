@@ -1,14 +1,15 @@
-"""Is one model better than another on the same test set, or was it luck? Paired tests, and Holm's correction."""
+"""Is one model better than another on the same test set, or was it luck? Paired tests and intervals, and Holm's
+correction."""
 
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastvid.random import philox4x32, sample_id, split64
+from fastvid.random import bounded, philox4x32, sample_id, split64
 
-_STREAM = 13  # Philox stream of permutations
-_CHUNK = 1 << 22  # signs in memory at a time
+_STREAM = 13  # Philox stream
+_CHUNK = 1 << 22  # signs, or resampled scores, in memory at a time
 
 
 def paired_permutation(a: ArrayLike, b: ArrayLike, draws: int = 10_000, seed: int = 0) -> float:
@@ -85,6 +86,32 @@ def mcnemar_exact(a: ArrayLike, b: ArrayLike) -> float:
     return min(1.0, 2 * tail / 2**n)
 
 
+def paired_bootstrap(a: ArrayLike, b: ArrayLike, draws: int = 2_000, seed: int = 0) -> tuple[float, float]:
+    """The 95 % percentile interval of the mean difference a - b over resampled samples.
+
+    Source: Efron, "Bootstrap methods: another look at the jackknife", Ann. Statist. 7, 1979.
+
+    Args:
+        a: bool or float [n], n at least 1: each sample's score under one model.
+        b: the same samples' scores under the other.
+        draws: resamples, at least 1.
+        seed: of the resamples.
+
+    Raises:
+        ValueError: not two vectors of the same length with something in them, not finite, or no draws.
+    """
+    a, b = _pair(a, b)
+    n = len(a)
+    if draws < 1 or not n:
+        raise ValueError(f"a bootstrap needs at least one draw and one sample; got {draws} and {n}")
+    difference, rows, means = a - b, max(1, _CHUNK // n), []
+    for start in range(0, draws, rows):
+        which = np.arange(start, min(start + rows, draws), dtype=np.int64)[:, None]
+        means.append(difference[bounded(_words("paired bootstrap", seed, which, n), n)].mean(1))
+    low, high = np.percentile(np.concatenate(means), (2.5, 97.5))
+    return float(low), float(high)
+
+
 def holm(ps: Sequence[float]) -> list[float]:
     """Holm's adjusted p-values of several tests: below x, the chance of any false alarm among them is below x.
 
@@ -122,7 +149,13 @@ def _pair(a: ArrayLike, b: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
 
 def _bits(seed: int, which: np.ndarray, m: int) -> np.ndarray:
     """Random bits int64 [draws, m] for draws ``which`` [draws, 1]."""
-    block = np.arange(-(-m // 128), dtype=np.int64)[None]
-    counter = ((_STREAM << 28) + block, which, *split64(sample_id("paired permutation")))
-    words = np.stack(philox4x32(counter, split64(seed)), axis=-1)  # [draws, blocks, 4], 32 bits each
+    words = _words("paired permutation", seed, which, -(-m // 32))
     return ((words[..., None] >> np.arange(32)) & 1).reshape(len(which), -1)[:, :m]
+
+
+def _words(purpose: str, seed: int, which: np.ndarray, count: int) -> np.ndarray:
+    """Random words int64 [draws, count] in [0, 2**32) for draws ``which`` [draws, 1]."""
+    block = np.arange(-(-count // 4), dtype=np.int64)[None]
+    counter = ((_STREAM << 28) + block, which, *split64(sample_id(purpose)))
+    words = np.stack(philox4x32(counter, split64(seed)), axis=-1)  # [draws, blocks, 4]
+    return words.reshape(len(which), -1)[:, :count]

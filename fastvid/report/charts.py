@@ -1,56 +1,46 @@
 """Charts of a run, as SVG text."""
 
-import io
-
-import matplotlib
-
-matplotlib.use("Agg")  # before pyplot: reports are made where there is no screen
-import matplotlib.pyplot as plt
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-
+from fastvid.report.figures import COLOURS, GRID, INK, new_axes, svg
 from fastvid.report.records import RunRecords
 
-_INK, _GRID = "#1f2933", "#d9e0e6"
-_COLOURS = ("#2364aa", "#d1495b", "#2a9d8f", "#e9a23b", "#6d597a")
 _PARTS = ("data", "forward", "backward", "optimizer")
 _PROBE_NAMES = {"knn": "kNN", "linear": "linear", "attentive": "attentive"}
 
 
 def loss_chart(run: RunRecords) -> str:
     """Loss of each stage, and what predicting the mean would give."""
-    figure, axes = _axes(max(1, len(run.stages)))
+    figure, axes = new_axes(max(1, len(run.stages)))
     for ax, stage in zip(axes, run.stages, strict=False):
-        ax.plot(*run.series(stage, "loss"), color=_COLOURS[0], label="training loss")
+        ax.plot(*run.series(stage, "loss"), color=COLOURS[0], label="training loss")
         steps, values = run.series(stage, "health_mean_predictor_loss")
         if steps:
-            ax.plot(steps, values, color=_COLOURS[1], linestyle="--", label="predicting the mean")
-            ax.plot(*run.series(stage, "health_probe_loss"), color=_COLOURS[2], marker=".", label="fixed batch")
+            ax.plot(steps, values, color=COLOURS[1], linestyle="--", label="predicting the mean")
+            ax.plot(*run.series(stage, "health_probe_loss"), color=COLOURS[2], marker=".", label="fixed batch")
         ax.set(title=f"{stage}: loss", xlabel="optimizer step", yscale="log")
         ax.legend(frameon=False)
-    return _svg(figure)
+    return svg(figure)
 
 
 def schedule_chart(run: RunRecords) -> str:
     """Learning rate, weight decay and gradient norm."""
-    figure, axes = _axes(3)
+    figure, axes = new_axes(3)
     for ax, name, title in zip(
         axes, ("lr", "weight_decay", "grad_norm"), ("learning rate", "weight decay", "gradient norm"), strict=True
     ):
-        for colour, stage in zip(_COLOURS, run.stages, strict=False):
+        for colour, stage in zip(COLOURS, run.stages, strict=False):
             ax.plot(*run.series(stage, name), color=colour, label=stage)
         ax.set(title=title, xlabel="optimizer step")
         ax.legend(frameon=False)
     axes[2].set_yscale("log")
-    return _svg(figure)
+    return svg(figure)
 
 
 def health_chart(run: RunRecords) -> str:
     """Rank and spread of the encoders' tokens; empty when no checks were made."""
     if not any(run.series(stage, "health_rank")[0] for stage in run.stages):
         return ""
-    figure, axes = _axes(2)
-    for colour, stage in zip(_COLOURS, run.stages, strict=False):
+    figure, axes = new_axes(2)
+    for colour, stage in zip(COLOURS, run.stages, strict=False):
         for ax, name in zip(axes, ("rank", "std"), strict=True):
             ax.plot(*run.series(stage, f"health_{name}"), color=colour, marker=".", label=f"{stage}: encoder")
             steps, values = run.series(stage, f"health_teacher_{name}")
@@ -61,76 +51,52 @@ def health_chart(run: RunRecords) -> str:
     for ax in axes:
         ax.set_ylim(bottom=0)
         ax.legend(frameon=False)
-    return _svg(figure)
+    return svg(figure)
 
 
 def speed_chart(run: RunRecords) -> str:
     """Clips per second, end to end, and where the time goes."""
-    figure, axes = _axes(2)
-    for colour, stage in zip(_COLOURS, run.stages, strict=False):
+    figure, axes = new_axes(2)
+    for colour, stage in zip(COLOURS, run.stages, strict=False):
         axes[0].plot(*run.series(stage, "clips_per_s"), color=colour, label=stage)
     axes[0].set(title="clips per second, end to end", xlabel="optimizer step")
     axes[0].set_ylim(bottom=0)
     axes[0].legend(frameon=False)
     for row, stage in enumerate(run.stages):
         left = 0.0
-        for colour, part in zip(_COLOURS, _PARTS, strict=False):
+        for colour, part in zip(COLOURS, _PARTS, strict=False):
             values = run.series(stage, f"share_{part}")[1]
             share = sum(values) / len(values) if values else 0.0
             axes[1].barh(row, share, left=left, color=colour, label=part if row == 0 else None)
             left += share
-        axes[1].barh(row, max(0.0, 1 - left), left=left, color=_GRID, label="rest" if row == 0 else None)
+        axes[1].barh(row, max(0.0, 1 - left), left=left, color=GRID, label="rest" if row == 0 else None)
     axes[1].set_yticks(range(len(run.stages)), run.stages)
     axes[1].set(title="share of the wall clock", xlim=(0, 1))
     axes[1].legend(frameon=False, ncols=5, loc="upper center", bbox_to_anchor=(0.5, -0.12), columnspacing=1.0)
     axes[1].grid(False)
-    return _svg(figure)
+    return svg(figure)
 
 
 def probe_chart(run: RunRecords) -> str:
     """Accuracies with their intervals; empty without probes."""
     if run.probe is None:
         return ""
-    figure, (ax,) = _axes(1, width=7.5)
+    figure, (ax,) = new_axes(1, width=7.5)
     probes = list(_PROBE_NAMES)
     rows = run.probe["rows"]
     height = 0.8 / len(rows)
-    for i, (colour, row) in enumerate(zip(_COLOURS, rows, strict=False)):
+    for i, (colour, row) in enumerate(zip(COLOURS, rows, strict=False)):
         y = [p - 0.4 + (i + 0.5) * height for p in range(len(probes))]
         values = [100 * row[p]["accuracy"] for p in probes]
         errors = [
             [100 * (row[p]["accuracy"] - row[p]["low"]) for p in probes],
             [100 * (row[p]["high"] - row[p]["accuracy"]) for p in probes],
         ]
-        ax.barh(y, values, height * 0.9, xerr=errors, color=colour, ecolor=_INK, capsize=2, label=row["encoder"])
-    ax.axvline(100 * run.probe["chance"], color=_INK, linestyle="--", linewidth=0.8)
+        ax.barh(y, values, height * 0.9, xerr=errors, color=colour, ecolor=INK, capsize=2, label=row["encoder"])
+    ax.axvline(100 * run.probe["chance"], color=INK, linestyle="--", linewidth=0.8)
     ax.set_yticks(range(len(probes)), [_PROBE_NAMES[p] for p in probes])
     ax.set(xlabel="accuracy on unseen videos, % (95 % Wilson interval; dashed: chance)", xlim=(0, 100))
     ax.invert_yaxis()  # the order of the table
     ax.legend(frameon=False, loc="lower right")
     ax.grid(False, axis="y")
-    return _svg(figure)
-
-
-def _axes(count: int, width: float | None = None) -> tuple[Figure, list[Axes]]:
-    figure, axes = plt.subplots(1, count, figsize=(width or 4.2 * count, 3.0), squeeze=False, layout="constrained")
-    for ax in axes[0]:
-        ax.grid(True, color=_GRID, linewidth=0.6)
-        ax.set_axisbelow(True)
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.tick_params(colors=_INK, labelsize=8)
-        ax.title.set_size(10)
-    return figure, list(axes[0])
-
-
-def _svg(figure: Figure) -> str:
-    for ax in figure.axes:  # a legend with nothing in it says nothing
-        legend = ax.get_legend()
-        if legend is not None and not legend.get_texts():
-            legend.remove()
-    out = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "fastvid"}):
-        figure.savefig(out, format="svg", metadata={"Date": None})
-    plt.close(figure)
-    text = out.getvalue()
-    return text[text.index("<svg") :]
+    return svg(figure)

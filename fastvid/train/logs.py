@@ -43,13 +43,13 @@ def start_logging(path: Path | None) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
-def progress(total: int, initial: int, description: str) -> tqdm:
+def progress(total: int, initial: int, description: str, unit: str = "step") -> tqdm:
     """A progress bar on a terminal, nothing elsewhere: logs stay free of carriage returns."""
     return tqdm(
         total=total,
         initial=initial,
         desc=description,
-        unit="step",
+        unit=unit,
         dynamic_ncols=True,
         disable=not sys.stderr.isatty(),
     )

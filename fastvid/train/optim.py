@@ -43,8 +43,9 @@ class OptimConfig:
 
 
 def limit_epochs(config: OptimConfig, samples: int) -> OptimConfig:
-    """The configuration with ``steps`` and ``warmup`` lowered so that ``samples`` are seen ``max_epochs`` times."""
-    most = max(1, config.max_epochs * samples // config.batch)
+    """The configuration with ``steps`` and ``warmup`` lowered so that ``samples`` are seen ``max_epochs`` times; the
+    last batch is filled up from the epoch after."""
+    most = math.ceil(config.max_epochs * samples / config.batch)
     if not config.max_epochs or config.steps <= most:
         return config
     return dataclasses.replace(config, steps=most, warmup=min(config.warmup, most // 10))

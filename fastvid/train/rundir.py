@@ -116,7 +116,7 @@ def how_it_ended(path: Path) -> str:
     status = json.loads((path / "status.json").read_text()) if (path / "status.json").exists() else {}
     where = f"at {status['stage']} step {status['step']}" if "step" in status else "before its first step"
     if status.get("state") == "running" or not status:
-        if _is_locked(path):
+        if is_locked(path):
             return f"running, {where}"
         return f"died {where} without a word: killed with SIGKILL, out of memory, or the machine went down"
     if status["state"] == "failed":
@@ -126,7 +126,8 @@ def how_it_ended(path: Path) -> str:
     return "finished"
 
 
-def _is_locked(path: Path) -> bool:
+def is_locked(path: Path) -> bool:
+    """Whether a process writes to the run."""
     try:
         with (path / "run.lock").open("r") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from fastvid.eval import holm, mcnemar_exact, paired_permutation
+from fastvid.eval import holm, mcnemar_exact, paired_bootstrap, paired_permutation
 
 
 def enumerated(a, b) -> float:
@@ -111,3 +111,15 @@ def test_holm_by_hand():
 def test_scores_that_cannot_be_compared_are_refused(call, said):
     with pytest.raises(ValueError, match=said):
         call()
+
+
+def test_the_bootstrap_interval_is_the_normal_one_where_that_holds():
+    a, b = (np.random.default_rng(s).random(2000) < p for s, p in ((1, 0.8), (2, 0.7)))
+    low, high = paired_bootstrap(a, b)
+    half = 1.96 * np.std(a.astype(float) - b) / math.sqrt(2000)
+    assert (low, high) == pytest.approx(
+        ((a.astype(float) - b).mean() - half, (a.astype(float) - b).mean() + half), abs=0.004
+    )
+    assert paired_bootstrap(a, b) == (low, high) != paired_bootstrap(a, b, seed=1)
+    with pytest.raises(ValueError, match="one draw and one sample"):
+        paired_bootstrap([], [])

@@ -1,6 +1,7 @@
 """What of a V-JEPA 2 classifier trains, what stays as it was, and adapters as files."""
 
 import json
+from typing import get_args
 
 import pytest
 import torch
@@ -10,8 +11,9 @@ from torch import nn
 from transformers import VJEPA2Config, VJEPA2ForVideoClassification
 
 from fastvid.models import LoraSettings, VJepa2Classifier, apply_approach, load_vjepa2
-from fastvid.models.vjepa2_approach import parameter_counts
+from fastvid.models.vjepa2_approach import Approach, parameter_counts
 from fastvid.ops import IMAGENET_MEAN, IMAGENET_STD
+from fastvid.sweep.grid import PUBLISHED_NAMES
 
 APPROACHES = ["head", "pooler", "lora", "pooler+lora", "backbone-lora", "full"]
 FROZEN_BACKBONE = APPROACHES[:4]
@@ -270,3 +272,7 @@ def test_what_cannot_be_done_says_why(folder, tmp_path):
     other.hf.config.num_pooler_layers = 2
     with pytest.raises(RuntimeError, match="15 projections got an adapter instead of 11"):
         apply_approach(other, "lora")
+
+
+def test_the_sweep_knows_the_same_approaches():
+    assert set(PUBLISHED_NAMES) == set(get_args(Approach)) == set(APPROACHES)

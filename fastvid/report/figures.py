@@ -1,0 +1,39 @@
+"""Figures of all pages: one look, and SVG text that is the same for the same numbers."""
+
+import io
+
+import matplotlib
+
+matplotlib.use("Agg")  # before pyplot: reports are made where there is no screen
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+INK, GRID = "#1f2933", "#d9e0e6"
+COLOURS = ("#2364aa", "#d1495b", "#2a9d8f", "#e9a23b", "#6d597a", "#7f8c99")
+
+
+def new_axes(count: int, width: float | None = None, height: float = 3.0) -> tuple[Figure, list[Axes]]:
+    """A figure with ``count`` charts side by side; width and height of the whole in inches."""
+    figure, axes = plt.subplots(1, count, figsize=(width or 4.2 * count, height), squeeze=False, layout="constrained")
+    for ax in axes[0]:
+        ax.grid(True, color=GRID, linewidth=0.6)
+        ax.set_axisbelow(True)
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.tick_params(colors=INK, labelsize=8)
+        ax.title.set_size(10)
+    return figure, list(axes[0])
+
+
+def svg(figure: Figure) -> str:
+    """The figure as SVG text for a page; closes it."""
+    for ax in figure.axes:  # a legend with nothing in it says nothing
+        legend = ax.get_legend()
+        if legend is not None and not legend.get_texts():
+            legend.remove()
+    out = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "fastvid"}):
+        figure.savefig(out, format="svg", metadata={"Date": None})
+    plt.close(figure)
+    text = out.getvalue()
+    return text[text.index("<svg") :]

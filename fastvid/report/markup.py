@@ -1,0 +1,55 @@
+"""HTML that all pages are made of; a page is one self-contained file."""
+
+import base64
+import html
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #1f2933; max-width: 1080px; margin: 2em auto; padding: 0 1em; }
+h1 { font-size: 1.5em; margin-bottom: 0; } h2 { font-size: 1.15em; margin: 2em 0 .5em; }
+.sub { color: #627282; margin-top: .2em; } .good { color: #1d7a5f; } .bad { color: #b3323f; }
+table { border-collapse: collapse; margin: .5em 0; } td, th { padding: .25em .8em; text-align: left; }
+th { border-bottom: 1px solid #9aa5b1; font-weight: 600; } tr:nth-child(even) td { background: #f4f6f8; }
+img, svg { max-width: 100%; height: auto; }
+pre { background: #f4f6f8; padding: 1em; overflow-x: auto; font-size: 12px; }
+figure { margin: 1em 0; } figcaption { color: #627282; }
+"""
+
+
+def document(title: str, sections: Sequence[str]) -> str:
+    """A whole page.
+
+    Args:
+        title: plain text, for the browser's tab.
+        sections: HTML, in order.
+    """
+    return (
+        f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{text(title)}</title>"
+        f"<style>{_STYLE}</style></head><body>{''.join(sections)}</body></html>\n"
+    )
+
+
+def section(title: str, content: str) -> str:
+    """A headed part of a page; nothing where ``content`` is empty."""
+    return f"<h2>{title}</h2>{content}" if content else ""
+
+
+def pre(value: dict) -> str:
+    """JSON that is shown on a click."""
+    return f"<details><summary>show</summary><pre>{text(json.dumps(value, indent=1))}</pre></details>"
+
+
+def picture(title: str, path: Path) -> str:
+    """A PNG file within the page."""
+    data = base64.b64encode(path.read_bytes()).decode()
+    return (
+        f"<figure><img alt='{text(title)}' src='data:image/png;base64,{data}'><figcaption>{text(title)}</figcaption>"
+        "</figure>"
+    )
+
+
+def text(value: object) -> str:
+    """A value as text that HTML shows as it is."""
+    return html.escape(str(value), quote=True)

@@ -1,0 +1,148 @@
+"""The folder of a sweep, locked for one process, and its manifest.
+
+sweep.json         the grid, the options of all runs, every start, what failed and why
+runs/NAME/         the runs; see fastvid.train.rundir
+console/NAME.txt   what each run printed
+features/          frozen features that runs share
+experiments.csv    one row a finished run      json/, tensorboard/    the same, one file and one folder a run
+compare.html       the comparison
+"""
+
+import fcntl
+import json
+import os
+import platform
+import socket
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import fastvid
+from fastvid.sweep.grid import Cell, in_grid_order
+from fastvid.train.rundir import is_locked, write_json
+
+_MANIFEST = "sweep.json"
+
+
+class SweepFolder:
+    """A sweep's folder, locked for this process until :meth:`close`.
+
+    Args:
+        path: the folder; made where it is not there.
+
+    Raises:
+        RuntimeError: another sweep is at work in it.
+    """
+
+    def __init__(self, path: Path):
+        path.mkdir(parents=True, exist_ok=True)
+        self.path = path.resolve()
+        self._lock = (path / "sweep.lock").open("a+")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.seek(0)
+            owner = self._lock.read().strip() or "another process"
+            self._lock.close()
+            raise RuntimeError(f"{path} is in use by {owner}: two sweeps cannot share a folder") from None
+        self._lock.truncate(0)
+        self._lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        self._lock.flush()
+        file = self.path / _MANIFEST
+        self.manifest: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
+
+    def begin(
+        self, project: str, options: dict[str, list[str]], cells: Sequence[Cell], search: dict[str, Any] | None = None
+    ) -> None:
+        """Notes a start. Cells of earlier starts stay part of the sweep.
+
+        Raises:
+            ValueError: what is in the folder already was made otherwise.
+        """
+        if self.manifest:
+            self._refuse_changes(project, options, search)
+        else:
+            self.manifest = {"project": project, "search": search, "cells": [], "starts": [], "names": {}, "failed": {}}
+        self.manifest["options"] = options
+        self.manifest["starts"].append(
+            {
+                "time": datetime.now().isoformat(timespec="seconds"),
+                "command": [Path(sys.executable).name, *sys.orig_argv[1:]],
+                "host": platform.node(),
+                "fastvid": fastvid.__version__,
+                "python": platform.python_version(),
+            }
+        )
+        self.add(cells)
+
+    def add(self, cells: Sequence[Cell]) -> None:
+        """Makes cells part of the sweep."""
+        self.manifest["cells"] = [_to_json(cell) for cell in in_grid_order({*self.cells, *cells})]
+        self.save()
+
+    @property
+    def cells(self) -> list[Cell]:
+        """All cells of the sweep, in the order of its tables."""
+        return [_from_json(values) for values in self.manifest.get("cells", [])]
+
+    @property
+    def failed(self) -> dict[str, dict]:
+        """What failed when it was tried last: ``code`` and ``error`` by the cell's name."""
+        return self.manifest["failed"]
+
+    def run_path(self, cell: Cell) -> Path:
+        """The directory of a cell's run."""
+        return self.path / "runs" / cell.name
+
+    def console(self, cell: Cell) -> Path:
+        """Where a cell's run prints to."""
+        return self.path / "console" / f"{cell.name}.txt"
+
+    def busy(self) -> list[Cell]:
+        """Cells whose run is being written by some process."""
+        return [cell for cell in self.cells if is_locked(self.run_path(cell))]
+
+    def save(self) -> None:
+        """Writes the manifest, complete or not at all."""
+        write_json(self.path / _MANIFEST, self.manifest)
+
+    def close(self) -> None:
+        """Releases the lock."""
+        self._lock.close()
+
+    def _refuse_changes(self, project: str, options: dict[str, list[str]], search: dict[str, Any] | None) -> None:
+        if project != self.manifest["project"]:
+            raise ValueError(f"{self.path} holds a sweep of {self.manifest['project']}: give another --out")
+        if search != self.manifest["search"]:
+            held = (
+                "another search" if self.manifest["search"] and search else "a search" if search is None else "a grid"
+            )
+            raise ValueError(f"{self.path} holds {held}: give another --out")
+        before = self.manifest["options"]
+        if options == before or not any((self.run_path(cell) / "config.json").exists() for cell in self.cells):
+            return
+        changed = [name for name in {**before, **options} if before.get(name) != options.get(name)]
+        was = "; ".join(_said(name, before) for name in changed)
+        now = "; ".join(_said(name, options) for name in changed)
+        raise ValueError(
+            f"the runs in {self.path} were started with {was}, now it is {now}: runs that differ in more than what is "
+            "compared prove nothing; give the same options, or another --out"
+        )
+
+
+def _said(name: str, options: dict[str, list[str]]) -> str:
+    return " ".join((name, *options[name])) if name in options else f"no {name}"
+
+
+def _to_json(cell: Cell) -> dict:
+    values = {"approach": cell.approach, "videos_per_class": cell.videos, "seed": cell.seed}
+    return values | ({} if cell.trial is None else {"trial": cell.trial, "options": list(cell.options)})
+
+
+def _from_json(values: dict) -> Cell:
+    return Cell(
+        values["approach"], values["videos_per_class"], values["seed"], values.get("trial"),
+        tuple(values.get("options", ())),
+    )  # fmt: skip

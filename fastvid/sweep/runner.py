@@ -1,0 +1,144 @@
+"""Runs as child processes: at most one in each place, stopped together and in good order."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from fastvid.sweep.grid import Cell
+from fastvid.train.signals import StopSignals
+
+START = "=== started"  # begins what one attempt prints to the console file
+_LOOK = 0.05  # seconds between looks at the children
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None)  # loaded before any fork
+
+
+@dataclass(frozen=True)
+class Job:
+    """A process to run for a cell.
+
+    Attributes:
+        cell: for which.
+        command: what to run.
+        console: file that its output is appended to.
+    """
+
+    cell: Cell
+    command: list[str]
+    console: Path
+
+
+def run_jobs(
+    jobs: Iterable[Job],
+    places: Sequence[str | None],
+    done: Callable[[Job, int, float], None],
+    meanwhile: Callable[[], None],
+    signals: "HandedOnSignals",
+) -> None:
+    """Runs jobs in order, as many at a time as there are places.
+
+    The children are in sessions of their own, so that Ctrl-C in a terminal reaches them once, handed on by ``signals``.
+    When this process dies without a word, they get SIGTERM.
+
+    Args:
+        jobs: taken as places become free.
+        places: value of CUDA_VISIBLE_DEVICES for the runs in each place; None leaves it as it is.
+        done: called with a job that has ended, its exit code (negative: the signal that killed it) and its seconds.
+        meanwhile: called again and again while children run.
+        signals: requests to stop.
+
+    Raises:
+        Stopped: after all children have ended.
+    """
+    waiting = iter(jobs)
+    free = list(places)
+    running: list[tuple[Job, subprocess.Popen, str | None, float]] = []
+    while True:
+        while free and not signals.signum and (job := next(waiting, None)) is not None:
+            place = free.pop(0)
+            process = _start(job, place)
+            signals.processes.append(process)
+            if signals.signum:  # it came while the process was started
+                process.send_signal(signals.signum)
+            running.append((job, process, place, time.monotonic()))
+        if not running:
+            break
+        meanwhile()
+        time.sleep(_LOOK)
+        for child in [child for child in running if child[1].poll() is not None]:
+            running.remove(child)
+            job, process, place, started = child
+            signals.processes.remove(process)
+            free.append(place)
+            done(job, process.returncode, time.monotonic() - started)
+    signals.check()
+
+
+def wait_until(condition: Callable[[], bool], signals: StopSignals) -> None:
+    """Waits for something that this process cannot hurry.
+
+    Raises:
+        Stopped: a signal came first.
+    """
+    while not condition():
+        signals.check()
+        time.sleep(4 * _LOOK)
+
+
+class HandedOnSignals(StopSignals):
+    """Requests to stop that child processes hear of at once, whatever this one is at; the second SIGINT too.
+
+    Attributes:
+        processes: the children.
+    """
+
+    def __init__(self):
+        self.processes: list[subprocess.Popen] = []
+        super().__init__()
+
+    def _request(self, signum: int, frame) -> None:
+        for process in self.processes:
+            process.send_signal(signum)
+        self.signum = self.signum or signum
+
+
+@contextmanager
+def stop_signals() -> Iterator[HandedOnSignals]:
+    """Requests to stop, for as long as the block lasts."""
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        yield HandedOnSignals()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _start(job: Job, place: str | None) -> subprocess.Popen:
+    parent = os.getpid()
+
+    def end_with_parent() -> None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # it died before it could be asked
+            os._exit(1)
+
+    job.console.parent.mkdir(parents=True, exist_ok=True)
+    with job.console.open("ab") as console:
+        console.write(f"{START} {datetime.now().isoformat(timespec='seconds')}\n".encode())
+        console.flush()
+        return subprocess.Popen(
+            job.command,
+            stdin=subprocess.DEVNULL,
+            stdout=console,
+            stderr=console,
+            start_new_session=True,
+            env=os.environ if place is None else {**os.environ, "CUDA_VISIBLE_DEVICES": place},
+            preexec_fn=end_with_parent,
+        )
