@@ -36,13 +36,19 @@ _KINDS = {
 def write_shards(folder: Path, kind: str, videos: int, frames: int) -> None:
     """Videos of 320 x 256 pixels at 25 frames a second: a moving, textured picture with some noise."""
     rng = np.random.default_rng(0)
-    picture = rng.integers(0, 256, (40, 60, 3), dtype=np.uint8).repeat(16, 0).repeat(16, 1)
+    picture = random_picture(rng)
     with ShardWriter(folder, "s", shard_bytes=8 << 20) as writer:
         for number in range(videos):
-            writer.add(f"{number:04d}", f".{_KINDS[kind][1]}", _encode(picture, kind, number, frames, rng))
+            writer.add(f"{number:04d}", f".{_KINDS[kind][1]}", encode(picture, kind, number, frames, rng))
 
 
-def _encode(picture: np.ndarray, kind: str, number: int, frames: int, rng: np.random.Generator) -> bytes:
+def random_picture(rng: np.random.Generator) -> np.ndarray:
+    """uint8 [640, 960, 3] of squares of 16 x 16 pixels."""
+    return rng.integers(0, 256, (40, 60, 3), dtype=np.uint8).repeat(16, 0).repeat(16, 1)
+
+
+def encode(picture: np.ndarray, kind: str, number: int, frames: int, rng: np.random.Generator) -> bytes:
+    """One video file of the kind: a window of 320 x 256 pixels moves over the picture, as its number says."""
     codec, container, options = _KINDS[kind]
     file = io.BytesIO()
     with av.open(file, "w", format=container) as out:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol
 
 import numpy as np
@@ -113,6 +114,25 @@ def decoded(source: Source, indices: Sequence[int], draws: Draws, *, threads: in
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def decoded_groups(
+    source: Source, indices: Sequence[int], draws: Draws, *, threads: int, group: int, device: torch.device
+) -> Iterator[list[ClipViews]]:
+    """:class:`ClipViews` of samples, in order, in lists of ``group`` for forward passes on a device.
+
+    A group is decoded while the forward pass of the one before it runs; but not where that takes several processor
+    threads itself: these wait for each other at every operation, actively, and with a decoding thread on the core of
+    one of them the pass takes three times as long. There, decoding and forward pass have all cores in turns.
+    """
+    if device.type == "cpu" and torch.get_num_threads() > 1:
+        for first in range(0, len(indices), group):
+            rows = indices[first : first + group]
+            yield list(decoded(source, rows, draws, threads=threads, ahead=len(rows)))
+        return
+    stream = decoded(source, indices, draws, threads=threads, ahead=2 * group)
+    while clips := list(islice(stream, group)):
+        yield clips
 
 
 class LatentMaker:

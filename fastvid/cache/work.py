@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from fastvid.cache.compute import ClipViews, decoded, narrow
+from fastvid.cache.compute import ClipViews, decoded_groups, narrow
 from fastvid.cache.job import Job, Shard
 from fastvid.data import Latents
 from fastvid.data.latent_file import NO_VIEW, LatentFile
@@ -123,14 +123,11 @@ def _clips(job: Job, rows: range, before: LatentFile | None) -> Iterator[Row]:
 def computed(job: Job, rows: Sequence[int]) -> Iterator[Row]:
     """Key, view hashes, latents (None where no view could be decoded) and bad views of these samples, computed now."""
     per_batch = max(1, job.maker.batch // job.draws.count)
-    stream = decoded(job.source, rows, job.draws, threads=job.threads, ahead=2 * per_batch)
-    group: list[ClipViews] = []
-    for clip in stream:
-        group.append(clip)
-        if len(group) == per_batch:
-            yield from taught(job, group)
-            group = []
-    yield from taught(job, group)
+    groups = decoded_groups(
+        job.source, rows, job.draws, threads=job.threads, group=per_batch, device=job.maker.device
+    )
+    for group in groups:
+        yield from taught(job, group)
 
 
 def taught(job: Job, group: list[ClipViews]) -> Iterator[Row]:

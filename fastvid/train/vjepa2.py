@@ -16,7 +16,7 @@ from pathlib import Path
 from fastvid.cache.features import FeatureSet, Where, choose_place, features_bytes, make_features
 from fastvid.data import BadSamplePolicy, FeatureLoader, LatentStore, LoaderState, Quarantine, TrainLoader
 from fastvid.data.demo_files import cache_dir
-from fastvid.data.loader import default_threads
+from fastvid.data.loader import most_threads
 from fastvid.models.augment import Augment
 from fastvid.models.classifier_about import ClassifierAbout
 from fastvid.models.saved_classifier import save_classifier
@@ -72,7 +72,7 @@ class _Recipe:
         self.decoder = choose_decoder(session, config.data, self.data.train, self.data.views)
         self.engine: Engine = session.engine({STAGE: self.optim.steps})
         self.precision = "float32" if self.engine.autocast is None else "bfloat16"
-        self.threads = config.data.threads or default_threads()
+        self.threads = config.data.threads or most_threads()  # nothing else is going on while features are made
         try:
             if self.optim.batch // self.optim.accumulate % session.world.size:
                 raise ValueError(

@@ -10,7 +10,7 @@ from statistics import median
 import numpy as np
 import torch
 
-from fastvid.cache.compute import decoded
+from fastvid.cache.compute import decoded, decoded_groups
 from fastvid.data import LatentStore, Quarantine, Source
 from fastvid.data.latent_file import NO_VIEW
 from fastvid.eval.classification import Classification, average_views
@@ -101,8 +101,10 @@ class Evaluation:
 
     def _from_video(self) -> Iterator[tuple[list[str], torch.Tensor]]:
         rows, per_group = range(len(self.source.samples)), max(1, self.batch // self.draws.count)
-        stream = decoded(self.source, rows, self.draws, threads=self.threads, ahead=2 * per_group)
-        while group := list(islice(stream, per_group)):
+        groups = decoded_groups(
+            self.source, rows, self.draws, threads=self.threads, group=per_group, device=self.device
+        )
+        for group in groups:
             good = []
             for clip in group:
                 if clip.errors:
