@@ -97,9 +97,7 @@ class PublishedLoop:
         self.spent = Spent()
         self.transforms = v2.Compose([v2.RandomResizedCrop((size, size)), v2.RandomHorizontalFlip()])
         edge = size * 256 // 224  # as the processor of the checkpoints has it: 292 for 256
-        self.processor = VJEPA2VideoProcessor(
-            size={"shortest_edge": edge}, crop_size={"height": size, "width": size}
-        )  # type: ignore[call-arg]
+        self.processor = VJEPA2VideoProcessor(size={"shortest_edge": edge}, crop_size={"height": size, "width": size})  # type: ignore[call-arg]
         self.loader = DataLoader(Videos(files), batch_size=1, shuffle=True, num_workers=0, collate_fn=self._collate)
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.AdamW(trained, lr=2e-4, weight_decay=0.01)
@@ -145,5 +143,3 @@ class PublishedLoop:
         if self.device.type == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter()
-
-
