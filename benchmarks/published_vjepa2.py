@@ -49,7 +49,8 @@ def random_clip(decoder: av.container.InputContainer, frames: int) -> torch.Tens
     stream = decoder.streams.video[0]
     start = random.randint(0, max(0, stream.frames - (frames - 1) * FRAMES_BETWEEN - 1))
     rate, unit = stream.average_rate, stream.time_base
-    assert rate is not None and unit is not None
+    assert rate is not None
+    assert unit is not None
     wanted = [start + FRAMES_BETWEEN * k for k in range(frames)]
     decoder.seek(round(start / rate / unit), stream=stream)
     pictures: list[np.ndarray] = []

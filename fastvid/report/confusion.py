@@ -77,8 +77,8 @@ def confusion_png(path: Path, classes: Sequence[str], confusion: ArrayLike) -> N
     step = -(-n // _MOST_NAMES)
     named = range(0, n, step)
     size = 8 if n <= 40 else 6  # points
-    ax.set_xticks(named, [names[i] for i in named], rotation=0 if level else 90, size=size)
-    ax.set_yticks(named, [names[i] for i in named], size=size)
+    ax.set_xticks(named, [names[i] for i in named], rotation=0 if level else 90, size=size, parse_math=False)
+    ax.set_yticks(named, [names[i] for i in named], size=size, parse_math=False)
     ax.tick_params(colors=_INK, length=0 if step == 1 else 2)
     right, videos = int(counts.trace()), int(counts.sum())
     ax.set_title(f"{right} of {videos} right", color=_INK, size=10)

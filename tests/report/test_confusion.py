@@ -36,6 +36,11 @@ def test_the_picture_stays_small(tmp_path, n):
         assert 250 < min(image.size) <= max(image.size) <= 1600
 
 
+def test_a_name_is_no_formula(tmp_path):
+    confusion_png(tmp_path / "confusion.png", [r"$\nonsense{$", "$a$"], np.eye(2, dtype=int))
+    assert (tmp_path / "confusion.png").stat().st_size > 1000
+
+
 def area(path, colour) -> int:
     """How many pixels have a colour."""
     with Image.open(path) as image:
