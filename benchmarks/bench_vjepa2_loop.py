@@ -6,7 +6,7 @@
 import pytest
 import torch
 
-from benchmarks.vjepa2_sides import TINY, Recipe, Shape, make_model, published, write_videos
+from benchmarks.vjepa2_sides import TINY, Recipe, Shape, check_same, make_model, published, write_videos
 
 
 @pytest.fixture(scope="module")
@@ -18,6 +18,7 @@ def test_first_epoch(videos, device, record):
     device = torch.device(device.kind)
     model = make_model(TINY, "head")
     loop, recipe = published(model, videos, device), Recipe(model, videos, device, views=1)
+    check_same(loop, recipe)
     sides = {"fastvid": recipe.first_epoch, "published loop": loop.epoch}
     record("V-JEPA 2 tiny, first epoch", sides, rounds=3)
 

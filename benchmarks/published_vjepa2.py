@@ -49,7 +49,8 @@ def random_clip(decoder: av.container.InputContainer, frames: int) -> torch.Tens
     stream = decoder.streams.video[0]
     start = random.randint(0, max(0, stream.frames - (frames - 1) * FRAMES_BETWEEN - 1))
     rate, unit = stream.average_rate, stream.time_base
-    assert rate is not None and unit is not None
+    assert rate is not None
+    assert unit is not None
     wanted = [start + FRAMES_BETWEEN * k for k in range(frames)]
     decoder.seek(round(start / rate / unit), stream=stream)
     pictures: list[np.ndarray] = []
@@ -97,9 +98,7 @@ class PublishedLoop:
         self.spent = Spent()
         self.transforms = v2.Compose([v2.RandomResizedCrop((size, size)), v2.RandomHorizontalFlip()])
         edge = size * 256 // 224  # as the processor of the checkpoints has it: 292 for 256
-        self.processor = VJEPA2VideoProcessor(
-            size={"shortest_edge": edge}, crop_size={"height": size, "width": size}
-        )  # type: ignore[call-arg]
+        self.processor = VJEPA2VideoProcessor(size={"shortest_edge": edge}, crop_size={"height": size, "width": size})  # type: ignore[call-arg]
         self.loader = DataLoader(Videos(files), batch_size=1, shuffle=True, num_workers=0, collate_fn=self._collate)
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.AdamW(trained, lr=2e-4, weight_decay=0.01)
@@ -145,5 +144,3 @@ class PublishedLoop:
         if self.device.type == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter()
-
-

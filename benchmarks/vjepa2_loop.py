@@ -1,7 +1,7 @@
 """Fine-tuning a frozen V-JEPA 2 for an epoch: the published loop, and fastvid's first and later epochs.
 
-    python -m benchmarks.vjepa2_loop [--approach pooler+lora] [--videos demo] [--clips 96] [--layers 12 --width 384 --side 112]
-                                     [--rounds 3] [--threads 2] [--json loop.json]
+    python -m benchmarks.vjepa2_loop [--approach pooler+lora] [--videos demo] [--clips 96] [--rounds 3] [--threads 2]
+                                     [--layers 12 --width 384 --side 112] [--json loop.json]
 
 Prints clips/s of the published loop (:mod:`benchmarks.published_vjepa2`), of fastvid's first epoch (features are made,
 then trained on), of its later epochs (features are read) and of its epochs without features (``--features.keep none``),
@@ -22,7 +22,7 @@ from typing import Any, get_args
 import torch
 
 from benchmarks.published_vjepa2 import Spent
-from benchmarks.vjepa2_sides import KINDS, TINY, Recipe, Shape, make_model, published, write_videos
+from benchmarks.vjepa2_sides import KINDS, TINY, Recipe, Shape, check_same, make_model, published, write_videos
 from fastvid.data.folder import FolderSource
 from fastvid.data.loader import most_threads
 from fastvid.models.vjepa2_approach import Approach, parameter_counts
@@ -61,6 +61,7 @@ def compare(
     """
     model = make_model(shape, approach)
     loop, recipe = published(model, source, device), Recipe(model, source, device, views)
+    check_same(loop, recipe)
     loops: list[Spent] = []
     sides: dict[str, Callable[[], object]] = {
         LOOP: lambda: loops.append(loop.epoch()),

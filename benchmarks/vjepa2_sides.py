@@ -233,3 +233,20 @@ class Recipe:
         self.engine.train(Stage("finetune", self.model, self.loss, optim, loader))
         if self.device.type == "cuda":
             torch.cuda.synchronize()
+
+
+@torch.no_grad()
+def check_same(loop: PublishedLoop, recipe: Recipe) -> None:
+    """Raises AssertionError unless both sides' models, not trained yet, give a clip the same scores to rounding."""
+    size = recipe.spec.size
+    generator = torch.Generator().manual_seed(0)
+    clip = torch.randint(0, 256, (1, FRAMES, size, size, 3), dtype=torch.uint8, generator=generator)
+    inputs = loop.processor(
+        [clip[0].permute(0, 3, 1, 2)], do_resize=False, do_center_crop=False, return_tensors="pt"
+    ).to(recipe.device)
+    theirs = loop.model.eval()(pixel_values_videos=inputs["pixel_values_videos"]).logits
+    ours = recipe.model.eval()(clip.to(recipe.device))
+    error, largest = float((ours - theirs).abs().max()), float(theirs.abs().max())
+    assert error <= 1e-3 * largest, (
+        f"the same weights give a clip scores that are {error:g} apart, of up to {largest:g}"
+    )

@@ -123,9 +123,7 @@ def _clips(job: Job, rows: range, before: LatentFile | None) -> Iterator[Row]:
 def computed(job: Job, rows: Sequence[int]) -> Iterator[Row]:
     """Key, view hashes, latents (None where no view could be decoded) and bad views of these samples, computed now."""
     per_batch = max(1, job.maker.batch // job.draws.count)
-    groups = decoded_groups(
-        job.source, rows, job.draws, threads=job.threads, group=per_batch, device=job.maker.device
-    )
+    groups = decoded_groups(job.source, rows, job.draws, threads=job.threads, group=per_batch, device=job.maker.device)
     for group in groups:
         yield from taught(job, group)
 
