@@ -18,8 +18,10 @@ from fastvid.cache.compute import LatentMaker, decoded
 from fastvid.cache.features import make_features
 from fastvid.cache.job import compute_precision
 from fastvid.data import FeatureLoader, LatentStore, LoaderState, Quarantine, Source, TrainLoader
+from fastvid.data.demo import DemoSpec, demo_frames
+from fastvid.data.demo_files import encode_h264
 from fastvid.data.folder import FolderSource
-from fastvid.data.loader import default_threads, most_threads
+from fastvid.data.loader import most_threads
 from fastvid.models.augment import Augment
 from fastvid.models.vjepa2 import VJepa2Classifier
 from fastvid.models.vjepa2_approach import Approach, apply_approach
@@ -35,6 +37,7 @@ from fastvid.train.vjepa2_loss import ClassifierLoss
 from fastvid.video import ViewSpec
 
 CLASSES = ["a", "b", "c", "d"]
+KINDS = ("320x256", "demo")
 FRAMES = 16
 _BATCH = 16  # of an update and of a forward pass of the frozen part, as in the recipe's presets
 
@@ -57,14 +60,25 @@ class Shape:
 TINY = Shape(4, 64, 64)  # the recipe's tiny model
 
 
-def write_videos(folder: Path, videos: int, frames: int) -> Source:
-    """H.264 files of 320 x 256 pixels with a key frame in every 12, in a folder for each class."""
-    picture = random_picture(np.random.default_rng(0))
+def write_videos(folder: Path, kind: str, videos: int, frames: int) -> FolderSource:
+    """H.264 files in a folder for each class.
+
+    Args:
+        folder: where to.
+        kind: ``"demo"``, the demo data set's, of 64 x 64 pixels; ``"320x256"``, with a key frame in every 12.
+        videos: how many.
+        frames: of each.
+    """
+    picture, spec = random_picture(np.random.default_rng(0)), DemoSpec(frames=frames)
 
     def write(number: int) -> None:
         path = folder / CLASSES[number % len(CLASSES)] / f"{number:04d}.mp4"
         path.parent.mkdir(exist_ok=True)
-        path.write_bytes(encode(picture, "h264", number, frames, np.random.default_rng(number)))
+        if kind == "demo":
+            data = encode_h264(demo_frames(0, number, spec), spec.fps)
+        else:
+            data = encode(picture, "h264", number, frames, np.random.default_rng(number))
+        path.write_bytes(data)
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(write, range(videos)))
@@ -182,12 +196,16 @@ class Recipe:
             ),
         )
 
+    def use_up_what_was_decoded(self) -> None:
+        """Before :meth:`recomputed_epoch`: its loader went on decoding while other sides had their turns."""
+        if self._recomputing is None:
+            self._recomputing = TrainLoader(self.source, self.spec, batch=self.batch, seed=0, device=self.device)
+        for _ in range(self._recomputing.prefetch):
+            next(self._recomputing)
+
     def recomputed_epoch(self) -> None:
         """As with ``--features.keep none``: decodes and runs the frozen part on the way."""
-        if self._recomputing is None:
-            self._recomputing = TrainLoader(
-                self.source, self.spec, batch=self.batch, seed=0, device=self.device, threads=default_threads()
-            )
+        assert self._recomputing is not None
         kept = _Kept(self._recomputing)
         self._train(1, lambda state: cast(Loader, kept))
 
@@ -195,7 +213,7 @@ class Recipe:
         """Seconds of the parts of :meth:`make_features`, one after the other."""
         rows = range(len(self.source.samples))
         began = time.perf_counter()
-        clips = [clip.pixels for clip in decoded(self.source, rows, self.draws, threads=most_threads(), ahead=32)]
+        clips = [clip.pixels for clip in decoded(self.source, rows, self.draws, threads=most_threads(), ahead=_BATCH)]
         between = time.perf_counter()
         pixels = [picture for views in clips for picture in views if picture is not None]
         LatentMaker(frozen_part(self.model).module, self.device, self.precision, _BATCH).teach(pixels).cpu()
@@ -215,3 +233,20 @@ class Recipe:
         self.engine.train(Stage("finetune", self.model, self.loss, optim, loader))
         if self.device.type == "cuda":
             torch.cuda.synchronize()
+
+
+@torch.no_grad()
+def check_same(loop: PublishedLoop, recipe: Recipe) -> None:
+    """Raises AssertionError unless both sides' models, not trained yet, give a clip the same scores to rounding."""
+    size = recipe.spec.size
+    generator = torch.Generator().manual_seed(0)
+    clip = torch.randint(0, 256, (1, FRAMES, size, size, 3), dtype=torch.uint8, generator=generator)
+    inputs = loop.processor(
+        [clip[0].permute(0, 3, 1, 2)], do_resize=False, do_center_crop=False, return_tensors="pt"
+    ).to(recipe.device)
+    theirs = loop.model.eval()(pixel_values_videos=inputs["pixel_values_videos"]).logits
+    ours = recipe.model.eval()(clip.to(recipe.device))
+    error, largest = float((ours - theirs).abs().max()), float(theirs.abs().max())
+    assert error <= 1e-3 * largest, (
+        f"the same weights give a clip scores that are {error:g} apart, of up to {largest:g}"
+    )

@@ -450,3 +450,19 @@ def test_a_folder_of_loose_videos(teacher, cache, tmp_path):
     (tmp_path / "v" / "0.mp4").write_bytes(encode(30))
     assert "dataset: keys and sizes" in cache(data=tmp_path / "v")[2]
     assert os.listdir(folder)
+
+
+@pytest.mark.parametrize("torch_threads", [1, 2])
+def test_groups_hold_all_clips_in_order_whether_or_not_decoding_overlaps_the_forward_pass(shards, torch_threads):
+    from fastvid.cache.compute import ViewDraws, decoded_groups
+
+    source, before = open_source(shards), torch.get_num_threads()
+    rows, device = range(1, len(source.samples)), torch.device("cpu")
+    torch.set_num_threads(torch_threads)
+    try:
+        draws = ViewDraws(ViewSpec(frames=2, size=32), 0, 1)
+        groups = list(decoded_groups(source, rows, draws, threads=2, group=3, device=device))
+    finally:
+        torch.set_num_threads(before)
+    assert [len(group) for group in groups[:-1]] == [3] * (len(groups) - 1)
+    assert [clip.key for group in groups for clip in group] == [source.samples[row].key for row in rows]
