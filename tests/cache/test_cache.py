@@ -137,15 +137,15 @@ def test_a_bad_video_in_the_middle_shifts_nothing(videos, teacher, cache, tmp_pa
 def test_a_view_that_fails_leaves_the_others(cache, shards, teacher, monkeypatch):
     from fastvid.cache import compute
 
-    decode, source = compute.decode_view, open_source(shards)
+    decode, source = compute.decode_clips, open_source(shards)
     victim, _ = online(source, teacher, "s0-000000/v02", 1)
 
-    def fails(data, view, **options):
-        if view.hash == victim:
+    def fails(data, views, **options):
+        if any(view.hash == victim for view in views):
             raise DecodeError("corrupt", "as the test wants it")
-        return decode(data, view, **options)
+        return decode(data, views, **options)
 
-    monkeypatch.setattr(compute, "decode_view", fails)
+    monkeypatch.setattr(compute, "decode_clips", fails)
     code, folder, _ = cache("--views", "2")
     assert code == 0
     before = dict(LatentCache(folder).clips())
@@ -153,7 +153,7 @@ def test_a_view_that_fails_leaves_the_others(cache, shards, teacher, monkeypatch
     with pytest.raises(ValueError, match=r"v02: the view about to be used .* could not be decoded.*--retry-bad"):
         LatentCache(folder).read(["s0-000000/v02"], [victim])
     untouched = (folder / "s1-000000.safetensors").stat().st_mtime_ns
-    monkeypatch.setattr(compute, "decode_view", decode)
+    monkeypatch.setattr(compute, "decode_clips", decode)
     assert "nothing to be done" in cache("--views", "2")[2]
     code, _, said = cache("--views", "2", "--retry-bad")
     assert code == 0
