@@ -51,6 +51,10 @@ class ViewDraws:
     seed: int
     count: int
 
+    def mark(self, sample: Sample) -> str:
+        """What a sample's views depend on beside its key and its video: nothing."""
+        return ""
+
     def views(self, sample: Sample, info: VideoInfo) -> list[View]:
         """The views of a sample."""
         return [self.spec.draw(sample.key, self.seed, draw, info) for draw in range(self.count)]
@@ -65,6 +69,8 @@ class Draws(Protocol):
 
     @property
     def count(self) -> int: ...
+
+    def mark(self, sample: Sample) -> str: ...
 
     def views(self, sample: Sample, info: VideoInfo) -> list[View]: ...
 

@@ -1,5 +1,6 @@
 """What the frozen part of a model makes of a data set's views, computed once: in memory, or on the disk."""
 
+import fcntl
 import hashlib
 import logging
 import shutil
@@ -49,7 +50,7 @@ class FeatureSet:
         """What the features depend on."""
         keys = hashlib.sha256()
         for row, sample in enumerate(self.source.samples):
-            keys.update(f"{sample.key}\0{self.source.size(row)}\n".encode())
+            keys.update(f"{sample.key}\0{self.source.size(row)}\0{self.draws.mark(sample)}\n".encode())
         return LatentManifest(
             teacher=module.kind, weights=module.weights, layer=module.layer, precision=precision, grid=module.grid,
             views=self.facts, view_seed=self.seed, views_per_clip=self.draws.count, form=form, projection="none",
@@ -189,7 +190,11 @@ def _make_share(job: Job, rank: int, world: int, progress, check) -> None:
     unfinished = todo(job, shards, retry_bad=False)
     progress(sum(len(shard.rows) for shard in shards) - sum(len(shard.rows) for shard in unfinished))
     for shard in unfinished:
-        make_shard(job, shard, count)
+        # A second run that wants the same shard waits for it: one that replaced it would pull it away from its readers.
+        with (job.folder / f".{shard.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if todo(job, [shard], retry_bad=False):
+                make_shard(job, shard, count)
 
 
 def _open(job: Job, quarantine: Quarantine) -> LatentCache:

@@ -68,12 +68,12 @@ def _folder_label(key: str) -> str | None:
     return parent or None
 
 
-def _read_labels(path: Path, keys: set[str]) -> dict[str, str]:
+def _read_labels(path: Path, keys: set[str]) -> dict[str, str | None]:
     with path.open(newline="") as file:
         rows = csv.DictReader(file)
         if rows.fieldnames is None or not {"path", "label"} <= set(rows.fieldnames):
             raise ValueError(f"{path}: the first line must name the columns path and label; it has {rows.fieldnames}")
-        found = {row["path"]: row["label"] for row in rows}
+        found = {row["path"]: row["label"] or None for row in rows}  # an empty one is none
     unknown = sorted(set(found) - keys)
     if unknown:
         raise ValueError(

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 from fastvid.data.part_folders import part_of_folder
 from fastvid.data.source import Origin, Sample, Source, open_source, origin_of
@@ -21,7 +22,7 @@ def join(sources: Mapping[str, Source]) -> Source:
     return _Joined(sources)
 
 
-def open_parts(path: str | Path, labels: str | Path | None = None) -> Source:
+def open_parts(path: str | Path, labels: str | Path | None = None, **options: Any) -> Source:
     """:func:`fastvid.data.open_source`, for a folder whose parts may lie in folders of their own.
 
     A folder whose sub-folders train, val (valid, validation) or test hold tar shards, as ``fastvid.data pack`` and the
@@ -31,19 +32,20 @@ def open_parts(path: str | Path, labels: str | Path | None = None) -> Source:
     Args:
         path: see :func:`fastvid.data.open_source`.
         labels: likewise.
+        options: likewise.
 
     Raises:
         FileNotFoundError, ValueError: as there.
     """
     folder = Path(path).expanduser()
     if "://" in str(path) or not folder.is_dir() or any(folder.glob("*.tar")):
-        return open_source(path, labels)
+        return open_source(path, labels, **options)
     parts = sorted(p for p in folder.iterdir() if p.is_dir() and part_of_folder(p.name) is not None)
     if not any(any(part.glob("*.tar")) for part in parts):
-        return open_source(path, labels)
+        return open_source(path, labels, **options)
     if labels is not None:
         raise ValueError(f"--data.labels is for folders of videos; the shards in {path} carry their own labels")
-    return join({part.name: open_source(part) for part in parts})
+    return join({part.name: open_source(part, **options) for part in parts})
 
 
 class _Joined:

@@ -182,7 +182,7 @@ class LatentFile:
     def _foreign(self) -> ValueError:
         return ValueError(
             f"{self.path} belongs to another cache than the manifest beside it, by their fingerprints: delete it and "
-            "run the `python -m fastvid.cache` command again"
+            "run the command that made it again"
         )
 
 

@@ -27,7 +27,7 @@ class LatentManifest:
     Attributes:
         teacher: kind of the teacher and sha256 of its configuration; not where it was read from, which may change.
         weights: sha256 of its weights.
-        layer: whose output is kept: ``"last"``.
+        layer: whose output is kept: ``"last"``, or a name that the teacher's recipe gives it.
         precision: dtype the teacher computed in.
         grid: (T, H, W) tokens of a clip.
         views: how views are drawn: the fields of the :class:`fastvid.video.ViewSpec` that matter.

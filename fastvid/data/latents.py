@@ -40,7 +40,7 @@ class LatentCache:
         if len(paths) < self.manifest.shards:
             raise ValueError(
                 f"the latents in {self.folder} are not complete: {len(paths)} of {self.manifest.shards} shards are "
-                "there; run the same `python -m fastvid.cache` command again, it goes on where it stopped"
+                "there; run the same command again, it goes on where it stopped"
             )
         self._files = [LatentFile(path, self.manifest) for path in paths]
         self._indexes: dict[int, LatentIndex] = {}

@@ -165,6 +165,11 @@ def name_classes(model: VJepa2Classifier, classes: Sequence[str]) -> None:
     config.label2id = {name: index for index, name in enumerate(classes)}
 
 
+def frozen_hash(model: VJepa2Classifier) -> str:
+    """sha256 of all weights that do not train; of those, a classifier does not use the predictor's."""
+    return tensors_hash(_parts(model)[1])
+
+
 def _parts(model: VJepa2Classifier) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """(what trains, what is frozen), each under the original's names; without what a classifier does not use."""
     trains = {_plain(name) for name, parameter in model.hf.named_parameters() if parameter.requires_grad}

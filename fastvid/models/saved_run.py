@@ -55,4 +55,4 @@ def classifier_folder(run: str | Path) -> Path:
             return folder
     if not run.is_dir():
         raise FileNotFoundError(f"no run in {run}: there is no such folder")
-    raise FileNotFoundError(f"no classifier in {run}: a fine-tuning run saves it after its first validation")
+    raise FileNotFoundError(f"no classifier in {run}: a fine-tuning run saves it at its end, which --resume comes to")

@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import torch
@@ -22,6 +22,7 @@ def load_vjepa2(
     source: str = VITL_SSV2,
     *,
     num_classes: int,
+    classes: Sequence[str] | None = None,
     frames: int | None = None,
     size: int | None = None,
     init: Literal["pretrained", "tiny"] = "pretrained",
@@ -31,7 +32,7 @@ def load_vjepa2(
 ) -> VJepa2Classifier:
     """Opens a V-JEPA 2 video classifier in float32, all of it trainable.
 
-    The head is kept if it has ``num_classes`` outputs, and drawn anew otherwise (said in the log). Code of the source
+    The head is kept if it is for the same classes, and drawn anew otherwise (said in the log). Code of the source
     is never executed, and weights are read from safetensors only. Pixels are normalised by the source's own processor
     where it has one, by ImageNet's statistics otherwise. What is drawn depends on the two seeds alone, and torch's
     generators are afterwards as they were.
@@ -39,13 +40,14 @@ def load_vjepa2(
     Args:
         source: hub name or local folder with ``config.json`` and ``model.safetensors``; unused with ``init="tiny"``.
         num_classes: of the head, at least 2.
+        classes: their names; None: a head for as many is one for the same.
         frames: per clip; None for the source's own (16 with ``"tiny"``). Rotary positions take any number of tubelets.
         size: side of a frame in pixels, likewise; None for the source's own (64 with ``"tiny"``).
         init: ``"pretrained"``, or ``"tiny"`` for a small model with random weights.
         init_seed: of a tiny model's encoder and pooler, which are the same for any number of classes; and of an unused
             predictor that the source lacks.
         head_seed: of a head that is drawn; a tiny model's always is.
-        keep_head: refuse a source whose head is not for ``num_classes``, instead of drawing another.
+        keep_head: refuse a source whose head is not for these classes, instead of drawing another.
 
     Raises:
         OSError: nothing to open at ``source``, or a damaged file of weights.
@@ -69,14 +71,11 @@ def load_vjepa2(
     _resize(config, frames or config.frames_per_clip, size or config.crop_size)
     with drawn_from(init_seed):
         model, has_head = _pretrained(source, config)
-    if keep_head and not (has_head and config.num_labels == num_classes):
-        found = f"has a head for {config.num_labels} classes" if has_head else "comes without a head"
-        raise ValueError(f"{source} {found}, and one for {num_classes} is to be kept: use a checkpoint trained on them")
-    if not has_head:
-        log.info("%s comes without a head: a new one is drawn", source)
-    elif config.num_labels != num_classes:
-        log.info("%s has a head for %d classes: a new one for %d is drawn", source, config.num_labels, num_classes)
-    if not has_head or config.num_labels != num_classes:
+    others = _other_classes(config, num_classes, classes) if has_head else "comes without a head"
+    if keep_head and others:
+        raise ValueError(f"{source} {others}, and one for these {num_classes} is to be kept: use a checkpoint with it")
+    if others:
+        log.info("%s %s: a new one for %d is drawn", source, others, num_classes)
         _new_head(model, num_classes, head_seed)
     mean, std = pixel_statistics(source)
     return VJepa2Classifier(model, mean=mean, std=std)
@@ -140,6 +139,14 @@ def _pretrained(source: str, config: Any) -> tuple[Any, bool]:
             f"classifier such as {VITL_SSV2}"
         )
     return model, not any(name.startswith("classifier.") for name in found["missing_keys"])
+
+
+def _other_classes(config: Any, num_classes: int, classes: Sequence[str] | None) -> str:
+    """Why a head is not for these classes; empty if it is."""
+    if config.num_labels != num_classes:
+        return f"has a head for {config.num_labels} classes"
+    named = [config.id2label[i] for i in range(num_classes)]
+    return "" if classes is None or named == list(classes) else f"has a head for other classes ({named[0]}, ...)"
 
 
 def _new_head(model: Any, num_classes: int, seed: int) -> None:

@@ -66,7 +66,7 @@ class Group:
 
     @property
     def minutes(self) -> float:
-        """Training time, with features, mean over seeds."""
+        """Training time, without features, mean over seeds."""
         return statistics.fmean(result.seconds for result in self.results) / 60
 
 

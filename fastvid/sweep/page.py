@@ -181,8 +181,8 @@ def _p(value: float) -> str:
 def _time(found: Comparison) -> str:
     shares = [result.found["time"]["features_s"] / 60 for group in found.groups for result in group.results]
     return (
-        f"<p>Minutes of one run, mean over seeds. Frozen features, which runs share, took {sum(shares):.1f} minutes "
-        "over all runs; they count for the run that made them.</p>"
+        "<p>Minutes of training of one run, mean over seeds. Features of the frozen parts are made by whichever run "
+        f"comes first, and shared: they took {sum(shares):.1f} minutes over all runs, which are not in the bars.</p>"
         f"{charts.time_chart(found)}"
     )
 

@@ -2,9 +2,13 @@
 
 import os
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
+
+# The main process validates while the others wait for it.
+_PATIENCE = timedelta(hours=12)
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,8 @@ def join_world() -> World:
         device = torch.device("cpu")
     if size > 1:
         # Both, so that flags and names can be agreed upon without touching the GPU.
-        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, timeout=_PATIENCE)
     return World(rank, size, device)
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
@@ -68,6 +68,8 @@ class Stage:
         evaluate_every: 0 for never.
         keep_best: the value among these whose greatest, so far, has its weights kept
             (:meth:`Checkpoints.load_best`); None to keep none.
+        results: files and folders in the run's directory that are made of what was trained: where it is trained on,
+            they are set aside.
         compile: torch.compile the training step's forward and backward, for its one set of shapes; evaluations and
             pictures, whose shapes differ, call ``module`` itself.
     """
@@ -80,6 +82,7 @@ class Stage:
     evaluate: Callable[[int], dict[str, float]] | None = None
     evaluate_every: int = 0
     keep_best: str | None = None
+    results: Sequence[str] = ()
     compile: bool = False
 
 
@@ -125,7 +128,8 @@ class Engine:
         optimizer = make_optimizer(stage.module, stage.optim)
         state = self.checkpoints.restore(stage.name, stage.module, optimizer) or {"step": 0}
         first = state["step"]
-        self.checkpoints.forget_best(stage.name, after=first)
+        if self.world.is_main:
+            self.checkpoints.forget_best(stage.name, after=first)
         self._sums, self._summed = dict(state.get("sums", {})), state.get("summed", 0)
         counted = state.get("counts", {}) if self.world.is_main else {}  # saved as totals over the processes
         self._counts = {name: counted.get(name, 0) for name in ("substituted_clips", "short_clips")}
@@ -133,7 +137,7 @@ class Engine:
         if first >= stage.optim.steps:
             return  # its record is complete, and later stages may have begun theirs
         if self.tracker is not None:
-            self._set_later_results_aside(self.tracker.later(stage.name))
+            self._set_results_aside(stage)
             self.tracker.begin(stage.name, first)
         if first:
             log.info("stage %s goes on from its checkpoint at step %d", stage.name, first)
@@ -302,8 +306,10 @@ class Engine:
         if self._norm is not None and not math.isfinite(float(self._norm)):
             raise FloatingPointError(f"the gradient of stage {stage.name} is not finite at step {step}")
 
-    def _set_later_results_aside(self, later: list[str]) -> None:
-        for stage in later:
-            self.checkpoints.set_aside(stage)
+    def _set_results_aside(self, stage: Stage) -> None:
+        assert self.tracker is not None
+        for later in self.tracker.later(stage.name):
+            self.checkpoints.set_aside(later)
         if self.run is not None:
-            self.run.set_aside("probe.json")
+            for name in stage.results:
+                self.run.set_aside(name)

@@ -12,6 +12,7 @@ bad_samples.jsonl videos that could not be used, and why
 import fcntl
 import json
 import os
+import shutil
 import socket
 import time
 from pathlib import Path
@@ -84,7 +85,10 @@ class RunDir:
         """Renames a result that an earlier training led to, if it is there."""
         path = self.path / name
         if path.exists():
-            path.rename(path.with_name(f"{name}.superseded"))
+            aside = path.with_name(f"{name}.superseded")
+            if aside.is_dir():
+                shutil.rmtree(aside)  # of the time before; a folder is not renamed over another
+            path.rename(aside)
 
     def beat(self, state: str, *, force: bool = False, **facts: Any) -> None:
         """Updates ``status.json``, at most every five seconds unless forced."""

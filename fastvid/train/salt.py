@@ -197,7 +197,17 @@ class _Recipe:
             )  # fmt: skip
             return batches if cache is None else LatentLoader(batches, cache, self.device)
 
-        stage = Stage(name, module, loss, optim, loader, health, self.config.health.every, compile=run.compile)
+        stage = Stage(
+            name,
+            module,
+            loss,
+            optim,
+            loader,
+            health,
+            self.config.health.every,
+            results=("probe.json",),
+            compile=run.compile,
+        )
         self.engine.train(stage)
 
     def _limited(self, who: str, optim: OptimConfig) -> OptimConfig:

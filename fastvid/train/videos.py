@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from fastvid.data import Source, open_source
+from fastvid.data import Source, open_parts
 from fastvid.data.demo_files import DemoSize, cached_demo
 from fastvid.data.filesystem import slow_filesystem_warning
 from fastvid.train.config import DataConfig
@@ -14,13 +14,13 @@ log = logging.getLogger(__name__)
 
 
 def open_videos(config: DataConfig) -> Source:
-    """Opens ``config.path``, which is not the demo data set.
+    """Opens ``config.path``, which is not the demo data set; parts that were packed into folders of their own, as one.
 
     Raises:
         UserError: there are no videos there.
     """
     try:
-        source = open_source(
+        source = open_parts(
             config.path, config.labels, cache_dir=config.disk_dir, disk_bytes=int(config.disk_gb * 1e9),
             window=config.window,
         )  # fmt: skip

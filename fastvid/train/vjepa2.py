@@ -10,16 +10,17 @@
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import cast
 
-from fastvid.cache.features import FeatureSet, Where, choose_place, features_bytes, make_features
+from fastvid.cache.features import FeatureSet, FrozenModule, Where, choose_place, features_bytes, make_features
 from fastvid.data import BadSamplePolicy, FeatureLoader, LatentStore, LoaderState, Quarantine, TrainLoader
 from fastvid.data.demo_files import cache_dir
 from fastvid.data.loader import most_threads
 from fastvid.models.augment import Augment
 from fastvid.models.classifier_about import ClassifierAbout
-from fastvid.models.saved_classifier import save_classifier
+from fastvid.models.saved_classifier import frozen_hash, save_classifier
 from fastvid.models.vjepa2 import VJepa2Classifier
 from fastvid.models.vjepa2_approach import apply_approach
 from fastvid.models.vjepa2_load import drawn_from, load_vjepa2
@@ -27,7 +28,7 @@ from fastvid.report.confusion import confusion_csv, confusion_png
 from fastvid.report.records import RunRecords
 from fastvid.train.config import parse
 from fastvid.train.decoder import choose_decoder
-from fastvid.train.distributed import wait_for_all
+from fastvid.train.distributed import broadcast_text, wait_for_all
 from fastvid.train.engine import Engine, Loader, Stage
 from fastvid.train.logs import progress
 from fastvid.train.optim import limit_epochs
@@ -35,11 +36,11 @@ from fastvid.train.session import Session, UserError, start
 from fastvid.train.vjepa2_config import VJepa2Config
 from fastvid.train.vjepa2_data import LabelledData, labels_of, open_labelled
 from fastvid.train.vjepa2_evaluate import Evaluation
-from fastvid.train.vjepa2_features import EvaluationDraws, TrainingDraws, feature_set, frozen_part, frozen_weights
+from fastvid.train.vjepa2_features import EvaluationDraws, TrainingDraws, feature_set, frozen_part
 from fastvid.train.vjepa2_loss import ClassifierLoss
 from fastvid.train.vjepa2_pictures import mistakes, training_views
 from fastvid.train.vjepa2_presets import PRESETS
-from fastvid.train.vjepa2_result import STAGE, write_out
+from fastvid.train.vjepa2_result import RESULTS, STAGE, write_out
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,10 @@ def main(arguments: Sequence[str]) -> int:
 def run(session: Session, config: VJepa2Config) -> None:
     """The whole recipe, from wherever the run directory says it was left."""
     recipe = _Recipe(session, config)
+    if recipe.is_tested():
+        log.info("this run is finished and tested already: see result.json")
+        recipe.engine.close()
+        return
     recipe.make_features()
     recipe.train()
     if session.run is not None:
@@ -85,18 +90,30 @@ class _Recipe:
             self.evaluation_draws = EvaluationDraws(self.judged, config.evaluate.clips, config.evaluate.crops)
         except (ValueError, OSError) as error:
             raise UserError(str(error)) from error
-        self.frozen = frozen_weights(self.model)
-        self._compare_weights()
+        self.frozen = frozen_hash(self.model)
+        self._compare_with_start()
         self.stores: dict[str, LatentStore] = {}
         self._validate: Evaluation
+
+    def is_tested(self) -> bool:
+        """Whether the weights of the best of all epochs asked for were tested, and as asked for."""
+        run = self.session.run
+        answer = "no"
+        if run is not None:
+            found = run.read_json("result.json")
+            if found is not None and found["optim"]["steps"] == self.optim.steps:
+                answer = "yes" if found["evaluate"] == asdict(self.config.evaluate) else "no"
+        return broadcast_text(self.session.world, answer) == "yes"
 
     def make_features(self) -> None:
         """Features of all three parts, if the encoder is frozen and there is room for them."""
         if not self.model.backbone_trains:
-            place, folder = self._place()
+            module = frozen_part(self.model)
+            place, folder = self._place(module)
             if place != "none":
-                self._make_features(place, folder)
-        self._validate = self._evaluation("val")
+                self._make_features(module, place, folder)
+        # A request to stop waits for the end of a validation: the step before it is to be saved.
+        self._validate = replace(self._evaluation("val"), check=lambda: None)
         if self.session.run is not None:
             draws = self._training_draws()
             if not self.stores:  # each epoch draws views of its own
@@ -130,7 +147,7 @@ class _Recipe:
         every = max(1, round(len(self.data.train.samples) / self.optim.batch))
         stage = Stage(
             STAGE, self.model, loss, self.optim, loader, self._validated, every, keep_best="val_accuracy",
-            compile=config.run.compile,
+            results=RESULTS, compile=config.run.compile,
         )  # fmt: skip
         self.engine.train(stage)
 
@@ -138,8 +155,9 @@ class _Recipe:
         """Tests the weights of the best epoch and writes what is left of the run."""
         run = self.session.run
         assert run is not None
-        if run.read_json("result.json") is not None:
-            return
+        if run.read_json("result.json") is not None:  # of a test that was made otherwise
+            for name in RESULTS:
+                run.set_aside(name)
         best = self.engine.checkpoints.load_best(STAGE, self.model)
         evaluation = self._evaluation("test")
         val = self._validate()
@@ -155,13 +173,13 @@ class _Recipe:
         )  # fmt: skip
         run.write_json("result.json", result)
 
-    def _make_features(self, place: Where, folder: Path) -> None:
+    def _make_features(self, module: FrozenModule, place: Where, folder: Path) -> None:
         sets = self._feature_sets(shared=self.config.features.dir is not None)
         started = time.perf_counter()
         with progress(sum(len(one.source.samples) for one in sets), 0, "features") as bar:
             for one in sets:
                 self.stores[one.name] = make_features(
-                    frozen_part(self.model), one, where=place, folder=folder, form=self.config.features.form,
+                    module, one, where=place, folder=folder, form=self.config.features.form,
                     precision=self.precision, device=self.device, batch=self.config.features.batch,
                     threads=self.threads, quarantine=self.quarantine, progress=bar.update,
                     check=self.session.signals.check, rank=self.session.world.rank, world=self.session.world.size,
@@ -178,7 +196,7 @@ class _Recipe:
         model = load_vjepa2(
             config.model.source, num_classes=len(self.data.classes), frames=config.data.frames, size=config.data.size,
             init=config.model.init, init_seed=config.model.init_seed, head_seed=config.run.seed,
-            keep_head=config.model.keep_head,
+            keep_head=config.model.keep_head, classes=self.data.classes,
         )  # fmt: skip
         with drawn_from(config.run.seed):  # the adapters
             apply_approach(model, config.approach, config.lora)
@@ -192,12 +210,15 @@ class _Recipe:
             randaugment=(a.randaugment, a.magnitude) if a.randaugment else None, seed=self.config.features.seed,
         )  # fmt: skip
 
-    def _compare_weights(self) -> None:
-        """The frozen weights are not in the checkpoints: a run that goes on must find the same ones."""
+    def _compare_with_start(self) -> None:
+        """Frozen weights are not in the checkpoints: a run that goes on must find the same ones, frozen likewise."""
         run = self.session.run
         if run is None:
             return
         facts = run.read_json("run.json", {})
+        approach = facts.setdefault("approach", self.config.approach)
+        if approach != self.config.approach:
+            raise UserError(f"this run trains with the approach {approach}; for {self.config.approach} begin a new run")
         if facts.setdefault("frozen", self.frozen) != self.frozen:
             raise UserError(
                 f"the frozen weights of {self.config.model.source} are not those that this run began with: restore "
@@ -217,20 +238,27 @@ class _Recipe:
             feature_set("test", data.test, self.evaluation_draws),
         ]
 
-    def _place(self) -> tuple[Where, Path]:
+    def _place(self, module: FrozenModule) -> tuple[Where, Path]:
+        """Where features are kept: chosen once by the main process, and kept when the run is resumed."""
         f = self.config.features
         folder = Path(f.dir).expanduser() if f.dir is not None else cache_dir() / "features"
         if f.keep != "auto":
             return f.keep, folder
         if f.dir is not None:
             return "disk", folder
-        module, sets = frozen_part(self.model), self._feature_sets(shared=False)
-        needed = sum(features_bytes(one.manifest(module, precision=self.precision, form=f.form)) for one in sets)
-        # Several processes each make a share and read all of it.
-        memory = int(f.ram_gb * 1e9) if self.session.world.size == 1 else 0
-        place, why = choose_place(needed, memory=memory, disk=int(f.disk_gb * 1e9), folder=folder)
-        log.info("%s", why)
-        return place, folder
+        place: str | None = None
+        run = self.session.run
+        if run is not None:
+            place = run.read_json("run.json", {}).get("features_place")
+        if run is not None and place is None:
+            sets = self._feature_sets(shared=False)
+            needed = sum(features_bytes(one.manifest(module, precision=self.precision, form=f.form)) for one in sets)
+            # Several processes each make a share and read all of it.
+            memory = int(f.ram_gb * 1e9) if self.session.world.size == 1 else 0
+            place, why = choose_place(needed, memory=memory, disk=int(f.disk_gb * 1e9), folder=folder)
+            log.info("%s", why)
+            run.write_json("run.json", {**run.read_json("run.json", {}), "features_place": place})
+        return cast(Where, broadcast_text(self.session.world, place)), folder
 
     def _evaluation(self, part: str) -> Evaluation:
         source = self.data.val if part == "val" else self.data.test
@@ -251,5 +279,5 @@ class _Recipe:
         return ClassifierAbout(
             source="tiny" if c.model.init == "tiny" else c.model.source, classes=tuple(self.data.classes),
             init=c.model.init, init_seed=c.model.init_seed, sampling=views.sampling, stride=views.stride, fps=views.fps,
-            crop=views.crop, clips=c.evaluate.clips, crops=c.evaluate.crops,
+            crop=views.crop, clips=c.evaluate.clips, crops=c.evaluate.crops, frozen=self.frozen,
         )  # fmt: skip

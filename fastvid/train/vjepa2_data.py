@@ -63,6 +63,10 @@ def open_labelled(config: LabelledDataConfig, demo: DemoSize, seed: int) -> Labe
             scale=config.scale, ratio=config.ratio, flip=config.flip, jitter=config.jitter,
         )  # fmt: skip
         if config.path == "demo":
+            if config.protocol != "hash" or config.labels is not None:
+                raise ValueError(
+                    "the demo data set has its own split and labels: leave --data.protocol and --data.labels out"
+                )
             source, protocol = open_parts(demo_folder(demo)), "folders"
         else:
             source, protocol = open_videos(config), config.protocol

@@ -42,6 +42,9 @@ class TrainingDraws:
     unflipped: frozenset[str]
     augment: Augment
 
+    def mark(self, sample: Sample) -> str:
+        return "never mirrored" if sample.label in self.unflipped else ""
+
     def views(self, sample: Sample, info: VideoInfo) -> list[View]:
         return [training_view(self.spec, sample, self.seed, draw, info, self.unflipped) for draw in range(self.count)]
 
@@ -80,6 +83,9 @@ class EvaluationDraws:
         """All that pixels depend on beside the videos, as JSON values."""
         return view_facts(self.spec) | {"evaluation": [self.clips, self.crops]}
 
+    def mark(self, sample: Sample) -> str:
+        return ""
+
     def views(self, sample: Sample, info: VideoInfo) -> list[View]:
         return self.spec.evaluation(sample.key, info, self.clips, self.crops)
 
@@ -99,22 +105,21 @@ class _FrozenPart(nn.Module):
 
 
 def frozen_part(model: VJepa2Classifier) -> FrozenModule:
-    """What makes features: the encoder, and the pooler where that is frozen too."""
+    """What makes features: the encoder, and the pooler where that is frozen too. Hashes their weights, once."""
     pooled = not model.pooler_trains
     config = {k: v for k, v in model.hf.config.to_dict().items() if k not in _NOT_THE_ENCODER}
     config |= {"mean": model.mean, "std": model.std}
     return FrozenModule(
         _FrozenPart(model),
         kind=f"vjepa2 {config_hash(config)}",
-        weights=frozen_weights(model),
+        weights=_weights(model),
         layer="pooler" if pooled else "encoder",
         grid=(1, 1, 1) if pooled else model.grid,
         dim=model.dim,
     )
 
 
-def frozen_weights(model: VJepa2Classifier) -> str:
-    """sha256 of the weights that a classifier's features come from: of encoder, and pooler if that is frozen too."""
+def _weights(model: VJepa2Classifier) -> str:
     parts = {"encoder": model.hf.vjepa2.encoder} | ({} if model.pooler_trains else {"pooler": model.hf.pooler})
     return tensors_hash({f"{name}.{n}": p for name, part in parts.items() for n, p in part.named_parameters()})
 

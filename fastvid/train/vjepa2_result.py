@@ -2,6 +2,7 @@
 
 import resource
 import subprocess
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from fastvid.train.vjepa2_config import VJepa2Config
 from fastvid.train.vjepa2_data import LabelledData
 
 STAGE = "finetune"
+RESULTS = ("result.json", "classifier", "confusion.csv")  # of the weights that were trained
 
 
 def write_out(
@@ -71,6 +73,7 @@ def write_out(
         if adapted else None,
         "parameters": {"trainable": trainable, "total": total},
         "best": {"epoch": epochs[steps.index(best)], "step": best, "val_accuracy": accuracies[steps.index(best)]},
+        "evaluate": asdict(config.evaluate),
         "train_accuracy": _last_epoch(records, steps, "accuracy"),
         "val": val.accuracy.as_dict(),
         "test": test.as_dict(),

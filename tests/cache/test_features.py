@@ -1,6 +1,9 @@
 """Features of a frozen module, in memory and on the disk."""
 
+import fcntl
 import shutil
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -108,6 +111,40 @@ def test_a_check_stops_the_work_and_what_was_finished_stays(videos, tmp_path):
         with pytest.raises(Stop):
             made(videos, where, tmp_path, check=stop)
     assert content(made(videos, "disk", tmp_path)[0]) == content(made(videos, "memory", tmp_path)[0])
+
+
+def test_a_second_process_waits_for_a_shard_and_does_not_replace_it(videos, tmp_path):
+    first, _, _ = made(videos, "disk", tmp_path / "features")
+    (folder,) = (tmp_path / "features").iterdir()
+    (shard,) = folder.glob("*.safetensors")
+    away = shard.rename(tmp_path / "away")
+    with (folder / f".{shard.stem}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another run is making it
+        modules = []
+        thread = threading.Thread(target=lambda: modules.append(made(videos, "disk", tmp_path / "features")[1]))
+        thread.start()
+        time.sleep(0.3)
+        assert not shard.exists()
+        away.rename(shard)
+    thread.join(30)
+    assert modules[0].seen == 0
+    assert content(first) == content(made(videos, "disk", tmp_path / "features")[0])
+
+
+def test_what_the_views_of_a_sample_depend_on_is_in_the_name(videos):
+    class Mirrored(ViewDraws):
+        victim = None
+
+        def mark(self, sample):
+            return "mirrored" if sample.key == self.victim else ""
+
+    def fingerprint(victim):
+        Mirrored.victim = victim
+        wanted = FeatureSet("train", open_source(videos), Mirrored(SPEC, 7, 2), {}, 7)
+        frozen = FrozenModule(Means(), kind="means", weights="none", layer="last", grid=(4, 1, 1), dim=3)
+        return wanted.manifest(frozen, precision="float32", form="fp16").fingerprint
+
+    assert len({fingerprint(victim) for victim in (None, "0.mp4", "1.mp4")}) == 3
 
 
 def test_bytes_are_those_of_the_files(videos, tmp_path):

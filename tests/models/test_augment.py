@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from fastvid.models import Augment, augment, mixup
+from fastvid.models import Augment, clip_ops, mixup
 from fastvid.models.augment import beta
 from fastvid.models.clip_ops import OPS, apply_op
 from fastvid.random import SampleRandom, sample_id
@@ -175,7 +175,7 @@ def test_operations_come_equally_often(monkeypatch):
         seen[strength] += 1
         return clip
 
-    monkeypatch.setattr(augment, "apply_op", record)
+    monkeypatch.setattr(clip_ops, "apply_op", record)
     clips = torch.zeros(700, 1, 1, 1, 3, dtype=torch.uint8)
     Augment(randaugment=(2, 9))(clips, torch.arange(700), 0)
     assert seen[0.3] == 1400

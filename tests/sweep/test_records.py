@@ -78,7 +78,7 @@ def test_the_table_has_the_published_columns_first_and_their_meanings(planted):
         "trainable_params", "total_params", "trainable_pct", "final_test_acc", "best_val_acc", "training_time_sec",
         "training_time_min", "lora_rank", "lora_alpha", "lora_dropout",
         "git_hash", "final_train_acc", "best_epoch", "inference_time_ms", *measures,
-        "seed", "test_low", "test_high", "run",
+        "seed", "features_sec", "test_low", "test_high", "run",
     ]  # fmt: skip
     assert [row["run"] for row in table] == [f"{a}-50videos-seed{s}" for a in ("head", "lora") for s in (0, 1)]
     head, lora = table[0], table[2]
@@ -113,7 +113,7 @@ def test_each_run_has_its_json_under_the_published_name_and_keys(planted):
         "trainable_params", "total_params", "final_test_acc", "final_train_acc", "best_val_acc", "best_epoch",
         "inference_time_ms", "lora_rank", "lora_alpha", "lora_dropout", "total_training_time", "model_name", "seed",
         "num_workers", "epochs", "train_loss", "val_acc", "per_class_metrics", "confusion_matrix", "git_hash",
-        "test_low", "test_high", "run",
+        "features_sec", "test_low", "test_high", "run",
     ]  # fmt: skip
     assert set(lora) - set(head) == {"lora_rank", "lora_alpha", "lora_dropout"}
     assert lora["epochs"] == [1, 2, 3, 4, 5]

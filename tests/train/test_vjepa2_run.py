@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from fastvid.data import Quarantine, eval_batches, open_parts, split_labelled
 from fastvid.data.demo import DemoSpec, demo_frames
-from fastvid.data.demo_files import DemoSize, cached_demo, encode_h264
+from fastvid.data.demo_files import DemoSize, cached_demo, encode_h264, write_demo
 from fastvid.models import load
 from tests.train.conftest import records
 
@@ -228,11 +228,42 @@ def test_wrong_inputs_get_one_sentence(tmp_path, environment):
     assert "backbone-lora" in approach
 
 
+def test_a_finished_run_is_left_alone_and_one_that_goes_on_is_tested_anew(vjepa2, finished, tmp_path):
+    other = shutil.copytree(finished, tmp_path / "other")
+    before = result(other)
+    done = vjepa2(other, resume=True)
+    assert done.returncode == 0, done.stderr
+    assert "finished and tested already" in done.stderr
+    assert "features of" not in done.stderr
+    assert result(other) == before
+    done = vjepa2(other, "--optim.max-epochs", "6", "--evaluate.clips", "2", resume=True)
+    assert done.returncode == 0, done.stderr
+    after = result(other)
+    assert after["optim"]["steps"] > before["optim"]["steps"]
+    assert len(after["curves"]["step"]) > len(before["curves"]["step"])
+    assert json.loads((other / "result.json.superseded").read_text()) == before
+    assert (other / "classifier.superseded" / "classifier.json").is_file()
+    assert after["evaluate"]["clips"] == load(other).about.clips == 2
+
+
+def test_videos_packed_in_parts_train(vjepa2, tmp_path):
+    """As ``fastvid.data pack --format ucf101`` writes them: a folder of shards for each part."""
+    write_demo(tmp_path / "packed", DemoSize(train=24, test=8, spec=DemoSpec(size=32, frames=8)))
+    options = ["--approach", "head", "--data.path", tmp_path / "packed", "--data.protocol", "folders"]
+    done = vjepa2(tmp_path / "run", *options)
+    assert done.returncode == 0, done.stderr
+    assert result(tmp_path / "run")["videos"]["test"] == 8
+
+
 def test_a_run_does_not_go_on_with_other_frozen_weights(vjepa2, finished, tmp_path):
     other = shutil.copytree(finished, tmp_path / "other")
     facts = json.loads((other / "run.json").read_text())
     (other / "run.json").write_text(json.dumps(facts | {"frozen": "0" * 64}))
     done = vjepa2(other, resume=True)
     assert done.returncode == 2
+    third = shutil.copytree(finished, tmp_path / "third")
+    changed = vjepa2(third, "--approach", "head", resume=True)
+    assert changed.returncode == 2
+    assert "trains with the approach pooler+lora; for head begin a new run" in last_sentence(changed.stderr)
     assert "frozen weights" in last_sentence(done.stderr)
     assert "not those that this run began with" in last_sentence(done.stderr)
