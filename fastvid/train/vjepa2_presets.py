@@ -17,14 +17,14 @@ def _optim(batch: int, epochs: int, warmup: int, lr: float = 2e-4) -> OptimConfi
 
 
 def demo() -> VJepa2Config:
-    """The demo data set and a small model with random weights, in half a minute on two processor cores."""
+    """The demo data set and a small model with random weights, in a minute or two on two processor cores."""
     spec = DemoSpec(frames=16, texture=0.05, drift=0.2, radius=(0.14, 0.22))
     return VJepa2Config(
         approach="pooler+lora",
         data=LabelledDataConfig(size=64, sampling="span", scale=(0.6, 1.0), flip=0.5, threads=2),
         demo=DemoSize(train=1040, test=400, spec=spec),
         model=VJepa2ModelConfig(init="tiny"),
-        optim=_optim(batch=16, epochs=15, warmup=20, lr=1e-3),
+        optim=_optim(batch=16, epochs=12, warmup=20, lr=1e-3),
         features=FeaturesConfig(views=2),
         run=RunConfig(log_every=10, checkpoint_every=100, keep=1),
     )
