@@ -1,10 +1,12 @@
-"""Files that appear under their name complete, or not at all."""
+"""Files that appear under their name complete, or not at all; files that one process owns."""
 
 import contextlib
+import fcntl
 import hashlib
 import os
+import socket
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
 
 def write_whole(path: Path, content: bytes, *, sync: bool = True) -> None:
@@ -30,6 +32,26 @@ def write_whole(path: Path, content: bytes, *, sync: bool = True) -> None:
         with contextlib.suppress(OSError):  # on a read-only file system it says so again
             partial.unlink()
         raise
+
+
+def owned(path: Path) -> TextIO:
+    """Locks a file for this process, until it is closed or the process ends, and writes into it whose it is.
+
+    Raises:
+        BlockingIOError: another process has it; the message names that one.
+    """
+    file = path.open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.seek(0)
+        owner = file.read().strip() or "another process"
+        file.close()
+        raise BlockingIOError(f"{path.parent} is in use by {owner}") from None
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+    file.flush()
+    return file
 
 
 def flush(path: Path) -> None:

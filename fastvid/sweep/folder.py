@@ -8,11 +8,8 @@ experiments.csv    one row a finished run      json/, tensorboard/    the same, 
 compare.html       the comparison
 """
 
-import fcntl
 import json
-import os
 import platform
-import socket
 import sys
 from collections.abc import Sequence
 from datetime import datetime
@@ -20,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import fastvid
+from fastvid.files import owned
 from fastvid.sweep.grid import Cell, in_grid_order
 from fastvid.train.rundir import is_locked, write_json
 
@@ -39,17 +37,10 @@ class SweepFolder:
     def __init__(self, path: Path):
         path.mkdir(parents=True, exist_ok=True)
         self.path = path.resolve()
-        self._lock = (path / "sweep.lock").open("a+")
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._lock.seek(0)
-            owner = self._lock.read().strip() or "another process"
-            self._lock.close()
-            raise RuntimeError(f"{path} is in use by {owner}: two sweeps cannot share a folder") from None
-        self._lock.truncate(0)
-        self._lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        self._lock.flush()
+            self._lock = owned(path / "sweep.lock")
+        except BlockingIOError as error:
+            raise RuntimeError(f"{error}: two sweeps cannot share a folder") from None
         file = self.path / _MANIFEST
         self.manifest: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
 

@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fastvid.files import write_whole
+from fastvid.files import owned, write_whole
 
 
 class RunDir:
@@ -33,17 +33,10 @@ class RunDir:
 
     def __init__(self, path: Path):
         self.path = path
-        self._lock = (path / "run.lock").open("a+")
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._lock.seek(0)
-            owner = self._lock.read().strip() or "another process"
-            self._lock.close()
-            raise RuntimeError(f"{path} is in use by {owner}: two processes cannot write one run directory") from None
-        self._lock.truncate(0)
-        self._lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        self._lock.flush()
+            self._lock = owned(path / "run.lock")
+        except BlockingIOError as error:
+            raise RuntimeError(f"{error}: two processes cannot write one run directory") from None
         self._last_beat = 0.0
         self._status: dict[str, Any] = {}
 
