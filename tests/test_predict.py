@@ -217,7 +217,7 @@ def test_a_broken_video_does_not_stop_the_others(run, tmp_path, capsys):
 def test_without_a_classifier(run, tmp_path, capsys):
     for arguments, complaint in (
         ([str(tmp_path / "none"), "a.mp4"], f"no run in {tmp_path}/none: there is no such folder"),
-        ([str(tmp_path), "a.mp4"], f"no classifier in {tmp_path}: a fine-tuning run saves it after its first valid"),
+        ([str(tmp_path), "a.mp4"], f"no classifier in {tmp_path}: a fine-tuning run saves it at its end"),
         ([str(run)], "give at least one video"),
         ([str(run), "a.mp4", "--windows", "0"], "give at least one video, --top of at least 1 and --windows of at"),
     ):

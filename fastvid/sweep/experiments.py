@@ -25,7 +25,7 @@ PUBLISHED_COLUMNS = (
     "training_time_min", "lora_rank", "lora_alpha", "lora_dropout",
 )  # fmt: skip
 _LATER_COLUMNS = ("git_hash", "final_train_acc", "best_epoch", "inference_time_ms")
-_OUR_COLUMNS = ("seed", "test_low", "test_high", "run")
+_OUR_COLUMNS = ("seed", "features_sec", "test_low", "test_high", "run")
 
 
 def write_csv(path: Path, results: Sequence[CellResult]) -> None:
