@@ -73,7 +73,9 @@ def load_vjepa2(
         model, has_head = _pretrained(source, config)
     others = _other_classes(config, num_classes, classes) if has_head else "comes without a head"
     if keep_head and others:
-        raise ValueError(f"{source} {others}, and one for {num_classes} is to be kept: use a checkpoint trained on them")
+        raise ValueError(
+            f"{source} {others}, and one for {num_classes} is to be kept: use a checkpoint trained on them"
+        )
     if others:
         log.info("%s %s: a new one for %d is drawn", source, others, num_classes)
         _new_head(model, num_classes, head_seed)

@@ -87,8 +87,9 @@ def test_the_table_has_the_published_columns_first_and_their_meanings(planted):
     assert head["timestamp"] == "260301-120000"  # of the first start
     assert (head["batch_size"], head["accumulation_steps"]) == ("4", "2")  # 8 clips an update in two passes
     assert float(head["trainable_pct"]) == pytest.approx(100 * 4100 / 375_311_748)
-    assert float(head["training_time_sec"]) == pytest.approx(3 + 0.2 * 50)
-    assert float(head["training_time_min"]) == pytest.approx(13 / 60)
+    assert float(head["training_time_sec"]) == pytest.approx(0.2 * 50)
+    assert float(head["training_time_min"]) == pytest.approx(10 / 60)
+    assert float(head["features_sec"]) == 3
     found = json.loads((folder.path / "runs" / lora["run"] / "result.json").read_text())
     assert float(lora["final_test_acc"]) == found["test"]["accuracy"]
     assert float(lora["f1_linear"]) == found["test"]["per_class"]["linear"]["f1"]
