@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import numpy as np
 import torch
 import tyro
 
 from fastvid.data import open_source
 from fastvid.data.source import read_video
-from fastvid.video import DecodeError, Limits, VideoInfo, ViewSpec, decode_view, probe
+from fastvid.video import DecodeError, Limits, VideoInfo, ViewSpec, decode_clips, probe
 
 if TYPE_CHECKING:
     from fastvid.models import TrainedClassifier
@@ -117,7 +116,7 @@ def predict(
     views = spec.evaluation(name, info, count, crops)
     found = []
     for first in range(0, len(views), _BATCH):
-        clips = np.stack([decode_view(data, view, info=info) for view in views[first : first + _BATCH]])
+        clips = decode_clips(data, views[first : first + _BATCH], info=info)
         found.append(classifier.probabilities(torch.from_numpy(clips)).cpu())
     probabilities = torch.cat(found).double().view(count, crops, -1).mean(1)
     if not torch.isfinite(probabilities).all():

@@ -2,11 +2,11 @@
 
 import dataclasses
 import json
-import os
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
+from fastvid.files import write_whole
 from fastvid.models.vit import VideoViT, VideoViTConfig
 
 _CONFIG, _WEIGHTS = "encoder.json", "encoder.safetensors"
@@ -18,13 +18,8 @@ def save_encoder(encoder: VideoViT, folder: str | Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
     config = {**dataclasses.asdict(encoder.config), "pretrained": False}
-    for name, write in (
-        (_WEIGHTS, lambda path: save_file(weights, path)),
-        (_CONFIG, lambda path: path.write_text(json.dumps(config, indent=1) + "\n")),
-    ):
-        partial = folder / f".{name}.{os.getpid()}.part"
-        write(partial)
-        os.replace(partial, folder / name)
+    write_whole(folder / _WEIGHTS, save(weights))
+    write_whole(folder / _CONFIG, (json.dumps(config, indent=1) + "\n").encode())
 
 
 def load_encoder(folder: str | Path) -> VideoViT:

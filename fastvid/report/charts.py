@@ -21,12 +21,17 @@ def loss_chart(run: RunRecords) -> str:
     return svg(figure)
 
 
+def validated_stages(run: RunRecords) -> list[str]:
+    """Stages that recorded an accuracy on validation videos."""
+    return [stage for stage in run.stages if run.series(stage, "val_accuracy")[0]]
+
+
 def validation_chart(run: RunRecords) -> str:
     """Training and validation loss beside validation accuracy, the best of it marked; empty without validation.
 
     The best is that of ``result.json`` where there is one, else the first of the greatest so far.
     """
-    stages = [stage for stage in run.stages if run.series(stage, "val_accuracy")[0]]
+    stages = validated_stages(run)
     if not stages:
         return ""
     figure, (left, right) = new_axes(2, width=10.2, height=3.4)

@@ -18,7 +18,7 @@ def write_report(run_dir: str | Path) -> Path:
     run = RunRecords.read(run_dir)
     learnt = _probe_table(run) + charts.probe_chart(run) if _has(run, "probe") else ""
     # With validation, its section shows the loss.
-    loss = "" if charts.validation_chart(run) else charts.loss_chart(run)
+    loss = "" if charts.validated_stages(run) else charts.loss_chart(run)
     sections = [
         _heading(run),
         *classifier_sections(run),

@@ -40,7 +40,7 @@ def write_csv(path: Path, results: Sequence[CellResult]) -> None:
         row = {**_facts(result), **_derived(result), **_ours(result)}
         for name, scores in result.found["test"]["per_class"].items():
             row |= {f"{measure}_{_key(name)}": scores[measure] for measure in ("precision", "recall", "f1")}
-        writer.writerow({name: "" if row.get(name) is None else row[name] for name in columns})
+        writer.writerow({name: "" if value is None else value for name, value in row.items()})
     write_whole(path, text.getvalue().encode(), sync=False)
 
 

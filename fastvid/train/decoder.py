@@ -35,13 +35,13 @@ def choose_decoder(session: Session, config: DataConfig, source: Source, views: 
             f"{chosen} leaves no frames in the processor's memory to keep: set --data.cache-gb 0, or --data.decode pyav"
         )
     if session.run is not None:
-        session.run.write_json("run.json", {**session.run.read_json("run.json", {}), "decoder": chosen})
+        session.run.note(decoder=chosen)
     return chosen
 
 
 def _recorded(session: Session) -> str | None:
     assert session.run is not None
-    recorded = session.run.read_json("run.json", {}).get("decoder")
+    recorded = session.run.facts().get("decoder")
     if recorded is not None:
         # Another one could give other pixels, and the run would not be the same run any more.
         require(recorded, session.world.device.type)

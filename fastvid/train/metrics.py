@@ -135,13 +135,11 @@ class Tracker:
         import wandb
 
         # The id is on disk before W&B hears of it, so that every restart continues the same run.
-        facts = self._run.read_json("run.json", {})
-        if "wandb_id" not in facts:
-            facts["wandb_id"] = uuid.uuid4().hex[:16]
-            self._run.write_json("run.json", facts)
+        if "wandb_id" not in self._run.facts():
+            self._run.note(wandb_id=uuid.uuid4().hex[:16])
         return wandb.init(
             project=project,
-            id=facts["wandb_id"],
+            id=self._run.facts()["wandb_id"],
             resume="allow",
             name=self._run.path.name,
             dir=str(self._run.path),

@@ -41,6 +41,16 @@ class OptimConfig:
         if self.batch % self.accumulate:
             raise ValueError(f"optim: a batch of {self.batch} does not divide into {self.accumulate} micro-batches")
 
+    @property
+    def micro_batch(self) -> int:
+        """Clips of a forward pass, over all processes."""
+        return self.batch // self.accumulate
+
+    def check_processes(self, count: int) -> None:
+        """Raises ValueError unless ``count`` processes can share a micro-batch."""
+        if self.micro_batch % count:
+            raise ValueError(f"optim: micro-batches of {self.micro_batch} clips do not divide among {count} processes")
+
 
 def limit_epochs(config: OptimConfig, samples: int) -> OptimConfig:
     """The configuration with ``steps`` and ``warmup`` lowered so that ``samples`` are seen ``max_epochs`` times; the

@@ -74,6 +74,14 @@ class RunDir:
         path = self.path / name
         return json.loads(path.read_text()) if path.exists() else default
 
+    def facts(self) -> dict[str, Any]:
+        """What :meth:`note` wrote down, at this start or an earlier one."""
+        return self.read_json("run.json", {})
+
+    def note(self, **facts: Any) -> None:
+        """Adds to ``run.json``, or replaces what is there under these names."""
+        self.write_json("run.json", {**self.facts(), **facts})
+
     def set_aside(self, name: str) -> None:
         """Renames a result that an earlier training led to, if it is there."""
         path = self.path / name

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import torch
 
-from fastvid.data import BadSamplePolicy, LatentCache, LatentLoader, LoaderState, Quarantine, TrainLoader
+from fastvid.data import LatentCache, LatentLoader, LoaderState
 from fastvid.models.salt import MaskedPrediction
 from fastvid.models.saved import save_encoder
 from fastvid.models.teachers import EncoderTeacher, Teacher, check_grids, load_teacher
@@ -34,6 +34,7 @@ from fastvid.train.salt_presets import PRESETS
 from fastvid.train.salt_probe import probe_run
 from fastvid.train.salt_subset import TokenSubset
 from fastvid.train.session import Session, UserError, start
+from fastvid.train.videos import open_quarantine, train_loader
 
 log = logging.getLogger(__name__)
 
@@ -62,8 +63,7 @@ class _Recipe:
         self.data: SaltData = open_data(config.data, config.demo)
         self.teacher_optim = self._limited("teacher", config.teacher.optim)
         self.student_optim = self._limited("student", config.optim)
-        policy = BadSamplePolicy(config.data.bad_share, config.data.bad_files, config.data.bad_in_a_row)
-        self.quarantine = Quarantine(session.path / "bad_samples.jsonl", policy, log.warning)
+        self.quarantine = open_quarantine(session, config.data)
         self.decoder = choose_decoder(session, config.data, self.data.train, self.data.views)
         trains_teacher = config.teacher.source == "pixel" and config.latents is None
         stages = {"pixel": self.teacher_optim.steps} if trains_teacher else {}
@@ -79,11 +79,7 @@ class _Recipe:
             self.pixel_masks = self._masks("pixel", untrained.grid)
             self.salt_masks = self._masks("salt", untrained.grid)
             for optim in (self.teacher_optim, self.student_optim):
-                if optim.batch // optim.accumulate % session.world.size:
-                    raise ValueError(
-                        f"optim: micro-batches of {optim.batch // optim.accumulate} clips do not divide among "
-                        f"{session.world.size} processes"
-                    )
+                optim.check_processes(session.world.size)
             self.given_teacher = None
             if config.teacher.source != "pixel":
                 size = config.data.size
@@ -173,7 +169,7 @@ class _Recipe:
         teacher: Teacher | None,
         cache: LatentCache | None = None,
     ) -> None:
-        data, run, world = self.config.data, self.config.run, self.session.world
+        run = self.config.run
         if self.session.run is not None:
             mask_pictures(self.session, self.data, loss, f"masks-of-stage-{name}", self.quarantine)
         clips = self.config.health.clips
@@ -189,11 +185,9 @@ class _Recipe:
         }  # fmt: skip
 
         def loader(state: LoaderState) -> Loader:
-            batches = TrainLoader(
-                self.data.train, self.data.views, batch=optim.batch // optim.accumulate, seed=run.seed,
-                threads=data.threads, prefetch=data.prefetch, window=data.window, state=state, rank=world.rank,
-                world=world.size, quarantine=self.quarantine, decoder=self.decoder,
-                cache_bytes=int(data.cache_gb * 2**30), device=self.device, **views,
+            batches = train_loader(
+                self.session, self.config.data, self.data.train, self.data.views, batch=optim.micro_batch, state=state,
+                quarantine=self.quarantine, decoder=self.decoder, **views,
             )  # fmt: skip
             return batches if cache is None else LatentLoader(batches, cache, self.device)
 

@@ -11,7 +11,7 @@ from fastvid.data.demo_files import DemoSize
 from fastvid.random import sample_id
 from fastvid.train.config import DataConfig
 from fastvid.train.session import UserError
-from fastvid.train.videos import demo_folder, open_videos
+from fastvid.train.videos import demo_folder, open_videos, view_spec
 from fastvid.video import ViewSpec
 
 log = logging.getLogger(__name__)
@@ -44,10 +44,7 @@ def open_data(config: DataConfig, demo: DemoSize) -> SaltData:
     Raises:
         UserError: there are no videos there.
     """
-    views = ViewSpec(
-        frames=config.frames, size=config.size, sampling=config.sampling, stride=config.stride, fps=config.fps,
-        scale=config.scale, ratio=config.ratio, flip=config.flip,
-    )  # fmt: skip
+    views = view_spec(config)
     if config.path == "demo":
         folder = demo_folder(demo)
         train, test = open_source(folder / "train"), open_source(folder / "test")

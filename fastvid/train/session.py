@@ -170,19 +170,16 @@ def _choose_dir(project: str, options: RunConfig, launch: Launch) -> Path:
 
 
 def _record_start(run: RunDir, before: str | None) -> None:
-    facts = run.read_json("run.json", {})
-    facts.setdefault("starts", []).append(
-        {
-            "time": datetime.now().isoformat(timespec="seconds"),
-            "command": [Path(sys.executable).name, *sys.orig_argv[1:]],
-            "pid": os.getpid(),
-            "host": platform.node(),
-            "fastvid": fastvid.__version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        }
-    )
-    run.write_json("run.json", facts)
+    start = {
+        "time": datetime.now().isoformat(timespec="seconds"),
+        "command": [Path(sys.executable).name, *sys.orig_argv[1:]],
+        "pid": os.getpid(),
+        "host": platform.node(),
+        "fastvid": fastvid.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+    run.note(starts=[*run.facts().get("starts", []), start])
     log.info("run directory %s", run.path)
     if before is not None:
         log.info("resumed; before this, the run %s", before)

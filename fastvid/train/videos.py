@@ -1,14 +1,16 @@
-"""The videos that a configuration names."""
+"""The videos that a configuration names, and how clips of them are loaded."""
 
 import logging
 from pathlib import Path
+from typing import Any
 
-from fastvid.data import Source, open_parts
+from fastvid.data import BadSamplePolicy, LoaderState, Quarantine, Source, TrainLoader, open_parts
 from fastvid.data.demo_files import DemoSize, cached_demo
 from fastvid.data.filesystem import slow_filesystem_warning
 from fastvid.train.config import DataConfig
 from fastvid.train.logs import progress
-from fastvid.train.session import UserError
+from fastvid.train.session import Session, UserError
+from fastvid.video import ViewSpec
 
 log = logging.getLogger(__name__)
 
@@ -42,3 +44,38 @@ def demo_folder(size: DemoSize) -> Path:
             bar.update()
 
         return cached_demo(size, show)
+
+
+def view_spec(config: DataConfig, **more: Any) -> ViewSpec:
+    """How views are drawn; ``more`` are fields that not every recipe has."""
+    return ViewSpec(
+        frames=config.frames, size=config.size, sampling=config.sampling, stride=config.stride, fps=config.fps,
+        scale=config.scale, ratio=config.ratio, flip=config.flip, **more,
+    )  # fmt: skip
+
+
+def open_quarantine(session: Session, config: DataConfig) -> Quarantine:
+    """The run's record of bad samples."""
+    policy = BadSamplePolicy(config.bad_share, config.bad_files, config.bad_in_a_row)
+    return Quarantine(session.path / "bad_samples.jsonl", policy, log.warning)
+
+
+def train_loader(
+    session: Session,
+    config: DataConfig,
+    source: Source,
+    views: ViewSpec,
+    *,
+    batch: int,
+    state: LoaderState,
+    quarantine: Quarantine,
+    decoder: str,
+    **more: Any,
+) -> TrainLoader:
+    """Training batches of ``batch`` clips for this process's device; ``more`` as :class:`TrainLoader` takes it."""
+    world = session.world
+    return TrainLoader(
+        source, views, batch=batch, seed=session.options.seed, threads=config.threads, prefetch=config.prefetch,
+        window=config.window, state=state, rank=world.rank, world=world.size, quarantine=quarantine, decoder=decoder,
+        cache_bytes=int(config.cache_gb * 2**30), device=world.device, **more,
+    )  # fmt: skip

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import cast
 
 from fastvid.cache.features import FeatureSet, FrozenModule, Where, choose_place, features_bytes, make_features
-from fastvid.data import BadSamplePolicy, FeatureLoader, LatentStore, LoaderState, Quarantine, TrainLoader
+from fastvid.data import FeatureLoader, LatentStore, LoaderState
 from fastvid.data.demo_files import cache_dir
 from fastvid.data.loader import most_threads
 from fastvid.models.augment import Augment
@@ -33,6 +33,7 @@ from fastvid.train.engine import Engine, Loader, Stage
 from fastvid.train.logs import progress
 from fastvid.train.optim import limit_epochs
 from fastvid.train.session import Session, UserError, start
+from fastvid.train.videos import open_quarantine, train_loader
 from fastvid.train.vjepa2_config import VJepa2Config
 from fastvid.train.vjepa2_data import LabelledData, labels_of, open_labelled
 from fastvid.train.vjepa2_evaluate import Evaluation
@@ -72,18 +73,13 @@ class _Recipe:
         self.session, self.config, self.device = session, config, session.world.device
         self.data: LabelledData = open_labelled(config.data, config.demo, config.run.seed)
         self.optim = limit_epochs(config.optim, len(self.data.train.samples))
-        policy = BadSamplePolicy(config.data.bad_share, config.data.bad_files, config.data.bad_in_a_row)
-        self.quarantine = Quarantine(session.path / "bad_samples.jsonl", policy, log.warning)
+        self.quarantine = open_quarantine(session, config.data)
         self.decoder = choose_decoder(session, config.data, self.data.train, self.data.views)
         self.engine: Engine = session.engine({STAGE: self.optim.steps})
         self.precision = "float32" if self.engine.autocast is None else "bfloat16"
         self.threads = config.data.threads or most_threads()  # nothing else is going on while features are made
         try:
-            if self.optim.batch // self.optim.accumulate % session.world.size:
-                raise ValueError(
-                    f"optim: micro-batches of {self.optim.batch // self.optim.accumulate} clips do not divide among "
-                    f"{session.world.size} processes"
-                )
+            self.optim.check_processes(session.world.size)
             self.model = self._model().to(self.device)
             self.augment = self._augment()
             self.judged = replace(self.data.views, crop=config.evaluate.crop)
@@ -124,7 +120,7 @@ class _Recipe:
     def train(self) -> None:
         """What the approach trains, to the last epoch."""
         config, world = self.config, self.session.world
-        micro = self.optim.batch // self.optim.accumulate
+        micro = self.optim.micro_batch
         store = self.stores.get("train")
 
         def loader(state: LoaderState) -> Loader:
@@ -133,12 +129,9 @@ class _Recipe:
                     store, labels_of(self.data.train), batch=micro, seed=config.run.seed, state=state, rank=world.rank,
                     world=world.size, device=self.device,
                 )  # fmt: skip
-            data = config.data
-            return TrainLoader(
-                self.data.train, self.data.views, batch=micro, seed=config.run.seed, threads=data.threads,
-                prefetch=data.prefetch, window=data.window, state=state, rank=world.rank, world=world.size,
-                quarantine=self.quarantine, decoder=self.decoder, cache_bytes=int(data.cache_gb * 2**30),
-                device=self.device, no_flip=self.data.unflipped,
+            return train_loader(
+                self.session, config.data, self.data.train, self.data.views, batch=micro, state=state,
+                quarantine=self.quarantine, decoder=self.decoder, no_flip=self.data.unflipped,
             )  # fmt: skip
 
         loss = ClassifierLoss(
@@ -186,10 +179,8 @@ class _Recipe:
                     meet=lambda: wait_for_all(self.session.world),
                 )  # fmt: skip
         run = self.session.run
-        if run is not None:
-            facts = run.read_json("run.json", {})
-            facts.setdefault("features", {"place": place, "seconds": time.perf_counter() - started})
-            run.write_json("run.json", facts)
+        if run is not None and "features" not in run.facts():  # those of the start that made them
+            run.note(features={"place": place, "seconds": time.perf_counter() - started})
 
     def _model(self) -> VJepa2Classifier:
         config = self.config
@@ -215,16 +206,16 @@ class _Recipe:
         run = self.session.run
         if run is None:
             return
-        facts = run.read_json("run.json", {})
-        approach = facts.setdefault("approach", self.config.approach)
+        facts = run.facts()
+        approach = facts.get("approach", self.config.approach)
         if approach != self.config.approach:
             raise UserError(f"this run trains with the approach {approach}; for {self.config.approach} begin a new run")
-        if facts.setdefault("frozen", self.frozen) != self.frozen:
+        if facts.get("frozen", self.frozen) != self.frozen:
             raise UserError(
                 f"the frozen weights of {self.config.model.source} are not those that this run began with: restore "
                 "them, or begin a new run"
             )
-        run.write_json("run.json", facts)
+        run.note(approach=approach, frozen=self.frozen)
 
     def _training_draws(self) -> TrainingDraws:
         f, data = self.config.features, self.data
@@ -249,7 +240,7 @@ class _Recipe:
         place: str | None = None
         run = self.session.run
         if run is not None:
-            place = run.read_json("run.json", {}).get("features_place")
+            place = run.facts().get("features_place")
         if run is not None and place is None:
             sets = self._feature_sets(shared=False)
             needed = sum(features_bytes(one.manifest(module, precision=self.precision, form=f.form)) for one in sets)
@@ -257,7 +248,7 @@ class _Recipe:
             memory = int(f.ram_gb * 1e9) if self.session.world.size == 1 else 0
             place, why = choose_place(needed, memory=memory, disk=int(f.disk_gb * 1e9), folder=folder)
             log.info("%s", why)
-            run.write_json("run.json", {**run.read_json("run.json", {}), "features_place": place})
+            run.note(features_place=place)
         return cast(Where, broadcast_text(self.session.world, place)), folder
 
     def _evaluation(self, part: str) -> Evaluation:

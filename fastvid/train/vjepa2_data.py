@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fastvid.data import Source, mirror_changes, open_parts, split_labelled
 from fastvid.data.demo_files import DemoSize
 from fastvid.train.session import UserError
-from fastvid.train.videos import demo_folder, open_videos
+from fastvid.train.videos import demo_folder, open_videos, view_spec
 from fastvid.train.vjepa2_config import LabelledDataConfig
 from fastvid.video import ViewSpec
 
@@ -58,10 +58,7 @@ def open_labelled(config: LabelledDataConfig, demo: DemoSize, seed: int) -> Labe
         UserError: no videos, no labels, too few of a class, or options that do not fit them.
     """
     try:
-        views = ViewSpec(
-            frames=config.frames, size=config.size, sampling=config.sampling, stride=config.stride, fps=config.fps,
-            scale=config.scale, ratio=config.ratio, flip=config.flip, jitter=config.jitter,
-        )  # fmt: skip
+        views = view_spec(config, jitter=config.jitter)
         if config.path == "demo":
             if config.protocol != "hash" or config.labels is not None:
                 raise ValueError(

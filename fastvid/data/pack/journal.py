@@ -6,7 +6,6 @@ tar and its index are complete on the disk by then, and moving them to their pla
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from typing import Any
 from fastvid.data.counts import Counts
 from fastvid.data.dataset_file import ShardFacts
 from fastvid.data.pack.item import Collection
-from fastvid.files import write_whole
+from fastvid.files import owned, write_whole
 
 PLAN, SOURCE = "plan.json", "source.jsonl"
 _VERSION = 1
@@ -56,11 +55,11 @@ def locked(work: Path, where: str) -> Iterator[None]:
         ValueError: another process is packing there.
     """
     work.mkdir(parents=True, exist_ok=True)
-    with (work / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"another process is packing into {where}: wait for it, or stop it") from None
+    try:
+        lock = owned(work / "lock")
+    except BlockingIOError:
+        raise ValueError(f"another process is packing into {where}: wait for it, or stop it") from None
+    with lock:
         yield
 
 
