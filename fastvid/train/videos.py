@@ -64,7 +64,7 @@ def train_loader(
     session: Session,
     config: DataConfig,
     source: Source,
-    views: ViewSpec,
+    spec: ViewSpec,
     *,
     batch: int,
     state: LoaderState,
@@ -75,7 +75,7 @@ def train_loader(
     """Training batches of ``batch`` clips for this process's device; ``more`` as :class:`TrainLoader` takes it."""
     world = session.world
     return TrainLoader(
-        source, views, batch=batch, seed=session.options.seed, threads=config.threads, prefetch=config.prefetch,
+        source, spec, batch=batch, seed=session.options.seed, threads=config.threads, prefetch=config.prefetch,
         window=config.window, state=state, rank=world.rank, world=world.size, quarantine=quarantine, decoder=decoder,
         cache_bytes=int(config.cache_gb * 2**30), device=world.device, **more,
     )  # fmt: skip
