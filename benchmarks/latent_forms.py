@@ -40,7 +40,10 @@ FORMS: dict[str, list[str] | None] = {
     "bf16": ["--form", "bf16"],
     "fp16, random:16": ["--form", "fp16", "--projection", "random:16"],
     "int8, pca:16, 25 % of the tokens": ["--form", "int8", "--projection", "pca:16", "--tokens", "0.25"],
+    "online, shown 3 times, fp16": None,
 }
+# Rows without a cache: options of the training command.
+ONLINE = {"online, float32": [], "online, shown 3 times, fp16": ["--latent-window.echo", "3"]}
 FULL_SIZE: dict[str, dict] = {
     "fp16, 1568 x 768": {"form": "fp16", "tokens": 1568, "dim": 768},
     "int8, 1568 x 768": {"form": "int8", "tokens": 1568, "dim": 768},
@@ -61,6 +64,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-probes", action="store_true", help="losses only: with few steps probes find nothing yet")
     parser.add_argument("--forms", type=int, default=len(FORMS), help="only the first so many rows")
+    parser.add_argument("--only", nargs="+", choices=FORMS, default=list(FORMS), help="only these rows")
+    parser.add_argument("--no-full-size", action="store_true", help="do not measure reading latents of a ViT-B's size")
     options = parser.parse_args()
     videos = cached_demo(demo().demo) / "train"
     teacher = options.work / "teacher"
@@ -73,7 +78,8 @@ def main() -> None:
     probes = ["--probe.enabled", "False"] if options.no_probes else []
     rows: list[dict] = []
     loads = [os.getloadavg()[0]]
-    for name, form in list(FORMS.items())[: options.forms]:
+    for name in [name for name in list(FORMS)[: options.forms] if name in options.only]:
+        form = FORMS[name]
         folder = options.work / name.replace(" ", "").replace(",", "-").replace(":", "").replace("%", "pct")
         row: dict = {"form": name}
         latents = []
@@ -84,6 +90,7 @@ def main() -> None:
             latents = ["--latents", str(cache)]
         else:
             row |= teacher_speed(source, videos)
+            latents = ONLINE[name]
         student = folder / "run"
         if (student / "config.json").exists():
             run("fastvid.train", "salt", "--resume", str(student), *probes)
@@ -98,7 +105,7 @@ def main() -> None:
         "teacher_steps": options.teacher_steps, "student_steps": options.steps, "seed": options.seed,
         "nice": os.nice(0), "read_batch": _BATCH,
     }  # fmt: skip
-    large = full_size(options.work)
+    large = [] if options.no_full_size else full_size(options.work)
     results = {"conditions": conditions, "rows": rows, "full_size": large}
     options.out.write_text(json.dumps(results, indent=1) + "\n")
     print(table(rows))

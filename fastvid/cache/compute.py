@@ -15,6 +15,7 @@ from torch import nn
 from fastvid.cache.projection import Projection
 from fastvid.data import LatentManifest, Latents, Sample, Source
 from fastvid.data.latent_file import NO_VIEW
+from fastvid.data.latent_manifest import Form
 from fastvid.data.source import read_video
 from fastvid.ops import MaskSpec, gather_tokens, multiblock_mask, quantize_tokens, sample_id
 from fastvid.video import DecodeError, Limits, VideoInfo, View, ViewSpec, decode_clips
@@ -207,15 +208,25 @@ def narrow(manifest: LatentManifest, clip: ClipViews, latents: torch.Tensor) -> 
     latents = latents.cpu()
     if not latents.isfinite().all():
         raise ValueError(f"the teacher's latents of {clip.key} are not finite numbers: nothing can be predicted there")
-    if out.scale is not None:
-        out.values[good], out.scale[good] = quantize_tokens(latents)
-        finite = out.scale.isfinite().all()
-    else:
-        out.values[good] = latents.to(out.values.dtype)
-        finite = out.values.isfinite().all()
-    if not finite:
+    stored = in_form(latents, manifest.form)
+    if not in_range(stored):
         raise ValueError(
             f"the latents of {clip.key} reach {float(latents.abs().max()):g}, more than {manifest.form} holds: use "
             "--form bf16"
         )
+    out.values[good] = stored.values
+    if out.scale is not None and stored.scale is not None:
+        out.scale[good] = stored.scale
     return out
+
+
+def in_form(latents: torch.Tensor, form: Form) -> Latents:
+    """Floating-point [B, N, D] as it is stored, on the same device."""
+    if form == "int8":
+        return Latents(*quantize_tokens(latents))
+    return Latents(latents.to(torch.float16 if form == "fp16" else torch.bfloat16))
+
+
+def in_range(latents: Latents) -> bool:
+    """Whether the form could hold them: elements, or scales, are finite."""
+    return bool((latents.values if latents.scale is None else latents.scale).isfinite().all())

@@ -10,6 +10,7 @@ from fastvid.cache.compute import decoded
 from fastvid.cache.job import Job, Shard
 from fastvid.cache.work import taught
 from fastvid.data import LatentManifest
+from fastvid.data.latent_window import window_bytes
 
 _SPARE = 64 << 20  # bytes of a file system that are better left free
 
@@ -57,7 +58,7 @@ class Plan:
             whole = duration(self.clips * self.seconds_per_clip / self.processes)
             out.append(f"about {whole} with {self.processes} process{'es' * bool(each)} at {speed}{each}, measured now")
         out.append("what else there is:")
-        out += [f"  {what:<60s}{size(total):>10s}" for what, total in self.alternatives]
+        out += [f"  {what:<72s}{size(total):>10s}" for what, total in self.alternatives]
         return out
 
 
@@ -109,6 +110,10 @@ def _alternatives(job: Job) -> list[tuple[str, int]]:
         (f"--form int8 --projection pca:{narrow}", total(form="int8", dim=narrow)),
         (f"--form int8 --projection pca:{narrow} --tokens 0.25", total(form="int8", dim=narrow, tokens=quarter)),
     ]
+    if m.projection == "none":
+        view = dataclasses.replace(m, tokens=m.grid_tokens).view_bytes
+        slides = window_bytes(job.source.shard_sizes, 1, view, job.maker.batch)
+        choices.append(("a sliding window: train with --latent-window.echo 4 --data.window 1", slides))
     now = total()
     return [(what, taken) for what, taken in choices if taken < now]
 

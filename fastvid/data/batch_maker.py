@@ -125,7 +125,7 @@ class BatchMaker:
                 with torch.cuda.stream(self._stream):  # without a GPU there is none, and this does nothing
                     made = self._on_device(self._copy_batch(first))
                 first += self._task.local
-                state = state.advance(self._task.batch, len(self._task.source.samples))
+                state = state.advance(self._task.batch, self._task.positions)
                 made.after = state
                 self.ready.put(made)
         except BaseException as error:

@@ -88,7 +88,6 @@ class Helper:
         task, out = self.task, Decoded(turn)
         position = task.position(turn)
         self._samples.stage(position)
-        samples = len(task.source.samples)
         while len(out.bad) < min(task.in_a_row, task.most_tries):
             index = self._samples.sample_at(position)
             try:  # bad ones too: whether a view can be cut must not depend on what was met before
@@ -99,7 +98,7 @@ class Helper:
                 return out
             except DecodeError as error:
                 out.bad.append((task.source.samples[index].key, error))
-                position = position.advance(1, samples)
+                position = position.advance(1, task.positions)
         return out
 
     def _slot(self, turn: int) -> np.ndarray:

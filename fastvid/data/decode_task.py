@@ -29,6 +29,7 @@ class Task:
         view_seed: of the views.
         views: views drawn of each video, over and over; None draws a new one in every epoch.
         window: shards mixed by the shuffle.
+        echo: times each window is gone through before the next one.
         start: where turn 0's global batch begins.
         limits: what is refused.
         cache_bytes: of decoded videos kept.
@@ -56,6 +57,7 @@ class Task:
     threads: int
     most_threads: int
     no_flip: frozenset[str] = frozenset()
+    echo: int = 1
 
     def __post_init__(self):
         if self.world < 1 or not 0 <= self.rank < self.world:
@@ -66,6 +68,7 @@ class Task:
             raise ValueError(f"there is nothing to load: {self.source.description}")
         for name, value, least in (
             ("threads", self.threads, 1), ("window", self.window, 1), ("views", self.views, 1), ("seed", self.seed, 0),
+            ("echo", self.echo, 1),
             ("view_seed", self.view_seed, 0), ("cache_bytes", self.cache_bytes, 0), ("in_a_row", self.in_a_row, 1),
             ("state.epoch", self.start.epoch, 0), ("state.sample", self.start.sample, 0),
         ):  # fmt: skip
@@ -92,14 +95,19 @@ class Task:
         return self.decoder in GPU_DECODERS
 
     @property
+    def positions(self) -> int:
+        """Of an epoch's order."""
+        return self.echo * len(self.source.samples)
+
+    @property
     def most_tries(self) -> int:
         """Positions in a row that hold every sample at least once, wherever in the order they begin."""
-        return 2 * len(self.source.samples) - 1
+        return 2 * self.positions - 1
 
     def position(self, turn: int) -> LoaderState:
         """Where a turn's sample stands in the order."""
         batches, slot = divmod(turn, self.local)
-        return self.start.advance(batches * self.batch + self.rank + slot * self.world, len(self.source.samples))
+        return self.start.advance(batches * self.batch + self.rank + slot * self.world, self.positions)
 
 
 @dataclass
@@ -232,5 +240,5 @@ class Samples:
             task = self._task
             # Threads work around an epoch's end, never further apart than that.
             self._orders = {e: o for e, o in self._orders.items() if abs(e - epoch) <= 1}
-            self._orders[epoch] = EpochOrder(task.seed, epoch, task.source.shard_sizes, task.window)
+            self._orders[epoch] = EpochOrder(task.seed, epoch, task.source.shard_sizes, task.window, task.echo)
         return self._orders[epoch]

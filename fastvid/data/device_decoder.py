@@ -51,7 +51,7 @@ class DeviceDecoder:
             self._quarantine.add_row(one.bad)
             if len(one.bad) >= self._task.most_tries:
                 self._quarantine.give_up(one.bad, len(samples))
-            position = self._task.position(one.turn).advance(len(one.bad), len(samples))
+            position = self._task.position(one.turn).advance(len(one.bad), self._task.positions)
             index = self._samples.sample_at(position)
             try:
                 return self._samples.read(index, position)

@@ -60,11 +60,17 @@ class Latents:
         """The tensors that are there."""
         return [part for part in (self.values, self.scale, self.tokens) if part is not None]
 
+    def rows(self, which: slice | torch.Tensor) -> "Latents":
+        """Those of some of the clips."""
+        scale, tokens = (None if part is None else part[which] for part in (self.scale, self.tokens))
+        return Latents(self.values[which], scale, tokens)
+
     def to(self, device: torch.device) -> "Latents":
         """The same on a device."""
-        scale = None if self.scale is None else self.scale.to(device, non_blocking=True)
-        tokens = None if self.tokens is None else self.tokens.to(device, non_blocking=True)
-        return Latents(self.values.to(device, non_blocking=True), scale, tokens)
+        ahead = device.type == "cuda"  # the other way nobody would know when they have arrived
+        scale = None if self.scale is None else self.scale.to(device, non_blocking=ahead)
+        tokens = None if self.tokens is None else self.tokens.to(device, non_blocking=ahead)
+        return Latents(self.values.to(device, non_blocking=ahead), scale, tokens)
 
     def float(self) -> torch.Tensor:
         """float32 [B, K, D]: the values multiplied out."""

@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields
+from typing import Generic, Self, TypeVar
 
 import torch
 
 from fastvid.data.batch_maker import Batch
 from fastvid.data.latent_file import Latents
+from fastvid.data.latent_manifest import LatentManifest
 from fastvid.data.latents import LatentCache
 from fastvid.data.loader import TrainLoader
 from fastvid.data.order import LoaderState
@@ -24,27 +26,31 @@ class LatentBatch(Batch):
     latents: Latents
 
 
-class LatentLoader:
+B = TypeVar("B", bound=LatentBatch)
+
+
+class BatchesWithLatents(Generic[B]):
     """A loader's batches with their latents; used like the loader itself, which belongs to it from then on.
 
     A background thread takes the next batch and reads its latents, so that both overlap with training. ``state`` is
     that of the batch handed out, not of the one being read.
 
     Args:
-        loader: must draw the cache's views: its ``view_seed`` and ``views`` are the manifest's.
-        cache: where latents are read.
+        loader: of the clips.
+        manifest: of the latents.
         device: where they are put; the loader's.
-
-    Raises:
-        KeyError, ValueError: from ``next``, where the cache lacks a clip or its view, see :meth:`LatentCache.read`.
     """
 
-    def __init__(self, loader: TrainLoader, cache: LatentCache, device: torch.device | str = "cpu"):
-        self.loader, self.cache, self.state = loader, cache, loader.state
+    def __init__(self, loader: TrainLoader, manifest: LatentManifest, device: torch.device | str = "cpu"):
+        self.loader, self.manifest, self.state = loader, manifest, loader.state
         self._device = torch.device(device)
         self._stream = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="latents")
-        self._next: Future[tuple[LatentBatch, LoaderState]] | None = None
+        self._next: Future[tuple[B, LoaderState]] | None = None
+
+    def _with_latents(self, batch: Batch, begin: LoaderState) -> B:
+        """Reads the latents of the batch that begins there."""
+        raise NotImplementedError
 
     @property
     def description(self) -> str:
@@ -57,17 +63,17 @@ class LatentLoader:
     def ram_bound(self) -> int:
         """Bytes of clips and latents that can exist at once: of latents, those being read, those handed out, and those
         before them that the caller has not let go yet. One more batch of clips waits for its latents."""
-        latents = 3 * self.cache.manifest.view_bytes
+        latents = 3 * self.manifest.view_bytes
         return self.loader.ram_bound() + self.loader.task.local * (self.loader.clip_bytes + latents)
 
     def helper_bytes(self) -> int:
         """See :meth:`TrainLoader.helper_bytes`."""
         return self.loader.helper_bytes()
 
-    def __iter__(self) -> Iterator[LatentBatch]:
+    def __iter__(self) -> Iterator[B]:
         return self
 
-    def __next__(self) -> LatentBatch:
+    def __next__(self) -> B:
         if self.loader.closed:
             raise ValueError("the loader is closed")
         if self._next is None:
@@ -86,16 +92,36 @@ class LatentLoader:
         self.loader.close()  # first: it wakes the thread if that waits for a batch
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def __enter__(self) -> "LatentLoader":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc) -> None:
         self.close()
 
-    def _read(self) -> tuple[LatentBatch, LoaderState]:
+    def _read(self) -> tuple[B, LoaderState]:
         # On a stream of its own, where there is a GPU: waiting for the hashes must not wait for the training.
         with torch.cuda.stream(self._stream):
+            begin = self.loader.state
             batch = next(self.loader)
-            state = self.loader.state
-            latents = self.cache.read(batch.keys, batch.view_hashes.tolist()).to(self._device)
-        return LatentBatch(**{f.name: getattr(batch, f.name) for f in fields(Batch)}, latents=latents), state
+            return self._with_latents(batch, begin), self.loader.state
+
+
+class LatentLoader(BatchesWithLatents[LatentBatch]):
+    """Batches with latents from a cache.
+
+    Args:
+        loader: must draw the cache's views: its ``view_seed`` and ``views`` are the manifest's.
+        cache: where latents are read.
+        device: where they are put; the loader's.
+
+    Raises:
+        KeyError, ValueError: from ``next``, where the cache lacks a clip or its view, see :meth:`LatentCache.read`.
+    """
+
+    def __init__(self, loader: TrainLoader, cache: LatentCache, device: torch.device | str = "cpu"):
+        self.cache = cache
+        super().__init__(loader, cache.manifest, device)
+
+    def _with_latents(self, batch: Batch, begin: LoaderState) -> LatentBatch:
+        latents = self.cache.read(batch.keys, batch.view_hashes.tolist()).to(self._device)
+        return LatentBatch(**{f.name: getattr(batch, f.name) for f in fields(Batch)}, latents=latents)

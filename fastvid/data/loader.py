@@ -51,6 +51,7 @@ class TrainLoader:
         view_seed: of the views; default: ``seed``.
         views: views drawn of each video, over and over; default: a new one in every epoch.
         no_flip: labels whose clips are never mirrored, see :func:`fastvid.data.mirror_changes`.
+        echo: times each window of shards is shown, in a new order but in the same views, before the next one.
 
     Example:
         >>> with TrainLoader(open_source("videos"), ViewSpec(), batch=32, seed=0) as loader:
@@ -79,6 +80,7 @@ class TrainLoader:
         view_seed: int | None = None,
         views: int | None = None,
         no_flip: Collection[str] = (),
+        echo: int = 1,
     ):
         device = torch.device(device)
         if device.type == "cuda" and not torch.cuda.is_available():
@@ -93,7 +95,7 @@ class TrainLoader:
             view_seed=seed if view_seed is None else view_seed, views=views, window=window, start=self.state,
             limits=limits or Limits(), cache_bytes=cache_bytes, in_a_row=self.quarantine.policy.in_a_row,
             decoder=decoder, threads=first_threads, most_threads=most_threads() if threads is None else threads,
-            no_flip=frozenset(no_flip),
+            no_flip=frozenset(no_flip), echo=echo,
         )  # fmt: skip
         # One batch of the ``prefetch`` is the one that is being put together.
         slots = max((self.prefetch - 1) * self.task.local, self.task.most_threads)

@@ -41,19 +41,21 @@ class EpochOrder(Sequence[int]):
         epoch: in [0, 2**32).
         shard_sizes: samples per shard, in the source's order.
         window: shards that are mixed; with at least as many as there are, the shuffle is complete.
+        echo: times each window is gone through, in a new order each time, before the next one: the epoch has so many
+            positions for each sample (data echoing, arXiv 1907.05550).
     """
 
     _KEPT = 3
 
-    def __init__(self, seed: int, epoch: int, shard_sizes: Sequence[int] | np.ndarray, window: int = 16):
-        self._seed, self._epoch, self._window = seed, epoch, window
+    def __init__(self, seed: int, epoch: int, shard_sizes: Sequence[int] | np.ndarray, window: int = 16, echo: int = 1):
+        self._seed, self._epoch, self._window, self._echo = seed, epoch, window, echo
         self._sizes = np.asarray(shard_sizes, dtype=np.int64)
         self._starts = np.cumsum(self._sizes) - self._sizes
         self._shards = np.argsort(_keys(seed, epoch, _STREAM_SHARDS, np.arange(len(self._sizes))), kind="stable")
         ends = np.cumsum(self._sizes[self._shards])[window - 1 :: window]
         total = int(self._sizes.sum())
-        self._ends = ends if len(ends) and ends[-1] == total else np.append(ends, total)
-        self._permuted: dict[int, np.ndarray] = {}
+        self._ends = echo * (ends if len(ends) and ends[-1] == total else np.append(ends, total))
+        self._permuted: dict[tuple[int, int], np.ndarray] = {}
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -66,7 +68,9 @@ class EpochOrder(Sequence[int]):
         if not 0 <= position < len(self):
             raise IndexError(f"position {position} of an epoch of {len(self)} samples")
         window = self.window_of(position)
-        return int(self._samples(window)[position - (self._ends[window - 1] if window else 0)])
+        begin = int(self._ends[window - 1]) if window else 0
+        repeat, at = divmod(position - begin, (int(self._ends[window]) - begin) // self._echo)
+        return int(self._samples(window, repeat)[at])
 
     @property
     def windows(self) -> int:
@@ -82,24 +86,25 @@ class EpochOrder(Sequence[int]):
         return self._shards[window * self._window : (window + 1) * self._window].tolist()
 
     def whole(self) -> np.ndarray:
-        """int64 [samples]: the order itself."""
-        return np.concatenate([self._permute(window) for window in range(self.windows)])
+        """int64 [echo * samples]: the order itself."""
+        return np.concatenate([self._permute(w, r) for w in range(self.windows) for r in range(self._echo)])
 
-    def _samples(self, window: int) -> np.ndarray:
+    def _samples(self, window: int, repeat: int) -> np.ndarray:
         with self._lock:
-            if window not in self._permuted:
+            place = (window, repeat)
+            if place not in self._permuted:
                 while len(self._permuted) >= self._KEPT:
                     del self._permuted[next(iter(self._permuted))]
-                self._permuted[window] = self._permute(window)
-            return self._permuted[window]
+                self._permuted[place] = self._permute(window, repeat)
+            return self._permuted[place]
 
-    def _permute(self, window: int) -> np.ndarray:
+    def _permute(self, window: int, repeat: int) -> np.ndarray:
         ranges = [np.arange(self._starts[s], self._starts[s] + self._sizes[s]) for s in self.shards_of(window)]
         members = np.concatenate(ranges) if ranges else np.empty(0, np.int64)
-        return members[np.argsort(_keys(self._seed, self._epoch, _STREAM_SAMPLES, members), kind="stable")]
+        return members[np.argsort(_keys(self._seed, self._epoch, _STREAM_SAMPLES, members, repeat), kind="stable")]
 
 
-def _keys(seed: int, epoch: int, stream: int, index: np.ndarray) -> np.ndarray:
+def _keys(seed: int, epoch: int, stream: int, index: np.ndarray, repeat: int = 0) -> np.ndarray:
     # The index takes a counter word of its own: there may be more samples than the 2**28 a shared word could hold.
-    low, high, _, _ = philox4x32((stream << 28, epoch, *split64(index)), split64(seed))
+    low, high, _, _ = philox4x32(((stream << 28) | repeat, epoch, *split64(index)), split64(seed))
     return (np.asarray(high) << 31) | (np.asarray(low) >> 1)

@@ -8,12 +8,13 @@
 """
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 
-from fastvid.data import LatentCache, LatentLoader, LoaderState
+from fastvid.data import LatentCache, LoaderState
 from fastvid.models.salt import MaskedPrediction
 from fastvid.models.saved import save_encoder
 from fastvid.models.teachers import EncoderTeacher, Teacher, check_grids, load_teacher
@@ -26,13 +27,14 @@ from fastvid.train.optim import OptimConfig, limit_epochs
 from fastvid.train.salt_config import PredictorConfig, SaltConfig
 from fastvid.train.salt_data import SaltData, centre_clips, open_data
 from fastvid.train.salt_health import HealthBatch, HealthCheck
-from fastvid.train.salt_latents import cached_clips, open_latents, token_subset
+from fastvid.train.salt_latents import CachedLatents, KnownLatents, open_latents, token_subset
 from fastvid.train.salt_loss import CachedTargets, LatentTargets, PixelTargets, StageLoss, Targets
 from fastvid.train.salt_masks import MaskSampler
 from fastvid.train.salt_pictures import feature_pictures, mask_pictures, painted_pictures
 from fastvid.train.salt_presets import PRESETS
 from fastvid.train.salt_probe import probe_run
 from fastvid.train.salt_subset import TokenSubset
+from fastvid.train.salt_window import FOLDER, WindowTeacher, check_window
 from fastvid.train.session import Session, UserError, start
 from fastvid.train.videos import open_quarantine, train_loader
 
@@ -90,6 +92,9 @@ class _Recipe:
             if config.latents is not None:
                 self.cache = open_latents(config, self.data, untrained, self.given_teacher)
                 self.subset = token_subset(self.cache, self.salt_masks, config.predictor.tokens, config.run.seed)
+            if config.latent_window.echo > 1:
+                dim = untrained.dim if self.given_teacher is None else self.given_teacher.dim
+                check_window(config, session.path / FOLDER, self.data, math.prod(untrained.grid), dim)
         except (ValueError, OSError) as error:
             raise UserError(str(error)) from error
 
@@ -115,9 +120,10 @@ class _Recipe:
 
     def student(self, teacher: Teacher | None) -> VideoViT:
         """The trained student."""
-        if self.cache is not None:
+        known = self._known_latents(teacher)
+        if known is not None:
             targets: Targets = CachedTargets()
-            width = self.cache.manifest.dim
+            width = known.manifest.dim
         else:
             assert teacher is not None
             targets, width = LatentTargets(teacher), teacher.dim
@@ -129,14 +135,27 @@ class _Recipe:
             self.salt_masks,
             targets,
             self.session.world,
-            compile=self.config.run.compile and self.cache is None,
+            compile=self.config.run.compile and known is None,
             subset=self.subset,
+            latents=None if known is None else known.of,
         )
-        self._train("salt", module, loss, self.student_optim, teacher, self.cache)
+        self._train("salt", module, loss, self.student_optim, teacher, known)
         if self.session.run is not None:
             save_encoder(encoder, self.session.path / "student")
             feature_pictures(self.session, self.data, encoder, self.quarantine)
         return encoder
+
+    def _known_latents(self, teacher: Teacher | None) -> KnownLatents | None:
+        """Where the student's targets are read; None where the teacher is asked at every step."""
+        if self.cache is not None:
+            return CachedLatents(self.cache, self.data, self.config.run.seed, self.device, self.quarantine)
+        if self.config.latent_window.echo == 1:
+            return None
+        assert teacher is not None
+        return WindowTeacher(
+            teacher, self.session.path / FOLDER, self.config, self.data, self.engine.autocast, self.device,
+            self.quarantine,
+        )  # fmt: skip
 
     def untrained(self) -> VideoViT:
         """The student at random initialisation; without pretraining, as it was before its first step."""
@@ -167,7 +186,7 @@ class _Recipe:
         loss: StageLoss,
         optim: OptimConfig,
         teacher: Teacher | None,
-        cache: LatentCache | None = None,
+        known: KnownLatents | None = None,
     ) -> None:
         run = self.config.run
         if self.session.run is not None:
@@ -175,21 +194,19 @@ class _Recipe:
         clips = self.config.health.clips
 
         def fixed() -> HealthBatch:
-            if cache is not None:
-                return cached_clips(cache, self.data, clips, run.seed, self.quarantine)
+            if known is not None:
+                return known.health_batch(clips)
             return *centre_clips(self.data, clips, self.quarantine), None
 
         health = HealthCheck(name, fixed, module.encoder, teacher, module, loss, self.device)
-        views = {} if cache is None else {
-            "view_seed": cache.manifest.view_seed, "views": cache.manifest.views_per_clip
-        }  # fmt: skip
+        more = {} if known is None else known.loader_options
 
         def loader(state: LoaderState) -> Loader:
             batches = train_loader(
                 self.session, self.config.data, self.data.train, self.data.views, batch=optim.micro_batch, state=state,
-                quarantine=self.quarantine, decoder=self.decoder, **views,
+                quarantine=self.quarantine, decoder=self.decoder, **more,
             )  # fmt: skip
-            return batches if cache is None else LatentLoader(batches, cache, self.device)
+            return batches if known is None else known.batches(batches)
 
         stage = Stage(
             name,

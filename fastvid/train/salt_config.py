@@ -102,6 +102,24 @@ class TeacherConfig:
 
 
 @dataclass(frozen=True)
+class LatentWindowConfig:
+    """A sliding-window cache: the teacher runs once for several showings of a view, and what it said is kept for as
+    long as the order is at that window of shards."""
+
+    echo: int = 1
+    """Times that each window (--data.window shards) is shown in a row, in a new order and under new masks but in the
+    same views (data echoing, arXiv 1907.05550); 1 for no cache."""
+    gb: float = 8.0
+    """What the latents of two windows may take in the run's directory, in 10^9 bytes."""
+    form: Literal["fp16", "bf16", "int8"] = "fp16"
+    """How an element is stored; int8 has a float16 scale for each token."""
+
+    def __post_init__(self):
+        if self.echo < 1:
+            raise ValueError(f"latent-window: echo must be at least 1, got {self.echo}")
+
+
+@dataclass(frozen=True)
 class ProbeConfig:
     """What the trained encoder is tried on, where videos have labels."""
 
@@ -144,6 +162,8 @@ class SaltConfig:
     latents: str | None = None
     """Folder that `python -m fastvid.cache` made: the student's targets are read there, its views are the cache's, and
     no teacher runs."""
+    latent_window: LatentWindowConfig = field(default_factory=LatentWindowConfig)
+    """A cache that slides along with the student's stage, without `latents`."""
     mask: MaskConfig = field(default_factory=MaskConfig)
     """Masks of the student's stage."""
     predictor: PredictorConfig = field(default_factory=PredictorConfig)
@@ -158,3 +178,9 @@ class SaltConfig:
     """Collapse checks."""
     run: RunConfig = field(default_factory=RunConfig)
     """Run directory, logging, checkpoints."""
+
+    def __post_init__(self):
+        if self.latents is not None and self.latent_window.echo > 1:
+            raise ValueError(
+                "latents and latent-window.echo exclude each other: with a cache of all latents no teacher runs"
+            )

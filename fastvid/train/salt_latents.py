@@ -1,12 +1,25 @@
 """A SALT student that is taught by a latent cache: what must agree, and what is read from it."""
 
 import logging
+from typing import Any, Protocol
 
-from fastvid.data import LatentCache, LatentLoader, Quarantine, TrainLoader
+import torch
+
+from fastvid.data import (
+    Batch,
+    LatentBatch,
+    LatentCache,
+    LatentLoader,
+    LatentManifest,
+    Latents,
+    Quarantine,
+    TrainLoader,
+)
 from fastvid.data.latent_manifest import dataset_hash, differences, view_facts
 from fastvid.models.identity import teacher_identity
 from fastvid.models.teachers import Teacher
 from fastvid.models.vit import VideoViT
+from fastvid.train.engine import Loader
 from fastvid.train.salt_config import SaltConfig
 from fastvid.train.salt_data import SaltData
 from fastvid.train.salt_health import HealthBatch
@@ -14,6 +27,63 @@ from fastvid.train.salt_masks import MaskSampler
 from fastvid.train.salt_subset import TokenSubset
 
 log = logging.getLogger(__name__)
+
+
+class KnownLatents(Protocol):
+    """Where a student's targets come from, when the teacher does not run at every step."""
+
+    manifest: LatentManifest
+
+    @property
+    def loader_options(self) -> dict[str, Any]:
+        """What :class:`TrainLoader` has to be given."""
+        ...
+
+    def batches(self, loader: TrainLoader) -> Loader:
+        """The loader's batches, with what is known of their latents."""
+        ...
+
+    def health_batch(self, clips: int) -> HealthBatch:
+        """Some training clips, their sample ids and latents."""
+        ...
+
+    def of(self, batch: Batch) -> Latents:
+        """The latents of a batch."""
+        ...
+
+
+class CachedLatents:
+    """The latents of a cache.
+
+    Args:
+        cache: opened by :func:`open_latents`.
+        data: of the run.
+        seed: of the run.
+        device: of the run.
+        quarantine: of the run.
+    """
+
+    def __init__(self, cache: LatentCache, data: SaltData, seed: int, device: torch.device, quarantine: Quarantine):
+        self.cache, self.manifest = cache, cache.manifest
+        self._data, self._seed, self._device, self._quarantine = data, seed, device, quarantine
+
+    @property
+    def loader_options(self) -> dict[str, Any]:
+        """The cache's views."""
+        return {"view_seed": self.manifest.view_seed, "views": self.manifest.views_per_clip}
+
+    def batches(self, loader: TrainLoader) -> LatentLoader:
+        """The loader's batches with their latents."""
+        return LatentLoader(loader, self.cache, self._device)
+
+    def health_batch(self, clips: int) -> HealthBatch:
+        """First views of the first training clips in order, their sample ids and latents."""
+        return cached_clips(self.cache, self._data, clips, self._seed, self._quarantine)
+
+    def of(self, batch: Batch) -> Latents:
+        """As they were read."""
+        assert isinstance(batch, LatentBatch), "the batch comes without latents"
+        return batch.latents
 
 
 def open_latents(config: SaltConfig, data: SaltData, student: VideoViT, teacher: Teacher | None) -> LatentCache:

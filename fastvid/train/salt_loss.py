@@ -83,6 +83,7 @@ class StageLoss:
         world: for penalties on statistics of the whole batch.
         compile: torch.compile the preparation of the targets for the shapes of training.
         subset: picks what is predicted, where the latents of some tokens only are cached.
+        latents: those of a batch; default: those that the batch comes with.
     """
 
     def __init__(
@@ -94,15 +95,17 @@ class StageLoss:
         *,
         compile: bool = False,
         subset: TokenSubset | None = None,
+        latents: Callable[[Batch], Latents] | None = None,
     ):
         self.subset = subset
+        self._latents = latents or (lambda batch: batch.latents if isinstance(batch, LatentBatch) else None)
         self.config, self.masks, self.targets, self.world = config, masks, targets, world
         self.distance = MaskedLatentLoss(config.kind, normalize_target=config.normalize_target)
         self._prepare = torch.compile(targets.prepare, dynamic=False) if compile else targets.prepare
 
     def __call__(self, module: nn.Module, batch: Batch, draw: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """The loss to minimise, and its terms where it has several."""
-        latents = batch.latents if isinstance(batch, LatentBatch) else None
+        latents = self._latents(batch)
         prepared = self._prepare(batch.clips, latents)
         masks, facts = self.draw(batch.ids, draw, latents)
         terms: list[dict[str, torch.Tensor]] = []

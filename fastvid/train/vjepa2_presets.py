@@ -24,7 +24,7 @@ def demo() -> VJepa2Config:
         data=LabelledDataConfig(frames=8, size=64, sampling="span", scale=(0.6, 1.0), flip=0.5, threads=2),
         demo=DemoSize(train=1040, test=400, spec=spec),
         model=VJepa2ModelConfig(init="tiny"),
-        optim=_optim(batch=16, epochs=12, warmup=20, lr=1e-3),
+        optim=_optim(batch=16, epochs=10, warmup=20, lr=1e-3),
         features=FeaturesConfig(views=2),
         run=RunConfig(log_every=10, checkpoint_every=100, keep=1),
     )

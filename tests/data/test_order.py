@@ -38,3 +38,23 @@ def test_a_window_touches_few_shards_and_mixes_them():
 def test_the_whole_order_is_uniform():
     where = np.array([np.argmax(epoch_order(0, epoch, [8], 1) == 3) for epoch in range(4000)])
     assert np.abs(np.bincount(where, minlength=8) / 4000 - 1 / 8).max() < 0.02
+
+
+def test_an_echo_goes_through_each_window_again_in_another_order():
+    sizes, window, echo = [5, 3, 4, 6, 2], 2, 3
+    once = EpochOrder(7, 1, sizes, window)
+    order = EpochOrder(7, 1, sizes, window, echo)
+    assert len(order) == echo * len(once)
+    assert order.windows == once.windows
+    assert order[:] == order.whole().tolist()
+    begin = 0
+    for number in range(once.windows):
+        assert order.shards_of(number) == once.shards_of(number)
+        members = [i for position, i in enumerate(once[:]) if once.window_of(position) == number]
+        rounds = [order[begin + r * len(members) : begin + (r + 1) * len(members)] for r in range(echo)]
+        assert rounds[0] == members  # the first time is what it is without an echo
+        assert all(sorted(r) == sorted(members) for r in rounds)
+        assert rounds[0] != rounds[1] != rounds[2] != rounds[0]
+        assert {order.window_of(p) for p in range(begin, begin + echo * len(members))} == {number}
+        begin += echo * len(members)
+    assert begin == len(order)

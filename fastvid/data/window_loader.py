@@ -1,0 +1,83 @@
+"""Training batches of an order that goes through each window several times, with what is known of their latents."""
+
+from dataclasses import dataclass, fields
+
+import torch
+
+from fastvid.data.batch_maker import Batch
+from fastvid.data.latent_loader import BatchesWithLatents, LatentBatch
+from fastvid.data.latent_window import LatentWindow
+from fastvid.data.loader import TrainLoader
+from fastvid.data.order import EpochOrder, LoaderState
+
+
+@dataclass(kw_only=True)
+class WindowBatch(LatentBatch):
+    """A batch of which some latents may be unknown.
+
+    Attributes:
+        hashes: of the views, where no GPU has to be waited for.
+        missing: clips whose latents are not known yet; theirs are zero.
+        window: number of the window that the batch's last clip is of.
+    """
+
+    hashes: list[int]
+    missing: list[int]
+    window: int
+
+
+class WindowLoader(BatchesWithLatents[WindowBatch]):
+    """Batches with what a :class:`LatentWindow` has of their latents; it slides with the loader and is closed with it.
+
+    ``state`` is told once all that was added to the window is on the disk: a run that is resumed there finds it.
+
+    Args:
+        loader: with an ``echo``.
+        window: where latents are read; whoever uses the batches adds those that are missing.
+        device: where clips and latents are put; the loader's.
+    """
+
+    def __init__(self, loader: TrainLoader, window: LatentWindow, device: torch.device | str = "cpu"):
+        self.window = window
+        self._orders: dict[int, EpochOrder] = {}
+        self._dropped = -1
+        super().__init__(loader, window.manifest, device)
+
+    @property
+    def state(self) -> LoaderState:
+        """Where to resume after the batch handed out last."""
+        self.window.settle()
+        return self._state
+
+    @state.setter
+    def state(self, state: LoaderState) -> None:
+        self._state = state
+
+    def close(self) -> None:
+        """Stops the threads and the loader; what was added is written."""
+        super().close()
+        self.window.close()
+
+    def _with_latents(self, batch: Batch, begin: LoaderState) -> WindowBatch:
+        task = self.loader.task
+        first = self._window_of(begin)
+        if task.rank == 0 and first > self._dropped:
+            self.window.drop_before(first - 1)  # which the last checkpoint may be of
+            self._dropped = first
+        hashes = batch.view_hashes.tolist()
+        latents, missing = self.window.read(batch.keys, hashes)
+        return WindowBatch(
+            **{f.name: getattr(batch, f.name) for f in fields(Batch)}, latents=latents.to(self._device),
+            hashes=hashes, missing=missing, window=self._window_of(begin.advance(task.batch - 1, task.positions)),
+        )  # fmt: skip
+
+    def _window_of(self, position: LoaderState) -> int:
+        """Counted from the first epoch's first."""
+        if position.epoch not in self._orders:
+            task = self.loader.task
+            self._orders = {e: o for e, o in self._orders.items() if e + 1 >= position.epoch}
+            self._orders[position.epoch] = EpochOrder(
+                task.seed, position.epoch, task.source.shard_sizes, task.window, task.echo
+            )
+        order = self._orders[position.epoch]
+        return position.epoch * order.windows + order.window_of(position.sample)
