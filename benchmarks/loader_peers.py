@@ -9,6 +9,7 @@ import argparse
 import importlib
 import io
 import json
+import multiprocessing
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +27,38 @@ def fastvid(folder: Path, batch: int, workers: int) -> Iterator:
     with TrainLoader(open_source(folder), spec, batch=batch, seed=0, threads=workers) as loader:
         for made in loader:
             yield made.clips
+
+
+def decoders(folder: Path, batch: int, workers: int) -> Iterator:
+    """What fastvid's threads do, in processes that know nothing of each other: what two cores of the machine are worth,
+    whose memory and caches they share, and perhaps more. Nothing is brought together; only counts come back."""
+    import numpy as np
+
+    context = multiprocessing.get_context("spawn")
+    clips = context.SimpleQueue()
+    for number in range(workers):
+        context.Process(target=_decode_for_ever, args=(folder, number, clips), daemon=True).start()
+    while True:
+        for _ in range(batch):
+            clips.get()
+        yield np.zeros((batch, 1))
+
+
+def _decode_for_ever(folder: Path, number: int, clips) -> None:
+    from itertools import count
+
+    from fastvid.data import open_source
+    from fastvid.data.source import read_video
+    from fastvid.video import Limits, ViewSpec, decode_clips
+
+    spec = ViewSpec(frames=FRAMES, size=SIZE, sampling="stride", stride=STRIDE)
+    source = open_source(folder)
+    rows = random.Random(number)
+    for draw in count():
+        row = rows.randrange(len(source.samples))
+        data, info = read_video(source, row, Limits())
+        for _ in decode_clips(data, [spec.draw(source.samples[row].key, number, draw, info)], info=info):
+            clips.put(None)
 
 
 def torch_pyav(folder: Path, batch: int, workers: int) -> Iterator:
@@ -75,6 +108,7 @@ SIDES: dict[str, Callable[[Path, int, int], Iterator]] = {
     "DataLoader + decord": torch_decord,
     "webdataset + PyAV": webdataset,
     "DALI on the CPU": dali,
+    "decoders alone": decoders,
 }
 
 

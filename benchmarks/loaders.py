@@ -2,10 +2,11 @@
 
     python -m benchmarks.loaders --out loaders.json
 
-Each side runs in a process of its own, the sides take turns, several rounds; see :mod:`benchmarks.loader_peers`. Memory
-is the largest sum of the anonymous memory of the side's process and its children (what several share counted once) and
-of all shared memory that the machine has more than before (``/dev/shm``, and rings that have no name), less what a
-process with torch imported takes by itself.
+Each side runs in a process of its own, the sides take turns, several rounds; see :mod:`benchmarks.loader_peers`. A
+round before them is for memory alone, since adding up a process's pages takes time from what is measured. Memory is the
+largest sum of the anonymous memory of the side's process and its children (what several share counted once) and of all
+shared memory that the machine has more than before (``/dev/shm``, and rings without a name), less what a process with torch
+imported takes by itself.
 """
 
 import argparse
@@ -64,8 +65,8 @@ def encode(picture: np.ndarray, kind: str, number: int, frames: int, rng: np.ran
     return file.getvalue()
 
 
-def run(side: str, folder: Path, batch: int, workers: int, seconds: float) -> dict:
-    """One side, once; ``{"error": ...}`` where it cannot be used."""
+def run(side: str, folder: Path, batch: int, workers: int, seconds: float, *, watch: bool) -> dict:
+    """One side, once: its memory where it is watched, else its speed; ``{"error": ...}`` where it cannot be used."""
     command = [sys.executable, "-m", "benchmarks.loader_peers", side, str(folder)]
     command += ["--batch", str(batch), "--workers", str(workers), "--seconds", str(seconds)]
     shared_before, most, most_shared = _shared(), 0.0, 0.0
@@ -73,24 +74,22 @@ def run(side: str, folder: Path, batch: int, workers: int, seconds: float) -> di
         process = subprocess.Popen(command, stdout=output, stderr=complaints)
         deadline = time.monotonic() + 180 + 10 * seconds
         while process.poll() is None:
-            shared = _shared() - shared_before
-            most = max(most, sum(map(memory_of, _tree(process.pid))) + shared)
-            most_shared = max(most_shared, shared)
+            if watch:
+                shared = _shared() - shared_before
+                most = max(most, sum(map(memory_of, _tree(process.pid))) + shared)
+                most_shared = max(most_shared, shared)
             if time.monotonic() > deadline:
                 process.kill()
-            time.sleep(0.5)  # more often would take the cores from the sides: adding up a process's pages is slow
+            time.sleep(0.5)
         output.seek(0)
         complaints.seek(0)
         out, errors = output.read(), complaints.read()
     if process.returncode:
         return {"error": errors.strip().splitlines()[-1][:200] if errors.strip() else f"exit code {process.returncode}"}
     measured = json.loads(out.splitlines()[-1])
-    return {
-        "clips_per_s": measured["clips"] / measured["seconds"],
-        "memory_mb": most / 1e6 - measured["base_mb"],
-        "shared_mb": most_shared / 1e6,
-        "first_batch_s": measured["first_batch_s"],
-    }
+    if watch:
+        return {"memory_mb": most / 1e6 - measured["base_mb"], "shared_mb": most_shared / 1e6}
+    return {"clips_per_s": measured["clips"] / measured["seconds"], "first_batch_s": measured["first_batch_s"]}
 
 
 def _shared() -> int:
@@ -119,14 +118,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", help="write the rows as JSON here")
     a = parser.parse_args()
-    runs: dict[str, list[dict]] = {side: [] for side in [*SIDES, "fastvid, one thread"]}
+    runs: dict[str, list[dict]] = {side: [] for side in [*SIDES, "fastvid, one thread", "decoders alone, one thread"]}
     with tempfile.TemporaryDirectory() as folder:
         write_shards(Path(folder), a.kind, a.videos, a.frames)
-        for _ in range(a.rounds):
+        for number in range(1 + a.rounds):
             for side, made in runs.items():
                 if not any("error" in run for run in made):
                     workers = 1 if side.endswith("one thread") else a.workers
-                    made.append(run(side.split(",")[0], Path(folder), a.batch, workers, a.seconds))
+                    name = side.split(",")[0]
+                    made.append(run(name, Path(folder), a.batch, workers, a.seconds, watch=number == 0))
     rows = {side: _median(made) for side, made in runs.items()}
     print(f"{a.kind}, {a.videos} videos of {a.frames} frames, batches of {a.batch}, {a.workers} workers or threads")
     print("| side | clips/s | memory, MB | shared of it, MB | first batch, s |\n|---|---|---|---|---|")
@@ -144,7 +144,8 @@ def main() -> None:
 def _median(runs: list[dict]) -> dict:
     if any("error" in run for run in runs):
         return next(run for run in runs if "error" in run)
-    return {name: statistics.median(run[name] for run in runs) for name in runs[0]}
+    watched, *timed = runs
+    return watched | {name: statistics.median(run[name] for run in timed) for name in timed[0]}
 
 
 if __name__ == "__main__":

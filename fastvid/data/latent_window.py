@@ -1,5 +1,6 @@
 """Latents on the disk while they are needed: of the window of shards that is gone through, and of the one before."""
 
+import contextlib
 import logging
 import os
 import threading
@@ -52,7 +53,11 @@ class LatentWindow:
 
     def bytes(self) -> int:
         """What the files take now."""
-        return sum(path.stat().st_size for path in self.folder.glob("*.safetensors"))
+        taken = 0
+        for path in self.folder.glob("*.safetensors"):
+            with contextlib.suppress(FileNotFoundError):  # dropped by another process
+                taken += path.stat().st_size
+        return taken
 
     def read(self, keys: Sequence[str], view_hashes: Sequence[int]) -> tuple[Latents, list[int]]:
         """The latents of these views, and which of them are missing: their rows are zero.
@@ -114,10 +119,11 @@ class LatentWindow:
         self._pool.shutdown(wait=True)
 
     def _collect(self, wait: bool) -> None:
-        for future in {f for f in self._pending.values() if wait or f.done()}:
+        done = {future for future in self._pending.values() if wait or future.done()}
+        for future in done:
             future.result()
         with self._lock:
-            self._pending = {place: future for place, future in self._pending.items() if not future.done()}
+            self._pending = {place: future for place, future in self._pending.items() if future not in done}
 
     def _write(
         self,

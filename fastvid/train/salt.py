@@ -142,6 +142,8 @@ class _Recipe:
         self._train("salt", module, loss, self.student_optim, teacher, known)
         if self.session.run is not None:
             save_encoder(encoder, self.session.path / "student")
+            if isinstance(known, WindowTeacher):
+                known.remove()
             feature_pictures(self.session, self.data, encoder, self.quarantine)
         return encoder
 

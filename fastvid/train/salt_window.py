@@ -118,6 +118,10 @@ class WindowTeacher:
         pixels, ids = centre_clips(self._data, clips, self._quarantine)
         return pixels, ids, self._taught(pixels.to(self._device))
 
+    def remove(self) -> None:
+        """Removes what is kept; nothing needs it once the student is trained."""
+        shutil.rmtree(self._folder, ignore_errors=True)  # another process may be writing its last
+
     def of(self, batch: Batch) -> Latents:
         """The latents of a batch; those that are missing are asked for, and kept."""
         assert self._window is not None, "there are no batches yet"

@@ -69,12 +69,14 @@ def test_a_run_shows_views_again_and_resumes_bit_for_bit(salt, tmp_path):
     assert json.loads((tmp_path / "whole" / "probe.json").read_text())["rows"]
 
     directory = tmp_path / "stopped"
+    assert not (tmp_path / "whole" / "latent-window").exists()
     process = salt(directory, *ECHO, "--probe.enabled", "False", wait=False)
     metrics = directory / "metrics.jsonl"
     wait_for(lambda: metrics.exists() and metrics.read_text().count('"salt"') >= 4, 120)
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 143, err
+    assert list((directory / "latent-window").glob("*.safetensors"))
     assert salt(directory, resume=True).returncode == 0
     assert records(directory) == whole
     left, right = (load_file(d / "student" / "encoder.safetensors") for d in (tmp_path / "whole", directory))
