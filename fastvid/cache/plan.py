@@ -58,7 +58,7 @@ class Plan:
             whole = duration(self.clips * self.seconds_per_clip / self.processes)
             out.append(f"about {whole} with {self.processes} process{'es' * bool(each)} at {speed}{each}, measured now")
         out.append("what else there is:")
-        out += [f"  {what:<72s}{size(total):>10s}" for what, total in self.alternatives]
+        out += [f"  {what:<76s}{size(total):>10s}" for what, total in self.alternatives]
         return out
 
 
@@ -113,7 +113,7 @@ def _alternatives(job: Job) -> list[tuple[str, int]]:
     if m.projection == "none":
         view = dataclasses.replace(m, tokens=m.grid_tokens).view_bytes
         slides = window_bytes(job.source.shard_sizes, 1, view, job.maker.batch)
-        choices.append(("a sliding window: train with --latent-window.echo 4 --data.window 1", slides))
+        choices.append((f"train with --latent-window.echo 3 --latent-window.form {m.form} --data.window 1", slides))
     now = total()
     return [(what, taken) for what, taken in choices if taken < now]
 

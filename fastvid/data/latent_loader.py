@@ -41,6 +41,8 @@ class BatchesWithLatents(Generic[B]):
         device: where they are put; the loader's.
     """
 
+    _LATENTS = 3  # of a clip, that can exist at once
+
     def __init__(self, loader: TrainLoader, manifest: LatentManifest, device: torch.device | str = "cpu"):
         self.loader, self.manifest, self.state = loader, manifest, loader.state
         self._device = torch.device(device)
@@ -63,7 +65,7 @@ class BatchesWithLatents(Generic[B]):
     def ram_bound(self) -> int:
         """Bytes of clips and latents that can exist at once: of latents, those being read, those handed out, and those
         before them that the caller has not let go yet. One more batch of clips waits for its latents."""
-        latents = 3 * self.manifest.view_bytes
+        latents = self._LATENTS * self.manifest.view_bytes
         return self.loader.ram_bound() + self.loader.task.local * (self.loader.clip_bytes + latents)
 
     def helper_bytes(self) -> int:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import socket
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -89,8 +90,7 @@ class LatentManifest:
     @property
     def view_bytes(self) -> int:
         """Bytes of one view of one clip: latents, scales and token indices."""
-        element = 1 if self.form == "int8" else 2
-        return self.tokens * (self.dim * element + 2 * (self.form == "int8") + 4 * self.is_subset)
+        return latent_bytes(self.tokens, self.dim, self.form) + 4 * self.tokens * self.is_subset
 
     def save(self, folder: Path) -> None:
         """Writes the manifest of a new cache; one that is there already stays."""
@@ -123,6 +123,11 @@ class LatentManifest:
             f"{path} is damaged, was edited, or was written by another version: what the latents beside it depend on "
             "is unknown; restore it, or make the cache anew in another folder"
         )
+
+
+def latent_bytes(tokens: int, dim: int, form: Form) -> int:
+    """Bytes of the latents of one view, and of their scales."""
+    return tokens * (dim + 2 if form == "int8" else 2 * dim)
 
 
 def view_facts(spec: ViewSpec) -> dict[str, Any]:
@@ -185,7 +190,7 @@ def differences(cached: Mapping[str, Any], wanted: Mapping[str, Any], who: str) 
 
 def publish(path: Path, data: bytes) -> None:
     """Writes a file, complete or not at all; one that is there already stays as it is."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.part")
     with partial.open("wb") as file:
         file.write(data)
         file.flush()

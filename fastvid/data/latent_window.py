@@ -13,7 +13,7 @@ import torch
 
 from fastvid.data.latent_file import HEADER, LatentFile, LatentIndex, Latents
 from fastvid.data.latent_manifest import MANIFEST, LatentManifest
-from fastvid.data.latent_writer import LatentFileWriter
+from fastvid.data.latent_writer import LatentFileWriter, remove_abandoned
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +49,8 @@ class LatentWindow:
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="latent window")
         self._full = False
+        self._stream: torch.cuda.Stream | None = None
+        remove_abandoned(folder)
         self._refresh()
 
     def bytes(self) -> int:
@@ -60,7 +62,7 @@ class LatentWindow:
         return taken
 
     def read(self, keys: Sequence[str], view_hashes: Sequence[int]) -> tuple[Latents, list[int]]:
-        """The latents of these views, and which of them are missing: their rows are zero.
+        """The latents of these views, and which of them are missing: nothing was written to their rows.
 
         Waits for those that are still being written.
         """
@@ -72,10 +74,7 @@ class LatentWindow:
             writing.result()
         if any(place not in self._rows for place in places):
             self._refresh()
-        missing = [slot for slot, place in enumerate(places) if not self._read(place, out, slot)]
-        for part in out.parts:
-            part[missing] = 0
-        return out, missing
+        return out, [slot for slot, place in enumerate(places) if not self._read(place, out, slot)]
 
     def add(
         self,
@@ -107,10 +106,11 @@ class LatentWindow:
         """Waits until all that was added is on the disk."""
         self._collect(wait=True)
 
-    def drop_before(self, window: int) -> None:
-        """Removes what belongs to earlier windows."""
+    def keep(self, first: int, last: int | None = None) -> None:
+        """Removes what belongs to earlier windows than ``first``, or to later ones than ``last``."""
         for path in self.folder.glob("*.safetensors"):
-            if int(path.name.split("-")[0]) < window:
+            window = int(path.name.split("-")[0])
+            if window < first or (last is not None and window > last):
                 path.unlink(missing_ok=True)
         self._refresh()
 
@@ -135,8 +135,10 @@ class LatentWindow:
         check: Callable[[Latents], None],
     ) -> None:
         if ready is not None:
-            ready.synchronize()
-        latents = latents.to(torch.device("cpu"))
+            self._stream = self._stream or torch.cuda.Stream(latents.values.device)
+            self._stream.wait_event(ready)
+        with torch.cuda.stream(self._stream):  # without a GPU there is none, and this does nothing
+            latents = latents.to(torch.device("cpu"))
         check(latents)
         needed = len(keys) * (self.manifest.view_bytes + _ABOUT_A_CLIP)
         taken = self.bytes()
@@ -148,7 +150,7 @@ class LatentWindow:
             with LatentFileWriter(path, self.manifest) as file:
                 for slot, (key, view_hash) in enumerate(zip(keys, hashes, strict=True)):
                     file.add(key, [view_hash], latents.rows(slice(slot, slot + 1)))
-                file.commit()
+                file.commit(flushed=False)  # a crash of the machine may damage it, which its checksums tell
         except OSError as error:
             self._not_kept(str(error))
             return
@@ -202,7 +204,7 @@ class LatentWindow:
             self._rows.setdefault((key, int(index.view_hashes[row, 0])), (file, index, row))
 
     def _remove_damaged(self, path: Path, error: ValueError) -> None:
-        log.warning("%s; removed here, the teacher will be asked again", str(error).split(":")[0])
+        log.warning("%s; removed here, the teacher will be asked again", str(error).split(": delete it")[0])
         path.unlink(missing_ok=True)
 
 

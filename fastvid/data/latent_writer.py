@@ -29,7 +29,7 @@ class LatentFileWriter:
 
     def __init__(self, path: Path, manifest: LatentManifest):
         self.path, self.manifest = path, manifest
-        _remove_abandoned(path)
+        remove_abandoned(path.parent, path.name)
         self._partial = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.part")
         self._file = self._partial.open("wb")
         self._file.seek(HEADER)
@@ -53,8 +53,8 @@ class LatentFileWriter:
             [row_crc(key, h, v, s, t) for h, v, s, t in zip(view_hashes, values, scales, tokens, strict=True)]
         )
 
-    def commit(self) -> None:
-        """Completes the file: it is on the disk under its name when this returns."""
+    def commit(self, *, flushed: bool = True) -> None:
+        """Completes the file: it has its name when this returns, and is on the disk if it is to be ``flushed``."""
         m, n = self.manifest, len(self._keys)
         rows = [n, m.views_per_clip, m.tokens]
         index = {
@@ -82,10 +82,12 @@ class LatentFileWriter:
         self._file.seek(0)
         self._file.write(struct.pack("<Q", HEADER - 8) + json.dumps(header).encode().ljust(HEADER - 8))
         self._file.flush()
-        os.fsync(self._file.fileno())
+        if flushed:
+            os.fsync(self._file.fileno())
         self._file.close()
         os.replace(self._partial, self.path)
-        flush(self.path.parent)
+        if flushed:
+            flush(self.path.parent)
 
     def __enter__(self) -> "LatentFileWriter":
         return self
@@ -101,9 +103,10 @@ def _bytes(row: torch.Tensor) -> bytes:
     return row.detach().contiguous().view(torch.uint8).numpy().tobytes()
 
 
-def _remove_abandoned(path: Path) -> None:
-    """Removes what processes of this machine that are no more left unfinished."""
-    for partial in path.parent.glob(f".{glob.escape(path.name)}.{socket.gethostname()}.*.part"):
+def remove_abandoned(folder: Path, name: str | None = None) -> None:
+    """Removes what processes of this machine that are no more left unfinished: of one file, or of all."""
+    of = "*" if name is None else glob.escape(name)
+    for partial in folder.glob(f".{of}.{socket.gethostname()}.*.part"):
         process = partial.name.split(".")[-2]
         if process.isdigit() and not Path(f"/proc/{process}").exists():
             partial.unlink(missing_ok=True)

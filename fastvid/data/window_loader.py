@@ -13,34 +13,36 @@ from fastvid.data.order import EpochOrder, LoaderState
 
 @dataclass(kw_only=True)
 class WindowBatch(LatentBatch):
-    """A batch of which some latents may be unknown.
+    """A batch whose ``latents`` may be unknown: then they have no rows.
 
     Attributes:
+        known: whether the latents of all clips are there.
         hashes: of the views, where no GPU has to be waited for.
-        missing: clips whose latents are not known yet; theirs are zero.
         window: number of the window that the batch's last clip is of.
     """
 
+    known: bool
     hashes: list[int]
-    missing: list[int]
     window: int
 
 
 class WindowLoader(BatchesWithLatents[WindowBatch]):
     """Batches with what a :class:`LatentWindow` has of their latents; it slides with the loader and is closed with it.
 
-    ``state`` is told once all that was added to the window is on the disk: a run that is resumed there finds it.
+    ``state`` is told once all that was added to the window is written: a run that is resumed there finds it.
 
     Args:
         loader: with an ``echo``.
-        window: where latents are read; whoever uses the batches adds those that are missing.
+        window: where latents are read; whoever uses the batches adds those that are not known.
         device: where clips and latents are put; the loader's.
     """
+
+    _LATENTS = 6  # three as of a cache; those just asked for; two batches that are written
 
     def __init__(self, loader: TrainLoader, window: LatentWindow, device: torch.device | str = "cpu"):
         self.window = window
         self._orders: dict[int, EpochOrder] = {}
-        self._dropped = -1
+        self._first = -1
         super().__init__(loader, window.manifest, device)
 
     @property
@@ -60,15 +62,19 @@ class WindowLoader(BatchesWithLatents[WindowBatch]):
 
     def _with_latents(self, batch: Batch, begin: LoaderState) -> WindowBatch:
         task = self.loader.task
-        first = self._window_of(begin)
-        if task.rank == 0 and first > self._dropped:
-            self.window.drop_before(first - 1)  # which the last checkpoint may be of
-            self._dropped = first
+        first, last = self._window_of(begin), self._window_of(begin.advance(task.batch - 1, task.positions))
+        if first > self._first:
+            # The last checkpoint may be of the window before. What is there of later ones at the start is not of this
+            # order: the run went on from an older checkpoint, or with other windows.
+            self.window.keep(first - 1, last + 1 if self._first < 0 else None)
+            self._first = first
         hashes = batch.view_hashes.tolist()
         latents, missing = self.window.read(batch.keys, hashes)
+        if missing:
+            latents = latents.rows(slice(0))
         return WindowBatch(
             **{f.name: getattr(batch, f.name) for f in fields(Batch)}, latents=latents.to(self._device),
-            hashes=hashes, missing=missing, window=self._window_of(begin.advance(task.batch - 1, task.positions)),
+            known=not missing, hashes=hashes, window=last,
         )  # fmt: skip
 
     def _window_of(self, position: LoaderState) -> int:
@@ -79,5 +85,6 @@ class WindowLoader(BatchesWithLatents[WindowBatch]):
             self._orders[position.epoch] = EpochOrder(
                 task.seed, position.epoch, task.source.shard_sizes, task.window, task.echo
             )
-        order = self._orders[position.epoch]
-        return position.epoch * order.windows + order.window_of(position.sample)
+        # Of most windows an epoch can have: where shards are empty, some have one less.
+        windows = -(-len(self.loader.task.source.shard_sizes) // self.loader.task.window)
+        return position.epoch * windows + self._orders[position.epoch].window_of(position.sample)

@@ -34,7 +34,7 @@ from fastvid.train.salt_pictures import feature_pictures, mask_pictures, painted
 from fastvid.train.salt_presets import PRESETS
 from fastvid.train.salt_probe import probe_run
 from fastvid.train.salt_subset import TokenSubset
-from fastvid.train.salt_window import FOLDER, WindowTeacher, check_window
+from fastvid.train.salt_window import WindowTeacher, check_window, remove_window
 from fastvid.train.session import Session, UserError, start
 from fastvid.train.videos import open_quarantine, train_loader
 
@@ -94,7 +94,7 @@ class _Recipe:
                 self.subset = token_subset(self.cache, self.salt_masks, config.predictor.tokens, config.run.seed)
             if config.latent_window.echo > 1:
                 dim = untrained.dim if self.given_teacher is None else self.given_teacher.dim
-                check_window(config, session.path / FOLDER, self.data, math.prod(untrained.grid), dim)
+                check_window(config, session.path, self.data, math.prod(untrained.grid), dim)
         except (ValueError, OSError) as error:
             raise UserError(str(error)) from error
 
@@ -140,10 +140,9 @@ class _Recipe:
             latents=None if known is None else known.of,
         )
         self._train("salt", module, loss, self.student_optim, teacher, known)
+        remove_window(self.session.path)
         if self.session.run is not None:
             save_encoder(encoder, self.session.path / "student")
-            if isinstance(known, WindowTeacher):
-                known.remove()
             feature_pictures(self.session, self.data, encoder, self.quarantine)
         return encoder
 
@@ -155,7 +154,7 @@ class _Recipe:
             return None
         assert teacher is not None
         return WindowTeacher(
-            teacher, self.session.path / FOLDER, self.config, self.data, self.engine.autocast, self.device,
+            teacher, self.session.path, self.config, self.data, self.engine.autocast, self.device,
             self.quarantine,
         )  # fmt: skip
 

@@ -3,6 +3,7 @@
 import logging
 import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from fastvid.data import (
     WindowBatch,
     WindowLoader,
 )
-from fastvid.data.latent_manifest import dataset_hash, view_facts
+from fastvid.data.latent_manifest import Form, dataset_hash, latent_bytes, view_facts
 from fastvid.data.latent_window import window_bytes
 from fastvid.models.identity import teacher_identity
 from fastvid.models.teachers import Teacher
@@ -30,15 +31,15 @@ from fastvid.train.salt_health import HealthBatch
 
 log = logging.getLogger(__name__)
 
-FOLDER = "latent-window"  # in the run's directory
+_FOLDER = "latent-window"  # in the run's directory
 
 
-def check_window(config: SaltConfig, folder: Path, data: SaltData, tokens: int, dim: int) -> None:
+def check_window(config: SaltConfig, run: Path, data: SaltData, tokens: int, dim: int) -> None:
     """Refuses a window that its budget or the disk cannot hold.
 
     Args:
         config: of the run.
-        folder: where the window will be.
+        run: the run's directory, where the window will be.
         data: of the run.
         tokens: of a clip.
         dim: width of the teacher's latents.
@@ -48,9 +49,8 @@ def check_window(config: SaltConfig, folder: Path, data: SaltData, tokens: int, 
     """
     options, batch, window = config.latent_window, config.optim.batch, config.data.window
 
-    def needed(form: str, shards: int) -> int:
-        view_bytes = tokens * (dim + 2 if form == "int8" else 2 * dim)
-        return window_bytes(data.train.shard_sizes, shards, view_bytes, batch)
+    def needed(form: Form, shards: int) -> int:
+        return window_bytes(data.train.shard_sizes, shards, latent_bytes(tokens, dim, form), batch)
 
     most, wanted = options.gb * 1e9, needed(options.form, window)
     if wanted > most:
@@ -61,9 +61,15 @@ def check_window(config: SaltConfig, folder: Path, data: SaltData, tokens: int, 
             f"the latents of two windows of {window} shards take up to {size(wanted)} as {options.form}, and "
             f"--latent-window.gb allows {options.gb:g}: give {', or '.join(ways)}"
         )
+    folder = run / _FOLDER
     free = shutil.disk_usage(existing(folder)).free + sum(f.stat().st_size for f in folder.glob("*.safetensors"))
     if wanted > free:
         raise ValueError(f"the latents of two windows take up to {size(wanted)}, and {folder} has {size(free)} free")
+
+
+def remove_window(run: Path) -> None:
+    """Removes what a window has left in a run's directory: nothing needs it once the student is trained."""
+    shutil.rmtree(run / _FOLDER, ignore_errors=True)  # another process may be removing it, too
 
 
 class WindowTeacher:
@@ -71,7 +77,7 @@ class WindowTeacher:
 
     Args:
         teacher: on the device.
-        folder: of the window.
+        run: the run's directory.
         config: of the run.
         data: of the run.
         precision: of autocast, as the run's engine has it; None for float32.
@@ -82,16 +88,17 @@ class WindowTeacher:
     def __init__(
         self,
         teacher: Teacher,
-        folder: Path,
+        run: Path,
         config: SaltConfig,
         data: SaltData,
         precision: torch.dtype | None,
         device: torch.device,
         quarantine: Quarantine,
     ):
-        self._folder, self._config, self._data, self._device = folder, config, data, device
+        self._folder, self._data, self._device = run / _FOLDER, data, device
         self._quarantine = quarantine
-        self._teacher = torch.compile(teacher, dynamic=False) if config.run.compile else teacher
+        self._teacher = teacher
+        self._compiled = torch.compile(teacher, dynamic=False) if config.run.compile else teacher
         self._window: LatentWindow | None = None
         self._options = config.latent_window
         self.manifest = LatentManifest(
@@ -116,37 +123,39 @@ class WindowTeacher:
     def health_batch(self, clips: int) -> HealthBatch:
         """Centre views of the first training clips, their ids and latents."""
         pixels, ids = centre_clips(self._data, clips, self._quarantine)
-        return pixels, ids, self._taught(pixels.to(self._device))
-
-    def remove(self) -> None:
-        """Removes what is kept; nothing needs it once the student is trained."""
-        shutil.rmtree(self._folder, ignore_errors=True)  # another process may be writing its last
+        return pixels, ids, self._taught(self._teacher, pixels.to(self._device))
 
     def of(self, batch: Batch) -> Latents:
-        """The latents of a batch; those that are missing are asked for, and kept."""
+        """The latents of a batch; those that are not known are asked for, and kept."""
         assert self._window is not None, "there are no batches yet"
         assert isinstance(batch, WindowBatch), "this is not a batch of the window's loader"
-        if not batch.missing:
+        if batch.known:
             return batch.latents
         known, missing = self._window.read(batch.keys, batch.hashes)  # again: the batch before may have added some
         if not missing:
             return known.to(self._device)
-        latents = self._taught(batch.clips)  # of all clips: one shape, whatever is missing
-        there = [slot for slot in range(len(batch.keys)) if slot not in missing]
+        latents = self._taught(self._compiled, batch.clips)  # of all clips: one shape, whatever is missing
+        there = sorted(set(range(len(batch.keys))) - set(missing))
         if there:
-            rows = torch.tensor(there)
-            for part, kept in zip(latents.parts, known.rows(rows).parts, strict=True):
-                part[rows.to(self._device)] = kept.to(self._device)
+            rows = self._rows(there)
+            for part, kept in zip(latents.parts, known.rows(torch.tensor(there)).parts, strict=True):
+                part[rows] = kept.to(self._device)
         # A view can be in the batch twice, where one time through the window ends and the next begins.
-        places = {(batch.keys[slot], batch.hashes[slot]): slot for slot in reversed(missing)}
-        new = latents.rows(torch.tensor(list(places.values()), device=self._device))
-        keys, hashes = zip(*places, strict=True)
-        self._window.add(batch.window, keys, hashes, new, self._check)
+        slots = {(batch.keys[slot], batch.hashes[slot]): slot for slot in reversed(missing)}
+        new = sorted(slots.values())
+        keys, hashes = [batch.keys[slot] for slot in new], [batch.hashes[slot] for slot in new]
+        added = latents if len(new) == len(batch.keys) else latents.rows(self._rows(new))
+        self._window.add(batch.window, keys, hashes, added, self._check)
         return latents
 
+    def _rows(self, slots: list[int]) -> torch.Tensor:
+        """On the device, without waiting for it."""
+        index = torch.tensor(slots)
+        return index.pin_memory().to(self._device, non_blocking=True) if self._device.type == "cuda" else index
+
     @torch.no_grad()
-    def _taught(self, clips: torch.Tensor) -> Latents:
-        return in_form(self._teacher(clips), self._options.form)
+    def _taught(self, teacher: Callable[[torch.Tensor], torch.Tensor], clips: torch.Tensor) -> Latents:
+        return in_form(teacher(clips), self._options.form)
 
     def _check(self, latents: Latents) -> None:
         if not in_range(latents):
