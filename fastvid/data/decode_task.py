@@ -67,10 +67,10 @@ class Task:
         if not len(self.source.samples):
             raise ValueError(f"there is nothing to load: {self.source.description}")
         for name, value, least in (
-            ("threads", self.threads, 1), ("window", self.window, 1), ("views", self.views, 1), ("seed", self.seed, 0),
-            ("echo", self.echo, 1),
-            ("view_seed", self.view_seed, 0), ("cache_bytes", self.cache_bytes, 0), ("in_a_row", self.in_a_row, 1),
-            ("state.epoch", self.start.epoch, 0), ("state.sample", self.start.sample, 0),
+            ("threads", self.threads, 1), ("window", self.window, 1), ("views", self.views, 1), ("echo", self.echo, 1),
+            ("seed", self.seed, 0), ("view_seed", self.view_seed, 0), ("cache_bytes", self.cache_bytes, 0),
+            ("in_a_row", self.in_a_row, 1), ("state.epoch", self.start.epoch, 0),
+            ("state.sample", self.start.sample, 0),
         ):  # fmt: skip
             if value is not None and value < least:
                 raise ValueError(f"{name} must be at least {least}; got {value}")
@@ -206,6 +206,14 @@ class Samples:
         with self._lock:
             order = self._order(position.epoch)
         return order[position.sample]
+
+    def window_of(self, position: LoaderState) -> int:
+        """The number of a position's window, counted from the first epoch's first."""
+        with self._lock:
+            order = self._order(position.epoch)
+        # Of most windows an epoch can have: where shards are empty, some have one less.
+        windows = -(-len(self._task.source.shard_sizes) // self._task.window)
+        return position.epoch * windows + order.window_of(position.sample)
 
     def view(self, sample: Sample, position: LoaderState, info: VideoInfo) -> View:
         """The clip of a sample at a position."""

@@ -1,9 +1,10 @@
 """Training batches with the latents of their clips, read while the batch before is trained on."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields
-from typing import Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import torch
 
@@ -29,7 +30,7 @@ class LatentBatch(Batch):
 B = TypeVar("B", bound=LatentBatch)
 
 
-class BatchesWithLatents(Generic[B]):
+class BatchesWithLatents(ABC, Generic[B]):
     """A loader's batches with their latents; used like the loader itself, which belongs to it from then on.
 
     A background thread takes the next batch and reads its latents, so that both overlap with training. ``state`` is
@@ -50,9 +51,9 @@ class BatchesWithLatents(Generic[B]):
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="latents")
         self._next: Future[tuple[B, LoaderState]] | None = None
 
+    @abstractmethod
     def _with_latents(self, batch: Batch, begin: LoaderState) -> B:
         """Reads the latents of the batch that begins there."""
-        raise NotImplementedError
 
     @property
     def description(self) -> str:
@@ -126,4 +127,9 @@ class LatentLoader(BatchesWithLatents[LatentBatch]):
 
     def _with_latents(self, batch: Batch, begin: LoaderState) -> LatentBatch:
         latents = self.cache.read(batch.keys, batch.view_hashes.tolist()).to(self._device)
-        return LatentBatch(**{f.name: getattr(batch, f.name) for f in fields(Batch)}, latents=latents)
+        return LatentBatch(**fields_of(batch), latents=latents)
+
+
+def fields_of(batch: Batch) -> dict[str, Any]:
+    """What a batch with latents has of the one without."""
+    return {f.name: getattr(batch, f.name) for f in fields(Batch)}

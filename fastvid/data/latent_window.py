@@ -55,11 +55,7 @@ class LatentWindow:
 
     def bytes(self) -> int:
         """What the files take now."""
-        taken = 0
-        for path in self.folder.glob("*.safetensors"):
-            with contextlib.suppress(FileNotFoundError):  # dropped by another process
-                taken += path.stat().st_size
-        return taken
+        return bytes_in(self.folder)
 
     def read(self, keys: Sequence[str], view_hashes: Sequence[int]) -> tuple[Latents, list[int]]:
         """The latents of these views, and which of them are missing: nothing was written to their rows.
@@ -97,13 +93,14 @@ class LatentWindow:
             Exception: what ``check`` raised for those added before.
         """
         self._collect(wait=len({*self._pending.values()}) > 1)  # one is written, one waits: memory is bounded
-        ready = torch.cuda.current_stream().record_event() if latents.values.is_cuda else None
+        device = latents.values.device
+        ready = torch.cuda.current_stream(device).record_event() if device.type == "cuda" else None
         writing = self._pool.submit(self._write, window, list(keys), list(view_hashes), latents, ready, check)
         with self._lock:
             self._pending |= dict.fromkeys(zip(keys, view_hashes, strict=True), writing)
 
     def settle(self) -> None:
-        """Waits until all that was added is on the disk."""
+        """Waits until all that was added is written."""
         self._collect(wait=True)
 
     def keep(self, first: int, last: int | None = None) -> None:
@@ -206,6 +203,15 @@ class LatentWindow:
     def _remove_damaged(self, path: Path, error: ValueError) -> None:
         log.warning("%s; removed here, the teacher will be asked again", str(error).split(": delete it")[0])
         path.unlink(missing_ok=True)
+
+
+def bytes_in(folder: Path) -> int:
+    """What the latents in a folder take now; 0 where there is no folder."""
+    taken = 0
+    for path in folder.glob("*.safetensors"):
+        with contextlib.suppress(FileNotFoundError):  # dropped by another process
+            taken += path.stat().st_size
+    return taken
 
 
 def window_bytes(shard_sizes: Sequence[int], window: int, view_bytes: int, batch: int) -> int:

@@ -1,14 +1,15 @@
 """Training batches of an order that goes through each window several times, with what is known of their latents."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 
 from fastvid.data.batch_maker import Batch
-from fastvid.data.latent_loader import BatchesWithLatents, LatentBatch
+from fastvid.data.decode_task import Samples
+from fastvid.data.latent_loader import BatchesWithLatents, LatentBatch, fields_of
 from fastvid.data.latent_window import LatentWindow
 from fastvid.data.loader import TrainLoader
-from fastvid.data.order import EpochOrder, LoaderState
+from fastvid.data.order import LoaderState
 
 
 @dataclass(kw_only=True)
@@ -41,7 +42,7 @@ class WindowLoader(BatchesWithLatents[WindowBatch]):
 
     def __init__(self, loader: TrainLoader, window: LatentWindow, device: torch.device | str = "cpu"):
         self.window = window
-        self._orders: dict[int, EpochOrder] = {}
+        self._samples = Samples(loader.task)
         self._first = -1
         super().__init__(loader, window.manifest, device)
 
@@ -62,7 +63,8 @@ class WindowLoader(BatchesWithLatents[WindowBatch]):
 
     def _with_latents(self, batch: Batch, begin: LoaderState) -> WindowBatch:
         task = self.loader.task
-        first, last = self._window_of(begin), self._window_of(begin.advance(task.batch - 1, task.positions))
+        end = begin.advance(task.batch - 1, task.positions)
+        first, last = self._samples.window_of(begin), self._samples.window_of(end)
         if first > self._first:
             # The last checkpoint may be of the window before. What is there of later ones at the start is not of this
             # order: the run went on from an older checkpoint, or with other windows.
@@ -73,18 +75,5 @@ class WindowLoader(BatchesWithLatents[WindowBatch]):
         if missing:
             latents = latents.rows(slice(0))
         return WindowBatch(
-            **{f.name: getattr(batch, f.name) for f in fields(Batch)}, latents=latents.to(self._device),
-            known=not missing, hashes=hashes, window=last,
-        )  # fmt: skip
-
-    def _window_of(self, position: LoaderState) -> int:
-        """Counted from the first epoch's first."""
-        if position.epoch not in self._orders:
-            task = self.loader.task
-            self._orders = {e: o for e, o in self._orders.items() if e + 1 >= position.epoch}
-            self._orders[position.epoch] = EpochOrder(
-                task.seed, position.epoch, task.source.shard_sizes, task.window, task.echo
-            )
-        # Of most windows an epoch can have: where shards are empty, some have one less.
-        windows = -(-len(self.loader.task.source.shard_sizes) // self.loader.task.window)
-        return position.epoch * windows + self._orders[position.epoch].window_of(position.sample)
+            **fields_of(batch), latents=latents.to(self._device), known=not missing, hashes=hashes, window=last
+        )

@@ -218,6 +218,11 @@ class Engine:
         if self.tracker is not None:
             self.tracker.close()
 
+    @property
+    def precision(self) -> str:
+        """The dtype that forward passes compute in, by name."""
+        return "float32" if self.autocast is None else str(self.autocast).removeprefix("torch.")
+
     def cast(self):
         """The autocast context of this run."""
         if self.autocast is None:

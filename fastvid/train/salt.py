@@ -154,7 +154,7 @@ class _Recipe:
             return None
         assert teacher is not None
         return WindowTeacher(
-            teacher, self.session.path, self.config, self.data, self.engine.autocast, self.device,
+            teacher, self.session.path, self.config, self.data, self.engine.precision, self.device,
             self.quarantine,
         )  # fmt: skip
 

@@ -1,6 +1,5 @@
 """A SALT student that is taught by a sliding-window cache: the teacher runs once for several showings of a view."""
 
-import logging
 import math
 import shutil
 from collections.abc import Callable
@@ -22,14 +21,12 @@ from fastvid.data import (
     WindowLoader,
 )
 from fastvid.data.latent_manifest import Form, dataset_hash, latent_bytes, view_facts
-from fastvid.data.latent_window import window_bytes
+from fastvid.data.latent_window import bytes_in, window_bytes
 from fastvid.models.identity import teacher_identity
 from fastvid.models.teachers import Teacher
 from fastvid.train.salt_config import SaltConfig
 from fastvid.train.salt_data import SaltData, centre_clips
 from fastvid.train.salt_health import HealthBatch
-
-log = logging.getLogger(__name__)
 
 _FOLDER = "latent-window"  # in the run's directory
 
@@ -62,7 +59,7 @@ def check_window(config: SaltConfig, run: Path, data: SaltData, tokens: int, dim
             f"--latent-window.gb allows {options.gb:g}: give {', or '.join(ways)}"
         )
     folder = run / _FOLDER
-    free = shutil.disk_usage(existing(folder)).free + sum(f.stat().st_size for f in folder.glob("*.safetensors"))
+    free = shutil.disk_usage(existing(folder)).free + bytes_in(folder)
     if wanted > free:
         raise ValueError(f"the latents of two windows take up to {size(wanted)}, and {folder} has {size(free)} free")
 
@@ -80,7 +77,7 @@ class WindowTeacher:
         run: the run's directory.
         config: of the run.
         data: of the run.
-        precision: of autocast, as the run's engine has it; None for float32.
+        precision: the engine's.
         device: of the run.
         quarantine: of the run.
     """
@@ -91,7 +88,7 @@ class WindowTeacher:
         run: Path,
         config: SaltConfig,
         data: SaltData,
-        precision: torch.dtype | None,
+        precision: str,
         device: torch.device,
         quarantine: Quarantine,
     ):
@@ -102,12 +99,11 @@ class WindowTeacher:
         self._window: LatentWindow | None = None
         self._options = config.latent_window
         self.manifest = LatentManifest(
-            **teacher_identity(teacher), layer="last",
-            precision="float32" if precision is None else str(precision).removeprefix("torch."),
-            grid=teacher.grid, views=view_facts(data.views), view_seed=config.run.seed, views_per_clip=1,
-            form=self._options.form, projection="none", projection_hash="", dim=teacher.dim,
-            tokens=math.prod(teacher.grid), token_seed=0, dataset=dataset_hash(data.path, data.whole),
-            clips=len(data.train.samples), shards=sum(count > 0 for count in data.train.shard_sizes),
+            **teacher_identity(teacher), layer="last", precision=precision, grid=teacher.grid,
+            views=view_facts(data.views), view_seed=config.run.seed, views_per_clip=1, form=self._options.form,
+            projection="none", projection_hash="", dim=teacher.dim, tokens=math.prod(teacher.grid), token_seed=0,
+            dataset=dataset_hash(data.path, data.whole), clips=len(data.train.samples),
+            shards=sum(count > 0 for count in data.train.shard_sizes),
         )  # fmt: skip
 
     @property

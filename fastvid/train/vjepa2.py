@@ -76,7 +76,6 @@ class _Recipe:
         self.quarantine = open_quarantine(session, config.data)
         self.decoder = choose_decoder(session, config.data, self.data.train, self.data.views)
         self.engine: Engine = session.engine({STAGE: self.optim.steps})
-        self.precision = "float32" if self.engine.autocast is None else "bfloat16"
         self.threads = config.data.threads or most_threads()  # nothing else is going on while features are made
         try:
             self.optim.check_processes(session.world.size)
@@ -162,7 +161,7 @@ class _Recipe:
         mistakes(run.path / "pictures" / "mistakes.png", self.data.test, test, self.evaluation_draws)
         result = write_out(
             self.config, self.optim, self.data, self.model, RunRecords.read(run.path), best=best, val=val, test=test,
-            precision=self.precision,
+            precision=self.engine.precision,
         )  # fmt: skip
         run.write_json("result.json", result)
 
@@ -173,7 +172,7 @@ class _Recipe:
             for one in sets:
                 self.stores[one.name] = make_features(
                     module, one, where=place, folder=folder, form=self.config.features.form,
-                    precision=self.precision, device=self.device, batch=self.config.features.batch,
+                    precision=self.engine.precision, device=self.device, batch=self.config.features.batch,
                     threads=self.threads, quarantine=self.quarantine, progress=bar.update,
                     check=self.session.signals.check, rank=self.session.world.rank, world=self.session.world.size,
                     meet=lambda: wait_for_all(self.session.world),
@@ -243,7 +242,9 @@ class _Recipe:
             place = run.facts().get("features_place")
         if run is not None and place is None:
             sets = self._feature_sets(shared=False)
-            needed = sum(features_bytes(one.manifest(module, precision=self.precision, form=f.form)) for one in sets)
+            needed = sum(
+                features_bytes(one.manifest(module, precision=self.engine.precision, form=f.form)) for one in sets
+            )
             # Several processes each make a share and read all of it.
             memory = int(f.ram_gb * 1e9) if self.session.world.size == 1 else 0
             place, why = choose_place(needed, memory=memory, disk=int(f.disk_gb * 1e9), folder=folder)

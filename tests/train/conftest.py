@@ -2,11 +2,16 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 # A model and a data set on which a run takes seconds.
 TINY: list[str] = """
@@ -53,3 +58,28 @@ def records(directory: Path, *, clock: bool = False) -> list[dict]:
     """The run's metrics, without those that depend on the clock."""
     lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
     return lines if clock else [{k: v for k, v in r.items() if k not in CLOCK} for r in lines]
+
+
+def wait_for(condition, seconds=60):
+    """Waits until it holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def stop(process: subprocess.Popen, directory: Path, reached: Callable[[str], bool]) -> None:
+    """Sends a run SIGTERM when its metrics.jsonl has reached something, and waits until it has saved and ended."""
+    metrics = directory / "metrics.jsonl"
+    wait_for(lambda: metrics.exists() and reached(metrics.read_text()), 120)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 143, err
+
+
+def assert_same(run: Path, other: Path) -> None:
+    """The records and the student of two runs are the same, bit for bit."""
+    assert records(run) == records(other)
+    left, right = (load_file(d / "student" / "encoder.safetensors") for d in (run, other))
+    assert left.keys() == right.keys()
+    assert all(torch.equal(left[name], right[name]) for name in left)

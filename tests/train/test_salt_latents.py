@@ -3,11 +3,9 @@
 import dataclasses
 import json
 import re
-import signal
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from fastvid.cache.__main__ import main as make_cache
 from fastvid.data import LatentBatch, LatentCache, LatentLoader, Quarantine, TrainLoader, open_source
@@ -24,8 +22,7 @@ from fastvid.train.salt_loss import CachedTargets, LatentTargets, StageLoss
 from fastvid.train.salt_masks import MaskSampler
 from fastvid.train.salt_presets import PRESETS, demo
 from fastvid.video import ViewSpec
-from tests.train.conftest import TINY, records
-from tests.train.test_salt_run import wait_for
+from tests.train.conftest import TINY, assert_same, records, stop
 
 # Views that differ: a cache of others would be found out.
 VIEWS = "--data.sampling span --data.scale 0.4 1.0 --data.ratio 0.8 1.25 --data.flip 0.5".split()  # noqa: SIM905
@@ -203,15 +200,9 @@ def test_a_run_on_latents_resumes_bit_for_bit(salt, caches, tmp_path):
 
     directory = tmp_path / "stopped"
     process = salt(directory, *options, "--probe.enabled", "False", wait=False)
-    metrics = directory / "metrics.jsonl"
-    wait_for(lambda: metrics.exists() and metrics.read_text().count("\n") >= 2, 120)
-    process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 143, err
+    stop(process, directory, lambda metrics: metrics.count("\n") >= 2)
     assert salt(directory, resume=True).returncode == 0
-    assert records(directory) == whole
-    left, right = (load_file(d / "student" / "encoder.safetensors") for d in (tmp_path / "whole", directory))
-    assert all(torch.equal(left[name], right[name]) for name in left)
+    assert_same(directory, tmp_path / "whole")
 
 
 def test_a_wrong_cache_is_one_message_before_anything_is_trained(salt, caches, tmp_path):

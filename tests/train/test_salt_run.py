@@ -6,14 +6,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
 from clips import encode
 from safetensors.torch import load_file
 
-from tests.train.conftest import TINY, records
+from tests.train.conftest import TINY, records, wait_for
 
 # How many runs are killed at random moments; raise it to be surer: FASTVID_KILL_TRIALS=20.
 KILL_TRIALS = int(os.environ.get("FASTVID_KILL_TRIALS", "3"))
@@ -119,13 +118,6 @@ def test_a_polite_stop_saves_within_one_step_and_resumes(finished, salt, tmp_pat
     assert (directory / "report.html").exists()
     assert salt(directory, resume=True).returncode == 0
     equal_runs(finished[0], directory)
-
-
-def wait_for(condition, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_a_run_survives_the_shell_it_was_detached_from(environment, tmp_path):

@@ -1,13 +1,11 @@
 """SALT students that are taught by a sliding-window cache."""
 
 import json
-import signal
 from types import SimpleNamespace
 
 import pytest
 import torch
 from clips import encode
-from safetensors.torch import load_file
 
 from fastvid.data import Quarantine, TrainLoader, WindowBatch, open_source
 from fastvid.models import EncoderTeacher, VideoViT, VideoViTConfig
@@ -17,8 +15,7 @@ from fastvid.train.salt_presets import PRESETS
 from fastvid.train.salt_window import WindowTeacher
 from fastvid.video import ViewSpec
 from tests.data.test_sources import write_tar
-from tests.train.conftest import TINY, records
-from tests.train.test_salt_run import wait_for
+from tests.train.conftest import TINY, assert_same, records, stop
 
 ECHO = ("--latent-window.echo", "3", "--data.scale", "0.4", "1.0")
 
@@ -36,7 +33,7 @@ def test_the_teacher_is_asked_once_for_a_view_and_its_answer_is_the_same_each_ti
     teacher = EncoderTeacher(VideoViT(encoder))
     calls = SimpleNamespace(count=0)
     teacher.register_forward_hook(lambda *_: setattr(calls, "count", calls.count + 1))
-    known = WindowTeacher(teacher, tmp_path / "w", config, data, None, torch.device("cpu"), Quarantine())
+    known = WindowTeacher(teacher, tmp_path / "w", config, data, "float32", torch.device("cpu"), Quarantine())
     loader = TrainLoader(source, views, batch=4, seed=0, window=2, **known.loader_options)
     answers: dict[tuple[str, int], torch.Tensor] = {}
     asked = 0
@@ -71,16 +68,10 @@ def test_a_run_shows_views_again_and_resumes_bit_for_bit(salt, tmp_path):
     directory = tmp_path / "stopped"
     assert not (tmp_path / "whole" / "latent-window").exists()
     process = salt(directory, *ECHO, "--probe.enabled", "False", wait=False)
-    metrics = directory / "metrics.jsonl"
-    wait_for(lambda: metrics.exists() and metrics.read_text().count('"salt"') >= 4, 120)
-    process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 143, err
+    stop(process, directory, lambda metrics: metrics.count('"salt"') >= 4)
     assert list((directory / "latent-window").glob("*.safetensors"))
     assert salt(directory, resume=True).returncode == 0
-    assert records(directory) == whole
-    left, right = (load_file(d / "student" / "encoder.safetensors") for d in (tmp_path / "whole", directory))
-    assert all(torch.equal(left[name], right[name]) for name in left)
+    assert_same(directory, tmp_path / "whole")
 
 
 @pytest.mark.parametrize(
