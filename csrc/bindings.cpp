@@ -1,29 +1,23 @@
 // The C interface as Python sees it: addresses and sizes in, nothing allocated for the caller, no torch header.
 // Validation is Python's (fastvid/ops/*/op.py); only what would read out of bounds is checked again here.
-#include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
-
-#include <algorithm>
-#include <array>
 #include <memory>
 #include <new>
 #include <string>
-#include <vector>
 
+#include "arguments.h"
 #include "cpu_isa.h"
 #include "gather_tokens.h"
 #include "memory.h"
-#include "multiblock_mask.h"
+#ifdef FV_WITH_CUDA
+#include "cuda_bindings.h"
+#endif
 
 namespace py = pybind11;
-using Address = uintptr_t;
 
 namespace {
 
-template <class T>
-T* at(Address address) {
-  return reinterpret_cast<T*>(address);
-}
+using fv::Address;
+using fv::at;
 
 // Flat position of the first index outside [0, n), or -1.
 int64_t first_out_of_range(const int64_t* index, int64_t count, int64_t n) {
@@ -33,34 +27,11 @@ int64_t first_out_of_range(const int64_t* index, int64_t count, int64_t n) {
   return -1;
 }
 
-fv::MultiblockMaskArgs mask_args(Address ids, Address visible, Address masked, int64_t batch, int64_t seed, int64_t draw,
-                                 const std::vector<int64_t>& plan) {
-  if (plan.size() != fv::kMaskPlanFields) throw py::value_error("a mask plan has the wrong number of fields");
-  fv::MultiblockMaskArgs args{at<const int64_t>(ids), at<int64_t>(visible), at<int64_t>(masked), batch, seed, draw, {}};
-  std::copy(plan.begin(), plan.end(), reinterpret_cast<int64_t*>(&args.plan));
-  const fv::MaskPlan& p = args.plan;
-  const bool fits = p.T > 0 && p.H > 0 && p.W > 0 && p.masked >= 0 && p.visible >= 0 &&
-                    p.masked + p.visible <= p.T * p.H * p.W;
-  if (!fits) throw py::value_error("the counts of a mask plan do not fit its grid");
-  return args;
-}
-
 void multiblock_mask_cpu(Address ids, Address visible, Address masked, int64_t batch, int64_t seed, int64_t draw,
                          const std::vector<int64_t>& plan, int threads) {
-  const auto args = mask_args(ids, visible, masked, batch, seed, draw, plan);
+  const auto args = fv::mask_args(ids, visible, masked, batch, seed, draw, plan);
   py::gil_scoped_release release;
   fv::multiblock_mask_cpu(args, threads);
-}
-
-void multiblock_mask_cuda(Address ids, Address visible, Address masked, int64_t batch, int64_t seed, int64_t draw,
-                          const std::vector<int64_t>& plan, Address stream) {
-#ifdef FV_WITH_CUDA
-  const char* error = fv::multiblock_mask_cuda(mask_args(ids, visible, masked, batch, seed, draw, plan), at<void>(stream));
-  if (error) throw std::runtime_error(std::string("multiblock_mask: ") + error);
-#else
-  (void)ids, (void)visible, (void)masked, (void)batch, (void)seed, (void)draw, (void)plan, (void)stream;
-  throw std::runtime_error("multiblock_mask: fastvid was built without CUDA");
-#endif
 }
 
 // Returns the position of a bad index (nothing is computed then), or -1. grad may be 0.
@@ -112,30 +83,6 @@ int64_t gather_tubelets(Address clip, int64_t batch_stride, int64_t frame_stride
   return -1;
 }
 
-// What the three functions of a glimpse share. `strides` of batch, frame and row, in elements; `shape` is (B, T, H, W, G,
-// levels, size).
-fv::FoveatedGlimpseArgs glimpse_args(Address frames, int frames_dtype, const std::array<int64_t, 3>& strides,
-                                     Address center, Address scale, const std::array<int64_t, 7>& shape,
-                                     float level_ratio, const std::array<float, 3>& gain,
-                                     const std::array<float, 3>& pivot, bool zeros, bool antialias) {
-  fv::FoveatedGlimpseArgs args{};
-  args.frames = at<const void>(frames), args.frames_dtype = frames_dtype;
-  args.center = at<const float>(center), args.scale = at<const float>(scale);
-  args.batch_stride = strides[0], args.frame_stride = strides[1], args.row_stride = strides[2];
-  args.B = shape[0], args.T = shape[1], args.H = shape[2], args.W = shape[3];
-  args.G = shape[4], args.levels = shape[5], args.size = shape[6];
-  args.level_ratio = level_ratio, args.zeros = zeros, args.antialias = antialias;
-  for (int c = 0; c < 3; ++c) args.gain[c] = gain[c], args.pivot[c] = pivot[c];
-  return args;
-}
-
-#define FV_GLIMPSE_PARAMETERS                                                                                         \
-  Address frames, int frames_dtype, const std::array<int64_t, 3>&strides, Address center, Address scale,              \
-      const std::array<int64_t, 7>&shape, float level_ratio, const std::array<float, 3>&gain,                         \
-      const std::array<float, 3>&pivot, bool zeros, bool antialias
-#define FV_GLIMPSE_ARGS \
-  glimpse_args(frames, frames_dtype, strides, center, scale, shape, level_ratio, gain, pivot, zeros, antialias)
-
 // Returns the position of a scale that is not positive (nothing is computed then), or -1.
 int64_t foveated_glimpse(FV_GLIMPSE_PARAMETERS, Address out, int out_dtype, int threads) {
   fv::FoveatedGlimpseArgs args = FV_GLIMPSE_ARGS;
@@ -164,32 +111,6 @@ void foveated_glimpse_frames_grad(FV_GLIMPSE_PARAMETERS, Address grad, int grad_
   args.out = at<void>(grad), args.out_dtype = grad_dtype, args.to_frames = at<void>(to_frames);
   py::gil_scoped_release release;
   if (!fv::cpu_kernels().foveated_glimpse_frames_grad(args, threads)) throw std::bad_alloc();
-}
-
-void foveated_glimpse_cuda(FV_GLIMPSE_PARAMETERS, Address out, int out_dtype, Address stream) {
-  fv::FoveatedGlimpseArgs args = FV_GLIMPSE_ARGS;
-  args.out = at<void>(out), args.out_dtype = out_dtype;
-#ifdef FV_WITH_CUDA
-  const char* error = fv::foveated_glimpse_cuda(args, at<void>(stream));
-  if (error) throw std::runtime_error(std::string("foveated_glimpse: ") + error);
-#else
-  (void)args, (void)stream;
-  throw std::runtime_error("foveated_glimpse: fastvid was built without CUDA");
-#endif
-}
-
-void foveated_glimpse_gaze_grad_cuda(FV_GLIMPSE_PARAMETERS, Address grad, int grad_dtype, Address to_center,
-                                     Address to_scale, Address partial, Address stream) {
-  fv::FoveatedGlimpseArgs args = FV_GLIMPSE_ARGS;
-  args.out = at<void>(grad), args.out_dtype = grad_dtype, args.partial = at<float>(partial);
-  args.to_center = at<float>(to_center), args.to_scale = at<float>(to_scale);
-#ifdef FV_WITH_CUDA
-  const char* error = fv::foveated_glimpse_gaze_grad_cuda(args, at<void>(stream));
-  if (error) throw std::runtime_error(std::string("foveated_glimpse: ") + error);
-#else
-  (void)args, (void)stream;
-  throw std::runtime_error("foveated_glimpse: fastvid was built without CUDA");
-#endif
 }
 
 int64_t gather_tokens(Address x, int64_t batch_stride, int64_t row_stride, Address index, Address out, int64_t B,
@@ -314,17 +235,16 @@ PYBIND11_MODULE(_C, m) {
   m.def("usable_isas", &usable_isas, "CPU kernel sets that can run on this processor, best first.");
   m.def("use_isa", &fv::use_cpu_kernels, "Switch to a CPU kernel set by name; False if it cannot run here.");
   m.def("multiblock_mask_cpu", &multiblock_mask_cpu);
-  m.def("multiblock_mask_cuda", &multiblock_mask_cuda);
   m.def("masked_latent_loss", &masked_latent_loss);
   m.def("gather_tubelets", &gather_tubelets);
   m.def("foveated_glimpse", &foveated_glimpse);
   m.def("foveated_glimpse_gaze_grad", &foveated_glimpse_gaze_grad);
   m.def("foveated_glimpse_frames_grad", &foveated_glimpse_frames_grad);
-  m.def("foveated_glimpse_cuda", &foveated_glimpse_cuda);
-  m.def("foveated_glimpse_gaze_grad_cuda", &foveated_glimpse_gaze_grad_cuda);
-  m.def("glimpse_tiles", &fv::glimpse_tiles, "Partial sums per level that foveated_glimpse_gaze_grad_cuda writes.");
   m.def("gather_tokens", &gather_tokens);
   m.def("scatter_tokens", &scatter_tokens);
   m.def("query_attend", &query_attend);
   m.def("query_attend_backward", &query_attend_backward);
+#ifdef FV_WITH_CUDA
+  fv::bind_cuda_kernels(m);
+#endif
 }
