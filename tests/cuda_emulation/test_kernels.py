@@ -10,12 +10,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from fastvid import _native
 from fastvid.ops import MaskSpec, foveated_glimpse, multiblock_mask
 from tests.conformance.cases import CASES
 from tests.conformance.checks import SEEDS, SPECS, check_error, check_masks
 from tests.cuda_emulation.emulation import build, emulated_cuda, load
 
-pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ to build the kernels with")
+pytestmark = pytest.mark.skipif(
+    shutil.which("g++") is None or _native.CORE is None, reason="no g++ to build the kernels with, or no native core"
+)
 
 
 @pytest.fixture(scope="session")

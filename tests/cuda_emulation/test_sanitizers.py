@@ -13,11 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from fastvid import _native
 from tests.cuda_emulation.emulation import FEWER_THREADS, build, preload
 
 HERE = Path(__file__).parent
 
-pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ to build the kernels with")
+pytestmark = pytest.mark.skipif(
+    shutil.which("g++") is None or _native.CORE is None, reason="no g++ to build the kernels with, or no native core"
+)
 
 
 def sanitized(folder: Path, sanitizer: str, chosen: str, edits=FEWER_THREADS) -> subprocess.CompletedProcess:
