@@ -6,11 +6,9 @@
 
 #include "arguments.h"
 #include "cpu_isa.h"
+#include "cuda_bindings.h"
 #include "gather_tokens.h"
 #include "memory.h"
-#ifdef FV_WITH_CUDA
-#include "cuda_bindings.h"
-#endif
 
 namespace py = pybind11;
 

@@ -6,6 +6,7 @@ They are the kernels' own sources: only launches and dynamic shared memory, whic
 import contextlib
 import importlib.util
 import re
+import shutil
 import subprocess
 import sysconfig
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,12 +15,16 @@ from types import ModuleType, SimpleNamespace
 from unittest import mock
 
 import pybind11
+import pytest
 import torch
 
 from fastvid import _native
 from fastvid.ops.foveated_glimpse import op as glimpse_op
 from fastvid.ops.multiblock_mask import op as mask_op
 
+NEEDS_BUILDING = pytest.mark.skipif(
+    shutil.which("g++") is None or _native.CORE is None, reason="no g++ to build the kernels with, or no native core"
+)
 HERE = Path(__file__).parent
 CSRC = HERE.parents[1] / "csrc"
 SANITIZERS = {
@@ -58,7 +63,7 @@ def translate(source: str, edits: Sequence[Edit] = ()) -> str:
     return source
 
 
-def build(folder: Path, sanitizer: str = "", edits: Mapping[str, Sequence[Edit]] = FEWER_THREADS) -> Path:
+def build(folder: Path, sanitizer: str, edits: Mapping[str, Sequence[Edit]]) -> Path:
     """Compiles the kernels with a sanitizer (a key of SANITIZERS) into a module; ``edits`` by name of the .cu file.
 
     A second build in a folder keeps what no edit changes.

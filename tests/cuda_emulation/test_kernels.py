@@ -4,27 +4,23 @@ test_sanitizers.py runs this once more under each sanitizer.
 """
 
 import os
-import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
-from fastvid import _native
 from fastvid.ops import MaskSpec, foveated_glimpse, multiblock_mask
 from tests.conformance.cases import CASES
 from tests.conformance.checks import SEEDS, SPECS, check_error, check_masks
-from tests.cuda_emulation.emulation import build, emulated_cuda, load
+from tests.cuda_emulation.emulation import NEEDS_BUILDING, build, emulated_cuda, load
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("g++") is None or _native.CORE is None, reason="no g++ to build the kernels with, or no native core"
-)
+pytestmark = NEEDS_BUILDING
 
 
 @pytest.fixture(scope="session")
 def module(tmp_path_factory):
     built = os.environ.get("FASTVID_EMULATED_CUDA")
-    return load(Path(built) if built else build(tmp_path_factory.mktemp("emulated"), edits={}))
+    return load(Path(built) if built else build(tmp_path_factory.mktemp("emulated"), "", {}))
 
 
 @pytest.fixture(autouse=True)
