@@ -78,13 +78,13 @@ def record(benchmark, device, _session):
     Args:
         name: the benchmark's name in ``floors.toml``.
         sides: ours under the key ``fastvid``, the others with what they are; each a :class:`benchmarks.timing.Side`,
-            whose passes are timed apart, or a plain function, timed whole.
+            whose passes are timed apart, or a plain function (or ``timing.Call``), timed whole.
         floors: for a benchmark without an entry in the file: other side -> how many times faster ours must be.
         least_bytes: what ours must move, by part; a single number is for the last part.
-        rounds: times that the sides take turns, on a CPU; at least 30 on a GPU.
+        rounds: times that the sides take turns; at least 30 where CUDA graphs are replayed.
         gate: raises AssertionError where the sides do not compute the same; it runs before anything is timed.
         tolerance: of a gate for sides of type Side: outputs and gradients are equal to this share of the largest value
-            (0: to the bit). Plain functions may be checked by the test itself, before it calls this.
+            (0: to the bit). What is timed whole may be checked by the test itself, before it calls this.
 
     Returns:
         How many times faster ours is than each other side, over the last part.
@@ -94,8 +94,6 @@ def record(benchmark, device, _session):
     def measure(name, sides, **arguments) -> dict[str, float]:
         ours = sides[OURS]
         forward = ours.forward if isinstance(ours, Side) else ours
-        if device.kind == "cuda" and (where := _device_of(forward())) != "cuda":
-            pytest.skip(f"{name} computes on the {where}; measure it with --device cpu")
         rows = recorder.measure(name, sides, **arguments)
         kept = benchmark.extra_info.setdefault("rows", [])
         if not kept:  # the plugin's own clock runs once a test
@@ -107,13 +105,6 @@ def record(benchmark, device, _session):
         return {m.removeprefix("x "): v for m, v in rows[-1]["metrics"].items() if m.startswith("x ")}
 
     return measure
-
-
-def _device_of(result: object) -> str:
-    """Kind of device of the first tensor in a result."""
-    while isinstance(result, tuple | list) and result:
-        result = result[0]
-    return result.device.type if isinstance(result, torch.Tensor) else "cpu"
 
 
 def _waited(call, kind: str):

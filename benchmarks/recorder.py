@@ -50,7 +50,7 @@ class Recorder:
         if not isinstance(least_bytes, Mapping):
             least_bytes = {parts[-1]: least_bytes}
         self._check_shares(name, wanted, least_bytes)
-        if isinstance(sides[OURS], Side) and gate is None and tolerance is None:
+        if not isinstance(made[OURS], Call) and gate is None and tolerance is None:
             raise ValueError(f"{name}: say how the sides are checked against each other: gate= or tolerance=")
         if gate is not None:
             gate()

@@ -170,3 +170,11 @@ def test_an_error_that_is_not_about_waiting_is_raised(cuda):
 def test_a_graph_without_a_kernel_is_an_error(cuda):
     with pytest.raises(RuntimeError, match="fastvid: the GPU ran nothing for it"):
         gpu_timing.GpuTimer({"fastvid": Call(lambda: torch.ones(1))})
+
+
+def test_what_is_never_replayed_takes_its_own_number_of_rounds(cuda):
+    epochs = []
+    timer = gpu_timing.GpuTimer({"fastvid": Call(lambda: epochs.append(cuda.work(9.0)), capture=False)})
+    prepared = len(epochs)
+    assert timer.times(4)["call"]["fastvid"].median == 9.0
+    assert len(epochs) == prepared + 4
