@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from fastvid import _native
+from fastvid.ops._dispatch import HAS_TRITON, INTERPRETED
 
 
 def pytest_configure():
@@ -18,6 +19,15 @@ def pytest_configure():
 @pytest.fixture(autouse=True)
 def _fixed_seed():
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=INTERPRETED and HAS_TRITON)
+def _watched_kernels():
+    """Interpreted Triton kernels touch nothing but their tensors, and race for none of it."""
+    from tests.conformance.interpreter_memory import watched
+
+    with watched():
+        yield
 
 
 @pytest.fixture

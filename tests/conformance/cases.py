@@ -7,6 +7,7 @@ the numbers that a kernel sees. A case returns its results and gradients by name
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import pytest
 import torch
 
 from fastvid.ops import (
@@ -31,8 +32,26 @@ class How:
     def floats(self, x: torch.Tensor) -> torch.Tensor:
         return x.to(self.stored).to(self.compute).to(self.device)
 
-    def leaf(self, x: torch.Tensor) -> torch.Tensor:
-        return self.floats(x).requires_grad_()
+    def leaf(self, x: torch.Tensor, far_along: int | None = None) -> torch.Tensor:
+        return self.placed(self.floats(x), far_along).requires_grad_()
+
+    def placed(self, x: torch.Tensor, far_along: int | None) -> torch.Tensor:
+        """``x`` where offsets along a dimension go beyond 2**31, if one is given; the gold has no use for it."""
+        return x if far_along is None or self.compute == torch.float64 else far(x, far_along)
+
+
+def far(x: torch.Tensor, dim: int) -> torch.Tensor:
+    """The same numbers in memory where those along ``dim``, three or more, are so far apart that the last offset is
+    beyond 2**31 elements, though the stride is not. On a CPU, memory that nobody touches is not there.
+    """
+    assert x.shape[dim] > 2
+    step = -(-(2**31 + 64) // (x.shape[dim] - 1))
+    strides = list(x.select(dim, 0).contiguous().stride())
+    strides.insert(dim, step)
+    size = step * (x.shape[dim] - 1) + x.select(dim, 0).numel()
+    if x.is_cuda and torch.cuda.mem_get_info(x.device)[0] < 1.1 * size * x.element_size():
+        pytest.skip(f"needs {size * x.element_size() / 1e9:.1f} GB more of GPU memory")
+    return torch.empty(size, dtype=x.dtype, device=x.device).as_strided(x.shape, strides).copy_(x)
 
 
 Results = dict[str, torch.Tensor]
@@ -57,19 +76,20 @@ def _loss(kind: str, normalize: bool, shape: tuple[int, ...], target: str = "sam
     @case(f"masked_latent_loss {kind}{' normalized' if normalize else ''} {'x'.join(map(str, shape))} {target} target")
     def run(how: How) -> Results:
         B, M, N, D = shape
-        pred = how.leaf(torch.randn(B, M, D))
+        beyond = 0 if target.startswith("far") else None
+        pred = how.leaf(torch.randn(B, M, D), beyond)
         teacher = torch.randn(B, N, D) * 2 + 1
         scale = None
-        if target == "int8":
+        if target.endswith("int8"):
             latents, scale = quantize_tokens(teacher)
             scale = scale.to(how.device)
             if how.compute == torch.float64:  # the gold knows no int8: it gets the numbers that they stand for
                 latents, scale = latents.double() * scale.double().cpu().unsqueeze(-1), None
-            latents = latents.to(how.device)
+            latents = how.placed(latents.to(how.device), beyond)
         elif target == "strided":
             latents = how.floats(torch.randn(B, 2 * N, D + 8))[:, ::2, :D]
         else:
-            latents = how.floats(teacher)
+            latents = how.placed(how.floats(teacher), beyond)
         loss = masked_latent_loss(
             pred, latents, index(B, N, M).to(how.device), kind=kind, normalize_target=normalize, target_scale=scale,
             backend=how.backend,
@@ -86,9 +106,11 @@ _loss("l1", False, (3, 2, 4, 33), "int8")
 _loss("smooth_l1", True, (2, 5, 8, 96), "strided")
 _loss("mse", True, (1, 1, 1, 1))
 _loss("cosine", False, (1, 2, 3, 1030))
+_loss("mse", True, (3, 2, 5, 40), "far")
+_loss("l1", False, (3, 2, 5, 40), "far int8")
 
 
-def _tubelets(name: str, clip_shape, picked, tubelet, patch, strided=False):
+def _tubelets(name: str, clip_shape, picked, tubelet, patch, strided=False, far_along=None):
     @case(f"gather_tubelets {name}")
     def run(how: How) -> Results:
         B, T, H, W = clip_shape
@@ -98,9 +120,8 @@ def _tubelets(name: str, clip_shape, picked, tubelet, patch, strided=False):
         tokens = (T // tubelet) * (H // patch) * (W // patch)
         which = None if picked is None else index(B, tokens, picked).to(how.device)
         dtype = how.compute if how.compute == torch.float64 else how.stored
-        out = gather_tubelets(
-            clip.to(how.device), which, tubelet=tubelet, patch=patch, dtype=dtype, backend=how.backend
-        )
+        clip = how.placed(clip.to(how.device), far_along)
+        out = gather_tubelets(clip, which, tubelet=tubelet, patch=patch, dtype=dtype, backend=how.backend)
         return {"tokens": out}
 
 
@@ -108,16 +129,18 @@ _tubelets("16 x 16 x 2", (2, 4, 32, 48), 5, 2, 16)
 _tubelets("all", (2, 2, 32, 32), None, 2, 16)
 _tubelets("odd patch, one frame", (2, 3, 15, 20), 7, 1, 5)
 _tubelets("patch 14, strided clip", (1, 4, 28, 42), 6, 2, 14, strided=True)
+for _dim, _what in enumerate(("clips", "frames", "rows")):
+    _tubelets(f"far {_what}", (3, 4, 8, 12), 5, 2, 4, far_along=_dim)
 
 
-def _tokens(name: str, shape, picked, strided=False):
+def _tokens(name: str, shape, picked, strided=False, far_along=None):
     @case(f"gather_tokens {name}")
     def run(how: How) -> Results:
         B, N, D = shape
         x = torch.randn(B, 2 * N, D + 3)[:, ::2, :D] if strided else torch.randn(B, N, D)
-        x = how.leaf(x)
+        x = how.leaf(x, far_along)
         out = gather_tokens(x, index(B, N, picked).to(how.device), backend=how.backend)
-        out.backward(how.floats(torch.randn(out.shape)))
+        out.backward(how.placed(how.floats(torch.randn(out.shape)), far_along))
         return {"out": out.detach(), "grad": x.grad}
 
 
@@ -125,19 +148,22 @@ _tokens("768 wide", (2, 40, 768), 23)
 _tokens("odd", (3, 37, 5), 11)
 _tokens("strided", (2, 9, 130), 9, strided=True)
 _tokens("none", (2, 5, 16), 0)
+_tokens("far clips", (3, 6, 20), 4, far_along=0)
+_tokens("far rows", (3, 6, 20), 4, far_along=1)
 
 
-def _attend(name: str, shape, tokens: int, stats=True):
+def _attend(name: str, shape, tokens: int, stats=True, far_along=None):
     @case(f"query_attend {name}")
     def run(how: How) -> Results:
         B, h, d = shape[0], shape[-3], shape[-1]
-        leaves = [how.leaf(x) for x in (torch.randn(shape), torch.randn(B, h, tokens, d), torch.randn(B, h, tokens, d))]
+        shapes = (shape, (B, h, tokens, d), (B, h, tokens, d))
+        leaves = [how.leaf(torch.randn(shape), far_along) for shape in shapes]
         out = query_attend(*leaves, return_stats=stats, backend=how.backend)
         out, entropy, _ = out if stats else (out, None, None)
-        loss = (out * how.floats(torch.randn(out.shape))).sum()
+        wanted = {out: how.placed(how.floats(torch.randn(out.shape)), far_along)}
         if entropy is not None:
-            loss = loss + (entropy * torch.linspace(-1, 1, entropy.numel()).view(entropy.shape).to(entropy)).sum()
-        loss.backward()
+            wanted[entropy] = torch.linspace(-1, 1, entropy.numel()).view(entropy.shape).to(entropy)
+        torch.autograd.backward(tuple(wanted), tuple(wanted.values()))
         results = {"out": out.detach(), **dict(zip(("query", "key", "value"), (x.grad for x in leaves), strict=True))}
         return results if entropy is None else {**results, "entropy": entropy.detach()}
 
@@ -145,14 +171,16 @@ def _attend(name: str, shape, tokens: int, stats=True):
 _attend("one query, 257 tokens", (2, 2, 1, 64), 257)
 _attend("without statistics", (1, 2, 3, 32), 70, stats=False)
 _attend("two sets of eight", (1, 2, 2, 8, 48), 33)
+for _dim, _what in enumerate(("clips", "heads", "tokens")):
+    _attend(f"far {_what}", (3, 3, 3, 16), 21, far_along=_dim)
 
 
-def _glimpse(name: str, shape, gazes: int, size: int, levels: int, floats=False, **options):
+def _glimpse(name: str, shape, gazes: int, size: int, levels: int, floats=False, far_along=None, **options):
     @case(f"foveated_glimpse {name}")
     def run(how: How) -> Results:
         B, T, H, W = shape
         pixels = torch.randint(256, (B, T, H, W, 3), dtype=torch.uint8)
-        frames = how.leaf(pixels / 255) if floats else pixels.to(how.device)
+        frames = how.leaf(pixels / 255, far_along) if floats else how.placed(pixels.to(how.device), far_along)
         wide = torch.float64 if how.compute == torch.float64 else torch.float32
         center = (1.6 * torch.rand(B, T, gazes, 2) - 0.8).to(how.device, wide).requires_grad_()
         scale = (0.1 + 0.3 * torch.rand(B, T, gazes)).to(how.device, wide).requires_grad_()
@@ -168,3 +196,5 @@ def _glimpse(name: str, shape, gazes: int, size: int, levels: int, floats=False,
 _glimpse("three levels of pixels", (1, 2, 40, 56), 2, 12, 3)
 _glimpse("zeros outside, no antialias", (2, 1, 33, 21), 1, 9, 2, padding="zeros", antialias=False)
 _glimpse("float frames", (1, 1, 24, 30), 2, 7, 2, floats=True, level_ratio=1.5)
+for _dim, _what in enumerate(("clips", "frames", "rows")):
+    _glimpse(f"far {_what}", (3, 3, 12, 15), 1, 4, 1, far_along=_dim)
