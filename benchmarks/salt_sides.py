@@ -1,7 +1,7 @@
 """The training steps that are compared, each cut into the same pieces.
 
-``published`` re-states what was published, ``same`` is fastvid computing the same function, ``recommended`` is
-fastvid's cheaper predictor and compiled blocks at the same student, teacher and batch.
+``published`` re-states what was published, ``same`` is fastvid computing the same function, ``recommended`` predicts
+fewer tokens, with compiled blocks that keep fewer activations, at the same student, teacher and batch.
 """
 
 import copy
@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch._functorch.config as functorch_config
 from torch import nn
+from torch._inductor import list_mode_options
+from torch._inductor.compile_fx import compile_fx
 
 from benchmarks import published_salt
 from benchmarks.published_salt import PublishedEncoder, PublishedPredictor
@@ -22,6 +25,8 @@ from fastvid.train.salt_config import MaskConfig
 from fastvid.train.salt_masks import MaskSampler
 
 RATIO = 0.75  # of tokens masked
+PREDICTED = 1 / 4  # of the tokens, where not all masked ones are predicted
+_MEMORY_BUDGET = 0.8  # of the recommended step's compiled blocks
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,18 @@ SIZES = {
     # A quarter of its widths and of its tokens: matrices and attention keep their shares of the arithmetic.
     "quarter": Size("vit_tiny_patch16_224", 112, 4, width=96, heads=3),
 }
+
+
+class _Inductor:
+    """torch.compile's own backend with a memory budget; sides of different ones share no compiled code."""
+
+    def __init__(self, mode: str | None, memory_budget: float):
+        self.options = list_mode_options(mode) if mode else None
+        self.memory_budget = memory_budget
+
+    def __call__(self, graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Any:
+        with functorch_config.patch(activation_memory_budget=self.memory_budget):
+            return compile_fx(graph, inputs, config_patches=self.options)
 
 
 class Side(ABC):
@@ -114,10 +131,16 @@ class Side(ABC):
     def blocks(self) -> list[nn.Module]:
         """The transformer blocks of teacher, encoder and predictor."""
 
-    def compile(self, mode: str | None = None) -> "Side":
-        """Compiles the blocks, each kind once, for the one set of shapes of training."""
+    def compile(self, mode: str | None = None, memory_budget: float = 1.0) -> "Side":
+        """Compiles the blocks, each kind once, for the one set of shapes of training.
+
+        Args:
+            mode: of torch.compile.
+            memory_budget: share of the activations that are kept for the backward pass.
+        """
+        backend = _Inductor(mode, memory_budget)
         for block in self.blocks():
-            block.compile(dynamic=False, fullgraph=True, mode=mode)
+            block.compile(dynamic=False, fullgraph=True, backend=backend)
         return self
 
     def update(self) -> None:
@@ -190,17 +213,19 @@ class Fastvid(Side):
 
 
 NAMES = ("published", "same", "recommended")
-# What lies between them: each changes one thing.
-STEPS = ("published", "published, compiled", "same", "same, compiled", "subset, compiled", "recommended")
+# What lies between them, each changing one thing, and beyond.
+STEPS = (
+    "published", "published, compiled", "same", "same, compiled", "subset, compiled", "recommended", "cross, compiled"
+)  # fmt: skip
 
 
 def make_side(name: str, size: Size, device: torch.device, mode: str | None = None) -> Side:
     """One of :data:`STEPS`; all begin at the same weights, but a predictor that only cross-attends has its own.
 
     Args:
-        name: ``published``, ``same`` (fastvid, identical mathematics), ``subset`` (a random third of the masked tokens
-            is predicted) or ``recommended`` (the same, and they attend to the visible ones only; compiled), the first
-            three compiled where ``, compiled`` follows.
+        name: ``published``, ``same`` (fastvid, identical mathematics), ``subset`` (:data:`PREDICTED` of the tokens are
+            predicted, at random), ``cross`` (the same, and they attend to the visible tokens only), each compiled where
+            ``, compiled`` follows; or ``recommended``, which is ``subset, compiled`` with a memory budget.
         size: of student, teacher and predictor.
         device: where it runs.
         mode: of torch.compile.
@@ -211,15 +236,17 @@ def make_side(name: str, size: Size, device: torch.device, mode: str | None = No
     student, teacher = VideoViT(config), VideoViT(config)
     predictor = Predictor(
         student.dim, teacher.dim, size.grid, width=size.width, depth=size.depth, heads=size.heads,
-        layout="cross" if kind == "recommended" else "concat",
+        layout="cross" if kind == "cross" else "concat",
     )  # fmt: skip
     side: Side
     if kind == "published":
         side = Published(student, teacher, predictor, size, device)
     else:
-        predicted = None if kind == "same" else size.tokens // 4
+        predicted = None if kind == "same" else round(PREDICTED * size.tokens)
         side = Fastvid(student, teacher, predictor, size, device, predicted)
-    return side.compile(mode) if how == "compiled" or kind == "recommended" else side
+    if kind == "recommended":
+        return side.compile(mode, _MEMORY_BUDGET)
+    return side.compile(mode) if how == "compiled" else side
 
 
 def autocast(device: torch.device) -> torch.autocast:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch._dynamo
 
 from benchmarks import salt_measure as measure
 from benchmarks.salt_sides import NAMES, SIZES, STEPS, forward, make_side, random_clip
@@ -46,6 +47,7 @@ def compare(
         rounds: of timed steps; medians are reported.
         mode: of torch.compile.
     """
+    torch._dynamo.config.recompile_limit = 8 * len(names)  # a kind of block has one code for all sides and shapes
     sides = {name: make_side(name, size, device, mode) for name in names}
     clip = random_clip(size, device)
     losses = check_same(sides["published"], sides["same"], clip)

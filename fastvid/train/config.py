@@ -115,6 +115,9 @@ class RunConfig:
     """Autocast: bfloat16 where the device computes in it, or as told; weights and optimizer stay float32."""
     compile: bool = False
     """torch.compile the training step, for its one set of shapes."""
+    memory_budget: float = 1.0
+    """Of a compiled step: share of its activations kept for the backward pass, which computes the others again, first
+    of all what costs next to nothing."""
     threads: int | None = None
     """Processor threads for the arithmetic; default: torch's choice."""
     tensorboard: bool = True
@@ -125,6 +128,10 @@ class RunConfig:
     def __post_init__(self):
         if self.log_every < 1 or self.checkpoint_every < 1 or self.keep < 1:
             raise ValueError(f"run: log-every, checkpoint-every and keep must be at least 1; got {self}")
+        if not 0 < self.memory_budget <= 1:
+            raise ValueError(f"run: memory-budget must be more than 0 and at most 1; got {self.memory_budget}")
+        if self.memory_budget < 1 and not self.compile:
+            raise ValueError("run: memory-budget is for compiled steps; add --run.compile True")
 
 
 @dataclass(frozen=True)

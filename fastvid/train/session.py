@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 
 import torch
+import torch._functorch.config
 
 import fastvid
 from fastvid.data import StreamError
@@ -102,6 +103,7 @@ def start(project: str, config, options: RunConfig, launch: Launch, recipe: Call
     world = join_world()
     if options.threads:
         torch.set_num_threads(options.threads)
+    torch._functorch.config.activation_memory_budget = options.memory_budget
     path = Path(broadcast_text(world, str(_choose_dir(project, options, launch)) if world.is_main else None))
     run = None
     try:

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from fastvid.train.config import DataConfig, differences, from_dict, parse, to_dict
+from fastvid.train.config import DataConfig, RunConfig, differences, from_dict, parse, to_dict
 from fastvid.train.salt_config import SaltConfig
 from fastvid.train.salt_presets import PRESETS
 
@@ -60,3 +60,15 @@ def test_what_changed_is_listed():
     a = PRESETS["demo"]()
     b = dataclasses.replace(a, optim=dataclasses.replace(a.optim, lr=0.5))
     assert differences(a, b) == [f"optim.lr: {a.optim.lr} -> 0.5"]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"memory_budget": 0.0, "compile": True}, "memory-budget must be more than 0 and at most 1; got 0.0"),
+        ({"memory_budget": 0.5}, "memory-budget is for compiled steps; add --run.compile True"),
+    ],
+)
+def test_a_memory_budget_is_a_share_and_needs_a_compiled_step(options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        RunConfig(**options)

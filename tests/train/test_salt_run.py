@@ -272,7 +272,8 @@ def test_other_ways_to_train(salt, tmp_path, options):
 
 
 def test_a_compiled_run_is_close_to_an_eager_one_and_compiles_once(finished, salt, tmp_path):
-    done = salt(tmp_path / "r", "--run.compile", "True", "--probe.enabled", "False", TORCH_LOGS="recompiles")
+    options = ("--run.compile", "True", "--run.memory-budget", "0.5", "--probe.enabled", "False")
+    done = salt(tmp_path / "r", *options, TORCH_LOGS="recompiles")
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("Recompiling function") == 1, done.stderr  # when the second stage brings its own module
     for a, b in zip(records(finished[0]), records(tmp_path / "r"), strict=True):
