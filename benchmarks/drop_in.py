@@ -21,6 +21,7 @@ from transformers import VideoMAEConfig, VideoMAEModel, VJEPA2Config, VJEPA2Mode
 from transformers.models.vjepa2 import modeling_vjepa2
 
 from benchmarks.gpu_timing import GpuTimer
+from benchmarks.precision import exact_convolutions
 from benchmarks.timing import CALL, Call, CpuTimer
 from fastvid.nn import VisiblePatchEmbed
 from fastvid.ops import (
@@ -212,10 +213,11 @@ def measure(name: str, scale: Scale, device: str, rounds: int) -> dict:
     torch.manual_seed(0)
     example = EXAMPLES[name](scale, device)
     gradients = {}
-    for side in ("plain", "fastvid"):
-        loss = step(example, side)
-        grads = [p.grad.clone() for p in example.model.parameters() if p.grad is not None]
-        gradients[side] = [loss, *grads]
+    with exact_convolutions():
+        for side in ("plain", "fastvid"):
+            loss = step(example, side)
+            grads = [p.grad.clone() for p in example.model.parameters() if p.grad is not None]
+            gradients[side] = [loss, *grads]
     for got, expected in zip(gradients["fastvid"], gradients["plain"], strict=True):
         if (got - expected).norm() > 1e-3 * expected.norm():
             raise AssertionError(f"{name}: the two sides differ by more than 1e-3 of a gradient's (or the loss's) norm")

@@ -125,6 +125,7 @@ class GpuTimer:
                         call()
             except RuntimeError as error:
                 torch.cuda.synchronize()
+                self.pool = torch.cuda.graph_pool_handle()  # the allocator may not have left the other one
                 return Run(call, f"eager: {str(error).splitlines()[0]}")
         if any("Graph is empty" in str(warning.message) for warning in caught):
             raise RuntimeError(f"{name}: {_NO_KERNEL}")

@@ -214,6 +214,8 @@ def shares(side: Side, clip: torch.Tensor) -> dict[str, float]:
     for event in prof.key_averages():
         if (event.device_type != torch.autograd.DeviceType.CPU) != cuda:
             continue  # on a GPU, kernels only: operators would count their kernels again
+        if event.is_user_annotation:
+            continue  # and so would the spans of the optimizer and of compiled regions
         kind = next((k for k, parts in _KINDS.items() if any(part in event.key for part in parts)), "rest")
         spent[kind] += event.self_device_time_total if cuda else event.self_cpu_time_total
     whole = sum(spent.values())

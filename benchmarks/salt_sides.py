@@ -1,7 +1,7 @@
 """The training steps that are compared, each cut into the same pieces.
 
-``published`` re-states what was published, ``same`` is fastvid computing the same function, ``recommended`` predicts
-fewer tokens, with compiled blocks that keep fewer activations, at the same student, teacher and batch.
+``published`` re-states what was published, ``same`` is fastvid computing the same function, ``recommended`` is
+fastvid's cheaper predictor and compiled blocks at the same student, teacher and batch.
 """
 
 import copy
@@ -26,7 +26,7 @@ from fastvid.train.salt_masks import MaskSampler
 
 RATIO = 0.75  # of tokens masked
 PREDICTED = 1 / 4  # of the tokens, where not all masked ones are predicted
-_MEMORY_BUDGET = 0.8  # of the recommended step's compiled blocks
+_MEMORY_BUDGET = 0.8  # of compiled blocks, where they have one
 
 
 @dataclass(frozen=True)
@@ -213,9 +213,9 @@ class Fastvid(Side):
 
 
 NAMES = ("published", "same", "recommended")
-# What lies between them, each changing one thing, and beyond.
+# What lies between them: each changes one thing.
 STEPS = (
-    "published", "published, compiled", "same", "same, compiled", "subset, compiled", "recommended", "cross, compiled"
+    "published", "published, compiled", "same", "same, compiled", "subset, compiled", "subset, budget", "recommended"
 )  # fmt: skip
 
 
@@ -224,8 +224,8 @@ def make_side(name: str, size: Size, device: torch.device, mode: str | None = No
 
     Args:
         name: ``published``, ``same`` (fastvid, identical mathematics), ``subset`` (:data:`PREDICTED` of the tokens are
-            predicted, at random), ``cross`` (the same, and they attend to the visible tokens only), each compiled where
-            ``, compiled`` follows; or ``recommended``, which is ``subset, compiled`` with a memory budget.
+            predicted, at random) or ``recommended`` (the same, and they attend to the visible tokens only; compiled);
+            the first three compiled where ``, compiled`` follows, and with a memory budget where ``, budget`` does.
         size: of student, teacher and predictor.
         device: where it runs.
         mode: of torch.compile.
@@ -236,7 +236,7 @@ def make_side(name: str, size: Size, device: torch.device, mode: str | None = No
     student, teacher = VideoViT(config), VideoViT(config)
     predictor = Predictor(
         student.dim, teacher.dim, size.grid, width=size.width, depth=size.depth, heads=size.heads,
-        layout="cross" if kind == "cross" else "concat",
+        layout="cross" if kind == "recommended" else "concat",
     )  # fmt: skip
     side: Side
     if kind == "published":
@@ -244,9 +244,9 @@ def make_side(name: str, size: Size, device: torch.device, mode: str | None = No
     else:
         predicted = None if kind == "same" else round(PREDICTED * size.tokens)
         side = Fastvid(student, teacher, predictor, size, device, predicted)
-    if kind == "recommended":
+    if how == "budget":
         return side.compile(mode, _MEMORY_BUDGET)
-    return side.compile(mode) if how == "compiled" else side
+    return side.compile(mode) if how == "compiled" or kind == "recommended" else side
 
 
 def autocast(device: torch.device) -> torch.autocast:

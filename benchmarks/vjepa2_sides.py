@@ -13,6 +13,7 @@ import torch
 from transformers import VJEPA2Config, VJEPA2ForVideoClassification
 
 from benchmarks.loaders import encode, random_picture
+from benchmarks.precision import exact_convolutions
 from benchmarks.published_vjepa2 import FRAMES_BETWEEN, PublishedLoop
 from fastvid.cache.compute import LatentMaker, decoded
 from fastvid.cache.features import make_features
@@ -244,8 +245,9 @@ def check_same(loop: PublishedLoop, recipe: Recipe) -> None:
     inputs = loop.processor(
         [clip[0].permute(0, 3, 1, 2)], do_resize=False, do_center_crop=False, return_tensors="pt"
     ).to(recipe.device)
-    theirs = loop.model.eval()(pixel_values_videos=inputs["pixel_values_videos"]).logits
-    ours = recipe.model.eval()(clip.to(recipe.device))
+    with exact_convolutions():
+        theirs = loop.model.eval()(pixel_values_videos=inputs["pixel_values_videos"]).logits
+        ours = recipe.model.eval()(clip.to(recipe.device))
     error, largest = float((ours - theirs).abs().max()), float(theirs.abs().max())
     assert error <= 1e-3 * largest, (
         f"the same weights give a clip scores that are {error:g} apart, of up to {largest:g}"
