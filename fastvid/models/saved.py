@@ -4,10 +4,12 @@ import dataclasses
 import json
 from pathlib import Path
 
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 
 from fastvid.files import write_whole
+from fastvid.models.pretrained import Parts, load_tensors
 from fastvid.models.vit import VideoViT, VideoViTConfig
+from fastvid.models.weight_files import find_weights, read_json
 
 _CONFIG, _WEIGHTS = "encoder.json", "encoder.safetensors"
 
@@ -27,20 +29,22 @@ def load_encoder(folder: str | Path) -> VideoViT:
 
     Raises:
         FileNotFoundError: the folder holds no encoder.
-        ValueError: the weights do not fit the configuration.
+        ValueError: damaged files, or weights that do not fit the configuration.
+        OSError: a file that cannot be read.
     """
     folder = Path(folder)
     if not (folder / _CONFIG).is_file() or not (folder / _WEIGHTS).is_file():
         raise FileNotFoundError(f"no encoder in {folder}: {_CONFIG} and {_WEIGHTS} are needed")
-    fields = json.loads((folder / _CONFIG).read_text())
+    fields = read_json(folder / _CONFIG)
     known = {field.name for field in dataclasses.fields(VideoViTConfig)}
     unknown = sorted(set(fields) - known)
     if unknown:
         raise ValueError(f"{folder / _CONFIG} has fields this version does not know: {', '.join(unknown)}")
     fields = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
-    encoder = VideoViT(VideoViTConfig(**fields))
     try:
-        encoder.load_state_dict(load_file(folder / _WEIGHTS))
-    except RuntimeError as error:
-        raise ValueError(f"the weights in {folder} do not fit its {_CONFIG}: {error}") from error
+        encoder = VideoViT(VideoViTConfig(**fields))
+    except (TypeError, ArithmeticError) as error:  # values of another type, or zero
+        raise ValueError(f"{folder / _CONFIG} is damaged: {error}") from error
+    weights = find_weights(str(folder / _WEIGHTS))
+    load_tensors(encoder, weights.read(), weights.source, Parts(advice=f"they do not belong to its {_CONFIG}"))
     return encoder

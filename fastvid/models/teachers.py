@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from fastvid.models.pixel_statistics import pixel_statistics
+from fastvid.models.pretrained import Parts, load_pretrained, open_config
 from fastvid.models.saved import load_encoder
 from fastvid.models.vit import VideoViT
 
@@ -56,27 +57,36 @@ class EncoderTeacher(Teacher):
         return self.encoder(clip)
 
 
+# What the encoders can do without: V-JEPA 2's predictor, the decoder of VideoMAE's pretraining, classifiers' heads.
+_FAMILIES = {"videomae": "VideoMAE", "vjepa2": "V-JEPA 2"}
+_PARTS = {
+    "videomae": Parts(may_leave_out=("decoder.", "encoder_to_decoder.", "mask_token", "fc_norm.", "classifier.")),
+    "vjepa2": Parts(may_lack=("predictor.",), may_leave_out=("pooler.", "classifier.")),
+}
+
+
 class HuggingFaceTeacher(Teacher):
     """A transformers VideoMAE or V-JEPA 2 encoder, from the hub or a local folder.
 
     Args:
-        source: hub name or folder with ``config.json`` and ``model.safetensors``. Its code is never executed:
-            ``trust_remote_code`` is off. Pixels are normalised by its ``preprocessor_config.json`` where it has one, by
-            ImageNet's statistics otherwise, which is what both families were trained with.
+        source: hub name or folder with ``config.json`` and ``model.safetensors``, which must hold every tensor of the
+            encoder. Its code is never executed: ``trust_remote_code`` is off. Pixels are normalised by its
+            ``preprocessor_config.json`` where it has one, by ImageNet's statistics otherwise, which is what both
+            families were trained with.
         frames: of the student's clips. V-JEPA 2's rotary positions take any length; VideoMAE's table takes its own.
         size: side of the student's clips in pixels.
 
     Raises:
-        ValueError: neither model family; or the model was built for other clips than the student's.
+        FileNotFoundError: nothing at ``source``.
+        ValueError: neither model family; damaged files, or weights that do not fit; or the model was built for other
+            clips than the student's.
     """
 
     def __init__(self, source: str, *, frames: int, size: int):
         super().__init__()
-        from transformers import AutoConfig, AutoModel
+        from transformers import AutoModel
 
-        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-        if config.model_type not in ("videomae", "vjepa2"):
-            raise ValueError(f"teacher {source}: a {config.model_type} model; VideoMAE and V-JEPA 2 are supported")
+        config = open_config(source, _FAMILIES)
         videomae = config.model_type == "videomae"
         wants_size = config.image_size if videomae else config.crop_size
         wants_frames = config.num_frames if videomae else frames
@@ -85,7 +95,9 @@ class HuggingFaceTeacher(Teacher):
                 f"teacher {source} takes clips of {wants_frames} frames of {wants_size} x {wants_size} pixels, in "
                 f"pairs; the student's have {frames} of {size} x {size}: set --data.frames and --data.size to match"
             )
-        self.model = AutoModel.from_pretrained(source, trust_remote_code=False, dtype=torch.float32)
+        self.model, lacking = load_pretrained(AutoModel, source, config=config, parts=_PARTS[config.model_type])
+        if "predictor." in lacking:  # it was drawn at random, and the weights' hash is to be that of the files
+            self.model.predictor = None
         self.family, self.name, self.dim = config.model_type, f"hf:{source}", config.hidden_size
         side = size // config.patch_size
         self.grid = (frames // config.tubelet_size, side, side)
@@ -112,8 +124,8 @@ def load_teacher(source: str, *, frames: int, size: int) -> Teacher:
         size: of the student's clips, pixels.
 
     Raises:
-        ValueError: another kind of source, or a teacher for other clips.
-        FileNotFoundError: nothing at PATH.
+        ValueError: another kind of source, a teacher for other clips, damaged files, or weights that do not fit.
+        FileNotFoundError: nothing at PATH, NAME or DIR.
     """
     kind, _, where = source.partition(":")
     if kind == "checkpoint" and where:

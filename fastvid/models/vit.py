@@ -7,10 +7,12 @@ from typing import Any, Literal
 
 import timm
 import torch
+from timm.layers import PatchEmbed
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from fastvid.models.pretrained import Parts, load_timm
 from fastvid.nn import Init, VisiblePatchEmbed, init_weights, sincos_positions
 from fastvid.ops import IMAGENET_MEAN, IMAGENET_STD
 
@@ -20,7 +22,8 @@ class VideoViTConfig:
     """A video ViT.
 
     Attributes:
-        name: any timm VisionTransformer; its blocks and norm are used.
+        name: a timm VisionTransformer that embeds patches by a convolution, optionally normalised, and has no norm
+            before its first block; its blocks and norms are used, its class and register tokens are not.
         frames: frames per clip.
         size: side of the frame in pixels.
         tubelet: frames per token.
@@ -64,7 +67,9 @@ class VideoViT(nn.Module):
         dim: width of a token.
 
     Raises:
-        ValueError: the name is no timm VisionTransformer, or sizes do not divide.
+        ValueError: the name is no timm VisionTransformer or one with parts that a video ViT lacks; sizes do not divide;
+            or pretrained weights that do not fit.
+        FileNotFoundError: pretrained weights that are not there, as without a network.
     """
 
     def __init__(self, config: VideoViTConfig):
@@ -86,6 +91,7 @@ class VideoViT(nn.Module):
         self.patch_embed = VisiblePatchEmbed(
             self.dim, tubelet=config.tubelet, patch=patch, mean=config.mean, std=config.std
         )
+        self.patch_norm = vit.patch_embed.norm  # without weights for most models; aimv2 has one
         self.blocks = nn.ModuleList(vit.blocks)
         self.norm = vit.norm if not isinstance(vit.norm, nn.Identity) else vit.fc_norm
         table = sincos_positions(self.grid, self.dim)
@@ -109,7 +115,7 @@ class VideoViT(nn.Module):
 
     def embed(self, clip: torch.Tensor, index: torch.Tensor | None = None) -> torch.Tensor:
         """The first half of :meth:`forward`: clip uint8 [B, T, H, W, 3] -> tokens with positions [B, V, dim]."""
-        x = self.patch_embed(clip, index)
+        x = self.patch_norm(self.patch_embed(clip, index))
         return x + (self.positions if index is None else self.positions[index]).to(x.dtype)
 
     def encode(self, x: torch.Tensor) -> torch.Tensor:
@@ -125,24 +131,61 @@ class VideoViT(nn.Module):
             # A still clip gets the same tokens as the image did.
             spread = conv.weight.unsqueeze(2) / self.config.tubelet
             self.patch_embed.proj.weight.copy_(spread.expand_as(self.patch_embed.proj.weight))
-            if conv.bias is not None and self.patch_embed.proj.bias is not None:
-                self.patch_embed.proj.bias.copy_(conv.bias)
+            assert self.patch_embed.proj.bias is not None
+            self.patch_embed.proj.bias.copy_(torch.tensor(0.0) if conv.bias is None else conv.bias)
+
+
+# Tensors of an image model that a video ViT does not use.
+_UNUSED = Parts(may_leave_out=("head.", "head_dist."))
 
 
 def _timm_vit(config: VideoViTConfig) -> VisionTransformer:
-    overrides: dict[str, Any] = {"embed_dim": config.width, "depth": config.depth, "num_heads": config.heads}
-    overrides = {name: value for name, value in overrides.items() if value is not None}
-    width, heads = overrides.get("embed_dim"), overrides.get("num_heads")
-    if width and heads and width % heads:
+    own = _architecture(config.name)
+    heads = next(module.num_heads for module in own.blocks.modules() if hasattr(module, "num_heads"))
+    theirs = {"embed_dim": own.embed_dim, "depth": len(own.blocks), "num_heads": heads}
+    wanted = {"embed_dim": config.width, "depth": config.depth, "num_heads": config.heads}
+    overrides = {name: value for name, value in wanted.items() if value is not None}
+    if any(value < 1 for value in overrides.values()):
+        raise ValueError(f"model: width, depth and heads must be at least 1; got {overrides}")
+    width, heads = ({**theirs, **overrides}[name] for name in ("embed_dim", "num_heads"))
+    if width % heads:
         raise ValueError(f"model: width {width} is not divisible by {heads} heads")
-    if not timm.is_model(config.name):
-        near = difflib.get_close_matches(config.name, timm.list_models("vit_*"), n=4)
-        raise ValueError(f"timm has no model {config.name!r}; similar names: {', '.join(near) or 'none'}")
-    model = timm.create_model(
-        config.name, pretrained=config.pretrained, num_classes=0, drop_path_rate=config.drop_path, **overrides
-    )
+    if not config.pretrained:
+        return timm.create_model(config.name, num_classes=0, drop_path_rate=config.drop_path, **overrides)
+    if theirs != {**theirs, **overrides}:
+        raise ValueError(
+            f"the pretrained weights of {config.name} are for its own width {theirs['embed_dim']}, depth "
+            f"{theirs['depth']} and {theirs['num_heads']} heads: leave out width, depth and heads"
+        )
+    if config.patch not in (None, own.patch_embed.patch_size[0]):
+        raise ValueError(
+            f"{config.name} was trained with patches of {own.patch_embed.patch_size}, not {config.patch}: leave out "
+            "patch"
+        )
+    return load_timm(config.name, parts=_UNUSED, num_classes=0, drop_path_rate=config.drop_path)
+
+
+def _architecture(name: str) -> VisionTransformer:
+    """The timm model without storage, for a look at its parts.
+
+    Raises:
+        ValueError: no such model, or one that a video ViT would not compute as timm does.
+    """
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models("vit_*"), n=4)
+        raise ValueError(f"timm has no model {name!r}; similar names: {', '.join(near) or 'none'}")
+    try:
+        with torch.device("meta"):
+            model: Any = timm.create_model(name, num_classes=0)
+    except RuntimeError as error:  # an unknown tag
+        raise ValueError(f"timm has no model {name!r}: {error}") from error
     if not isinstance(model, VisionTransformer):
-        raise ValueError(f"{config.name} is a {type(model).__name__}; a timm VisionTransformer is needed")
+        raise ValueError(f"{name} is a {type(model).__name__}; a timm VisionTransformer is needed")
+    if type(model.patch_embed) is not PatchEmbed:
+        raise ValueError(
+            f"{name} embeds its patches by a {type(model.patch_embed).__name__}, which does not cut a clip into "
+            "tubelets: use a model whose patch embedding is one convolution"
+        )
     if not isinstance(model.norm_pre, nn.Identity):
-        raise ValueError(f"{config.name} normalises its tokens before the first block, which this video ViT does not")
+        raise ValueError(f"{name} normalises its tokens before the first block, which this video ViT does not")
     return model

@@ -6,16 +6,21 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, VJEPA2Config, VJEPA2ForVideoClassification
+from transformers import VJEPA2Config, VJEPA2ForVideoClassification
 
 from fastvid.models.pixel_statistics import pixel_statistics
+from fastvid.models.pretrained import Parts, load_pretrained, open_config
 from fastvid.models.vjepa2 import VJepa2Classifier
 
 log = logging.getLogger(__name__)
 
 VITL_SSV2 = "facebook/vjepa2-vitl-fpc16-256-ssv2"
+
+# A head can be drawn, and the predictor is not used.
+_PARTS = Parts(
+    may_lack=("classifier.", "vjepa2.predictor."), advice=f"use a fine-tuned V-JEPA 2 classifier such as {VITL_SSV2}"
+)
 
 
 def load_vjepa2(
@@ -50,9 +55,11 @@ def load_vjepa2(
         keep_head: refuse a source whose head is not for these classes, instead of drawing another.
 
     Raises:
-        OSError: nothing to open at ``source``, or a damaged file of weights.
-        ValueError: another model family; weights that do not fit or lack the encoder or the pooler; frames or a size
-            that do not divide; fewer than 2 classes; another ``init``; a head for other classes that is to be kept.
+        FileNotFoundError: nothing to open at ``source``.
+        OSError: a file that cannot be read.
+        ValueError: another model family; damaged files; weights that do not fit or lack any tensor of the encoder or
+            the pooler; frames or a size that do not divide; fewer than 2 classes; another ``init``; a head for other
+            classes that is to be kept.
     """
     if num_classes < 2:
         raise ValueError(f"a classifier needs at least 2 classes, got {num_classes}")
@@ -67,11 +74,11 @@ def load_vjepa2(
         return VJepa2Classifier(model)
     if init != "pretrained":
         raise ValueError(f"unknown init {init!r}: use pretrained or tiny")
-    config = _config(source)
+    config = open_config(source, {"vjepa2": "V-JEPA 2 video classifiers"})
     _resize(config, frames or config.frames_per_clip, size or config.crop_size)
     with drawn_from(init_seed):
-        model, has_head = _pretrained(source, config)
-    others = _other_classes(config, num_classes, classes) if has_head else "comes without a head"
+        model, lacking = load_pretrained(VJEPA2ForVideoClassification, source, config=config, parts=_PARTS)
+    others = "comes without a head" if "classifier." in lacking else _other_classes(config, num_classes, classes)
     if keep_head and others:
         raise ValueError(
             f"{source} {others}, and one for {num_classes} is to be kept: use a checkpoint trained on them"
@@ -98,21 +105,6 @@ def tiny_config(num_classes: int) -> VJEPA2Config:
     return config
 
 
-def _config(source: str) -> Any:
-    try:
-        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-    except OSError as error:
-        raise OSError(
-            f"no V-JEPA 2 model at {source!r}: it must be a folder with config.json and model.safetensors, or a name "
-            f"that the hub (or its cache here) knows: {_first_line(error)}"
-        ) from error
-    except ValueError as error:
-        raise ValueError(f"{source!r} is no V-JEPA 2 model that transformers can open: {_first_line(error)}") from error
-    if config.model_type != "vjepa2":
-        raise ValueError(f"{source!r} is a {config.model_type} model; a V-JEPA 2 video classifier is needed")
-    return config
-
-
 def _resize(config: Any, frames: int, size: int) -> None:
     tubelet, patch = config.tubelet_size, config.patch_size
     if frames < 1 or size < 1 or frames % tubelet or size % patch:
@@ -120,27 +112,6 @@ def _resize(config: Any, frames: int, size: int) -> None:
             f"{frames} frames of {size} x {size} do not divide into tubelets of {tubelet} x {patch} x {patch}"
         )
     config.frames_per_clip, config.crop_size = frames, size
-
-
-def _pretrained(source: str, config: Any) -> tuple[Any, bool]:
-    """The model, and whether its head comes from the source."""
-    try:
-        loaded: Any = VJEPA2ForVideoClassification.from_pretrained(
-            source, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True
-        )
-    except (OSError, SafetensorError) as error:
-        raise OSError(f"the weights of {source!r} cannot be opened: {_first_line(error)}") from error
-    except RuntimeError as error:
-        raise ValueError(f"the weights of {source!r} do not fit its config.json: {_first_line(error)}") from error
-    model, found = loaded
-    # A head can be drawn, and the predictor is not used.
-    absent = sorted(n for n in found["missing_keys"] if not n.startswith(("classifier.", "vjepa2.predictor.")))
-    if absent:
-        raise ValueError(
-            f"{source!r} lacks {len(absent)} of a V-JEPA 2 classifier's weights ({absent[0]}, ...): use a fine-tuned "
-            f"classifier such as {VITL_SSV2}"
-        )
-    return model, not any(name.startswith("classifier.") for name in found["missing_keys"])
 
 
 def _other_classes(config: Any, num_classes: int, classes: Sequence[str] | None) -> str:
@@ -166,7 +137,3 @@ def drawn_from(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would touch the GPUs' generators
         yield
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]

@@ -102,5 +102,5 @@ def test_unknown_sources_are_refused(source):
 
 def test_other_model_families_are_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "vit"}')
-    with pytest.raises(ValueError, match="a vit model; VideoMAE and V-JEPA 2 are supported"):
+    with pytest.raises(ValueError, match="is a vit model; VideoMAE and V-JEPA 2 are supported"):
         load_teacher(f"hf:{tmp_path}", frames=8, size=64)

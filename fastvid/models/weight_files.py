@@ -1,0 +1,165 @@
+"""The safetensors files that a pretrained model lies in: which they are, and what they hold."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+_SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
+
+
+@dataclass(frozen=True)
+class WeightFiles:
+    """A model's files of weights, of which the headers were read.
+
+    Attributes:
+        source: hub name, folder or file, for messages.
+        revision: commit of the hub's repository; empty for local files.
+        paths: the files.
+        shapes: shape of each tensor.
+        dtypes: names of the dtypes in the files, such as ``"float32"``.
+    """
+
+    source: str
+    revision: str
+    paths: tuple[Path, ...]
+    shapes: dict[str, tuple[int, ...]]
+    dtypes: tuple[str, ...]
+
+    def read(self) -> dict[str, torch.Tensor]:
+        """Read all tensors to the CPU, in the dtypes of the files."""
+        tensors: dict[str, torch.Tensor] = {}
+        for path in self.paths:
+            with safe_open(path, framework="pt") as file:
+                tensors.update((name, file.get_tensor(name)) for name in file.keys())  # noqa: SIM118
+        return tensors
+
+
+def find_weights(source: str, *, revision: str | None = None, names: Sequence[str] = (_SINGLE,)) -> WeightFiles:
+    """Find a model's safetensors and read their headers. A pickle is never opened.
+
+    Args:
+        source: a folder, a hub name, or a file.
+        revision: of the hub's repository; None for its main branch.
+        names: files to look for, the first that is there; then for shards with an index.
+
+    Raises:
+        FileNotFoundError: no safetensors there, or a shard is missing.
+        ValueError: a damaged file, a file of another format, or an index that does not fit its shards.
+        OSError: a file that cannot be read.
+    """
+    if (file := Path(source).expanduser()).is_file():
+        return _described(source, [file])
+    for name in names:
+        if path := find_file(source, name, revision):
+            return _described(source, [path])
+    index = find_file(source, _INDEX, revision)
+    if index is None:
+        raise FileNotFoundError(
+            f"no {' or '.join(names)} at {source!r}: only safetensors are read, so convert a pickle such as "
+            "pytorch_model.bin once (from_pretrained, then save_pretrained), and download a hub model before going "
+            "offline"
+        )
+    places = read_json(index).get("weight_map")
+    if not isinstance(places, dict) or not all(isinstance(place, str) for place in places.values()):
+        raise ValueError(f"{index} is damaged: it has no weight_map of tensor names to files; download it anew")
+    shards = sorted(set(places.values()))
+    found = [find_file(source, shard, revision) for shard in shards]
+    if absent := [shard for shard, path in zip(shards, found, strict=True) if path is None]:
+        raise FileNotFoundError(
+            f"{source!r} lacks {len(absent)} of its {len(shards)} files of weights ({listed(absent)}): download them"
+        )
+    weights = _described(source, [path for path in found if path is not None])
+    if lost := sorted(places.keys() - weights.shapes.keys()):
+        raise ValueError(f"{index} names {len(lost)} tensors that its files lack ({listed(lost)}): download them anew")
+    return weights
+
+
+def find_file(source: str, name: str, revision: str | None = None) -> Path | None:
+    """Find a file of a local folder, or of a hub name in the hub or its cache here; None if it is not there.
+
+    Raises:
+        OSError: the hub cannot be asked.
+        FileNotFoundError: ``source`` is neither a folder nor a possible hub name.
+    """
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        path = folder / name
+        return path if path.exists() else None
+    from transformers.utils import cached_file  # seconds that only those pay who ask the hub
+
+    try:
+        found = cached_file(source, name, revision=revision, _raise_exceptions_for_missing_entries=False)
+    except (OSError, ValueError) as error:
+        raise FileNotFoundError(
+            f"no model at {source!r}: it must be a folder with config.json and model.safetensors, or a name that the "
+            f"hub (or its cache here) knows: {first_line(error)}"
+        ) from error
+    return None if found is None else Path(found)
+
+
+def local_or_hub(source: str) -> str:
+    """``source`` as transformers takes it: a folder with ``~`` expanded, or a hub name."""
+    folder = Path(source).expanduser()
+    return str(folder) if folder.is_dir() else source
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a file that holds one JSON object.
+
+    Raises:
+        ValueError: it does not.
+        OSError: it cannot be read.
+    """
+    try:
+        fields = json.loads(path.read_bytes())
+    except ValueError as error:  # of JSON or of UTF-8
+        raise ValueError(f"{path} is damaged: {first_line(error)}; download or save it anew") from error
+    except OSError as error:
+        raise type(error)(f"{path} cannot be read: {error.strerror}") from error
+    if not isinstance(fields, dict):
+        raise ValueError(f"{path} is damaged: it holds no JSON object; download or save it anew")
+    return fields
+
+
+def listed(names: Sequence[str], most: int = 3) -> str:
+    """The first few names."""
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message; its type where it has none."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def _described(source: str, paths: Sequence[Path]) -> WeightFiles:
+    shapes: dict[str, tuple[int, ...]] = {}
+    dtypes: set[str] = set()
+    for path in paths:
+        if path.suffix != ".safetensors":
+            raise ValueError(
+                f"{path} is no safetensors file, and no other format is read: convert it once, as with "
+                "safetensors.torch.save_file"
+            )
+        try:
+            with safe_open(path, framework="pt") as file:
+                for name in file.keys():  # noqa: SIM118
+                    header = file.get_slice(name)
+                    shapes[name] = tuple(header.get_shape())
+                    dtypes.add(_DTYPES.get(header.get_dtype(), header.get_dtype()))
+        except SafetensorError as error:
+            raise ValueError(f"{path} is damaged: {first_line(error)}; download or save it anew") from error
+        except OSError as error:
+            raise type(error)(f"{path} cannot be read: {error.strerror or first_line(error)}") from error
+    # A file of the hub's cache lies in .../snapshots/COMMIT/.
+    folders = paths[0].parts
+    hub = "snapshots" in folders and not Path(source).expanduser().exists()
+    revision = folders[folders.index("snapshots") + 1] if hub else ""
+    return WeightFiles(source, revision, tuple(paths), shapes, tuple(sorted(dtypes)))
+
+
+_DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
