@@ -5,6 +5,7 @@ What was not trained is read again from where it came from, and must be what it 
 
 import dataclasses
 import hashlib
+import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,10 +22,13 @@ import fastvid
 from fastvid.files import write_whole
 from fastvid.models.classifier_about import ClassifierAbout
 from fastvid.models.identity import tensors_hash
+from fastvid.models.pretrained import Parts, check_fit, compare
 from fastvid.models.vjepa2 import VJepa2Classifier
 from fastvid.models.vjepa2_approach import LoraSettings, apply_approach
 from fastvid.models.vjepa2_load import drawn_from, load_vjepa2
 from fastvid.video import ViewSpec
+
+log = logging.getLogger(__name__)
 
 _ABOUT, _WEIGHTS, _ADAPTER = "classifier.json", "trained.safetensors", "adapter"
 
@@ -136,8 +140,8 @@ def load_classifier(folder: str | Path, *, source: str | None = None) -> Trained
     with drawn_from(0):  # adapters are drawn, and replaced at once
         apply_approach(model, about.approach, about.lora or LoraSettings())  # type: ignore[arg-type]
     trained, frozen = _parts(model)
-    if {name: t.shape for name, t in trained.items()} != {name: t.shape for name, t in weights.items()}:
-        raise ValueError(f"the weights in {folder} do not fit {_ABOUT}: {_difference(trained, weights)}")
+    odd = compare({name: tensor.shape for name, tensor in weights.items()}, trained)
+    check_fit(str(folder / _WEIGHTS), odd, trained, Parts(advice=f"they are not those of the approach in {_ABOUT}"))
     if tensors_hash(frozen) != about.frozen:
         drawn = f"init_seed {about.init_seed}, drawn by this torch and transformers" if about.init == "tiny" else opened
         raise ValueError(
@@ -149,6 +153,7 @@ def load_classifier(folder: str | Path, *, source: str | None = None) -> Trained
             tensor.copy_(weights[name])
     model.mean, model.std = about.mean, about.std  # type: ignore[assignment]
     name_classes(model, about.classes)
+    log.info("loaded the classifier in %s: %d trained tensors (sha256 %s)", folder, len(weights), about.trained)
     return TrainedClassifier(model, about)
 
 
@@ -219,11 +224,3 @@ def _read(folder: Path, tries: int = 5) -> tuple[ClassifierAbout, dict[str, torc
         return about, tensors_from(content)
     except SafetensorError as error:
         raise ValueError(f"{folder / _WEIGHTS} is damaged: {error}") from error
-
-
-def _difference(trained: dict[str, torch.Tensor], weights: dict[str, torch.Tensor]) -> str:
-    odd = sorted(n for n in {*trained, *weights} if n not in trained or n not in weights)
-    if odd:
-        return f"{odd[0]} is {'missing' if odd[0] in trained else 'not part of this approach'}"
-    name = next(n for n in trained if trained[n].shape != weights[n].shape)
-    return f"{name} is {list(weights[name].shape)} instead of {list(trained[name].shape)}"

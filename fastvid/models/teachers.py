@@ -88,7 +88,13 @@ class HuggingFaceTeacher(Teacher):
 
         config = open_config(source, _FAMILIES)
         videomae = config.model_type == "videomae"
-        wants_size = config.image_size if videomae else config.crop_size
+        side_of = "image_size" if videomae else "crop_size"
+        for name in (side_of, "num_frames" if videomae else "frames_per_clip", "patch_size", "tubelet_size"):
+            if type(getattr(config, name)) is not int or getattr(config, name) < 1:
+                raise ValueError(
+                    f"teacher {source}: {name} is {getattr(config, name)!r} in its config.json, not a whole number"
+                )
+        wants_size = getattr(config, side_of)
         wants_frames = config.num_frames if videomae else frames
         if (wants_frames, wants_size) != (frames, size) or frames % config.tubelet_size:
             raise ValueError(

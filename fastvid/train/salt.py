@@ -78,6 +78,8 @@ class _Recipe:
                 drop_path=config.model.drop_path, pretrained=config.model.pretrained,
             )  # fmt: skip
             untrained = self.untrained()
+            if config.model.pretrained:
+                VideoViT(self.encoder_config)  # weights that are not there, or do not fit
             self.pixel_masks = self._masks("pixel", untrained.grid)
             self.salt_masks = self._masks("salt", untrained.grid)
             for optim in (self.teacher_optim, self.student_optim):

@@ -249,7 +249,7 @@ def test_damaged_files_are_refused(saved, tmp_path):
         (text.replace(' "frames": 4', ' "frames": "4"'), "is damaged: frames is '4'"),
         (text.replace('"climb"', '"zoom"'), "is damaged: classes must be two or more different names, sorted; got z"),
         (text.replace('"approach": "head"', '"approach": "neck"'), "unknown approach 'neck'"),
-        (text.replace('"approach": "head"', '"approach": "pooler"'), r"do not fit classifier\.json: pooler.* missing"),
+        (text.replace('"approach": "head"', '"approach": "pooler"'), r"63 missing \(pooler.*not those of the approach"),
         (text.replace('"climb",', ""), r"classifier\.json names 3 classes, and the weights are for 4"),
         (text.replace('"vjepa2"', '"salt"'), "a classifier of the project 'salt'; this reads those of vjepa2"),
     ):

@@ -1,6 +1,7 @@
 import dataclasses
 
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 
@@ -76,6 +77,39 @@ def test_timm_names_become_video_models(name):
     [
         (VideoViTConfig(name="vit_nano_patch16_224"), "timm has no model 'vit_nano_patch16_224'; similar names: vit_"),
         (VideoViTConfig(name="resnet18"), "resnet18 is a ResNet; a timm VisionTransformer is needed"),
+        (
+            VideoViTConfig(name="resnet18", width=48, depth=2),
+            "resnet18 is a ResNet; a timm VisionTransformer is needed",
+        ),
+        (
+            VideoViTConfig(name="swin_tiny_patch4_window7_224", width=48, depth=2, heads=3),
+            "is a SwinTransformer; a timm",
+        ),
+        (VideoViTConfig(name="hiera_tiny_224", depth=2, heads=3), "hiera_tiny_224 is a Hiera; a timm"),
+        (VideoViTConfig(name="vit_small_patch16_dinov3"), "is a Eva; a timm"),
+        (VideoViTConfig(name="samvit_base_patch16"), "is a VisionTransformerSAM; a timm"),
+        (VideoViTConfig(name="naflexvit_base_patch16_gap"), "is a NaFlexVit; a timm"),
+        (VideoViTConfig(name="vit_relpos_small_patch16_224"), "is a VisionTransformerRelPos; a timm"),
+        (VideoViTConfig(name="swin_tiny_patch4_window7_224", pretrained=True), "is a SwinTransformer; a timm"),
+        (VideoViTConfig(name="vit_small_r26_s32_224"), "embeds its patches by a HybridEmbed, which does not cut"),
+        (VideoViTConfig(name="vit_base_patch16_clip_224"), "normalises its tokens before the first block"),
+        (VideoViTConfig(name="vit_tiny_patch16_224", width=100), "width 100 is not divisible by 3 heads"),
+        (VideoViTConfig(name="vit_tiny_patch16_224", depth=-1), "depth and heads must be at least 1; got .*-1"),
+        (VideoViTConfig(name="vit_tiny_patch16_224", heads=0), "depth and heads must be at least 1; got .*0"),
+        (
+            VideoViTConfig(name="test_vit", pretrained=True, heads=4),
+            "for its own width 64, depth 6 and 2 heads: leave out",
+        ),
+        (
+            VideoViTConfig(name="test_vit", pretrained=True, depth=2),
+            "for its own width 64, depth 6 and 2 heads: leave out",
+        ),
+        (
+            VideoViTConfig(name="test_vit", pretrained=True, patch=8),
+            r"with patches of \(16, 16\), not 8: leave out patch",
+        ),
+        (VideoViTConfig(name="vit_tiny_patch16_224.nobody", pretrained=True), "timm has no model .*nobody"),
+        (VideoViTConfig(name="vit_wee_patch16_reg1_gap_256", pretrained=True, width=48), "leave out width, depth"),
         (VideoViTConfig(name="vit_tiny_patch16_224", frames=15), "15 frames of 224 x 224 do not divide into tubelets"),
         (VideoViTConfig(name="vit_tiny_patch16_224", size=100), "16 frames of 100 x 100 do not divide"),
         (VideoViTConfig(name="vit_tiny_patch16_224", width=100, heads=3), "width 100 is not divisible by 3 heads"),
@@ -100,6 +134,50 @@ def test_image_weights_give_a_still_clip_the_tokens_of_the_image():
     expected = conv(pixels).flatten(2).mT
     tokens = encoder.patch_embed(image.expand(-1, 4, -1, -1, -1))
     torch.testing.assert_close(tokens[:, :16], expected, rtol=1e-4, atol=1e-4)
+
+
+# One timm model of each kind that is supported: where its norms stand, its tokens beside the patches, its blocks.
+FAMILIES = [
+    "vit_tiny_patch16_224", "vit_small_patch14_dinov2", "vit_small_patch14_reg4_dinov2", "vit_base_patch16_siglip_224",
+    "vit_medium_patch16_gap_240", "vit_wee_patch16_reg1_gap_256", "vit_pwee_patch16_reg1_gap_256",
+    "vit_dpwee_patch16_reg1_gap_256", "vit_small_patch16_18x2_224", "vit_base_patch16_rpn_224", "flexivit_small",
+    "beit3_base_patch16_224", "eva_large_patch14_196", "aimv2_large_patch14_224", "vit_base_patch16_radio_v3",
+    "vit_intern300m_patch14_448", "deit_tiny_patch16_224", "deit3_small_patch16_224", "vit_base_patch8_224",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("tubelet", [1, 2])
+@pytest.mark.parametrize("name", FAMILIES)
+@torch.no_grad()
+def test_a_still_clip_has_the_features_that_timm_gives_the_image(name, tubelet):
+    torch.manual_seed(0)
+    small = {"depth": 2, "embed_dim": 48, "num_heads": 3}
+    patch = timm.create_model(name, num_classes=0, **small).patch_embed.patch_size[0]
+    size = 2 * patch
+    alone = {"class_token": False, "reg_tokens": 0, "global_pool": "avg"}  # a video ViT has patches only
+    image_model = timm.create_model(name, num_classes=0, img_size=size, **small, **alone).eval()
+    for parameter in image_model.parameters():  # norms that are not the identity
+        parameter += 0.1 * torch.randn_like(parameter)
+    encoder = VideoViT(VideoViTConfig(name, tubelet, size, tubelet, width=48, depth=2, heads=3)).eval()
+    encoder.blocks.load_state_dict(image_model.blocks.state_dict())
+    encoder.patch_norm.load_state_dict(image_model.patch_embed.norm.state_dict())
+    last = image_model.norm if not isinstance(image_model.norm, torch.nn.Identity) else image_model.fc_norm
+    encoder.norm.load_state_dict(last.state_dict())
+    encoder._load_image_patches(image_model.patch_embed.proj, patch)
+    encoder.positions = image_model.pos_embed[0]
+    image = torch.randint(256, (2, 1, size, size, 3), dtype=torch.uint8)
+    pixels = ((image[:, 0] / 255 - torch.tensor(IMAGENET_MEAN)) / torch.tensor(IMAGENET_STD)).permute(0, 3, 1, 2)
+    expected = image_model.fc_norm(image_model.forward_features(pixels))
+    torch.testing.assert_close(encoder(image.expand(-1, tubelet, -1, -1, -1)), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_the_norm_of_a_patch_embedding_is_saved_and_loaded(tmp_path):
+    torch.manual_seed(0)
+    encoder = VideoViT(VideoViTConfig("aimv2_large_patch14_224", 4, 28, width=48, depth=1, heads=3)).eval()
+    encoder.patch_norm.weight.data += torch.randn(48)
+    save_encoder(encoder, tmp_path)
+    clip = clips(size=28)
+    assert torch.equal(load_encoder(tmp_path).eval()(clip), encoder(clip))
 
 
 def test_learned_positions_and_checkpointing():
@@ -160,7 +238,9 @@ def test_an_encoder_is_saved_and_loaded(tmp_path):
         load_encoder(tmp_path / "elsewhere")
     config = tmp_path / "encoder.json"
     config.write_text(config.read_text().replace('"depth": 2', '"depth": 3'))
-    with pytest.raises(ValueError, match=r"do not fit the model: 12 missing \(blocks\.2\.attn.*do not belong to its encoder\.json"):
+    with pytest.raises(
+        ValueError, match=r"do not fit the model: 12 missing \(blocks\.2\.attn.*do not belong to its encoder\.json"
+    ):
         load_encoder(tmp_path)
     config.write_text(config.read_text().replace('"depth"', '"height"'))
     with pytest.raises(ValueError, match="fields this version does not know: height"):

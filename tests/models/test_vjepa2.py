@@ -196,7 +196,9 @@ def test_models_that_cannot_be_opened_say_why(folder, tmp_path):
     other = tmp_path / "other"
     VJEPA2ForVideoClassification(tiny(hidden_size=96)).save_pretrained(other)
     tiny().save_pretrained(other)
-    with pytest.raises(ValueError, match=r"\d+ of another shape \(classifier\.weight is \[40, 96\] instead of \[40, 48\]"):
+    with pytest.raises(
+        ValueError, match=r"\d+ of another shape \(classifier\.weight is \[40, 96\] instead of \[40, 48\]"
+    ):
         load_vjepa2(str(other), num_classes=4)
     (other / "model.safetensors").write_bytes((other / "model.safetensors").read_bytes()[:1000])
     with pytest.raises(ValueError, match=r"model\.safetensors is damaged: .*; download or save it anew"):
