@@ -14,8 +14,8 @@ import numpy as np
 from av.bitstream import BitStreamFilterContext
 
 from fastvid.video.errors import DecodeError
-from fastvid.video.limits import Limits
 from fastvid.video.ffmpeg import first_line, open_video
+from fastvid.video.limits import Limits
 
 _VOP = b"\x00\x00\x01\xb6"  # start code of a picture in MPEG-4 part 2
 _SMALLEST_VOP = 16  # bytes; a shorter packet may be a picture that says "as before" and gives no frame

@@ -201,7 +201,7 @@ def _rotation(data: bytes) -> int:
 
 
 def with_table(info: VideoInfo, table: FrameTable, rate: float = 0.0) -> VideoInfo:
-    """Return a video's metadata with another frame table; ``rate`` in frames per second is used where it has no times."""
+    """Return a video's metadata with another frame table; ``rate``, frames per second, is for one without times."""
     rate = rate or 25.0
     duration = table.frames / rate
     if table.pts is not None:
@@ -209,7 +209,13 @@ def with_table(info: VideoInfo, table: FrameTable, rate: float = 0.0) -> VideoIn
         if span > 0:
             duration, rate = span, table.frames / span
     return replace(
-        info, frames=table.frames, fps=rate, duration=duration, pts=table.pts, keyframes=table.keyframes, order=table.order
+        info,
+        frames=table.frames,
+        fps=rate,
+        duration=duration,
+        pts=table.pts,
+        keyframes=table.keyframes,
+        order=table.order,
     )
 
 

@@ -20,8 +20,10 @@ def without_boxes(video: bytes, *names: bytes) -> bytes:
 
 
 def packed_bitstream(count: int = 40) -> bytes:
-    """MPEG-4 in AVI as DivX 5 and XviD pack it: each B-frame rides in the packet of the frame it was predicted from, and
-    a picture that says "not coded" fills the place that it left."""
+    """MPEG-4 in AVI as DivX 5 and XviD pack it: each B-frame rides in the packet of the frame it was predicted from.
+
+    A picture that says "not coded" fills the place that it left.
+    """
     source = encode(count, "mpeg4", "avi", options={"bf": "1", "g": "12", "q:v": "3", "sc_threshold": "1000000000"})
     file = io.BytesIO()
     with av.open(io.BytesIO(source)) as original, av.open(file, "w", format="avi") as out:

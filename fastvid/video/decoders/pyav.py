@@ -7,7 +7,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from fastvid.video.errors import DecodeError
-from fastvid.video.ffmpeg import first_line, open_video
+from fastvid.video.ffmpeg import open_video
 from fastvid.video.frame_table import decoded_frames, is_key
 from fastvid.video.probe import VideoInfo
 
@@ -32,13 +32,8 @@ class _Reader:
     def __init__(self, data: bytes, info: VideoInfo):
         self.data, self.info = data, info
         self.reformatter = VideoReformatter()  # keeps its conversion tables from frame to frame
-        self.index_of_time = (
-            None if info.order is None else {int(time): index for index, time in enumerate(info.order)}
-        )
-        keys = [(self._place(int(time)), int(time)) for time in info.keyframes[:, 0]]
-        keys = sorted((place, time) for place, time in keys if place is not None)
-        self.key_indices = np.array([place for place, _ in keys], dtype=np.int64)
-        self.key_times = [time for _, time in keys]
+        self.index_of_time = None if info.order is None else {int(t): index for index, t in enumerate(info.order)}
+        self.key_indices, self.key_times = _key_frames(info)
         self._open()
 
     def _open(self) -> None:
@@ -81,33 +76,29 @@ class _Reader:
             raise DecodeError("frame_count", f"frame {index} of {self.info.frames} is decoded after frame {wanted - 1}")
         if self.landing is not None and index >= self.landing:
             if index > self.landing or not is_key(frame):
-                self.key_times = []  # what the file calls key frames are none: read through from now on
+                self.key_indices = self.key_indices[
+                    :0
+                ]  # what the file calls key frames are none: read through from now on
                 return self.info.frames, None
             self.landing = None
         self.next_index = index + 1
         return index, frame
 
     def _index_of(self, frame: av.VideoFrame) -> int | None:
-        if self.info.pts is None or frame.pts is None:
-            return self.next_index
-        return self._place(frame.pts, self.next_index)
-
-    def _place(self, time: int, at_least: int = 0) -> int | None:
-        """The index of the frame with a stored timestamp; of several, the first that is not before ``at_least``."""
-        if self.index_of_time is not None:
-            return self.index_of_time.get(time)
         pts = self.info.pts
-        if pts is None:
-            return None
-        first, end = int(np.searchsorted(pts, time, side="left")), int(np.searchsorted(pts, time, side="right"))
-        return min(max(first, at_least), end - 1) if end > first else None
+        if pts is None or frame.pts is None:
+            return self.next_index
+        if self.index_of_time is not None:
+            return self.index_of_time.get(frame.pts)
+        first, end = int(np.searchsorted(pts, frame.pts, "left")), int(np.searchsorted(pts, frame.pts, "right"))
+        return min(max(first, self.next_index), end - 1) if end > first else None
 
     def _jump(self, index: int) -> None:
         """Seeks to the last key frame at or before ``index``, if it lies ahead."""
         key = int(np.searchsorted(self.key_indices, index, side="right")) - 1
-        if not self.key_times or key < 0 or self.key_indices[key] <= self.next_index:
+        if key < 0 or self.key_indices[key] <= self.next_index:
             return
-        self.container.seek(self.key_times[key], stream=self.stream, backward=True)
+        self.container.seek(int(self.key_times[key]), stream=self.stream, backward=True)
         self.frames = decoded_frames(self.container, self.stream)
         self.next_index, self.at_start, self.landing = 0, False, int(self.key_indices[key])
 
@@ -123,3 +114,16 @@ class _Reader:
             )
         image = self.reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
         return np.ascontiguousarray(np.rot90(image, info.rotation)) if info.rotation else image
+
+
+def _key_frames(info: VideoInfo) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the key frames that are shown, ascending, and the stored timestamp of each."""
+    if info.pts is None or not len(info.keyframes):
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    times = info.keyframes[:, 0]
+    places = np.arange(info.frames) if info.order is None else np.argsort(info.order)
+    found = np.searchsorted(info.pts, times)  # pts is the sorted order
+    is_shown = info.pts[np.minimum(found, info.frames - 1)] == times
+    indices, times = places[found[is_shown]], times[is_shown]
+    ascending = np.argsort(indices, kind="stable")
+    return indices[ascending], times[ascending]

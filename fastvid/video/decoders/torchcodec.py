@@ -77,11 +77,11 @@ def _frames(data: bytes, indices: Sequence[int], info: VideoInfo, device: str) -
 
 
 def _open(data: bytes, info: VideoInfo, device: str):
-    from torchcodec.decoders import VideoDecoder
-
     check_complete(data, info)  # also refuses playlists and whatever else is no video container
     if container_format(data) == "avi" or not info.numbered:
         raise DecodeError("unsupported", "torchcodec needs a presentation time of its own for each frame; use pyav")
+    from torchcodec.decoders import VideoDecoder
+
     try:
         decoder = VideoDecoder(data, dimension_order="NHWC", num_ffmpeg_threads=1, device=device, seek_mode="exact")
         found = len(decoder)
