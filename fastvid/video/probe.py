@@ -231,7 +231,7 @@ def _bare(stream: av.VideoStream, rotation: int) -> VideoInfo:
         fps=0.0,
         duration=0.0,
         pts=None,
-        time_base=float(stream.time_base),
+        time_base=float(stream.time_base or 0),
         keyframes=np.empty((0, 2), dtype=np.int64),
         colours=_colours(codec),
         pixel_aspect=_pixel_aspect(stream),
