@@ -16,7 +16,7 @@ from fastvid.data.progress import Progress
 from fastvid.data.shard_index import ShardIndex, index_name
 from fastvid.data.shards import check_index
 from fastvid.files import sha256_of
-from fastvid.video import DecodeError, Limits, probe
+from fastvid.video import DecodeError, Limits
 from fastvid.video.verify import verify
 
 _ROWS = 32  # samples per task
@@ -130,13 +130,12 @@ def _sample_faults(entry: Entry, file, shard: str, quick: bool) -> Iterator[Faul
     if quick:
         return
     try:
-        found = probe(data)
-        if found.frames != entry.video.frames:
-            what = f"it has {found.frames} frames and its index says {entry.video.frames}"
-            yield Fault(shard, entry.key, what, "run `python -m fastvid.data index` on the folder")
-        verify(data, found)
+        verify(data, entry.video)  # by the table that training goes by
     except DecodeError as error:
-        yield Fault(shard, entry.key, str(error), "remove it from the source, and pack anew with --verify")
+        remedy = "remove it from the source, and pack anew with --verify"
+        if error.reason == "frame_count":
+            remedy = "run `python -m fastvid.data index` on the folder, or pack anew"
+        yield Fault(shard, entry.key, str(error), remedy)
 
 
 def _shard_faults(path: Path, shard: ShardFacts) -> Iterator[Fault]:

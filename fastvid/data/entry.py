@@ -95,7 +95,11 @@ def _video_fields(video: VideoInfo) -> dict[str, Any]:
     }  # fmt: skip
     if video.pts is not None:
         fields["pts"] = [int(video.pts[0]), *_runs(np.diff(video.pts))]
+        if video.order is not None:  # as places among the ascending times
+            fields["order"] = (np.searchsorted(video.pts, video.order) - np.arange(video.frames)).tolist()
     fields["keyframes"] = video.keyframes.tolist()
+    if video.pixel_aspect != (1, 1):
+        fields["pixel_aspect"] = list(video.pixel_aspect)
     if video.colours is not None:
         fields["colours"] = [video.colours.pix_fmt, video.colours.matrix, video.colours.full_range]
     return fields
@@ -121,10 +125,19 @@ def _video(fields: dict[str, Any], limits: Limits) -> VideoInfo:
             raise ValueError(f"{sum(lengths) + 1} presentation times for {frames} frames")
         steps = np.repeat(np.array([_whole(step, 1 << 40) for step, _ in runs], np.int64), lengths)
         pts = _signed(first) + np.concatenate([np.zeros(1, np.int64), np.cumsum(steps)])
+    order = None
+    if "order" in fields and pts is not None:
+        places = np.array([_signed(offset) for offset in fields["order"]], np.int64) + np.arange(frames)
+        if not np.array_equal(np.sort(places), np.arange(frames)):
+            raise ValueError("the order of its frames is not one of all frames")
+        order = pts[places]
+    wide, high = (_whole(side, 1 << 30) for side in fields.get("pixel_aspect", (1, 1)))
+    if not wide or not high:
+        raise ValueError(f"pixels of {wide} to {high}")
     return VideoInfo(
         codec=fields["codec"], width=width, height=height, rotation=_whole(fields["rotation"], 3), frames=frames,
         fps=numbers["fps"], duration=numbers["duration"], pts=pts, time_base=numbers["time_base"], keyframes=keyframes,
-        colours=_colours(fields["colours"]) if "colours" in fields else None,
+        colours=_colours(fields["colours"]) if "colours" in fields else None, order=order, pixel_aspect=(wide, high),
     )  # fmt: skip
 
 

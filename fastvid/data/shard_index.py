@@ -19,7 +19,8 @@ from fastvid.data.tar_members import Member, tar_members
 from fastvid.files import write_whole
 from fastvid.video import DecodeError, Limits
 
-VERSION = 2
+VERSION = 3
+_READABLE = (2, VERSION)  # frame tables of version 2 took any timestamp for a presentation time
 _LONGEST_HEADER = 4096
 _LONGEST_TEXT = 16 << 20
 _TEXTS = (".json", ".cls", ".txt")
@@ -34,12 +35,14 @@ class Header:
         bytes: size of the tar.
         samples: lines that follow.
         crc32: of those lines.
+        version: of the index.
     """
 
     shard: str
     bytes: int
     samples: int
     crc32: int
+    version: int = VERSION
 
 
 class ShardIndex(Sequence[Entry]):
@@ -63,6 +66,11 @@ class ShardIndex(Sequence[Entry]):
 
     def __len__(self) -> int:
         return len(self._lines)
+
+    @property
+    def has_tables(self) -> bool:
+        """Whether training can go by the frame tables in it; those of an older version are made anew at each read."""
+        return self.header.version == VERSION
 
     def __getitem__(self, row):
         if isinstance(row, slice):
@@ -93,7 +101,7 @@ def parse_header(line: bytes, where: str) -> Header:
     """Raises ValueError where the line is no header of this version."""
     try:
         fields = json.loads(line)
-        if fields.pop("version") == VERSION:
+        if fields["version"] in _READABLE:
             header = Header(**fields)
             if isinstance(header.shard, str) and all(
                 type(x) is int and x >= 0 for x in (header.bytes, header.samples, header.crc32)

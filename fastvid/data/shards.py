@@ -1,6 +1,7 @@
 """Videos in WebDataset tar shards, read by offset."""
 
 import hashlib
+import logging
 import threading
 import zlib
 from bisect import bisect_right
@@ -16,6 +17,8 @@ from fastvid.data.source import Origin, Sample
 from fastvid.video import DecodeError
 
 # Indexes kept in memory: two windows of the default size. One of a thousand videos takes about half a megabyte.
+log = logging.getLogger(__name__)
+
 _INDEXES = 32
 
 
@@ -222,7 +225,8 @@ class _Samples(Sequence[Sample]):
             return [self[i] for i in range(*index.indices(len(self)))]
         shard, entry = self.entry(index)
         stem = self._files.names[shard].removesuffix(".tar")
-        return Sample(f"{stem}/{entry.key}", entry.label, entry.caption, entry.video)
+        video = entry.video if self.entries(shard).has_tables else None
+        return Sample(f"{stem}/{entry.key}", entry.label, entry.caption, video)
 
     def entry(self, index: int) -> tuple[int, Entry]:
         """Shard and entry of a sample. A thread's latest stays at hand: its key, size, bytes and frames are asked for
@@ -248,6 +252,12 @@ class _Samples(Sequence[Sample]):
                 self._indexes[shard] = found  # the latest comes last
                 return found
         found = self._files.index(shard)  # outside the lock: a slow one must not hold up the others
+        if not found.has_tables:
+            log.warning(
+                "the index of %s is of an older version: its frame tables are read from the videos instead; `python -m "
+                "fastvid.data index` on the folder makes it anew",
+                self._files.names[shard],
+            )
         with self._lock:
             while len(self._indexes) >= _INDEXES:
                 del self._indexes[next(iter(self._indexes))]

@@ -2,7 +2,7 @@
 
 FFmpeg is told the container instead of guessing it, so that bytes which are really a playlist or a script for one of
 its other demuxers are never followed. And it reads past the end of a cut file without complaint, so the length that
-the container declares is checked here.
+the container declares is read here.
 """
 
 from collections.abc import Iterator
@@ -35,22 +35,15 @@ def container_format(data: bytes) -> str:
     raise DecodeError("container", f"not an mp4, mov, mkv, webm or avi file (it starts with {data[:12]!r})")
 
 
-def declared_size(data: bytes) -> int:
-    """How many bytes the file should have by its own account; at most ``len(data)`` when nothing is missing."""
+def missing_bytes(data: bytes) -> int:
+    """Return how many bytes lie beyond the end of the data by the container's own account; 0 when none do.
+
+    Only the parts that hold pictures or say where they lie count: a wrong size of the file as a whole, or bytes behind
+    the last part, hide nothing from a decoder.
+    """
     container = container_format(data)
-    if container == "mov":
-        return _iso_size(data)
-    if container == "matroska":
-        return _matroska_size(data)
-    return 8 + int.from_bytes(data[4:8], "little") if int.from_bytes(data[4:8], "little") else 0
-
-
-def check_complete(data: bytes) -> None:
-    """Raises DecodeError ``truncated`` when the file ends before its container says."""
-    declared = declared_size(data)
-    if declared > len(data):
-        missing = declared - len(data)
-        raise DecodeError("truncated", f"the container declares {declared} bytes and {missing} of them are missing")
+    ends = {"mov": _iso_ends, "matroska": _matroska_ends, "avi": _avi_ends}[container](data)
+    return max(0, max(ends, default=0) - len(data))
 
 
 def may_be_rotated(data: bytes) -> bool:
@@ -106,21 +99,43 @@ def _iso_boxes(data: bytes) -> Iterator[tuple[bytes, int, int]]:
         offset += size
 
 
-def _iso_size(data: bytes) -> int:
-    return max((end for _, _, end in _iso_boxes(data)), default=0)
+def _iso_ends(data: bytes) -> list[int]:
+    return [end for name, _, end in _iso_boxes(data) if name in (b"moov", b"mdat", b"moof")]
 
 
-def _matroska_size(data: bytes) -> int:
+def _avi_ends(data: bytes) -> list[int]:
+    """Ends of the header and picture lists. The size of the RIFF form around them is often wrong and never needed."""
+    ends: list[int] = []
+    offset, pictures = 0, False
+    while offset + 12 <= len(data):
+        name, kind = data[offset : offset + 4], data[offset + 8 : offset + 12]
+        size = int.from_bytes(data[offset + 4 : offset + 8], "little")
+        if name == b"RIFF" and kind in (b"AVI ", b"AVIX", b"AVI\x19"):
+            offset, pictures = offset + 12, False  # its parts follow
+            continue
+        if name == b"LIST" and kind == b"movi":
+            if size in (0, 0xFFFFFFFF):  # a recording that was never finished: how long it is, only reading it tells
+                return ends
+            pictures = True
+        elif not name.isascii():
+            return ends  # trailing bytes that are no chunk
+        if name == b"LIST" or not pictures:  # what comes after the pictures is an index, and they are found without
+            ends.append(offset + 8 + size)
+        offset += 8 + size + size % 2
+    return ends
+
+
+def _matroska_ends(data: bytes) -> list[int]:
     # An EBML header element, then one Segment that holds everything; its size may be unknown (live recordings).
     offset = 4
     header, length = _vint(data, offset)
     if header is None:
-        return 0
+        return []
     offset += length + header
     if data[offset : offset + 4] != _SEGMENT_ID:
-        return 0
+        return []
     segment, length = _vint(data, offset + 4)
-    return 0 if segment is None else offset + 4 + length + segment
+    return [] if segment is None else [offset + 4 + length + segment]
 
 
 def _vint(data: bytes, offset: int) -> tuple[int | None, int]:

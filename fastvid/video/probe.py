@@ -1,15 +1,22 @@
-"""What a video file holds, read without decoding a frame: codec, size, and when each frame is shown."""
+"""What a video file holds: codec, size, and when each frame is shown."""
 
-import io
-from dataclasses import dataclass
+import hashlib
+import threading
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import av
 import numpy as np
 
-from fastvid.video.container import check_complete, container_format, may_be_rotated
+from fastvid.video.container import may_be_rotated, missing_bytes
 from fastvid.video.errors import DecodeError
+from fastvid.video.ffmpeg import first_line, open_video
+from fastvid.video.frame_table import FrameTable, decode_table, read_table
 from fastvid.video.limits import Limits
+
+_MOST_REMEMBERED = 4096  # tables that took decoding, kept in a process
+_decoded_tables: dict[bytes, FrameTable] = {}
+_decoded_tables_lock = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -42,8 +49,11 @@ class VideoInfo:
         pts: int64 [frames], presentation times in units of ``time_base``, ascending; None when the container stores
             none for some frame, and frames can only be counted.
         time_base: seconds per unit of ``pts``.
-        keyframes: int64 [K, 2], (pts, dts) of each key frame by ascending pts.
+        keyframes: int64 [K, 2], (stored timestamp, decode timestamp) of each key frame, ascending.
         colours: how colours are coded; None when this was not read from the file itself.
+        order: int64 [frames], the stored timestamp of the packet that holds each frame, in the order shown; None where
+            that is ``pts``, as it is wherever the container stores presentation times.
+        pixel_aspect: width to height of a pixel of the coded frame as shown, in whole numbers; (1, 1) is square.
     """
 
     codec: str
@@ -57,11 +67,31 @@ class VideoInfo:
     time_base: float
     keyframes: np.ndarray
     colours: Colours | None = None
+    order: np.ndarray | None = None
+    pixel_aspect: tuple[int, int] = (1, 1)
 
     @property
     def upright_size(self) -> tuple[int, int]:
-        """(height, width) of a frame as shown."""
+        """(height, width) of a decoded frame in pixels, turned upright."""
         return (self.width, self.height) if self.rotation % 2 else (self.height, self.width)
+
+    @property
+    def upright_pixel_aspect(self) -> float:
+        """Width to height of a pixel of an upright frame."""
+        wide, high = self.pixel_aspect
+        return high / wide if self.rotation % 2 else wide / high
+
+    @property
+    def shown_size(self) -> tuple[int, int]:
+        """(height, width) of an upright frame as shown, when its pixels are made square by stretching one side."""
+        height, width = self.upright_size
+        aspect = self.upright_pixel_aspect
+        return (height, round(width * aspect)) if aspect >= 1 else (round(height / aspect), width)
+
+    @property
+    def numbered(self) -> bool:
+        """Whether each frame's presentation time is its own and was stored with it, so that any decoder finds it."""
+        return self.pts is not None and self.order is None and not bool((np.diff(self.pts) == 0).any())
 
     @cached_property
     def times(self) -> np.ndarray:
@@ -71,30 +101,11 @@ class VideoInfo:
         return (self.pts - self.pts[0]) * self.time_base
 
 
-def open_video(data: bytes) -> tuple[av.container.InputContainer, av.VideoStream]:
-    """Opens a video from its bytes and selects FFmpeg's best video stream; the caller closes the container.
-
-    Raises:
-        DecodeError: ``container``, ``no_video`` or ``codec``.
-    """
-    try:
-        container = av.open(io.BytesIO(data), mode="r", format=container_format(data))
-    except (av.error.FFmpegError, ValueError) as error:
-        raise DecodeError("container", f"FFmpeg cannot open it: {first_line(error)}") from error
-    stream = container.streams.best("video")
-    if not isinstance(stream, av.VideoStream):
-        container.close()
-        raise DecodeError("no_video", "the file has no video stream")
-    if stream.codec_context is None:
-        container.close()
-        raise DecodeError("codec", "there is no decoder for its video codec (encrypted, or unknown to FFmpeg)")
-    # One thread per file: clips are decoded side by side, and frame threads would only add delay.
-    stream.codec_context.thread_count = 1
-    return container, stream
-
-
 def probe(data: bytes, limits: Limits | None = None) -> VideoInfo:
-    """Reads a video's metadata and frame table from its bytes.
+    """Read a video's metadata and frame table from its bytes.
+
+    Nothing is decoded where the packets prove the order of frames; elsewhere, such as in AVI with B-frames, the file is
+    decoded once (see :mod:`fastvid.video.frame_table`), and a process remembers what came out.
 
     Args:
         data: the whole file.
@@ -108,14 +119,73 @@ def probe(data: bytes, limits: Limits | None = None) -> VideoInfo:
     """
     limits = limits or Limits()
     limits.check(size=len(data))
-    check_complete(data)
+    missing = missing_bytes(data)
+    try:
+        info, whole = _probe(data, limits, missing > 0)
+    except DecodeError as error:
+        if missing and error.reason in ("container", "no_video", "corrupt", "frame_count"):
+            raise _truncated(data, missing) from error
+        raise
+    if not whole:
+        raise _truncated(data, missing)
+    return info
+
+
+def check_complete(data: bytes, info: VideoInfo) -> None:
+    """Raise DecodeError ``truncated`` when a file is cut short, whose metadata was read before.
+
+    Raises:
+        DecodeError: ``truncated``; ``container`` for what is no video file.
+    """
+    if missing_bytes(data) and probe(data).frames < info.frames:
+        raise _truncated(data, missing_bytes(data))
+
+
+def _truncated(data: bytes, missing: int) -> DecodeError:
+    detail = f"the container declares {len(data) + missing} bytes and {missing} of them are missing"
+    return DecodeError("truncated", detail)
+
+
+def _probe(data: bytes, limits: Limits, suspect: bool) -> tuple[VideoInfo, bool]:
+    """The video's metadata, and whether it is whole; ``suspect`` when bytes seem to be missing."""
     container, stream = open_video(data)
     with container:
         codec = stream.codec_context
         limits.check(width=codec.width, height=codec.height, frames=stream.frames)
         if container.duration:
             limits.check(seconds=container.duration / av.time_base)
-        return _frame_table(container, stream, limits, _rotation(data))
+        table = read_table(container, stream, limits)
+        if table is None:
+            table = _decoded_table(data, limits)
+        rotation = _rotation(data)
+        info = with_table(_bare(stream, rotation), table, float(stream.average_rate or stream.guessed_rate or 0))
+        limits.check(seconds=info.duration)
+        return info, not suspect or _reaches_the_end(container, stream, info)
+
+
+def _reaches_the_end(container: av.container.InputContainer, stream: av.VideoStream, info: VideoInfo) -> bool:
+    """Return whether all frames that the header announces are there, though bytes seem to be missing."""
+    if stream.frames:
+        return info.frames >= stream.frames
+    if info.pts is None or len(info.pts) < 2 or not container.duration:
+        return False
+    steps = np.diff(info.pts)
+    gap = steps.max() > 1.5 * np.median(steps)
+    return not gap and info.duration >= container.duration / av.time_base - 0.5 / info.fps
+
+
+def _decoded_table(data: bytes, limits: Limits) -> FrameTable:
+    name = hashlib.blake2b(data, digest_size=16).digest()
+    with _decoded_tables_lock:
+        table = _decoded_tables.get(name)
+    if table is None:
+        table = decode_table(data, limits)
+        with _decoded_tables_lock:
+            while len(_decoded_tables) >= _MOST_REMEMBERED:
+                del _decoded_tables[next(iter(_decoded_tables))]
+            _decoded_tables[name] = table
+    limits.check(frames=table.frames)
+    return table
 
 
 def _rotation(data: bytes) -> int:
@@ -130,48 +200,47 @@ def _rotation(data: bytes) -> int:
             raise DecodeError("corrupt", f"the first frame does not decode: {first_line(error)}") from error
 
 
-def _frame_table(container, stream, limits: Limits, rotation: int) -> VideoInfo:
-    shown: list[tuple[int | None, int | None, bool]] = []
-    codec = stream.codec_context
-    name = codec.codec.canonical_name  # codec.name is the decoder's, such as libdav1d for av1
-    last_duration = 0
-    try:
-        for packet in container.demux(stream):
-            # Flushing and edit lists produce packets that show nothing; so do VP8's hidden reference frames.
-            if packet.size == 0 or packet.is_discard or (name == "vp8" and not bytes(packet)[0] & 0x10):
-                continue
-            shown.append((packet.pts, packet.dts, packet.is_keyframe))
-            last_duration = packet.duration or last_duration
-            if len(shown) > limits.frames:
-                limits.check(frames=len(shown))
-    except av.error.FFmpegError as error:
-        raise DecodeError("corrupt", f"reading stopped after {len(shown)} frames: {first_line(error)}") from error
-    if not shown:
-        raise DecodeError("frame_count", "the video stream has no frames")
-    rate = float(stream.average_rate or stream.guessed_rate or 0) or 25.0
-    time_base = float(stream.time_base)
-    pts = None
-    duration = len(shown) / rate
-    if all(p is not None for p, _, _ in shown):
-        pts = np.sort(np.array([p for p, _, _ in shown], dtype=np.int64))
-        span = float(pts[-1] - pts[0] + last_duration) * time_base
+def with_table(info: VideoInfo, table: FrameTable, rate: float = 0.0) -> VideoInfo:
+    """Return a video's metadata with another frame table; ``rate``, frames per second, is for one without times."""
+    rate = rate or 25.0
+    duration = table.frames / rate
+    if table.pts is not None:
+        span = float(table.pts[-1] - table.pts[0] + table.last_duration) * info.time_base
         if span > 0:
-            duration, rate = span, len(shown) / span
-    limits.check(seconds=duration)
-    keys = sorted((p, p if d is None else d) for p, d, key in shown if key and p is not None)
+            duration, rate = span, table.frames / span
+    return replace(
+        info,
+        frames=table.frames,
+        fps=rate,
+        duration=duration,
+        pts=table.pts,
+        keyframes=table.keyframes,
+        order=table.order,
+    )
+
+
+def _bare(stream: av.VideoStream, rotation: int) -> VideoInfo:
+    """The metadata without a frame table."""
+    codec = stream.codec_context
     return VideoInfo(
-        codec=name,
+        codec=codec.codec.canonical_name,
         width=codec.width,
         height=codec.height,
         rotation=rotation,
-        frames=len(shown),
-        fps=rate,
-        duration=duration,
-        pts=pts,
-        time_base=time_base,
-        keyframes=np.array(keys, dtype=np.int64).reshape(-1, 2),
+        frames=0,
+        fps=0.0,
+        duration=0.0,
+        pts=None,
+        time_base=float(stream.time_base or 0),
+        keyframes=np.empty((0, 2), dtype=np.int64),
         colours=_colours(codec),
+        pixel_aspect=_pixel_aspect(stream),
     )
+
+
+def _pixel_aspect(stream: av.VideoStream) -> tuple[int, int]:
+    aspect = stream.sample_aspect_ratio
+    return (aspect.numerator, aspect.denominator) if aspect and aspect > 0 else (1, 1)
 
 
 def colours_of(data: bytes) -> Colours:
@@ -188,9 +257,3 @@ def colours_of(data: bytes) -> Colours:
 def _colours(codec) -> Colours:
     pix_fmt = codec.pix_fmt or ""
     return Colours(pix_fmt, int(codec.colorspace), int(codec.color_range) == 2 or pix_fmt.startswith("yuvj"))
-
-
-def first_line(error: Exception) -> str:
-    """FFmpeg's own words, without error numbers and function names."""
-    text = getattr(error, "strerror", None) or str(error)
-    return text.splitlines()[0] if text else type(error).__name__

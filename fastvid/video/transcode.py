@@ -9,8 +9,10 @@ import av
 import numpy as np
 
 from fastvid.video.errors import DecodeError
+from fastvid.video.ffmpeg import first_line, open_video
+from fastvid.video.frame_table import decoded_frames
 from fastvid.video.limits import Limits
-from fastvid.video.probe import VideoInfo, first_line, open_video, probe
+from fastvid.video.probe import VideoInfo, probe
 
 _MOST_FRAMES = 1_000_000  # of one output
 _TURNS = {1: "transpose=cclock", 2: "hflip,vflip", 3: "transpose=clock"}  # by quarter turns, counter-clockwise
@@ -43,8 +45,9 @@ class Normalisation:
         return self.fps or min(max(1, round(info.fps)), 1000)
 
     def size(self, info: VideoInfo) -> tuple[int, int]:
-        """(height, width) of the result: upright and even."""
-        height, width = info.upright_size
+        """(height, width) of the result: upright, even, and with square pixels, of which there are no more to either
+        side than the source has unless its pixels are wide."""
+        height, width = info.shown_size
         scale = min(1.0, self.short_side / min(height, width))
         return max(2, 2 * round(height * scale / 2)), max(2, 2 * round(width * scale / 2))
 
@@ -131,9 +134,7 @@ def _scaled(data: bytes, info: VideoInfo, normal: Normalisation) -> Iterator[av.
     graph = None
     with container:
         try:
-            for index, frame in enumerate(container.decode(stream)):
-                if frame.is_corrupt:
-                    raise DecodeError("corrupt", f"the decoder flagged frame {index} as damaged")
+            for index, frame in enumerate(decoded_frames(container, stream)):
                 if (frame.width, frame.height) != (info.width, info.height):
                     raise DecodeError(
                         "corrupt",

@@ -1,37 +1,87 @@
-"""Whether a video decodes from its first frame to its last."""
+"""Whether a video decodes from its first frame to its last, and whether a reader that jumps gets the same frames."""
 
 import av
+import numpy as np
 
+from fastvid.video.decoders.pyav import read_frames
 from fastvid.video.errors import DecodeError
-from fastvid.video.probe import VideoInfo, first_line, open_video
+from fastvid.video.ffmpeg import open_video
+from fastvid.video.frame_table import decoded_frames, is_key, table_of
+from fastvid.video.limits import Limits
+from fastvid.video.probe import VideoInfo, with_table
+
+_COMPARED = 4  # frames of a video that are read as training reads them
 
 
 def verify(data: bytes, info: VideoInfo) -> None:
-    """Decodes every frame of a video and throws it away; memory for a few frames.
+    """Decode every frame of a video, and compare some with what training would read; memory for a few frames.
+
+    Args:
+        data: the whole file.
+        info: its frame table, from :func:`fastvid.video.probe` or an index.
+
+    Raises:
+        DecodeError: ``corrupt`` or ``frame_count``, with the frame it stopped at.
+    """
+    shown, compared = _read_through(data, info)
+    if len(shown) != info.frames:
+        raise DecodeError("frame_count", f"{len(shown)} frames decode and the file lists {info.frames}")
+    stored = info.pts if info.order is None else info.order
+    if stored is not None and [time for time, _ in shown] != stored.tolist():
+        raise DecodeError("frame_count", "frames are decoded in another order than its frame table says")
+    for index, frame in compared.items():  # each from a new reader, which jumps where it can
+        if not np.array_equal(next(iter(read_frames(data, [index], info))), frame):
+            raise DecodeError("corrupt", f"frame {index} of {info.frames} is another one when it is read by itself")
+
+
+def settle(data: bytes, info: VideoInfo) -> VideoInfo:
+    """Verify a video; where its frame table does not hold, return its metadata with one that does.
 
     Args:
         data: the whole file.
         info: its :func:`fastvid.video.probe`.
 
+    Returns:
+        The metadata with a frame table by which every frame is the one that sequential decoding gives.
+
     Raises:
-        DecodeError: ``corrupt`` or ``frame_count``, with the frame it stopped at.
+        DecodeError: it does not decode from beginning to end.
     """
-    container, stream = open_video(data)
-    count = 0
-    with container:
+    try:
+        verify(data, info)
+        return info
+    except DecodeError as error:
+        if error.reason not in ("frame_count", "corrupt"):
+            raise
+        failed = error
+    shown, _ = _read_through(data, info)  # raises what is wrong with the file itself
+    for times in (shown, [(None, False)] * len(shown)):  # the last resort: frames are counted, and nothing jumps
+        found = with_table(info, table_of(iter(times), data, Limits()), info.fps)
         try:
-            for frame in container.decode(stream):
-                if frame.is_corrupt:
-                    raise DecodeError("corrupt", f"the decoder flagged frame {count} of {info.frames} as damaged")
-                if (frame.width, frame.height) != (info.width, info.height):
-                    raise DecodeError(
-                        "corrupt",
-                        f"frame {count} is {frame.width} x {frame.height} in a video of {info.width} x {info.height}",
-                    )
-                count += 1
-        except (av.error.FFmpegError, ValueError) as error:
-            raise DecodeError(
-                "corrupt", f"the decoder stopped at frame {count} of {info.frames}: {first_line(error)}"
-            ) from error
-    if count != info.frames:
-        raise DecodeError("frame_count", f"{count} frames decode and the file lists {info.frames}")
+            verify(data, found)
+            return found
+        except DecodeError as error:
+            failed = error
+    raise failed
+
+
+def _read_through(data: bytes, info: VideoInfo) -> tuple[list[tuple[int | None, bool]], dict[int, np.ndarray]]:
+    """Stored timestamp and key flag of all frames in the order shown, and the pixels of a few, upright."""
+    wanted = set(np.linspace(0, max(0, info.frames - 1), _COMPARED + 1).round().astype(int).tolist()[1:])
+    container, stream = open_video(data)
+    shown: list[tuple[int | None, bool]] = []
+    compared: dict[int, np.ndarray] = {}
+    with container:
+        for index, frame in enumerate(decoded_frames(container, stream)):
+            _check_size(frame, index, info)
+            shown.append((frame.pts, is_key(frame)))
+            if index in wanted:
+                compared[index] = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), info.rotation))
+    return shown, compared
+
+
+def _check_size(frame: av.VideoFrame, index: int, info: VideoInfo) -> None:
+    if (frame.width, frame.height) != (info.width, info.height):
+        raise DecodeError(
+            "corrupt", f"frame {index} is {frame.width} x {frame.height} in a video of {info.width} x {info.height}"
+        )

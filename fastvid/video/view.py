@@ -24,7 +24,8 @@ class View:
     Attributes:
         key: the sample's key.
         frames: frame indices, one per frame of the clip; an index repeats where the video is too short.
-        box: (top, left, height, width) in pixels of the upright frame.
+        box: (top, left, height, width) in pixels of the upright frame, which need not be square: the box is drawn on
+            the frame as shown, and resizing it to a square stretches its pixels as the video's pixel aspect asks.
         flip: mirrored left to right.
         size: side of the clip in pixels.
     """
@@ -101,7 +102,7 @@ class ViewSpec:
         """
         rng = SampleRandom(key, seed, draw, stream=_STREAM)
         where = rng.uniform()
-        box = self._random_box(rng, *info.upright_size)
+        box = _in_pixels(self._random_box(rng, *info.shown_size), info)
         flip = rng.uniform() < self.flip
         return View(key, self._frames(info, where, rng if self.jitter else None), box, flip, self.size)
 
@@ -126,14 +127,14 @@ class ViewSpec:
         """
         if clips < 1 or crops not in (1, 3):
             raise ValueError(f"evaluation views: clips must be at least 1 and crops 1 or 3; got {clips} and {crops}")
-        height, width = info.upright_size
+        height, width = info.shown_size
         side = max(1, round(min(height, width) * self.crop))
         moments = [self._frames(info, (k + 0.5) / clips) for k in range(clips)]
         boxes = []
         for half in (0, 1, 2) if crops == 3 else (1,):
             top = (height - side) * (half if height > width else 1) // 2
             left = (width - side) * (half if height <= width else 1) // 2
-            boxes.append((top, left, side, side))
+            boxes.append(_in_pixels((top, left, side, side), info))
         return [View(key, frames, box, False, self.size) for frames in moments for box in boxes]
 
     def _frames(self, info: VideoInfo, where: float, rng: SampleRandom | None = None) -> tuple[int, ...]:
@@ -169,6 +170,15 @@ class ViewSpec:
         ratio = min(max(width / height, self.ratio[0]), self.ratio[1])
         h, w = min(height, round(width / ratio)), min(width, round(height * ratio))
         return (height - h) // 2, (width - w) // 2, h, w
+
+
+def _in_pixels(box: tuple[int, int, int, int], info: VideoInfo) -> tuple[int, int, int, int]:
+    """Map a box on the frame as shown to the frame's own pixels; the same where these are square."""
+    top, left, height, width = box
+    (rows, columns), (shown_rows, shown_columns) = info.upright_size, info.shown_size
+    first_row, end_row = (round(y * rows / shown_rows) for y in (top, top + height))
+    first_column, end_column = (round(x * columns / shown_columns) for x in (left, left + width))
+    return first_row, first_column, max(1, end_row - first_row), max(1, end_column - first_column)
 
 
 def decode_view(

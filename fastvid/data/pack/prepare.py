@@ -9,7 +9,7 @@ from fastvid.data.source import VIDEO_SUFFIXES
 from fastvid.video import DecodeError, Limits, VideoInfo
 from fastvid.video.container import container_format
 from fastvid.video.transcode import Normalisation, transcode
-from fastvid.video.verify import verify
+from fastvid.video.verify import settle
 
 _SUFFIXES = {"mov": ".mp4", "matroska": ".mkv", "avi": ".avi"}
 
@@ -19,7 +19,7 @@ class Treatment:
     """What is done to every video.
 
     Attributes:
-        verify: decode every frame, and reject what fails.
+        verify: decode every frame, reject what fails, and make a frame table that holds.
         normal: encode anew like this; None keeps the original bytes.
     """
 
@@ -81,7 +81,7 @@ def prepare(task: Task, treatment: Treatment) -> Prepared | Reject:
             data = transcode(data, treatment.normal, info=info)
             info, suffix = probe_indexable(data), ".mp4"
         elif treatment.verify:
-            verify(data, info)
+            info = settle(data, info)
     except DecodeError as error:
         return Reject(error.reason, error.detail)
     return Prepared(data, info, suffix)

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastvid.video.container import check_complete, has_several_edits
+from fastvid.video.container import container_format, has_several_edits
 from fastvid.video.decoders.frames import DecodedFrames
 from fastvid.video.decoders.torchcodec import raise_if_the_gpu_failed
 from fastvid.video.errors import DecodeError
-from fastvid.video.probe import Colours, VideoInfo, colours_of, first_line
+from fastvid.video.ffmpeg import first_line
+from fastvid.video.probe import Colours, VideoInfo, check_complete, colours_of
 
 if TYPE_CHECKING:
     import torch
@@ -59,10 +60,10 @@ def decode_batch(
 
 def _check(data: bytes, info: VideoInfo, device: "torch.device") -> Colours:
     """Refuses what DALI does not decode, or would decode wrongly without an error."""
-    check_complete(data)
+    check_complete(data, info)  # also refuses what is no video
     if info.codec not in (_CPU_CODECS if device.type == "cpu" else _GPU_CODECS):
         raise DecodeError("unsupported", f"DALI does not decode {info.codec} on {device.type}; use pyav")
-    if info.pts is None or info.pts[0] < 0 or (np.diff(info.pts) == 0).any():
+    if container_format(data) == "avi" or not info.numbered or info.pts is None or info.pts[0] < 0:
         raise DecodeError("unsupported", "DALI needs a presentation time of its own, from 0, for each frame; use pyav")
     colours = info.colours or colours_of(data)
     if colours.pix_fmt != "yuv420p" or colours.full_range or colours.matrix not in _WEIGHTS:

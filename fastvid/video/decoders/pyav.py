@@ -7,7 +7,9 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from fastvid.video.errors import DecodeError
-from fastvid.video.probe import VideoInfo, first_line, open_video
+from fastvid.video.ffmpeg import open_video
+from fastvid.video.frame_table import decoded_frames, is_key
+from fastvid.video.probe import VideoInfo
 
 
 def read_frames(data: bytes, indices: Sequence[int], info: VideoInfo) -> Iterator[np.ndarray]:
@@ -30,13 +32,16 @@ class _Reader:
     def __init__(self, data: bytes, info: VideoInfo):
         self.data, self.info = data, info
         self.reformatter = VideoReformatter()  # keeps its conversion tables from frame to frame
+        self.index_of_time = None if info.order is None else {int(t): index for index, t in enumerate(info.order)}
+        self.key_indices, self.key_times = _key_frames(info)
         self._open()
 
     def _open(self) -> None:
         self.container, self.stream = open_video(self.data)
-        self.frames = self._decoded()
-        self.next_index = 0  # index of the frame that comes next, where pts cannot tell equal times apart
+        self.frames = decoded_frames(self.container, self.stream)
+        self.next_index = 0  # index of the frame that comes next, where times cannot tell frames apart
         self.at_start = True
+        self.landing: int | None = None  # index of the key frame that a jump must reach
 
     def close(self) -> None:
         self.container.close()
@@ -57,51 +62,49 @@ class _Reader:
                     raise DecodeError("frame_count", f"frame {index} of {self.info.frames} is missing from the file")
                 self._restart()
 
-    def _next(self, wanted: int) -> tuple[int, av.VideoFrame]:
-        try:
-            frame = next(self.frames)
-        except StopIteration:
+    def _next(self, wanted: int) -> tuple[int, av.VideoFrame | None]:
+        """The next frame and its index; -1 for one that is not in the table."""
+        frame = next(self.frames, None)
+        if frame is None:
             raise DecodeError(
                 "frame_count", f"decoding ended at frame {self.next_index} of {self.info.frames}, before frame {wanted}"
-            ) from None
-        except (av.error.FFmpegError, ValueError) as error:
-            raise DecodeError(
-                "corrupt", f"the decoder stopped at frame {self.next_index}: {first_line(error)}"
-            ) from error
+            )
         index = self._index_of(frame)
+        if index is None:
+            return -1, frame
+        if self.at_start and index < self.next_index:
+            raise DecodeError("frame_count", f"frame {index} of {self.info.frames} is decoded after frame {wanted - 1}")
+        if self.landing is not None and index >= self.landing:
+            if index > self.landing or not is_key(frame):
+                self.key_indices = self.key_indices[
+                    :0
+                ]  # what the file calls key frames are none: read through from now on
+                return self.info.frames, None
+            self.landing = None
         self.next_index = index + 1
         return index, frame
 
-    def _index_of(self, frame: av.VideoFrame) -> int:
+    def _index_of(self, frame: av.VideoFrame) -> int | None:
         pts = self.info.pts
         if pts is None or frame.pts is None:
             return self.next_index
-        first = int(np.searchsorted(pts, frame.pts, side="left"))
-        last = int(np.searchsorted(pts, frame.pts, side="right")) - 1
-        return min(max(first, self.next_index), last) if last >= first else first
+        if self.index_of_time is not None:
+            return self.index_of_time.get(frame.pts)
+        first, end = int(np.searchsorted(pts, frame.pts, "left")), int(np.searchsorted(pts, frame.pts, "right"))
+        return min(max(first, self.next_index), end - 1) if end > first else None
 
     def _jump(self, index: int) -> None:
         """Seeks to the last key frame at or before ``index``, if it lies ahead."""
-        info = self.info
-        if info.pts is None or not len(info.keyframes):
+        key = int(np.searchsorted(self.key_indices, index, side="right")) - 1
+        if key < 0 or self.key_indices[key] <= self.next_index:
             return
-        key = int(np.searchsorted(info.keyframes[:, 0], info.pts[index], side="right")) - 1
-        if key < 0 or int(np.searchsorted(info.pts, info.keyframes[key, 0])) <= self.next_index:
-            return
-        self.container.seek(int(info.keyframes[key, 0]), stream=self.stream, backward=True)
-        self.frames = self._decoded()
-        self.next_index, self.at_start = 0, False
+        self.container.seek(int(self.key_times[key]), stream=self.stream, backward=True)
+        self.frames = decoded_frames(self.container, self.stream)
+        self.next_index, self.at_start, self.landing = 0, False, int(self.key_indices[key])
 
     def _restart(self) -> None:
         self.close()
         self._open()
-
-    def _decoded(self) -> Iterator[av.VideoFrame]:
-        for packet in self.container.demux(self.stream):
-            for frame in packet.decode():
-                if frame.is_corrupt:
-                    raise DecodeError("corrupt", f"the decoder flagged frame {self.next_index} as damaged")
-                yield frame
 
     def _upright_rgb(self, frame: av.VideoFrame) -> np.ndarray:
         info = self.info
@@ -111,3 +114,16 @@ class _Reader:
             )
         image = self.reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
         return np.ascontiguousarray(np.rot90(image, info.rotation)) if info.rotation else image
+
+
+def _key_frames(info: VideoInfo) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the key frames that are shown, ascending, and the stored timestamp of each."""
+    if info.pts is None or not len(info.keyframes):
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    times = info.keyframes[:, 0]
+    places = np.arange(info.frames) if info.order is None else np.argsort(info.order)
+    found = np.searchsorted(info.pts, times)  # pts is the sorted order
+    is_shown = info.pts[np.minimum(found, info.frames - 1)] == times
+    indices, times = places[found[is_shown]], times[is_shown]
+    ascending = np.argsort(indices, kind="stable")
+    return indices[ascending], times[ascending]

@@ -10,20 +10,27 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastvid.video.container import check_complete
+from fastvid.video.container import container_format
+from fastvid.video.decoders import pyav
 from fastvid.video.errors import DecodeError
-from fastvid.video.probe import VideoInfo, first_line
+from fastvid.video.ffmpeg import first_line
+from fastvid.video.probe import VideoInfo, check_complete
 
 if TYPE_CHECKING:
     import torch
 
 
 def read_frames(data: bytes, indices: Sequence[int], info: VideoInfo) -> Iterator[np.ndarray]:
-    """Yields the frames at ascending indices, upright, uint8 [H, W, 3], bit for bit those of PyAV.
+    """Yield the frames at ascending indices, upright, uint8 [H, W, 3], bit for bit those of PyAV.
+
+    torchcodec numbers frames by their presentation times. Where the file stores none, as AVI does, PyAV reads it.
 
     Raises:
-        DecodeError: the file cannot be used; ``unsupported`` where frames have no presentation times of their own.
+        DecodeError: the file cannot be used.
     """
+    if not info.numbered or container_format(data) == "avi":
+        yield from pyav.read_frames(data, indices, info)
+        return
     for frame in _frames(data, indices, info, "cpu"):
         yield frame.numpy()
 
@@ -70,11 +77,11 @@ def _frames(data: bytes, indices: Sequence[int], info: VideoInfo, device: str) -
 
 
 def _open(data: bytes, info: VideoInfo, device: str):
+    check_complete(data, info)  # also refuses playlists and whatever else is no video container
+    if container_format(data) == "avi" or not info.numbered:
+        raise DecodeError("unsupported", "torchcodec needs a presentation time of its own for each frame; use pyav")
     from torchcodec.decoders import VideoDecoder
 
-    if info.pts is None or (np.diff(info.pts) == 0).any():
-        raise DecodeError("unsupported", "torchcodec needs a presentation time of its own for each frame; use pyav")
-    check_complete(data)  # also refuses playlists and whatever else is no video container
     try:
         decoder = VideoDecoder(data, dimension_order="NHWC", num_ffmpeg_threads=1, device=device, seek_mode="exact")
         found = len(decoder)

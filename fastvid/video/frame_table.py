@@ -1,0 +1,228 @@
+"""The frame table: which packet holds the frame shown i-th, and where decoding may begin.
+
+The order that counts is the one in which a decoder hands out frames when it reads the file from its beginning. Where a
+container stores presentation times, sorting them gives that order without decoding. AVI stores none, and an mp4 or mkv
+may have lost or invented them, so times that never leave the order of decoding prove something only of a stream that
+does not reorder its frames. Where that is not certain the file is decoded once, and the order is what came out.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import av
+import numpy as np
+from av.bitstream import BitStreamFilterContext
+
+from fastvid.video.errors import DecodeError
+from fastvid.video.ffmpeg import first_line, open_video
+from fastvid.video.limits import Limits
+
+_VOP = b"\x00\x00\x01\xb6"  # start code of a picture in MPEG-4 part 2
+_SMALLEST_VOP = 16  # bytes; a shorter packet may be a picture that says "as before" and gives no frame
+
+
+@dataclass(frozen=True)
+class FrameTable:
+    """The frames of a video in the order shown.
+
+    Attributes:
+        frames: number of frames.
+        pts: int64 [frames], presentation times in the stream's time base, ascending; None when the container stores no
+            times, or the same for several packets, and frames can only be counted.
+        order: int64 [frames], the stored timestamp of the packet that holds each frame; None where that is ``pts``.
+        keyframes: int64 [K, 2], (stored timestamp, decode timestamp) of the key frames, ascending.
+        last_duration: of the last packet, in the stream's time base.
+    """
+
+    frames: int
+    pts: np.ndarray | None
+    order: np.ndarray | None
+    keyframes: np.ndarray
+    last_duration: int
+
+
+def demux(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.Packet]:
+    """Yield a stream's packets, each with the timestamp that the container stores as its ``pts``.
+
+    AVI stores times of decoding only, as Matroska does for codecs of Video for Windows. FFmpeg guesses presentation
+    times for AVI, and guesses others after a seek. A decoder passes ``pts`` on to the frame that a packet holds.
+    """
+    stores_dts = container.format.name == "avi"
+    for packet in container.demux(stream):
+        if stores_dts or packet.pts is None:
+            packet.pts = packet.dts
+        yield packet
+
+
+def decoded_frames(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
+    """Yield a stream's frames in the order shown, each with the stored timestamp of its packet as its ``pts``.
+
+    Raises:
+        DecodeError: ``corrupt``, with the number of frames before it.
+    """
+    count = 0
+    try:
+        for packet in demux(container, stream):
+            for frame in packet.decode():
+                if frame.is_corrupt:
+                    raise DecodeError("corrupt", f"the decoder flagged frame {count} as damaged")
+                yield frame
+                count += 1
+    except (av.error.FFmpegError, ValueError) as error:
+        raise DecodeError("corrupt", f"the decoder stopped at frame {count}: {first_line(error)}") from error
+
+
+def read_table(container: av.container.InputContainer, stream: av.VideoStream, limits: Limits) -> FrameTable | None:
+    """Read the frame table from the packets, without decoding.
+
+    Returns:
+        The table; None where the packets do not prove it, and :func:`decode_table` is needed.
+
+    Raises:
+        DecodeError: ``corrupt``, ``frame_count`` or ``limit``.
+    """
+    name = stream.codec_context.codec.canonical_name  # codec.name is the decoder's, such as libdav1d for av1
+    times: list[int | None] = []
+    keys: list[tuple[int, int]] = []
+    may_reorder = _ReorderCheck(container, stream)
+    last_duration = 0
+    try:
+        for packet in demux(container, stream):
+            if packet.is_corrupt:
+                raise DecodeError("corrupt", f"the packet after {len(times)} frames is cut short")
+            # Flushing and edit lists produce packets that show nothing; so do VP8's hidden reference frames.
+            if packet.size and not packet.is_discard and (name != "vp8" or bytes(packet)[0] & 0x10):
+                times.append(packet.pts)
+                if packet.is_keyframe and packet.pts is not None:
+                    keys.append((packet.pts, packet.pts if packet.dts is None else packet.dts))
+                last_duration = packet.duration or last_duration
+                if len(times) > limits.frames:
+                    limits.check(frames=len(times))
+            may_reorder.add(packet)  # last: it may take the packet's data
+    except av.error.FFmpegError as error:
+        raise DecodeError("corrupt", f"reading stopped after {len(times)} frames: {first_line(error)}") from error
+    if not times:
+        raise DecodeError("frame_count", "the video stream has no frames")
+    # In a codec that predicts frames from each other, key frames everywhere may mean that the list of them is lost.
+    keys_in_doubt = len(keys) == len(times) > 1 and not stream.codec_context.codec.intra_only
+    if any(time is None for time in times) or may_reorder.in_doubt or keys_in_doubt:
+        return None
+    pts = np.sort(np.array(times, dtype=np.int64))
+    return FrameTable(len(times), pts, None, _pairs(keys), last_duration)
+
+
+def decode_table(data: bytes, limits: Limits) -> FrameTable:
+    """Find the frame table by decoding the whole file once; memory for a few frames.
+
+    Raises:
+        DecodeError: ``corrupt``, ``frame_count`` or ``limit``.
+    """
+    container, stream = open_video(data)
+    with container:
+        # Pixels are not looked at.
+        stream.codec_context.options = {"skip_loop_filter": "all", "skip_idct": "all"}
+        return table_of(((f.pts, is_key(f)) for f in decoded_frames(container, stream)), data, limits)
+
+
+def table_of(shown: Iterator[tuple[int | None, bool]], data: bytes, limits: Limits) -> FrameTable:
+    """Make the table of frames that were decoded in order.
+
+    Args:
+        shown: of each frame, in the order shown, its packet's stored timestamp and whether it decodes by itself.
+        data: the whole file.
+        limits: what to refuse.
+    """
+    order: list[int | None] = []
+    independent: set[int] = set()
+    for time, key in shown:
+        order.append(time)
+        if key and time is not None:
+            independent.add(time)
+        if len(order) > limits.frames:
+            limits.check(frames=len(order))
+    if not order:
+        raise DecodeError("frame_count", "the video stream has no frames")
+    keys: list[tuple[int, int]] = []
+    container, stream = open_video(data)
+    with container:
+        last_duration = 0
+        for packet in demux(container, stream):
+            if packet.size and packet.is_keyframe and packet.pts in independent:
+                keys.append((packet.pts, packet.pts if packet.dts is None else packet.dts))
+            last_duration = packet.duration or last_duration
+    if any(time is None for time in order) or len(set(order)) < len(order):
+        return FrameTable(len(order), None, None, _pairs([]), last_duration)
+    table = np.array(order, dtype=np.int64)
+    pts = np.sort(table)
+    return FrameTable(
+        len(order), pts, None if np.array_equal(pts, table) else table, _pairs(sorted(keys)), last_duration
+    )
+
+
+def is_key(frame: av.VideoFrame) -> bool:
+    """Return whether a frame was coded without reference to others."""
+    return bool(frame.key_frame) or frame.pict_type == av.video.frame.PictureType.I
+
+
+class _ReorderCheck:
+    """A watch over the packets in order of decoding: do they prove the order in which frames are shown?
+
+    Times that leave the order of decoding were stored by somebody who knew them, except in AVI, which has no place for
+    them. Otherwise the stream itself must show that it does not reorder: H.264 and HEVC by their picture order counts,
+    which FFmpeg's filter dts2pts reads, MPEG-4 by having no B-frames.
+    """
+
+    def __init__(self, container: av.container.InputContainer, stream: av.VideoStream):
+        codec = stream.codec_context.codec
+        self._codec, self._stream = codec.canonical_name, stream
+        self._is_avi = container.format.name == "avi"
+        self._reorders = False  # or leaves it open
+        self._last: int | None = None
+        self._counts: BitStreamFilterContext | None = None
+        self._last_count: int | None = None
+        self._watch = codec.reorder
+        if self._watch and self._codec in ("h264", "hevc"):
+            self._counts = BitStreamFilterContext("dts2pts", stream)
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether only decoding can tell the order."""
+        return self._watch and (self._reorders or self._codec not in ("h264", "hevc", "mpeg4"))
+
+    def add(self, packet: av.Packet) -> None:
+        """Look at the next packet; its data may be taken."""
+        if not self._watch or self._reorders:
+            return
+        if packet.size and packet.pts is not None:
+            if not self._is_avi and self._last is not None and packet.pts < self._last:
+                self._watch = False  # stored presentation times
+                return
+            self._last = packet.pts
+        if self._codec == "mpeg4":
+            self._reorders = packet.size > 0 and not _one_vop_in_order(bytes(packet))
+        elif self._counts is not None:
+            self._add_counts(packet)
+
+    def _add_counts(self, packet: av.Packet) -> None:
+        assert self._counts is not None
+        try:
+            out = self._counts.filter(packet if packet.size else None)
+        except (av.error.FFmpegError, ValueError):  # what it cannot read proves nothing
+            self._reorders = True
+            return
+        for one in out:
+            if one.pts is None or (self._last_count is not None and one.pts <= self._last_count):
+                self._reorders = True
+            self._last_count = one.pts
+
+
+def _one_vop_in_order(packet: bytes) -> bool:
+    """Return whether a packet of MPEG-4 part 2 holds exactly one picture, coded, and no B-frame."""
+    at = packet.find(_VOP)
+    if at < 0 or len(packet) < _SMALLEST_VOP or packet.find(_VOP, at + 4) >= 0 or at + 4 >= len(packet):
+        return False
+    return packet[at + 4] >> 6 != 2
+
+
+def _pairs(keys: list[tuple[int, int]]) -> np.ndarray:
+    return np.array(sorted(keys), dtype=np.int64).reshape(-1, 2)

@@ -1,0 +1,52 @@
+"""Containers as they are found in the wild: AVI, boxes that were lost, packets that hold two pictures."""
+
+import io
+
+import av
+from clips import encode
+
+_VOP = b"\x00\x00\x01\xb6"
+_PACKED = b"\x00\x00\x01\xb2DivX503b1393p"  # user data by which decoders know it
+# A P picture (01), no second passed (0), a marker, time 0 of 25 (5 bits), a marker, not coded (0), and stuffing.
+_NOT_CODED = _VOP + bytes([0b01010000, 0b01001111])
+
+
+def without_boxes(video: bytes, *names: bytes) -> bytes:
+    """An mp4 or mov whose boxes of these names are left for dead, such as ``b"ctts"``, the presentation times."""
+    for name in names:
+        assert name in video, f"no box {name!r} to remove"
+        video = video.replace(name, b"free")
+    return video
+
+
+def packed_bitstream(count: int = 40) -> bytes:
+    """MPEG-4 in AVI as DivX 5 and XviD pack it: each B-frame rides in the packet of the frame it was predicted from.
+
+    A picture that says "not coded" fills the place that it left.
+    """
+    source = encode(count, "mpeg4", "avi", options={"bf": "1", "g": "12", "q:v": "3", "sc_threshold": "1000000000"})
+    file = io.BytesIO()
+    with av.open(io.BytesIO(source)) as original, av.open(file, "w", format="avi") as out:
+        stream = original.streams.video[0]
+        copy = out.add_stream_from_template(stream)
+        payloads = [bytes(packet) for packet in original.demux(stream) if packet.size]
+        keys = [_coding_type(payload) == 0 for payload in payloads]
+        packed: list[bytes] = []
+        for payload, key in zip(payloads, keys, strict=True):
+            if _coding_type(payload) == 2:
+                packed[-1] += payload
+                packed.append(_NOT_CODED)
+            else:
+                at = payload.index(_VOP) if key else 0
+                packed.append(payload[:at] + _PACKED * key + payload[at:])
+        assert sum(payload.count(_VOP) == 2 for payload in packed) > count // 4
+        for number, (payload, key) in enumerate(zip(packed, keys, strict=True)):
+            packet = av.Packet(payload)
+            packet.stream, packet.pts, packet.dts, packet.time_base = copy, number, number, copy.time_base
+            packet.is_keyframe = key
+            out.mux(packet)
+    return file.getvalue()
+
+
+def _coding_type(payload: bytes) -> int:
+    return payload[payload.index(_VOP) + 4] >> 6
