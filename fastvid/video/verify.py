@@ -3,14 +3,14 @@
 import av
 import numpy as np
 
-from fastvid.video.decoders.pyav import read_frames
+from fastvid.video.decoders.pyav import key_frames, read_frames
 from fastvid.video.errors import DecodeError
 from fastvid.video.ffmpeg import open_video
 from fastvid.video.frame_table import decoded_frames, is_key, table_of
 from fastvid.video.limits import Limits
 from fastvid.video.probe import VideoInfo, with_table
 
-_COMPARED = 4  # frames of a video that are read as training reads them
+_COMPARED = 4  # frames of a video that are read by a jump, as training reads them
 
 
 def verify(data: bytes, info: VideoInfo) -> None:
@@ -67,7 +67,10 @@ def settle(data: bytes, info: VideoInfo) -> VideoInfo:
 
 def _read_through(data: bytes, info: VideoInfo) -> tuple[list[tuple[int | None, bool]], dict[int, np.ndarray]]:
     """Stored timestamp and key flag of all frames in the order shown, and the pixels of a few, upright."""
-    wanted = set(np.linspace(0, max(0, info.frames - 1), _COMPARED + 1).round().astype(int).tolist()[1:])
+    # Each shortly behind a key frame: there a jump shows whether it lands, and costs little.
+    keys = key_frames(info)[0]
+    some = keys[np.linspace(0, len(keys) - 1, min(_COMPARED + 1, len(keys))).round().astype(int)][1:]
+    wanted = {min(int(key) + 2, info.frames - 1) for key in some}
     container, stream = open_video(data)
     shown: list[tuple[int | None, bool]] = []
     compared: dict[int, np.ndarray] = {}

@@ -33,7 +33,7 @@ class _Reader:
         self.data, self.info = data, info
         self.reformatter = VideoReformatter()  # keeps its conversion tables from frame to frame
         self.index_of_time = None if info.order is None else {int(t): index for index, t in enumerate(info.order)}
-        self.key_indices, self.key_times = _key_frames(info)
+        self.key_indices, self.key_times = key_frames(info)
         self._open()
 
     def _open(self) -> None:
@@ -116,8 +116,8 @@ class _Reader:
         return np.ascontiguousarray(np.rot90(image, info.rotation)) if info.rotation else image
 
 
-def _key_frames(info: VideoInfo) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the key frames that are shown, ascending, and the stored timestamp of each."""
+def key_frames(info: VideoInfo) -> tuple[np.ndarray, np.ndarray]:
+    """Return the indices of the key frames that are shown, ascending, and the stored timestamp of each."""
     if info.pts is None or not len(info.keyframes):
         return np.empty(0, np.int64), np.empty(0, np.int64)
     times = info.keyframes[:, 0]
