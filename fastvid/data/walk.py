@@ -124,9 +124,7 @@ def _enter(folder: Path, prefix: str, above: Sequence[tuple[int, int]], found: L
         path = prefix + entry.name
         if entry.is_dir(follow_symlinks=False):
             _enter(folder / entry.name, f"{path}/", (*above, this), found)
-        elif not entry.is_symlink():
-            _sort_in(entry, path, found)
-        elif _leads_nowhere(entry, path, found.root):
+        elif not entry.is_symlink() or _leads_nowhere(entry, path, found.root):
             _sort_in(entry, path, found)
         elif entry.is_dir():
             _enter(folder / entry.name, f"{path}/", (*above, this), found)
