@@ -1,6 +1,7 @@
 """File names as text that can be printed, hashed and stored.
 
-Linux takes any bytes as a file name. Python reads bytes that are no UTF-8 as lone surrogates, which no encoding accepts.
+Linux takes any bytes as a file name. Python reads bytes that are no UTF-8 as lone surrogates, which no encoding
+accepts.
 """
 
 import io

@@ -95,9 +95,8 @@ def _make(config: CacheConfig) -> int:
     if left:
         print(f"{left} shards are not finished yet: other processes have them, or were stopped")
     else:
-        print(
-            f"complete: python -m fastvid.train salt --data.path {without_secrets(config.data.path)} --latents {config.out}"
-        )
+        path = without_secrets(config.data.path)
+        print(f"complete: python -m fastvid.train salt --data.path {path} --latents {config.out}")
     return 0
 
 

@@ -34,7 +34,7 @@ class FolderSource:
         root = Path(root)
         if root.is_file():
             if root.suffix.lower() not in VIDEO_SUFFIXES:
-                raise ValueError(f"{spelled(root)} is no video to read: looked for {', '.join(VIDEO_SUFFIXES)} and .tar")
+                raise ValueError(f"{spelled(root)} is no video: looked for {', '.join(VIDEO_SUFFIXES)} and .tar")
             self.root, names = root.parent, [root.name]
         else:
             self.root, names = root, self._list(root)
@@ -95,13 +95,13 @@ def _nothing_in(found: Listing) -> str:
     root = spelled(found.root)
     if found.tars:
         return (
-            f"{root} holds tar files only in folders below it ({such_as(found.tars)}): give the folder that holds them, "
-            "or pack them into one with `python -m fastvid.data pack --format webdataset`"
+            f"{root} holds tar files only in folders below it ({such_as(found.tars)}): give the folder that holds "
+            "them, or pack them into one with `python -m fastvid.data pack --format webdataset`"
         )
     if found.compressed:
         return (
-            f"{root} holds compressed archives ({such_as(found.compressed)}), out of which videos cannot be read in any "
-            "order: unpack them, or make plain .tar files of them with gunzip"
+            f"{root} holds compressed archives ({such_as(found.compressed)}), out of which videos cannot be read in "
+            "any order: unpack them, or make plain .tar files of them with gunzip"
         )
     left_out = found.left_out()
     return f"no videos under {root}: looked for {', '.join(VIDEO_SUFFIXES)} and for .tar shards" + (

@@ -197,8 +197,8 @@ class Remote:
 
 _WEB_PAGE = "the server answered with a web page, not with the file"
 _LOGIN = (
-    "It may ask for a login, or the URL may be that of a page about the folder: the URL must lead to the files without a "
-    "browser; private data needs a URL with its token (?token=...), or s3://, gs://, hf:// with credentials"
+    "It may ask for a login, or the URL may be that of a page about the folder: the URL must lead to the files without "
+    "a browser; private data needs a URL with its token (?token=...), or s3://, gs://, hf:// with credentials"
 )
 
 

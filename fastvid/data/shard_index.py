@@ -223,8 +223,9 @@ def _video_of(shard: Path, key: str, members: dict[str, Member], wanted: str | N
         return wanted if wanted in members else None
     videos = [suffix for suffix in members if suffix.endswith(VIDEO_SUFFIXES)]
     if len(videos) > 1:
+        names = ", ".join(members[s].name for s in videos)
         raise ValueError(
-            f"{shard}: the sample {key!r} has {len(videos)} videos ({', '.join(members[s].name for s in videos)}; a key "
+            f"{shard}: the sample {key!r} has {len(videos)} videos ({names}; a key "
             f"ends at the first dot): choose one with `python -m fastvid.data index {shard.parent} --video "
             f"{videos[0][1:]}`, or give --video to pack --format webdataset"
         )

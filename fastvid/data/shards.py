@@ -168,8 +168,9 @@ class ShardSource:
         self._folder = folder
         self.shard_sizes = list(sizes)
         if not sum(self.shard_sizes):
+            endings = ", ".join(VIDEO_SUFFIXES)
             raise ValueError(
-                f"no videos in the tar files of {spelled(where)}: a video is a member named like KEY.mp4 ({', '.join(VIDEO_SUFFIXES)})"
+                f"no videos in the tar files of {spelled(where)}: a video is a member named like KEY.mp4 ({endings})"
             )
         self._files, self._labels = files, None if labels is None else sorted(labels)
         self.samples = _Samples(files, self.shard_sizes)

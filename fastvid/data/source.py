@@ -160,9 +160,8 @@ def open_source(
         from fastvid.data.stream import open_stream
 
         if labels is not None:
-            raise ValueError(
-                f"--data.labels is for folders of videos; the shards in {without_secrets(str(path))} carry their own labels"
-            )
+            where = without_secrets(str(path))
+            raise ValueError(f"--data.labels is for folders of videos; the shards in {where} carry their own labels")
         folder = default_cache() if cache_dir is None else Path(cache_dir).expanduser()
         return open_stream(Remote(str(path)), folder, disk_bytes, window)
 
@@ -198,8 +197,8 @@ def _open_local(path: Path, labels: str | Path | None) -> Source:
         )
     if deeper := [name for name in found.tars if "/" in name]:
         raise ValueError(
-            f"{spelled(path)} holds tar files, and so do folders below it ({such_as(deeper)}): all shards of a data set "
-            "lie in one folder; move them together, or give the folder that is meant"
+            f"{spelled(path)} holds tar files, and so do folders below it ({such_as(deeper)}): all shards of a data "
+            "set lie in one folder; move them together, or give the folder that is meant"
         )
     return open_shards(path, shards)
 

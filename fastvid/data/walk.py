@@ -84,7 +84,7 @@ def walk(root: Path) -> Listing:
 
     Raises:
         FileNotFoundError: there is no such folder.
-        ValueError: a folder cannot be read, or a link that may have been a folder leads nowhere: a class may be missing.
+        ValueError: a folder cannot be read, or a link that may have been a folder leads nowhere.
     """
     if not root.is_dir():
         raise FileNotFoundError(f"{spelled(root)} is no folder: give the folder that holds the videos")

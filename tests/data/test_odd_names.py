@@ -96,7 +96,7 @@ def test_a_table_of_labels_names_odd_files_as_bytes_or_spelled(folder, tmp_path)
 def test_two_files_of_one_spelling_are_refused(tmp_path):
     for name in (ODD, r"caf\xe9"):
         (tmp_path / f"{name}.mp4").write_bytes(VIDEO)
-    with pytest.raises(ValueError, match="two files below .* would both be"):
+    with pytest.raises(ValueError, match=r"two files below .* would both be"):
         open_source(tmp_path)
 
 

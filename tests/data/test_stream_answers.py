@@ -46,7 +46,7 @@ def test_a_token_goes_with_every_file_and_into_no_message(shards, tmp_path, capl
         assert len(source.read(3)) == 40_000
         assert server.requests["dataset.json"] == 1
         messages = [source.description]
-        with pytest.raises(ValueError, match="access to .* was refused") as refused:
+        with pytest.raises(ValueError, match=r"access to .* was refused") as refused:
             open_source(f"{server.url}/?token=wr0ng-s3cret", cache_dir=tmp_path / "cache")
         messages.append(str(refused.value))
         with pytest.raises(FileNotFoundError, match="is not there") as missing:
@@ -62,7 +62,7 @@ def test_a_token_goes_with_every_file_and_into_no_message(shards, tmp_path, capl
 
 def test_a_web_page_is_not_called_damaged(shards, tmp_path):
     (shards / "dataset.json").write_bytes(LOGIN)
-    with ShardServer(shards) as server, pytest.raises(ValueError, match="answered with a web page.*login") as error:
+    with ShardServer(shards) as server, pytest.raises(ValueError, match=r"answered with a web page.*login") as error:
         open_source(server.url, cache_dir=tmp_path / "cache")
     assert "damaged" not in str(error.value)
     assert server.requests["dataset.json"] == 1  # asking again would get the same page

@@ -72,8 +72,8 @@ def collect(root: Path, items: Iterable[Item], archives: Sequence[Path] = (), no
         other = found.setdefault(item.key, item)
         if other is not item:
             raise ValueError(
-                f"{spelled(other.where)} and {spelled(item.where)} would both be the sample {item.key!r} (a key is the path without its "
-                "ending, with _ for dots): rename one of them, or list it once"
+                f"{spelled(other.where)} and {spelled(item.where)} would both be the sample {item.key!r} (a key is the "
+                "path without its ending, with _ for dots): rename one of them, or list it once"
             )
     if not found:
         raise ValueError(f"no videos found in {spelled(root)}" + "".join(f"; {note}" for note in notes))

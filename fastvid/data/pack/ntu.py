@@ -33,5 +33,7 @@ def ntu(src: Path, names: bool = False) -> dict[str, Collection]:
         extra = {name: getattr(found, name) for name in ("setup", "camera", "performer", "replication")}
         items.append(file_item(src, path, size, label=label, extra=extra))
     if strange:
-        notes.append(f"left out: {len(strange)} videos that are not named like S001C002P003R002A013 ({such_as(strange)})")
+        notes.append(
+            f"left out: {len(strange)} videos that are not named like S001C002P003R002A013 ({such_as(strange)})"
+        )
     return {"": collect(src, items, notes=notes)}
