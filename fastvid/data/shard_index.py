@@ -204,14 +204,14 @@ def scan_tar(shard: Path, refused: Callable[[str], None], video: str | None = No
             members[suffix] = member
         samples = []
         for key, members in groups.items():
-            suffix = _video_of(shard, key, members, wanted)
-            if suffix is None:
+            chosen = _video_of(shard, key, members, wanted)
+            if chosen is None:
                 without += any(s.endswith(VIDEO_SUFFIXES) for s in members)
                 continue
-            where, stem = f"{shard}: {key}", suffix[: suffix.rindex(".")]
+            where, stem = f"{shard}: {key}", chosen[: chosen.rindex(".")]
             beside = {s: found for s in _TEXTS if (found := members.get(stem + s) or members.get(s)) is not None}
             texts = {s: _text_of(file, m, where) for s, m in beside.items()}
-            samples.append(TarSample(key, members[suffix], *_parse_texts(texts, where)))
+            samples.append(TarSample(key, members[chosen], *_parse_texts(texts, where)))
     if without:
         refused(f"{shard}: {without} samples have videos, and none that is named KEY{wanted}: passed over")
     return samples

@@ -25,7 +25,9 @@ from fastvid.names import print_any_name, spelled
 from fastvid.predict import _videos
 from fastvid.random import SampleRandom, sample_id
 from fastvid.report.markup import document
+from fastvid.train.config import Launch, RunConfig
 from fastvid.train.logs import start_logging
+from fastvid.train.session import start
 from fastvid.video import View, ViewSpec
 
 VIDEO = encode(8)
@@ -159,3 +161,11 @@ def test_a_command_prints_them(folder, tmp_path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
     assert "3 videos in 1 shards" in done.stdout.decode("utf-8")
+
+
+def test_a_run_directory_has_to_be_utf8(tmp_path, capsys):
+    where = tmp_path / ODD
+    options = RunConfig(dir=str(where))
+    assert start("salt", {}, options, Launch(None, False), lambda session: None) == 2
+    assert "the name is no UTF-8, and TensorBoard takes no other" in capsys.readouterr().err
+    assert not where.exists()
