@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from fastvid.names import print_any_name
+
 
 @dataclass(frozen=True)
 class ExportConfig:
@@ -28,6 +30,7 @@ class ExportConfig:
 
 def main(arguments: list[str]) -> int:
     """Runs the command; returns the exit code."""
+    print_any_name()
     config = tyro.cli(ExportConfig, prog="python -m fastvid.export", args=arguments, config=_FLAGS)
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     from transformers.utils.logging import disable_progress_bar

@@ -17,6 +17,7 @@ import torch
 
 import fastvid
 from fastvid import _native
+from fastvid.names import print_any_name
 from fastvid.ops import _dispatch
 
 _PACKAGES = (
@@ -136,12 +137,12 @@ def measure_decoders(path: str, videos: int = 8) -> str:
         FileNotFoundError: nothing is at ``path``.
         ValueError: no videos are there, or none can be decoded.
     """
+    from fastvid.data.joined import open_parts
     from fastvid.data.sample_views import sample_views
-    from fastvid.data.source import open_source
     from fastvid.video import ViewSpec
     from fastvid.video.decoders.measure import choose, measure, table
 
-    source, spec = open_source(path), ViewSpec()
+    source, spec = open_parts(path), ViewSpec()
     samples, left_out = sample_views(source, spec, videos)
     rows = measure(samples)
     best = choose(rows)
@@ -151,6 +152,7 @@ def measure_decoders(path: str, videos: int = 8) -> str:
 
 def main(arguments: list[str]) -> int:
     """Prints the facts, or how the run in a directory ended."""
+    print_any_name()
     if arguments and arguments[0] in ("-h", "--help"):
         print(__doc__)
         return 0

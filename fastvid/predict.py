@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import torch
 import tyro
 
-from fastvid.data import open_source
+from fastvid.data import open_parts
 from fastvid.data.source import read_video
+from fastvid.names import print_any_name, spelled
 from fastvid.video import DecodeError, Limits, VideoInfo, ViewSpec, decode_clips, probe
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class PredictConfig:
 
 def main(arguments: list[str]) -> int:
     """Runs the command; returns the exit code: 0, 1 if a video could not be used, 2 if nothing can be predicted."""
+    print_any_name()
     config = tyro.cli(PredictConfig, prog="python -m fastvid.predict", args=arguments, config=_FLAGS)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
@@ -145,15 +147,18 @@ def _videos(names: Sequence[str]) -> Iterator[tuple[str, Any]]:
     for name in names:
         path = Path(name).expanduser()
         if not path.is_dir():
-            yield name, lambda path=path: _read(path)
+            yield spelled(name), lambda path=path: _read(path)
             continue
         try:
-            source = open_source(path)
+            source = open_parts(path)
         except (OSError, ValueError) as error:
-            yield name, error
+            yield spelled(name), error
             continue
         for index, sample in enumerate(source.samples):
-            yield str(path / sample.key), lambda source=source, index=index: read_video(source, index, Limits())
+            yield (
+                f"{spelled(path)}/{sample.key}",
+                lambda source=source, index=index: read_video(source, index, Limits()),
+            )
 
 
 def _read(path: Path) -> tuple[bytes, VideoInfo]:

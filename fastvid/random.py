@@ -11,6 +11,8 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
+from fastvid.names import spelled
+
 _LOW32 = 0xFFFFFFFF
 
 
@@ -61,13 +63,14 @@ def sample_id(key: str) -> int:
 
     Returns:
         An integer in [0, 2**63): the first 8 bytes of BLAKE2b of the UTF-8 key, little-endian, top bit cleared.
+        Bytes of a file name that are no UTF-8 count as :func:`fastvid.names.spelled` spells them.
         Among 10 million keys the chance that any two collide is about 5e-6.
 
     Example:
         >>> sample_id("train/000001.mp4")
         8656661574331882428
     """
-    digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
+    digest = hashlib.blake2b(spelled(key).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") & (2**63 - 1)
 
 

@@ -12,12 +12,15 @@ import tyro
 from tqdm import tqdm
 
 from fastvid.cache.config import CacheConfig, VerifyConfig
+from fastvid.data.remote import without_secrets
+from fastvid.names import print_any_name
 
 _FLAGS = (tyro.conf.FlagCreatePairsOff,)
 
 
 def main(arguments: list[str]) -> int:
     """Runs a command; returns the exit code."""
+    print_any_name()
     verifying = arguments[:1] == ["verify"]
     try:
         if verifying:
@@ -92,7 +95,8 @@ def _make(config: CacheConfig) -> int:
     if left:
         print(f"{left} shards are not finished yet: other processes have them, or were stopped")
     else:
-        print(f"complete: python -m fastvid.train salt --data.path {config.data.path} --latents {config.out}")
+        path = without_secrets(config.data.path)
+        print(f"complete: python -m fastvid.train salt --data.path {path} --latents {config.out}")
     return 0
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from fastvid.data import Source, open_source
+from fastvid.data import Source, open_parts
 from fastvid.video import ViewSpec
 
 
@@ -50,9 +50,7 @@ class CacheData:
         Raises:
             FileNotFoundError, ValueError: there are none.
         """
-        return open_source(
-            self.path, self.labels, cache_dir=self.disk_dir, disk_bytes=int(self.disk_gb * 1e9), window=1
-        )
+        return open_parts(self.path, self.labels, cache_dir=self.disk_dir, disk_bytes=int(self.disk_gb * 1e9), window=1)
 
     def views(self, teacher: str) -> ViewSpec:
         """What a clip is, for a teacher source."""

@@ -18,7 +18,7 @@ from fastvid.cache.job import Job
 from fastvid.cache.plan import existing, size
 from fastvid.cache.work import computed, make_shard, share, todo
 from fastvid.data import LatentCache, LatentManifest, LatentStore, MemoryLatents, Quarantine, Source
-from fastvid.data.latent_manifest import Form
+from fastvid.data.latent_manifest import Form, size_of
 from fastvid.data.latents import bad_clips
 from fastvid.video import DecodeError
 
@@ -50,7 +50,7 @@ class FeatureSet:
         """What the features depend on."""
         keys = hashlib.sha256()
         for row, sample in enumerate(self.source.samples):
-            keys.update(f"{sample.key}\0{self.source.size(row)}\0{self.draws.mark(sample)}\n".encode())
+            keys.update(f"{sample.key}\0{size_of(self.source, row)}\0{self.draws.mark(sample)}\n".encode())
         return LatentManifest(
             teacher=module.kind, weights=module.weights, layer=module.layer, precision=precision, grid=module.grid,
             views=self.facts, view_seed=self.seed, views_per_clip=self.draws.count, form=form, projection="none",

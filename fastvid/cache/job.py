@@ -15,6 +15,7 @@ from fastvid.data import EpochOrder, LatentManifest, Source
 from fastvid.data.latent_manifest import MANIFEST, dataset_hash, differences, view_facts, view_spec
 from fastvid.data.latents import shard_names
 from fastvid.data.loader import default_threads
+from fastvid.data.remote import without_secrets
 from fastvid.models.identity import teacher_identity
 
 _PROJECTION_DRAW = 2**31  # an epoch that no training comes to
@@ -112,7 +113,7 @@ def open_job(config: CacheConfig, *, write: bool) -> Job:
         else:
             projection = random_orthonormal(teacher.dim, width, config.seed)
         projection = projection.to(device)
-    notes = {"teacher_source": config.teacher, "data_path": config.data.path}
+    notes = {"teacher_source": config.teacher, "data_path": without_secrets(config.data.path)}
     manifest = LatentManifest(**facts, notes=notes | ({"projection": projection.kept} if projection else {}))
     if write:
         config.out.mkdir(parents=True, exist_ok=True)

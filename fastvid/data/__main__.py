@@ -12,6 +12,8 @@ import sys
 
 import tyro
 
+from fastvid.names import print_any_name
+
 _COMMANDS = {
     "demo": ("fastvid.data.demo_command", "DemoCommand"),
     "pack": ("fastvid.data.pack.command", "PackCommand"),
@@ -23,6 +25,7 @@ _COMMANDS = {
 
 def main(arguments: list[str]) -> int:
     """Runs a command; returns the exit code."""
+    print_any_name()
     if not arguments or arguments[0] in ("-h", "--help"):
         print(__doc__)
         return 0 if arguments else 2

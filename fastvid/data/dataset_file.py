@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fastvid.files import write_whole
+from fastvid.names import spelled
 
 NAME = "dataset.json"
 _FORMAT, _VERSION = "fastvid shards", 1
@@ -68,7 +69,7 @@ class Dataset:
     def hash(self) -> str:
         """sha256 over the shards' names and checksums: what a latent cache is made for."""
         lines = "".join(f"{s.name} {s.sha256} {s.index_sha256}\n" for s in self.shards)
-        return hashlib.sha256(lines.encode()).hexdigest()
+        return hashlib.sha256(spelled(lines).encode()).hexdigest()
 
     def to_bytes(self) -> bytes:
         """The file's content."""

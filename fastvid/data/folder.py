@@ -1,13 +1,18 @@
 """Videos as files in a folder tree."""
 
 import csv
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from fastvid.data.pack.keys import key_of
 from fastvid.data.source import VIDEO_SUFFIXES, Origin, Sample
+from fastvid.data.walk import Listing, such_as, walk
+from fastvid.names import spelled
 from fastvid.video import DecodeError
+
+log = logging.getLogger(__name__)
 
 Answer = TypeVar("Answer")
 
@@ -16,7 +21,8 @@ _FILES_PER_SHARD = 1024
 
 
 class FolderSource:
-    """All video files below a folder, in order of their paths; a sample's key is its path relative to the folder.
+    """All video files below a folder, in order of their paths, as :func:`fastvid.data.walk.walk` finds them; a sample's
+    key is its path relative to the folder, as :func:`fastvid.names.spelled` spells it.
 
     Args:
         root: the folder, or one video file.
@@ -27,18 +33,23 @@ class FolderSource:
     def __init__(self, root: str | Path, labels: str | Path | None = None):
         root = Path(root)
         if root.is_file():
-            self.root, files = root.parent, [root] if root.suffix.lower() in VIDEO_SUFFIXES else []
+            if root.suffix.lower() not in VIDEO_SUFFIXES:
+                raise ValueError(f"{spelled(root)} is no video: looked for {', '.join(VIDEO_SUFFIXES)} and .tar")
+            self.root, names = root.parent, [root.name]
         else:
-            self.root = root
-            files = [p for p in root.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file()]
-        if not files:
-            raise ValueError(f"no videos under {root}: looked for {', '.join(VIDEO_SUFFIXES)} and for .tar shards")
-        keys = sorted(p.relative_to(self.root).as_posix() for p in files)
+            self.root, names = root, self._list(root)
+        paths: dict[str, str] = {}
+        for name in names:
+            other = paths.setdefault(spelled(name), name)
+            if other != name:
+                raise ValueError(f"two files below {spelled(root)} would both be {spelled(name)}: rename one of them")
+        keys = sorted(paths)
+        self._odd = {key: name for key, name in paths.items() if key != name}
         given = _read_labels(Path(labels), set(keys)) if labels is not None else None
         self.samples = [Sample(key, _folder_label(key) if given is None else given.get(key)) for key in keys]
         full, rest = divmod(len(keys), _FILES_PER_SHARD)
         self.shard_sizes = [_FILES_PER_SHARD] * full + ([rest] if rest else [])
-        self.description = f"{len(keys)} video files in {root}"
+        self.description = f"{len(keys)} video files in {spelled(root)}"
 
     def classes(self) -> list[str]:
         return sorted({sample.label for sample in self.samples if sample.label is not None})
@@ -55,12 +66,47 @@ class FolderSource:
     def origin(self, index: int) -> Origin:
         return Origin(key_of(self.samples[index].key), folder=self.root)
 
+    def _list(self, root: Path) -> list[str]:
+        """Paths of the videos below ``root``; what is left out goes to the log."""
+        found = walk(root)
+        if found.videos and found.tars:
+            raise ValueError(
+                f"{spelled(root)} holds both videos ({such_as([path for path, _ in found.videos])}) and tar files "
+                f"({such_as(found.tars)}): give a folder that holds only one of the two"
+            )
+        if not found.videos:
+            raise ValueError(_nothing_in(found))
+        if sentence := found.left_out():
+            worth_a_look = found.refused or found.compressed or found.circles or found.empty
+            log.log(logging.WARNING if worth_a_look else logging.INFO, "%s: %s", spelled(root), sentence)
+        return [path for path, _ in found.videos]
+
     def _of_file(self, index: int, ask: Callable[[Path], Answer]) -> Answer:
-        path = self.root / self.samples[index].key
+        key = self.samples[index].key
+        path = self.root / self._odd.get(key, key)
         try:
             return ask(path)
         except OSError as error:
-            raise DecodeError("read", f"{path}: {error.strerror or error}") from error
+            raise DecodeError("read", f"{spelled(path)}: {error.strerror or error}") from error
+
+
+def _nothing_in(found: Listing) -> str:
+    """Says why there is nothing to read below a folder, and what to do."""
+    root = spelled(found.root)
+    if found.tars:
+        return (
+            f"{root} holds tar files only in folders below it ({such_as(found.tars)}): give the folder that holds "
+            "them, or pack them into one with `python -m fastvid.data pack --format webdataset`"
+        )
+    if found.compressed:
+        return (
+            f"{root} holds compressed archives ({such_as(found.compressed)}), out of which videos cannot be read in "
+            "any order: unpack them, or make plain .tar files of them with gunzip"
+        )
+    left_out = found.left_out()
+    return f"no videos under {root}: looked for {', '.join(VIDEO_SUFFIXES)} and for .tar shards" + (
+        f"; {left_out}" if left_out else ""
+    )
 
 
 def _folder_label(key: str) -> str | None:
@@ -69,11 +115,11 @@ def _folder_label(key: str) -> str | None:
 
 
 def _read_labels(path: Path, keys: set[str]) -> dict[str, str | None]:
-    with path.open(newline="") as file:
+    with path.open(newline="", errors="surrogateescape") as file:
         rows = csv.DictReader(file)
         if rows.fieldnames is None or not {"path", "label"} <= set(rows.fieldnames):
             raise ValueError(f"{path}: the first line must name the columns path and label; it has {rows.fieldnames}")
-        found = {row["path"]: row["label"] or None for row in rows}  # an empty one is none
+        found = {spelled(row["path"]): spelled(row["label"] or "") or None for row in rows}  # an empty one is none
     unknown = sorted(set(found) - keys)
     if unknown:
         raise ValueError(

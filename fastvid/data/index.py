@@ -1,5 +1,6 @@
 """``python -m fastvid.data index``: indexes WebDataset tars where they lie."""
 
+import functools
 import hashlib
 import sys
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from fastvid.data.dataset_file import NAME, Dataset, ShardFacts, save_dataset
 from fastvid.data.processes import cores, in_order
 from fastvid.data.progress import Progress
 from fastvid.data.shard_index import build_index, index_bytes, index_path, save_index
+from fastvid.data.walk import shards_in
 from fastvid.files import sha256_of
 
 
@@ -26,6 +28,8 @@ class IndexCommand:
     """Also index shards that no longer have the bytes that dataset.json names."""
     jobs: int = field(default_factory=cores)
     """Processes; each takes a shard at a time."""
+    video: str | None = None
+    """Which video of each sample, where they have several, such as left.mp4 for 0.left.mp4 beside 0.right.mp4."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,11 @@ class _Indexed:
 
 
 def index(
-    folder: Path, accept_changed: bool = False, jobs: int = 0, progress: Progress | None = None
+    folder: Path,
+    accept_changed: bool = False,
+    jobs: int = 0,
+    progress: Progress | None = None,
+    video: str | None = None,
 ) -> tuple[Dataset, list[str]]:
     """Indexes the tars of a folder. Nothing is written unless all of them can be indexed.
 
@@ -49,13 +57,13 @@ def index(
         ValueError: a tar cannot be read, or has changed since ``dataset.json`` was written.
         OSError: the folder cannot be written.
     """
-    tars = sorted(folder.glob("*.tar"))
+    tars = shards_in(folder) if folder.is_dir() else []
     if not tars:
         raise FileNotFoundError(f"no .tar files in {folder}")
     old, damaged = _old(folder)
     known = {shard.name: shard for shard in old.shards} if old is not None else {}
     indexed: list[_Indexed] = []
-    for tar, result in in_order(_index_one, tars, jobs, _died):
+    for tar, result in in_order(functools.partial(_index_one, video=video), tars, jobs, _died):
         if isinstance(result, str):
             raise ValueError(result)
         then = known.get(tar.name)
@@ -79,6 +87,8 @@ def index(
         if not save_index(tar, one.index):
             raise OSError(f"{index_path(tar)} cannot be written: indexes lie beside their shards")
     made_by = old.made_by if old is not None else {"command": "index"}
+    if video is not None:
+        made_by = {**made_by, "video": video}
     dataset = counts.dataset([one.facts for one in indexed], made_by)
     save_dataset(folder, dataset)
     return dataset, damaged + [sentence for one in indexed for sentence in one.refused]
@@ -94,10 +104,10 @@ def _old(folder: Path) -> tuple[Dataset | None, list[str]]:
         return None, [f"{path} was damaged or of another version; it could not be compared, and is written anew"]
 
 
-def _index_one(tar: Path) -> _Indexed | str:
+def _index_one(tar: Path, video: str | None) -> _Indexed | str:
     refused: list[str] = []
     try:
-        entries = build_index(tar, refused.append)
+        entries = build_index(tar, refused.append, video)
         with tar.open("rb") as file:
             sha256, size = sha256_of(file), file.tell()
     except ValueError as error:
@@ -118,7 +128,7 @@ def run(options: IndexCommand) -> int:
     folder = options.folder.expanduser()
     try:
         with Progress("shard") as progress:
-            dataset, sentences = index(folder, options.accept_changed, options.jobs, progress)
+            dataset, sentences = index(folder, options.accept_changed, options.jobs, progress, options.video)
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2 if isinstance(error, FileNotFoundError) else 1

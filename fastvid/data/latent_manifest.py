@@ -13,7 +13,8 @@ from fastvid.data.dataset_file import NAME, Dataset
 from fastvid.data.remote import Remote
 from fastvid.data.source import Source
 from fastvid.data.stream import LONGEST_DATASET
-from fastvid.video import ViewSpec
+from fastvid.data.walk import MISSING
+from fastvid.video import DecodeError, ViewSpec
 
 MANIFEST = "manifest.json"
 _FORMAT, _VERSION = "fastvid latents", 1
@@ -166,8 +167,16 @@ def dataset_hash(path: str | Path, source: Source) -> str:
     described = Path(path).expanduser() / NAME
     if described.is_file():
         return f"{NAME} {Dataset.from_bytes(described.read_bytes(), str(described)).hash}"
-    lines = sorted(f"{sample.key}\0{source.size(row)}\n" for row, sample in enumerate(source.samples))
+    lines = sorted(f"{sample.key}\0{size_of(source, row)}\n" for row, sample in enumerate(source.samples))
     return f"keys and sizes {hashlib.sha256(''.join(lines).encode()).hexdigest()}"
+
+
+def size_of(source: Source, row: int) -> int:
+    """Bytes of a video, for a fingerprint; -1 for one that cannot be read, which is a bad sample later on."""
+    try:
+        return source.size(row)
+    except DecodeError:
+        return MISSING
 
 
 def differences(cached: Mapping[str, Any], wanted: Mapping[str, Any], who: str) -> list[str]:

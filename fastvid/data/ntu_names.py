@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 
 _NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")
+_STREAM = re.compile(r"S\d{3}C\d{3}P\d{3}R\d{3}A\d{3}_(rgb|ir)$", re.IGNORECASE)
 
 LAST_OF_NTU_60 = 60
 """The highest action of NTU RGB+D; higher ones belong to NTU RGB+D 120."""
@@ -45,3 +46,10 @@ def parse_ntu(name: str) -> NtuName | None:
     """The numbers in a file's name or path; None where it is no such name."""
     match = _NAME.search(name.rpartition("/")[2])
     return None if match is None else NtuName(*map(int, match.groups()))
+
+
+def stream_of(name: str) -> str | None:
+    """What a video of NTU RGB+D shows, by the end of its name: ``"rgb"``, ``"ir"`` (infrared), or None where it does
+    not say. Depth maps are PNG files there, and skeletons are ``.skeleton`` files."""
+    match = _STREAM.search(name.rpartition("/")[2].rpartition(".")[0])
+    return None if match is None else match[1].lower()

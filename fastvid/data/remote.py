@@ -4,6 +4,7 @@ import hashlib
 import logging
 import os
 import queue
+import re
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -46,8 +47,13 @@ class Remote:
     stall: float = 30.0
 
     def where(self, name: str) -> str:
-        """The URL of a file."""
-        return f"{self.url.rstrip('/')}/{name}"
+        """The URL of a file, for messages: without passwords and tokens."""
+        return without_secrets(_below(self.url, name))
+
+    @property
+    def shown(self) -> str:
+        """The folder's URL, for messages."""
+        return without_secrets(self.url)
 
     def check(self) -> None:
         """Raises ValueError where nothing installed can open the URL."""
@@ -60,10 +66,10 @@ class Remote:
         except ImportError as error:
             package = known_implementations[protocol]["class"].partition(".")[0]
             package = "fsspec[http]" if package == "fsspec" else package
-            raise ValueError(f"{self.url} cannot be opened: {error} (`pip install '{package}'`)") from error
+            raise ValueError(f"{self.shown} cannot be opened: {error} (`pip install '{package}'`)") from error
         except ValueError:
             raise ValueError(
-                f"{self.url} cannot be opened: fsspec knows no protocol {protocol!r}; there are s3, gs, hf, https, "
+                f"{self.shown} cannot be opened: fsspec knows no protocol {protocol!r}; there are s3, gs, hf, https, "
                 "file and others"
             ) from None
 
@@ -78,6 +84,8 @@ class Remote:
         def attempt(chunks: Iterator[bytes]) -> None:
             digest, done = hashlib.sha256(), 0
             for chunk in chunks:
+                if not done and _is_web_page(chunk):
+                    raise _WrongAnswer(f"{_WEB_PAGE}; {_LOGIN}")
                 if done + len(chunk) > size:
                     raise _WrongAnswer(f"the answer has more than the {size} bytes that dataset.json says")
                 digest.update(chunk)
@@ -107,6 +115,8 @@ class Remote:
                 if len(whole) + len(chunk) > limit:
                     raise _WrongAnswer(f"the answer has more than {limit} bytes")
                 whole.extend(chunk)
+                if _is_web_page(whole):
+                    raise StreamError(f"{self.where(name)}: {_WEB_PAGE}. {_LOGIN}")
 
         self._persist(name, attempt)
         return bytes(whole)
@@ -178,12 +188,38 @@ class Remote:
             options["client_kwargs"] = {
                 "timeout": aiohttp.ClientTimeout(total=None, sock_connect=self.stall, sock_read=self.stall)
             }
-        files, folder = fsspec.core.url_to_fs(self.url, **options)
-        path = f"{folder.rstrip('/')}/{name}"
+        files, path = fsspec.core.url_to_fs(_below(self.url, name), **options)
         if protocol in ("http", "https"):  # one answer, not one for each range; any size spares asking for it first
             return files.open(path, "rb", block_size=0, size=1)
         files.invalidate_cache()  # a listing from before the file was uploaded
         return files.open(path, "rb", block_size=0 if protocol == "hf" else _CHUNK, cache_type="none")
+
+
+_WEB_PAGE = "the server answered with a web page, not with the file"
+_LOGIN = (
+    "It may ask for a login, or the URL may be that of a page about the folder: the URL must lead to the files without "
+    "a browser; private data needs a URL with its token (?token=...), or s3://, gs://, hf:// with credentials"
+)
+
+
+def without_secrets(text: str) -> str:
+    """A text without the user names, passwords, queries and fragments of the URLs in it."""
+    text = re.sub(r"(\w://)[^/@\s'\"]+@", r"\1...@", text)
+    return re.sub(r"(\w://[^\s?#'\"<>]*)[?#][^\s'\"<>)]+", r"\1?...", text)
+
+
+def _below(url: str, name: str) -> str:
+    """The URL of a file in the folder at ``url``; of a web server, the folder's query is the file's too."""
+    scheme, separator, rest = url.partition("://")
+    if scheme not in ("http", "https"):
+        return f"{url.rstrip('/')}/{name}"
+    rest, _, _ = rest.partition("#")
+    path, mark, query = rest.partition("?")
+    return f"{scheme}{separator}{path.rstrip('/')}/{name}{mark}{query}"
+
+
+def _is_web_page(data: bytes | bytearray) -> bool:
+    return bytes(data[:256]).lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype html", b"<html"))
 
 
 class _Answer(Exception):
@@ -214,4 +250,5 @@ def _give_up_if_final(error: BaseException, where: str) -> None:
 
 
 def _words(error: BaseException) -> str:
-    return str(error) if isinstance(error, _WrongAnswer) else f"{type(error).__name__}: {error}"
+    text = str(error) if isinstance(error, _WrongAnswer) else f"{type(error).__name__}: {error}"
+    return without_secrets(text)

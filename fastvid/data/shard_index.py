@@ -6,6 +6,7 @@ read of known size and needs no probing; the tar itself stays an ordinary WebDat
 
 import contextlib
 import json
+import logging
 import os
 import zlib
 from collections.abc import Callable, Sequence
@@ -18,6 +19,8 @@ from fastvid.data.source import VIDEO_SUFFIXES
 from fastvid.data.tar_members import Member, tar_members
 from fastvid.files import write_whole
 from fastvid.video import DecodeError, Limits
+
+log = logging.getLogger(__name__)
 
 VERSION = 3
 _READABLE = (2, VERSION)  # frame tables of version 2 took any timestamp for a presentation time
@@ -136,7 +139,7 @@ def load_index(shard: Path) -> ShardIndex:
     if read_header(shard) is not None:
         path = index_path(shard)
         return ShardIndex(path.read_bytes(), str(path))
-    content = index_bytes(shard.name, shard.stat().st_size, build_index(shard))
+    content = index_bytes(shard.name, shard.stat().st_size, build_index(shard, log.warning))
     save_index(shard, content)
     return ShardIndex(content, str(index_path(shard)))
 
@@ -176,17 +179,25 @@ class TarSample:
     extra: dict[str, Any]
 
 
-def scan_tar(shard: Path, refused: Callable[[str], None]) -> list[TarSample]:
+def scan_tar(shard: Path, refused: Callable[[str], None], video: str | None = None) -> list[TarSample]:
     """The videos of a tar, in order; members that belong to no video are passed over.
+
+    Members with the same name up to its first dot are one sample, as in WebDataset: ``0.left.mp4`` and ``0.json`` are
+    two members of the sample ``0``. A video's label and caption are those of ``0.left.json`` and so on, or else of
+    ``0.json``.
 
     Args:
         shard: the tar.
         refused: called with a sentence for each member that is not accepted, see
             :func:`fastvid.data.tar_members.tar_members`.
+        video: which of a sample's videos is meant, such as ``"left.mp4"``; samples without it are passed over. Needed
+            only where samples have several.
 
     Raises:
-        ValueError: not a readable tar, a key twice, or a label that cannot be read.
+        ValueError: not a readable tar, a key twice, a sample with several videos, or a label that cannot be read.
     """
+    wanted = None if video is None else f".{video.lower().removeprefix('.')}"
+    without = 0
     groups: dict[str, dict[str, Member]] = {}
     with shard.open("rb") as file:
         for member in tar_members(file, str(shard), os.fstat(file.fileno()).st_size, refused):
@@ -201,20 +212,42 @@ def scan_tar(shard: Path, refused: Callable[[str], None]) -> list[TarSample]:
             members[suffix] = member
         samples = []
         for key, members in groups.items():
-            video = next((members[s] for s in VIDEO_SUFFIXES if s in members), None)
-            if video is not None:
-                where = f"{shard}: {key}"
-                texts = {s: _text_of(file, m, where) for s, m in members.items() if s in _TEXTS}
-                samples.append(TarSample(key, video, *_parse_texts(texts, where)))
+            chosen = _video_of(shard, key, members, wanted)
+            if chosen is None:
+                without += any(s.endswith(VIDEO_SUFFIXES) for s in members)
+                continue
+            where, stem = f"{shard}: {key}", chosen[: chosen.rindex(".")]
+            beside = {s: found for s in _TEXTS if (found := members.get(stem + s) or members.get(s)) is not None}
+            texts = {s: _text_of(file, m, where) for s, m in beside.items()}
+            samples.append(TarSample(key, members[chosen], *_parse_texts(texts, where)))
+    if without:
+        refused(f"{shard}: {without} samples have videos, and none that is named KEY{wanted}: passed over")
     return samples
 
 
-def build_index(shard: Path, refused: Callable[[str], None] = lambda sentence: None) -> list[Entry]:
+def _video_of(shard: Path, key: str, members: dict[str, Member], wanted: str | None) -> str | None:
+    """The suffix of a sample's video, or None."""
+    if wanted is not None:
+        return wanted if wanted in members else None
+    videos = [suffix for suffix in members if suffix.endswith(VIDEO_SUFFIXES)]
+    if len(videos) > 1:
+        names = ", ".join(members[s].name for s in videos)
+        raise ValueError(
+            f"{shard}: the sample {key!r} has {len(videos)} videos ({names}; a key "
+            f"ends at the first dot): choose one with `python -m fastvid.data index {shard.parent} --video "
+            f"{videos[0][1:]}`, or give --video to pack --format webdataset"
+        )
+    return videos[0] if videos else None
+
+
+def build_index(
+    shard: Path, refused: Callable[[str], None] = lambda sentence: None, video: str | None = None
+) -> list[Entry]:
     """Reads a tar once, with memory for its longest video that is within the limits.
 
     Args and errors are those of :func:`scan_tar`.
     """
-    samples = scan_tar(shard, refused)
+    samples = scan_tar(shard, refused, video)
     with shard.open("rb") as file:
         return [_entry(file, s.key, s.member, s.label, s.caption) for s in samples]
 

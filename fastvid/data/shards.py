@@ -13,7 +13,9 @@ from typing import Protocol
 from fastvid.data.dataset_file import NAME, Dataset, ShardFacts
 from fastvid.data.entry import Entry
 from fastvid.data.shard_index import ShardIndex, index_path, load_index, read_header
-from fastvid.data.source import Origin, Sample
+from fastvid.data.source import VIDEO_SUFFIXES, Origin, Sample
+from fastvid.data.walk import such_as
+from fastvid.names import spelled
 from fastvid.video import DecodeError
 
 # Indexes kept in memory: two windows of the default size. One of a thousand videos takes about half a megabyte.
@@ -86,6 +88,8 @@ class LocalShards:
             return check_index(path.read_bytes(), str(path), self._facts[shard])
         except FileNotFoundError:
             raise ValueError(f"{path} is missing: run `python -m fastvid.data index` on the folder") from None
+        except OSError as error:
+            raise ValueError(f"{path} cannot be read: {error.strerror or error}") from error
 
     def read(self, shard: int, offset: int, size: int) -> bytes:
         with self._shards[shard].open("rb") as file:
@@ -132,6 +136,12 @@ def open_shards(folder: Path, shards: Sequence[Path]) -> "ShardSource":
         files = LocalShards(shards)
         return ShardSource(files, files.sizes(), str(folder), folder=folder)
     dataset = Dataset.from_bytes(path.read_bytes(), str(path))
+    unnamed = sorted({shard.name for shard in shards} - {fact.name for fact in dataset.shards})
+    if unnamed:
+        raise ValueError(
+            f"{path} does not name {such_as(unnamed)}, which lies beside it: run `python -m fastvid.data index` on the "
+            "folder, or move it elsewhere"
+        )
     files = LocalShards([folder / fact.name for fact in dataset.shards], dataset.shards)
     return ShardSource(files, files.sizes(), str(folder), labels=list(dataset.labels), folder=folder)
 
@@ -161,10 +171,13 @@ class ShardSource:
         self._folder = folder
         self.shard_sizes = list(sizes)
         if not sum(self.shard_sizes):
-            raise ValueError(f"no videos in the tar files of {where}")
+            endings = ", ".join(VIDEO_SUFFIXES)
+            raise ValueError(
+                f"no videos in the tar files of {spelled(where)}: a video is a member named like KEY.mp4 ({endings})"
+            )
         self._files, self._labels = files, None if labels is None else sorted(labels)
         self.samples = _Samples(files, self.shard_sizes)
-        self.description = f"{len(self.samples)} videos in {len(self.shard_sizes)} tar shards in {where}"
+        self.description = f"{len(self.samples)} videos in {len(self.shard_sizes)} tar shards in {spelled(where)}"
 
     def classes(self) -> list[str]:
         if self._labels is None:
@@ -226,7 +239,7 @@ class _Samples(Sequence[Sample]):
         shard, entry = self.entry(index)
         stem = self._files.names[shard].removesuffix(".tar")
         video = entry.video if self.entries(shard).has_tables else None
-        return Sample(f"{stem}/{entry.key}", entry.label, entry.caption, video)
+        return Sample(spelled(f"{stem}/{entry.key}"), entry.label, entry.caption, video)
 
     def entry(self, index: int) -> tuple[int, Entry]:
         """Shard and entry of a sample. A thread's latest stays at hand: its key, size, bytes and frames are asked for

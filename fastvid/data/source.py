@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from fastvid.names import spelled
 from fastvid.random import sample_id
 from fastvid.video import Limits, VideoInfo, probe
 
@@ -150,33 +151,56 @@ def open_source(
 
     Raises:
         FileNotFoundError: nothing is there, or a URL has no ``dataset.json``.
-        ValueError: no videos are there, the labels do not fit them, a URL cannot be opened, or the cache is too small.
+        ValueError: no videos are there, or videos beside tar files, a folder cannot be read, the labels do not fit
+            them, a URL cannot be opened, or the cache is too small.
     """
     if "://" in str(path):
         from fastvid.data.demo_files import cache_dir as default_cache
-        from fastvid.data.remote import Remote
+        from fastvid.data.remote import Remote, without_secrets
         from fastvid.data.stream import open_stream
 
         if labels is not None:
-            raise ValueError(f"--data.labels is for folders of videos; the shards in {path} carry their own labels")
+            where = without_secrets(str(path))
+            raise ValueError(f"--data.labels is for folders of videos; the shards in {where} carry their own labels")
         folder = default_cache() if cache_dir is None else Path(cache_dir).expanduser()
         return open_stream(Remote(str(path)), folder, disk_bytes, window)
 
+    try:
+        return _open_local(Path(path).expanduser(), labels)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ValueError(f"{spelled(error.filename or path)} cannot be read: {error.strerror or error}") from error
+
+
+def _open_local(path: Path, labels: str | Path | None) -> Source:
     from fastvid.data.folder import FolderSource
     from fastvid.data.shards import LocalShards, ShardSource, open_shards
+    from fastvid.data.walk import shards_in, such_as, walk
 
-    path = Path(path).expanduser()
     if not path.exists():
-        raise FileNotFoundError(f"no data at {path}: give a folder of videos or of tar shards")
-    shards = [path] if path.suffix == ".tar" else sorted(path.glob("*.tar")) if path.is_dir() else []
-    if shards:
-        if labels is not None:
-            raise ValueError(f"--data.labels is for folders of videos; the shards in {path} carry their own labels")
-        if path.is_dir():
-            return open_shards(path, shards)
+        raise FileNotFoundError(f"no data at {spelled(path)}: give a folder of videos or of tar shards")
+    folder = path.is_dir()
+    shards = shards_in(path) if folder else [path] if path.suffix == ".tar" else []
+    if not shards:
+        return FolderSource(path, labels)
+    if labels is not None:
+        raise ValueError(f"--data.labels is for folders of videos; the shards in {path} carry their own labels")
+    if not folder:
         files = LocalShards(shards)
         return ShardSource(files, files.sizes(), str(path), folder=path.parent)
-    return FolderSource(path, labels)
+    found = walk(path)
+    if found.videos:
+        raise ValueError(
+            f"{spelled(path)} holds both tar files ({such_as(found.tars)}) and videos "
+            f"({such_as([name for name, _ in found.videos])}): give a folder that holds only one of the two"
+        )
+    if deeper := [name for name in found.tars if "/" in name]:
+        raise ValueError(
+            f"{spelled(path)} holds tar files, and so do folders below it ({such_as(deeper)}): all shards of a data "
+            "set lie in one folder; move them together, or give the folder that is meant"
+        )
+    return open_shards(path, shards)
 
 
 def subset(source: Source, wanted: Sequence[bool] | np.ndarray) -> Source:

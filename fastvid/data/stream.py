@@ -37,9 +37,9 @@ def open_stream(remote: Remote, folder: Path, disk_bytes: int, window: int) -> S
     except StreamError as error:
         raise ValueError(str(error)) from error
     dataset = Dataset.from_bytes(data, remote.where(NAME))
-    check_budget(dataset, disk_bytes, window, remote.url)
+    check_budget(dataset, disk_bytes, window, remote.shown)
     files = StreamedShards(remote, dataset, DiskCache(folder / "streamed", disk_bytes))
-    return ShardSource(files, [s.samples for s in dataset.shards], remote.url, labels=list(dataset.labels))
+    return ShardSource(files, [s.samples for s in dataset.shards], remote.shown, labels=list(dataset.labels))
 
 
 def check_budget(dataset: Dataset, budget: int, window: int, where: str) -> None:

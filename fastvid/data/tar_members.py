@@ -144,12 +144,8 @@ def _pax_size(text: str, where: str, at: int) -> int:
 
 
 def _text(name: bytes) -> str:
-    return name.decode("utf-8", "surrogateescape")
+    return name.decode("utf-8", "backslashreplace")  # as fastvid.names.spelled
 
 
 def _sane(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
     return bool(name) and name.isprintable() and not name.startswith("/") and ".." not in name.split("/")

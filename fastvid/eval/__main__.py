@@ -11,10 +11,12 @@ from typing import Annotated
 import torch
 import tyro
 
-from fastvid.data import Quarantine, TooManyBadSamples, classes_of, open_source, split_by_key
+from fastvid.data import Quarantine, TooManyBadSamples, classes_of, open_parts, split_by_key
+from fastvid.data.remote import without_secrets
 from fastvid.eval.features import Contestant
 from fastvid.eval.suite import run_probes
 from fastvid.models import VideoViT, load_encoder
+from fastvid.names import print_any_name
 from fastvid.video import ViewSpec
 
 
@@ -56,6 +58,7 @@ class EvalConfig:
 
 def main(arguments: list[str]) -> int:
     """Runs the command; returns the exit code."""
+    print_any_name()
     config = tyro.cli(EvalConfig, prog="python -m fastvid.eval", args=arguments, config=(tyro.conf.FlagConversionOff,))
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
@@ -63,7 +66,7 @@ def main(arguments: list[str]) -> int:
     except (FileNotFoundError, ValueError, TooManyBadSamples) as error:
         print(error, file=sys.stderr)
         return 2
-    out = config.out or config.run / f"eval-{Path(config.data.path).name}.json"
+    out = config.out or config.run / f"eval-{Path(without_secrets(config.data.path)).name.partition('?')[0]}.json"
     out.write_text(json.dumps(result, indent=1) + "\n")
     print(f"written to {out}")
     return 0
@@ -80,10 +83,10 @@ def evaluate(config: EvalConfig) -> dict:
     untrained = VideoViT(dataclasses.replace(first.config, pretrained=False)).to(device)
     contestants.append(Contestant("random initialisation", untrained, untrained.grid))
     contestants.append(Contestant(f"{next(iter(encoders))}, single frame", first, first.grid, still=True))
-    source = open_source(config.data.path, config.data.labels)
+    source = open_parts(config.data.path, config.data.labels)
     classes = classes_of(source)
     if len(classes) < 2:
-        raise ValueError(f"{config.data.path} has {len(classes)} classes; probes need at least two")
+        raise ValueError(f"{without_secrets(config.data.path)} has {len(classes)} classes; probes need at least two")
     train, test = split_by_key(source, config.data.holdout)
     if train is None or test is None:
         raise ValueError(f"{len(source.samples)} videos cannot be split into training and test; change --data.holdout")

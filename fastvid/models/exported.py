@@ -11,6 +11,7 @@ from typing import Any, Literal
 from fastvid.files import write_whole
 from fastvid.models.model_card import model_card
 from fastvid.models.saved_classifier import TrainedClassifier
+from fastvid.names import spelled
 
 Form = Literal["hf", "peft"]
 
@@ -62,7 +63,7 @@ def export(
             write_whole(partial / "video_preprocessor_config.json", processor.encode())
         else:
             classifier.model.save_adapter(partial)
-        write_whole(partial / "README.md", card.encode())
+        write_whole(partial / "README.md", spelled(card).encode())
         for path in partial.iterdir():  # safetensors' files are for their owner alone
             shutil.copymode(partial / "README.md", path)
     return Path(folder).expanduser().resolve()

@@ -2,11 +2,13 @@
 
 import sys
 
+from fastvid.names import print_any_name
 from fastvid.report.page import write_report
 
 
 def main(arguments: list[str]) -> int:
     """Writes the report of each run named."""
+    print_any_name()
     if not arguments or arguments[0] in ("-h", "--help"):
         print(__doc__)
         return 0 if arguments else 2

@@ -6,6 +6,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from fastvid.data.remote import without_secrets
+from fastvid.names import spelled
+
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1f2933; max-width: 1080px; margin: 2em auto; padding: 0 1em; }
 h1 { font-size: 1.5em; margin-bottom: 0; } h2 { font-size: 1.15em; margin: 2em 0 .5em; }
@@ -46,7 +49,7 @@ def beside(*parts: str) -> str:
 
 def pre(value: dict) -> str:
     """JSON that is shown on a click."""
-    return f"<details><summary>show</summary><pre>{text(json.dumps(value, indent=1))}</pre></details>"
+    return f"<details><summary>show</summary><pre>{text(without_secrets(json.dumps(value, indent=1)))}</pre></details>"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int] = ()) -> str:
@@ -71,4 +74,4 @@ def picture(title: str, path: Path) -> str:
 
 def text(value: object) -> str:
     """A value as text that HTML shows as it is."""
-    return html.escape(str(value), quote=True)
+    return html.escape(spelled(value), quote=True)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from fastvid.data.remote import without_secrets
 from fastvid.files import write_whole
 from fastvid.report import charts
 from fastvid.report.classifier import classifier_sections, other_pictures
@@ -45,7 +46,7 @@ def _heading(run: RunRecords) -> str:
     clips = sum(int(run.last(stage, "clips") or 0) for stage in run.stages)
     starts = len(run.facts.get("starts", []))
     facts = [
-        text(run.config["data"]["path"]),
+        text(without_secrets(run.config["data"]["path"])),
         f"{clips:,} clips seen",
         f"{len(run.bad_samples)} bad videos",
         *([_verdict(run)] if _has(run, "health") else []),

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from fastvid.names import print_any_name
 from fastvid.train.signals import Stopped
 
 PROJECTS = ("vjepa2",)
@@ -26,6 +27,7 @@ def main(arguments: Sequence[str], command: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0; 1 where runs failed; 2 on a mistake in the options; 128 + signal when stopped.
     """
+    print_any_name()
     if not arguments or arguments[0] in ("-h", "--help"):
         print(__doc__)
         return 0 if arguments else 2

@@ -3,6 +3,8 @@
 import importlib
 import sys
 
+from fastvid.names import print_any_name
+
 RECIPES = {
     "salt": "masked-latent pretraining of a video ViT against a frozen teacher",
     "vjepa2": "fine-tuning of a V-JEPA 2 video classifier by head, pooler or LoRA",
@@ -11,6 +13,7 @@ RECIPES = {
 
 def main(arguments: list[str]) -> int:
     """Runs the recipe that the first argument names."""
+    print_any_name()
     if not arguments or arguments[0] in ("-h", "--help"):
         print("usage: python -m fastvid.train PROJECT [options]\n\nprojects:")
         for name, purpose in RECIPES.items():

@@ -14,6 +14,8 @@ from typing import Any, Literal, NoReturn, TypeVar
 
 import tyro
 
+from fastvid.data.remote import without_secrets
+
 Config = TypeVar("Config")
 
 
@@ -186,7 +188,7 @@ def parse(
     )
     if resume is not None:
         for line in differences(base, config):
-            print(f"changed against {resume}/config.json: {line}", file=sys.stderr)
+            print(f"changed against {resume}/config.json: {without_secrets(line)}", file=sys.stderr)
     return config, Launch(Path(resume) if resume else None, detach)
 
 

@@ -18,6 +18,7 @@ import torch._functorch.config
 
 import fastvid
 from fastvid.data import StreamError
+from fastvid.names import spelled
 from fastvid.report.page import write_report
 from fastvid.train.checkpoint import Checkpoints
 from fastvid.train.config import Launch, RunConfig, to_dict
@@ -97,6 +98,11 @@ def start(project: str, config, options: RunConfig, launch: Launch, recipe: Call
     0 when it finished; 128 + the signal when it was stopped by one and has saved its state; 1 when it failed, with the
     traceback in the log.
     """
+    if options.dir is not None and spelled(options.dir) != str(options.dir):
+        print(
+            f"--run.dir {spelled(options.dir)}: the name is no UTF-8, and TensorBoard takes no other", file=sys.stderr
+        )
+        return 2
     if launch.detach:
         return _detach(project, _choose_dir(project, options, launch), launch)
     signals = StopSignals()

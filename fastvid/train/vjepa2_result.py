@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import fastvid
+from fastvid.data.remote import without_secrets
 from fastvid.eval.classification import Classification
 from fastvid.models.vjepa2 import VJepa2Classifier
 from fastvid.models.vjepa2_approach import parameter_counts
@@ -57,7 +58,7 @@ def write_out(
         "approach": config.approach,
         "model": "tiny" if config.model.init == "tiny" else config.model.source,
         "seed": config.run.seed,
-        "data": config.data.path,
+        "data": without_secrets(config.data.path),
         "classes": data.classes,
         "leaks": data.leaks,
         "videos_per_class": config.data.videos_per_class,

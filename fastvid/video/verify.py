@@ -25,7 +25,7 @@ def verify(data: bytes, info: VideoInfo) -> None:
     """
     shown, compared = _read_through(data, info)
     if len(shown) != info.frames:
-        raise DecodeError("frame_count", f"{len(shown)} frames decode and the file lists {info.frames}")
+        raise DecodeError("frame_count", f"{len(shown)} frames decode and its frame table lists {info.frames}")
     stored = info.pts if info.order is None else info.order
     if stored is not None and [time for time, _ in shown] != stored.tolist():
         raise DecodeError("frame_count", "frames are decoded in another order than its frame table says")

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from fastvid.names import spelled
 from fastvid.random import SampleRandom
 from fastvid.video.decode import iter_frames
 from fastvid.video.limits import Limits
@@ -39,7 +40,7 @@ class View:
     @property
     def hash(self) -> int:
         """A 63-bit hash of everything above: equal hashes mean equal pixels. Latent caches store it."""
-        text = f"{self.key}\0{self.frames}\0{self.box}\0{self.flip}\0{self.size}"
+        text = f"{spelled(self.key)}\0{self.frames}\0{self.box}\0{self.flip}\0{self.size}"
         return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") & (2**63 - 1)
 
     @property

@@ -111,8 +111,9 @@ def test_a_video_that_does_not_decode_or_has_other_frames(tmp_path):
         save_dataset(tmp_path, writer._counts.dataset([facts], {}))
     assert faults(tmp_path, quick=True) == []
     found = faults(tmp_path)
-    assert [(key, what[:7]) for _, key, what, _ in found] == [("rotten", "corrupt"), ("short", "it has ")]
-    assert "8 frames and its index says 9" in found[1][2]
+    assert [(key, what[:7]) for _, key, what, _ in found] == [("rotten", "corrupt"), ("short", "frame_c")]
+    assert "8 frames decode" in found[1][2]
+    assert "`python -m fastvid.data index`" in found[1][3]
 
 
 def test_a_video_that_could_not_be_indexed(tmp_path):

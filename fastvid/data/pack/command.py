@@ -26,6 +26,7 @@ from fastvid.data.pack.ucf101 import ucf101
 from fastvid.data.pack.webdataset import webdataset
 from fastvid.data.processes import cores
 from fastvid.data.progress import Progress
+from fastvid.names import spelled
 from fastvid.video.transcode import Normalisation
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -48,6 +49,8 @@ class PackCommand:
     """ucf101: which of the three splits; makes the folders train and test. 0: all videos in one."""
     names: bool = False
     """ntu: label by the official names of the actions instead of A001, A002, ..."""
+    video: str | None = None
+    """webdataset: which video of each sample, where they have several, such as left.mp4 for 0.left.mp4."""
     root: Path | None = None
     """csv: folder that relative paths start from. Default: the table's."""
     order: Literal["mixed", "sorted"] = "mixed"
@@ -77,7 +80,7 @@ def run(options: PackCommand) -> int:
     try:
         options = _checked(options)
         code = 0
-        for part, collection in _collections(options).items():
+        for part, collection in _found(options).items():
             code = max(code, _pack_part(options, part, collection))
         return code
     except (ValueError, FileNotFoundError) as error:
@@ -142,12 +145,26 @@ def _report(options: PackCommand, where: str, videos: int, outcome: Outcome) -> 
 def _recorded(options: PackCommand) -> dict[str, Any]:
     """The options that decide what is packed."""
     recorded: dict[str, Any] = {"format": options.format, "order": options.order, "shard_mb": options.shard_mb}
+    if options.video is not None:
+        recorded["video"] = options.video
     if options.transcode:
         names = ("short_side", "fps", "crf")
         recorded |= {"transcode": True, **{n: getattr(options, n) for n in names}, "encoder": f"PyAV {av.__version__}"}
     else:
         recorded |= {"transcode": False, "verify": options.verify}
     return recorded
+
+
+def _found(options: PackCommand) -> dict[str, Collection]:
+    """:func:`_collections`, where what goes wrong is of the source."""
+    try:
+        return _collections(options)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ValueError(
+            f"{spelled(error.filename or options.src)} cannot be read: {error.strerror or error}; nothing was packed"
+        ) from error
 
 
 def _collections(options: PackCommand) -> dict[str, Collection]:
@@ -161,7 +178,9 @@ def _collections(options: PackCommand) -> dict[str, Collection]:
         return ucf101(src, options.split)
     if options.format == "ntu":
         return ntu(src, options.names)
-    return {"folder": folder, "ssv2": ssv2, "webdataset": webdataset, "llava": llava}[options.format](src)
+    if options.format == "webdataset":
+        return webdataset(src, options.video)
+    return {"folder": folder, "ssv2": ssv2, "llava": llava}[options.format](src)
 
 
 def _checked(options: PackCommand) -> PackCommand:

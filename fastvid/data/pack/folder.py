@@ -1,54 +1,26 @@
 """Videos in a folder tree, labelled by the folder they are in."""
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
-from fastvid.data.pack.item import MISSING, Collection, collect, file_item
-from fastvid.data.source import VIDEO_SUFFIXES
-
-# Videos too, in containers that are refused: they are listed, so that they are counted and named as rejects.
-_REFUSED_SUFFIXES = (".3gp", ".asf", ".flv", ".m2ts", ".mpeg", ".mpg", ".mts", ".ogv", ".rmvb", ".ts", ".vob", ".wmv")
+from fastvid.data.pack.item import Collection, collect, file_item
+from fastvid.data.walk import walk
+from fastvid.names import spelled
 
 
 def folder(src: Path) -> dict[str, Collection]:
     """All videos below ``src``; the label is the name of the folder a video is in, None directly in ``src``."""
-    paths, others = video_files(src)
-    items = (file_item(src, path, size, label=Path(path).parent.name or None) for path, size in paths)
-    return {"": collect(src, items, notes=passed_over(others))}
+    paths, notes = video_files(src)
+    items = (file_item(src, path, size, label=spelled(Path(path).parent.name) or None) for path, size in paths)
+    return {"": collect(src, items, notes=notes)}
 
 
-def video_files(src: Path) -> tuple[list[tuple[str, int]], int]:
-    """(relative path, size) of all videos below a folder, sorted, and how many other files there are."""
-    if not src.is_dir():
-        raise FileNotFoundError(f"{src} is no folder: give the folder that holds the videos")
-    found, others = [], 0
-    for path, entry in _walk(src, ""):
-        if path.lower().endswith(VIDEO_SUFFIXES + _REFUSED_SUFFIXES):
-            try:
-                found.append((path, entry.stat().st_size))
-            except FileNotFoundError:  # a link that leads nowhere
-                found.append((path, MISSING))
-        else:
-            others += 1
-    return sorted(found), others
+def video_files(src: Path) -> tuple[list[tuple[str, int]], list[str]]:
+    """(relative path, size) of all videos below a folder, sorted, and a note on what was left out. Those in containers
+    that are not read are listed too, so that they are counted and named as rejects.
 
-
-def passed_over(count: int) -> list[str]:
-    """The note on files that are no videos."""
-    return [f"{count} files that are no videos were passed over"] if count else []
-
-
-def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...] = ()) -> Iterator[tuple[str, os.DirEntry]]:
-    """Files below a folder; links are followed, folders whose names start with a dot are not entered."""
-    status = os.stat(folder)
-    this = (status.st_dev, status.st_ino)
-    if this in above:
-        raise ValueError(f"{folder} is a link to a folder that holds it: remove the link")
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_dir():
-                if not entry.name.startswith("."):
-                    yield from _walk(folder / entry.name, f"{prefix}{entry.name}/", (*above, this))
-            elif entry.is_file() or entry.is_symlink():
-                yield prefix + entry.name, entry
+    Raises:
+        FileNotFoundError, ValueError: as :func:`fastvid.data.walk.walk`.
+    """
+    found = walk(src)
+    note = found.left_out(refused=False)
+    return sorted(found.videos + found.refused), [note] if note else []

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from fastvid.data.pack.keys import key_of
-
-MISSING = -1
+from fastvid.data.walk import MISSING
+from fastvid.names import spelled
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,11 @@ def collect(root: Path, items: Iterable[Item], archives: Sequence[Path] = (), no
         other = found.setdefault(item.key, item)
         if other is not item:
             raise ValueError(
-                f"{other.where} and {item.where} would both be the sample {item.key!r} (a key is the path without its "
-                "ending, with _ for dots): rename one of them, or list it once"
+                f"{spelled(other.where)} and {spelled(item.where)} would both be the sample {item.key!r} (a key is the "
+                "path without its ending, with _ for dots): rename one of them, or list it once"
             )
     if not found:
-        raise ValueError(f"no videos found in {root}")
+        raise ValueError(f"no videos found in {spelled(root)}" + "".join(f"; {note}" for note in notes))
     return Collection(root, [found[key] for key in sorted(found)], archives, notes)
 
 

@@ -1,10 +1,10 @@
 """Sample keys out of file names."""
 
 import hashlib
-import os
 import posixpath
 
 from fastvid.data.tar_shard import tar_header
+from fastvid.names import spelled
 
 _LONGEST_SUFFIX = ".json"
 
@@ -16,8 +16,7 @@ def key_of(path: str) -> str:
     Raises:
         ValueError: the path is absolute or leaves its folder.
     """
-    # Bytes that are no UTF-8 are spelled out, so that every reader can show the key.
-    path = os.fsencode(path).decode("utf-8", "backslashreplace")
+    path = spelled(path)
     folder, name = posixpath.split(posixpath.normpath(path))
     if folder.startswith("/") or ".." in folder.split("/"):
         raise ValueError(f"{path} is not below the folder that is packed")

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 from fastvid.data.pack.item import Collection, Item, collect
 from fastvid.data.pack.keys import key_of
 from fastvid.data.tar_members import tar_members
+from fastvid.data.walk import walk
 from fastvid.video import Limits
 
 _GZIP = b"\x1f\x8b"
@@ -24,7 +25,10 @@ def llava(src: Path) -> dict[str, Collection]:
     The caption is the first answer of the first conversation about a video; lists whose name holds ``cap`` come first.
     """
     lists = sorted(src.rglob("*.json"), key=lambda path: ("cap" not in path.name, path.as_posix()))
-    archives = sorted(path for path in src.rglob("*") if path.name.lower().endswith(ARCHIVE_SUFFIXES))
+    found = walk(src)
+    archives = sorted(
+        src / name for name in (*found.tars, *found.compressed) if name.lower().endswith(ARCHIVE_SUFFIXES)
+    )
     if not lists or not archives:
         raise FileNotFoundError(f"{src} must hold json lists and tar.gz archives; found {len(lists)}, {len(archives)}")
     captions: dict[str, str | None] = {}

@@ -3,13 +3,15 @@
 from pathlib import Path
 
 from fastvid.data.ntu_names import parse_ntu
-from fastvid.data.pack.folder import passed_over, video_files
+from fastvid.data.pack.folder import video_files
 from fastvid.data.pack.item import Collection, collect, file_item
 from fastvid.data.pack.ntu_actions import ACTIONS
+from fastvid.data.walk import such_as
 
 
 def ntu(src: Path, names: bool = False) -> dict[str, Collection]:
-    """All videos below ``src`` that are named like ``S001C002P003R002A013_rgb.avi``.
+    """All videos below ``src`` that are named like ``S001C002P003R002A013_rgb.avi``; of infrared videos (``_ir.avi``)
+    only where there are no RGB videos.
 
     Setup, camera, performer and replication go into the sample's ``.json``, for splits by subject or by camera.
 
@@ -17,12 +19,12 @@ def ntu(src: Path, names: bool = False) -> dict[str, Collection]:
         src: the folder.
         names: label by the official name of the action (``"tear up paper"``) instead of its code (``"A013"``).
     """
-    paths, others = video_files(src)
-    items = []
+    paths, notes = video_files(src)
+    items, strange = [], []
     for path, size in paths:
         found = parse_ntu(path)
         if found is None:
-            others += 1
+            strange.append(path)
             continue
         action = found.action
         if names and not 1 <= action <= len(ACTIONS):
@@ -30,4 +32,8 @@ def ntu(src: Path, names: bool = False) -> dict[str, Collection]:
         label = ACTIONS[action - 1] if names else found.code
         extra = {name: getattr(found, name) for name in ("setup", "camera", "performer", "replication")}
         items.append(file_item(src, path, size, label=label, extra=extra))
-    return {"": collect(src, items, notes=passed_over(others))}
+    if strange:
+        notes.append(
+            f"left out: {len(strange)} videos that are not named like S001C002P003R002A013 ({such_as(strange)})"
+        )
+    return {"": collect(src, items, notes=notes)}

@@ -24,6 +24,7 @@ from fastvid.data.processes import in_order
 from fastvid.data.shard_index import index_name
 from fastvid.data.tar_shard import TarShard
 from fastvid.files import write_whole
+from fastvid.names import spelled
 
 REJECTS = "rejects.jsonl"
 
@@ -193,7 +194,7 @@ class _Writer:
             self._close()
 
     def reject(self, key: str, path: str, why: Reject) -> None:
-        line = {"key": key, "path": path, "reason": why.reason, "detail": why.detail}
+        line = {"key": key, "path": spelled(path), "reason": why.reason, "detail": why.detail}
         self._shard_rejects.append(line)
         self.rejects.append(line)
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path, PurePosixPath
 
-from fastvid.data.pack.folder import passed_over, video_files
+from fastvid.data.pack.folder import video_files
 from fastvid.data.pack.item import Collection, collect, file_item
 
 
@@ -14,11 +14,11 @@ def ucf101(src: Path, split: int = 1) -> dict[str, Collection]:
         split: 1, 2 or 3 takes ``trainlist0X.txt`` and ``testlist0X.txt`` and makes the parts ``train`` and ``test``; 0
             makes one part of all videos.
     """
-    paths, others = video_files(src)
+    paths, notes = video_files(src)
     by_name = {"/".join(PurePosixPath(path).parts[-2:]): (path, size) for path, size in paths}
     if split == 0:
         every = (file_item(src, path, size, label=PurePosixPath(path).parent.name) for path, size in paths)
-        return {"": collect(src, every, notes=passed_over(others))}
+        return {"": collect(src, every, notes=notes)}
     parts = {}
     for part in ("train", "test"):
         name = f"{part}list{split:02d}.txt"
