@@ -1,11 +1,12 @@
 """Videos as files in a folder tree."""
 
-import csv
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from fastvid.data.listed import listed_labels
 from fastvid.data.pack.keys import key_of
+from fastvid.data.part_folders import folder_labels
 from fastvid.data.source import VIDEO_SUFFIXES, Origin, Sample
 from fastvid.video import DecodeError
 
@@ -20,8 +21,9 @@ class FolderSource:
 
     Args:
         root: the folder, or one video file.
-        labels: a CSV with the columns ``path`` and ``label``. Without it, a video's label is the name of the folder it
-            is in, and None for videos directly in ``root``.
+        labels: a table of paths and labels, see :func:`fastvid.data.label_table.read_label_table`. Without it, a
+            video's label is the name of the folder it is in, and None for videos directly in ``root`` or in folders
+            named train, val and test there.
     """
 
     def __init__(self, root: str | Path, labels: str | Path | None = None):
@@ -34,8 +36,9 @@ class FolderSource:
         if not files:
             raise ValueError(f"no videos under {root}: looked for {', '.join(VIDEO_SUFFIXES)} and for .tar shards")
         keys = sorted(p.relative_to(self.root).as_posix() for p in files)
-        given = _read_labels(Path(labels), set(keys)) if labels is not None else None
-        self.samples = [Sample(key, _folder_label(key) if given is None else given.get(key)) for key in keys]
+        self._listed = listed_labels(self.root, keys, None if labels is None else Path(labels).expanduser())
+        found = folder_labels(keys) if self._listed is None else self._listed.labels(keys)
+        self.samples = [Sample(key, label) for key, label in zip(keys, found, strict=True)]
         full, rest = divmod(len(keys), _FILES_PER_SHARD)
         self.shard_sizes = [_FILES_PER_SHARD] * full + ([rest] if rest else [])
         self.description = f"{len(keys)} video files in {root}"
@@ -53,7 +56,9 @@ class FolderSource:
         return self._of_file(index, Path.read_bytes)
 
     def origin(self, index: int) -> Origin:
-        return Origin(key_of(self.samples[index].key), folder=self.root)
+        key = self.samples[index].key
+        origin = Origin(key_of(key), folder=self.root)
+        return origin if self._listed is None else self._listed.origin(key, origin)
 
     def _of_file(self, index: int, ask: Callable[[Path], Answer]) -> Answer:
         path = self.root / self.samples[index].key
@@ -61,22 +66,3 @@ class FolderSource:
             return ask(path)
         except OSError as error:
             raise DecodeError("read", f"{path}: {error.strerror or error}") from error
-
-
-def _folder_label(key: str) -> str | None:
-    parent = Path(key).parent.name
-    return parent or None
-
-
-def _read_labels(path: Path, keys: set[str]) -> dict[str, str | None]:
-    with path.open(newline="") as file:
-        rows = csv.DictReader(file)
-        if rows.fieldnames is None or not {"path", "label"} <= set(rows.fieldnames):
-            raise ValueError(f"{path}: the first line must name the columns path and label; it has {rows.fieldnames}")
-        found = {row["path"]: row["label"] or None for row in rows}  # an empty one is none
-    unknown = sorted(set(found) - keys)
-    if unknown:
-        raise ValueError(
-            f"{path}: {len(unknown)} of {len(found)} paths are not in the folder, the first is {unknown[0]!r}"
-        )
-    return found

@@ -4,17 +4,17 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from fastvid.data.delimited import is_video
 from fastvid.data.pack.item import MISSING, Collection, collect, file_item
-from fastvid.data.source import VIDEO_SUFFIXES
-
-# Videos too, in containers that are refused: they are listed, so that they are counted and named as rejects.
-_REFUSED_SUFFIXES = (".3gp", ".asf", ".flv", ".m2ts", ".mpeg", ".mpg", ".mts", ".ogv", ".rmvb", ".ts", ".vob", ".wmv")
+from fastvid.data.part_folders import folder_labels
 
 
 def folder(src: Path) -> dict[str, Collection]:
-    """All videos below ``src``; the label is the name of the folder a video is in, None directly in ``src``."""
+    """All videos below ``src``; the label is the name of the folder a video is in, None directly in ``src`` or in
+    folders named train, val and test there."""
     paths, others = video_files(src)
-    items = (file_item(src, path, size, label=Path(path).parent.name or None) for path, size in paths)
+    labels = folder_labels([path for path, _ in paths])
+    items = (file_item(src, path, size, label=label) for (path, size), label in zip(paths, labels, strict=True))
     return {"": collect(src, items, notes=passed_over(others))}
 
 
@@ -24,7 +24,7 @@ def video_files(src: Path) -> tuple[list[tuple[str, int]], int]:
         raise FileNotFoundError(f"{src} is no folder: give the folder that holds the videos")
     found, others = [], 0
     for path, entry in _walk(src, ""):
-        if path.lower().endswith(VIDEO_SUFFIXES + _REFUSED_SUFFIXES):
+        if is_video(path):
             try:
                 found.append((path, entry.stat().st_size))
             except FileNotFoundError:  # a link that leads nowhere
