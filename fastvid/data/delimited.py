@@ -59,7 +59,8 @@ def read_text(path: Path) -> str:
         text = data.decode("utf-16" if utf16 else "utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        raise ValueError(f"{path}, line {line}: not UTF-8 (Latin-1, perhaps): save the file as UTF-8") from error
+        what = "UTF-16" if utf16 else "UTF-8 (Latin-1, perhaps)"
+        raise ValueError(f"{path}, line {line}: not {what}: save the file as UTF-8") from error
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -160,7 +161,7 @@ def _spaced_records(path: Path, text: str) -> list[Record]:
 def _spaced(line: str) -> list[str] | None:
     """Path and label. Both may hold spaces where the path ends like a video; it may be in quotes."""
     line = line.strip()
-    if line.startswith('"'):
+    if '"' in line:
         fields = [field for field in _fields(line, " ") if field]
         return fields if len(fields) == 2 else None
     match = _PATH_THEN_LABEL.fullmatch(line)

@@ -169,7 +169,7 @@ def _require_labels(parts: Parts, protocol: str) -> None:
     if without:
         raise ValueError(
             f"{len(without)} of {len(videos)} videos have no label, such as {without[0]!r}: put every video into a "
-            "folder named like its class, or name each of them in the CSV of --data.labels"
+            "folder named like its class, or name each of them in a table with --data.labels"
         )
 
 

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fastvid.data.ntu_names import (
@@ -220,9 +220,11 @@ def _by_ucf_list(split: int) -> Callable[[Sequence[Video], Request], Parts]:
         folders = sorted({video.folder for video in videos if video.folder is not None})
         parts = Parts()
         found, parts.notes = ucf_parts([video.name for video in videos], split, folders, request.lists)
-        for video, part in zip(videos, found, strict=True):
-            if part is not None:
-                parts.videos[part].append(video)
+        for video, entry in zip(videos, found, strict=True):
+            if entry is not None:
+                part, name = entry
+                same = video.label is not None and video.label != name and video.label.lower() == name.lower()
+                parts.videos[part].append(replace(video, label=name) if same else video)
         cut_validation(parts, request)
         return parts
 

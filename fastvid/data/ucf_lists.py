@@ -15,8 +15,8 @@ _GROUP = re.compile(r"v_[A-Za-z0-9]+_g(\d+)_c\d+$")
 
 def ucf_parts(
     names: Sequence[str], split: int, folders: Sequence[Path], lists: Path | None = None
-) -> tuple[list[int | None], list[str]]:
-    """The part of each video by ``trainlist0X.txt`` and ``testlist0X.txt``; or, where there are no lists and the videos
+) -> tuple[list[tuple[int, str] | None], list[str]]:
+    """Part and class of each video by ``trainlist0X.txt`` and ``testlist0X.txt``; or, where there are no lists and the videos
     were packed by ``fastvid.data pack --format ucf101``, by the part they were packed into, which is checked.
 
     Args:
@@ -26,7 +26,7 @@ def ucf_parts(
         lists: folder that holds the lists, instead.
 
     Returns:
-        (a part per video, None for one on neither list; sentences for the user).
+        (part and class folder as listed of each video, None for one on neither list; sentences for the user).
 
     Raises:
         ValueError: there are no lists, they name none of the videos, or a video is on both.
@@ -52,7 +52,7 @@ def ucf_parts(
     spare = [name for name, entry in zip(names, entries, strict=True) if entry is None]
     if spare:
         notes.append(f"{len(spare)} videos are on neither official list and are left out, such as {spare[0]!r}")
-    return [None if entry is None else entry[0] for entry in entries], notes
+    return [None if e is None else (e[0], e[1].split("/")[-2] if "/" in e[1] else "") for e in entries], notes
 
 
 def find_lists(split: int, folders: Sequence[Path], beside: bool = True) -> tuple[Path, Path] | None:
@@ -110,9 +110,9 @@ def by_listed_name(paths: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def _packed(names: Sequence[str], split: int) -> list[int | None]:
+def _packed(names: Sequence[str], split: int) -> list[tuple[int, str] | None]:
     """The parts that videos were packed into, if those are of this split."""
-    parts = [part_of_folder(name.partition("/")[0]) for name in names]
+    parts = [TEST if part_of_folder(name.partition("/")[0]) == TEST else TRAIN for name in names]
     for name, part in zip(names, parts, strict=True):
         group = _GROUP.search(name)
         if group is None or (int(group[1]) in _TEST_GROUPS[split]) != (part == TEST):
@@ -121,4 +121,4 @@ def _packed(names: Sequence[str], split: int) -> list[int | None]:
                 f"{'test' if part == TEST else 'train'}: pack them with --split {split}, or with --split 0 and "
                 "put the lists beside the shards"
             )
-    return parts
+    return [(part, name.split("/")[-2]) for name, part in zip(names, parts, strict=True)]

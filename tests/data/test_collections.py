@@ -109,11 +109,11 @@ def test_a_table_of_absolute_paths_with_captions(tmp_path):
 
 @pytest.mark.parametrize(
     "text",
-    ["path,label,colour\na.mp4,1,2\n", "path,label\na.mp4,1,2\n", "a.mp4 1\nb.mp4\n", "", "a.mp4 1\na.mp4 1\n"],
+    ["path,label\na.mp4,1,2\n", "a.mp4 1\nb.mp4\n", "", "a.mp4 1\na.mp4 2\n"],
 )
 def test_broken_tables_are_refused_with_their_name(tmp_path, text):
     (tmp_path / "list.csv").write_text(text)
-    with pytest.raises(ValueError, match=r"list\.csv|a\.mp4 and a\.mp4"):
+    with pytest.raises(ValueError, match=r"list\.csv"):
         table(tmp_path / "list.csv")
 
 
