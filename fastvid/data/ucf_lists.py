@@ -16,8 +16,8 @@ _GROUP = re.compile(r"v_[A-Za-z0-9]+_g(\d+)_c\d+$")
 def ucf_parts(
     names: Sequence[str], split: int, folders: Sequence[Path], lists: Path | None = None
 ) -> tuple[list[tuple[int, str] | None], list[str]]:
-    """Part and class of each video by ``trainlist0X.txt`` and ``testlist0X.txt``; or, where there are no lists and the videos
-    were packed by ``fastvid.data pack --format ucf101``, by the part they were packed into, which is checked.
+    """Part and class of each video by ``trainlist0X.txt`` and ``testlist0X.txt``; or, where there are no lists and the
+    videos were packed by ``fastvid.data pack --format ucf101``, by the part they were packed into, which is checked.
 
     Args:
         names: of the videos; the last two parts of each are class folder and file name without ending.
@@ -86,6 +86,11 @@ def read_lists(lists: tuple[Path, Path]) -> dict[str, tuple[int, str]]:
                 if other != part:
                     raise ValueError(f"{lists[0]} and {lists[1]} both list {path}")
     return found
+
+
+def is_ucf(name: str) -> bool:
+    """Whether a video, by its name without ending, is named as in UCF-101: ``v_Archery_g03_c01``."""
+    return _GROUP.search(name) is not None
 
 
 def listed_name(path: str) -> str:

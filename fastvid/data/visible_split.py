@@ -7,7 +7,7 @@ from pathlib import Path
 from fastvid.data.ntu_names import parse_ntu
 from fastvid.data.part_folders import find_part_folders, folders_of, is_split, part_of_shard
 from fastvid.data.protocols import Video
-from fastvid.data.ucf_lists import find_lists, read_lists
+from fastvid.data.ucf_lists import find_lists, is_ucf, read_lists
 
 AUTO = "auto"
 """The protocol that takes the split which a data set shows."""
@@ -23,6 +23,7 @@ class Facts:
     shards: set[str] = field(default_factory=set)
     roots: set[Path] = field(default_factory=set)
     ntu: bool = True
+    ucf: bool = True
     one: str = ""
 
     @staticmethod
@@ -40,6 +41,7 @@ class Facts:
             if video.crc32 is not None:
                 facts.shards.add(video.key.partition("/")[0])
             facts.folders.add(folders_of(video.name))
+            facts.ucf = facts.ucf and is_ucf(video.name)
             facts.ntu = facts.ntu and parse_ntu(video.name) is not None
         return facts
 
@@ -98,12 +100,12 @@ def _visible(facts: Facts, lists: Path | None) -> Iterable[VisibleSplit]:
 
 def _ucf(facts: Facts, lists: Path | None) -> str | None:
     """The protocol of the first of the three official splits whose lists are there and fit."""
+    folders = sorted(facts.roots) if lists is None else [lists]
     for split in (1, 2, 3):
-        found = find_lists(split, sorted(facts.roots) if lists is None else [lists], beside=lists is None)
+        # Lists beside the folder are looked at for videos of UCF-101 alone: they may be another data set's.
+        found = find_lists(split, folders, beside=lists is None and facts.ucf)
         if found is not None:
-            if lists is not None:
-                return f"ucf101-{split}"
             classes = {name.partition("/")[0] for name in read_lists(found)}
-            if classes & {path[-1].lower() for path in facts.folders if path}:
+            if lists is not None or classes & {path[-1].lower() for path in facts.folders if path}:
                 return f"ucf101-{split}"
     return None

@@ -69,9 +69,7 @@ def test_what_does_not_fit_is_said_in_one_sentence(tmp_path):
     refused("all 60 videos are of the class 'a': a classifier needs at least two", plain("a"))
     refused("the class 'd' has one video: a class needs", [*plain(), "d/0.mp4"])
     refused("the class 'd' has one video, and so it is with 1 more", [*plain(), "d/0.mp4", "e/0.mp4"])
-    refused(
-        "2 of 182 videos have no label, such as '0.mp4': put .* table with --data.labels", [*plain(), "0.mp4", "1.mp4"]
-    )
+    refused("2 of 182 videos have no label, such as '0.mp4': put .* --data.labels", [*plain(), "0.mp4", "1.mp4"])
     refused("puts none of the 4 videos into val: add", plain("ab", 2), protocol="random")
     make_folder(tmp_path, ["x.mp4", "y.mp4", "z.mp4"])
     (tmp_path / "labels.csv").write_text("path,label\nx.mp4,a\ny.mp4,b\n")

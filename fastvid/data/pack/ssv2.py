@@ -58,11 +58,18 @@ def ssv2_lists_near(folder: Path) -> dict[str, Path]:
     beside it; nothing where there are no two of them that look like Something-Something V2's."""
     for place in folders_near(folder):
         found = _lists(place.glob("*.json"), place)
-        if "train" in found and "validation" in found:
-            content = _load(found["train"], list)
-            if content and isinstance(content[0], dict) and "template" in content[0]:
-                return found
+        if "train" in found and "validation" in found and _has_templates(found["train"]):
+            return found
     return {}
+
+
+def _has_templates(path: Path) -> bool:
+    """Whether a file is such a list; many data sets have a ``train.json`` of another kind."""
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError:
+        return False
+    return isinstance(content, list) and bool(content) and isinstance(content[0], dict) and "template" in content[0]
 
 
 def read_ssv2(lists: Mapping[str, Path]) -> dict[str, dict[str, Entry]]:
