@@ -143,6 +143,33 @@ def test_ssv2(tmp_path):
         ssv2(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("train", "validation", "words"),
+    [
+        ([("1", "A"), ("1", "B")], [("2", "A")], r"train\.json: video 1 has two labels, 'A' and 'B'"),
+        ([("1", "A"), ("1", "A")], [("1", "A")], r"video 1 is in .*train\.json and in .*validation\.json"),
+        ([("1", None)], [("2", "A")], r"train\.json: video 1 has no template"),
+        ([("1", 7)], [("2", "A")], r"train\.json: template and label of video 1 are to be texts"),
+        ([(None, "A")], [("2", "A")], r"train\.json: an entry without an id"),
+        ([("5", "A")], [("2", "A")], r"a/5\.webm and b/5\.webm may both be video 5"),
+    ],
+)
+def test_ssv2_lists_that_contradict_themselves(tmp_path, train, validation, words):
+    touch(tmp_path, "a/1.webm", "a/2.webm", "a/5.webm", "b/5.webm")
+    for part, entries in (("train", train), ("validation", validation)):
+        found = [{"id": name, "label": "x", "template": template} for name, template in entries]
+        (tmp_path / f"{part}.json").write_text(json.dumps(found))
+    with pytest.raises(ValueError, match=words) as caught:
+        ssv2(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_id_twice_with_one_label_is_one_video(tmp_path):
+    touch(tmp_path, "1.webm")
+    (tmp_path / "train.json").write_text(json.dumps([{"id": 1, "template": "A"}, {"id": "1", "template": "A"}]))
+    assert labels(ssv2(tmp_path)["train"]) == {"1": "A"}
+
+
 def test_ucf101(tmp_path):
     touch(tmp_path, "UCF-101/Run/v_Run_g01_c01.avi", "UCF-101/Sit/v_Sit_g01_c01.avi", "UCF-101/Sit/v_Sit_g02_c01.avi")
     with pytest.raises(FileNotFoundError, match=r"no trainlist01\.txt .* --split 0"):
