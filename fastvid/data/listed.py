@@ -61,7 +61,8 @@ def listed_labels(root: Path, keys: Sequence[str], table: Path | None) -> Listed
 def _of_ssv2(root: Path, keys: Sequence[str]) -> Listed | None:
     if not all(PurePosixPath(key).stem.isdecimal() for key in keys):
         return None  # its files are named by numbers
-    lists = ssv2_lists_near(root)
+    # Beside the folder there may be lists of another data set: they are looked at for files as they are published.
+    lists = ssv2_lists_near(root, beside=all(key.endswith(".webm") for key in keys))
     if not lists:
         return None
     by_name = defaultdict(list)

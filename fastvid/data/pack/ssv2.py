@@ -53,10 +53,10 @@ def ssv2(src: Path) -> dict[str, Collection]:
     return {part: Collection(c.root, c.items, notes=note) for part, c in parts.items()}
 
 
-def ssv2_lists_near(folder: Path) -> dict[str, Path]:
-    """The lists ``train``, ``validation``, perhaps ``test`` and ``labels`` in one folder: this one, one in it, or one
-    beside it; nothing where there are no two of them that look like Something-Something V2's."""
-    for place in folders_near(folder):
+def ssv2_lists_near(folder: Path, beside: bool) -> dict[str, Path]:
+    """The lists ``train``, ``validation``, perhaps ``test`` and ``labels`` in one folder: this one, one in it, or with
+    ``beside`` one beside it; nothing where there are no two of them that look like Something-Something V2's."""
+    for place in folders_near(folder, beside):
         found = _lists(place.glob("*.json"), place)
         if "train" in found and "validation" in found and _has_templates(found["train"]):
             return found
