@@ -143,7 +143,9 @@ def _of_width(path: Path, record: Record, columns: list[str], delimiter: str) ->
     if len(fields) < width or any(fields[width:]):
         row = delimiter.join(fields)
         what = f"{len(fields)} fields, where {width} are expected ({', '.join(columns)})"
-        raise _refused(path, record.line, row, f"{what}: put quotes around a field that holds {delimiter!r}")
+        if len(fields) > width:
+            what += f": put quotes around a field that holds {delimiter!r}"
+        raise _refused(path, record.line, row, what)
     return Record(record.line, fields[:width])
 
 
