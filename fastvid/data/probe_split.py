@@ -33,4 +33,8 @@ def hold_out(source: Source, share: float) -> tuple[Source | None, Source | None
     notes += parts.notes
     train, test = parts.videos[TRAIN], [video for video in parts.videos[TEST] if video.label is not None]
     names = sorted({video.label for video in (*train, *test) if video.label is not None})
-    return *(part_of_source(source, part, names) if part else None for part in (train, test)), notes
+    return (
+        part_of_source(source, train, names) if train else None,
+        part_of_source(source, test, names) if test else None,
+        notes,
+    )

@@ -160,7 +160,8 @@ def by_table(videos: Sequence[Video], request: Request) -> Parts:
 
 def _told(videos: Sequence[Video], part_of: Callable[[Video], int | None]) -> tuple[Parts, list[Video]]:
     """Parts that each video says, and the videos that say none."""
-    parts, others = Parts(), []
+    parts = Parts()
+    others: list[Video] = []
     for video in videos:
         part = part_of(video)
         (others if part is None else parts.videos[part]).append(video)
