@@ -34,6 +34,7 @@ _HOMES = {
     "classes_of": "source",
     "EpochOrder": "order",
     "eval_batches": "evaluation",
+    "hold_out": "probe_split",
     "join": "joined",
     "mirror_changes": "mirroring",
     "open_parts": "joined",

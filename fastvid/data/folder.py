@@ -1,12 +1,13 @@
 """Videos as files in a folder tree."""
 
-import csv
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from fastvid.data.listed import listed_labels
 from fastvid.data.pack.keys import key_of
+from fastvid.data.part_folders import folder_labels
 from fastvid.data.source import VIDEO_SUFFIXES, Origin, Sample
 from fastvid.data.walk import Listing, such_as, walk
 from fastvid.names import spelled
@@ -26,8 +27,9 @@ class FolderSource:
 
     Args:
         root: the folder, or one video file.
-        labels: a CSV with the columns ``path`` and ``label``. Without it, a video's label is the name of the folder it
-            is in, and None for videos directly in ``root``.
+        labels: a table of paths and labels, see :func:`fastvid.data.label_table.read_label_table`. Without it, a
+            video's label is the name of the folder it is in, and None for videos directly in ``root`` or in folders
+            named train, val and test there.
     """
 
     def __init__(self, root: str | Path, labels: str | Path | None = None):
@@ -45,8 +47,9 @@ class FolderSource:
                 raise ValueError(f"two files below {spelled(root)} would both be {spelled(name)}: rename one of them")
         keys = sorted(paths)
         self._odd = {key: name for key, name in paths.items() if key != name}
-        given = _read_labels(Path(labels), set(keys)) if labels is not None else None
-        self.samples = [Sample(key, _folder_label(key) if given is None else given.get(key)) for key in keys]
+        self._listed = listed_labels(self.root, keys, None if labels is None else Path(labels).expanduser())
+        found = folder_labels(keys) if self._listed is None else self._listed.labels(keys)
+        self.samples = [Sample(key, label) for key, label in zip(keys, found, strict=True)]
         full, rest = divmod(len(keys), _FILES_PER_SHARD)
         self.shard_sizes = [_FILES_PER_SHARD] * full + ([rest] if rest else [])
         self.description = f"{len(keys)} video files in {spelled(root)}"
@@ -64,7 +67,9 @@ class FolderSource:
         return self._of_file(index, Path.read_bytes)
 
     def origin(self, index: int) -> Origin:
-        return Origin(key_of(self.samples[index].key), folder=self.root)
+        key = self.samples[index].key
+        origin = Origin(key_of(key), folder=self.root)
+        return origin if self._listed is None else self._listed.origin(key, origin)
 
     def _list(self, root: Path) -> list[str]:
         """Paths of the videos below ``root``; what is left out goes to the log."""
@@ -107,22 +112,3 @@ def _nothing_in(found: Listing) -> str:
     return f"no videos under {root}: looked for {', '.join(VIDEO_SUFFIXES)} and for .tar shards" + (
         f"; {left_out}" if left_out else ""
     )
-
-
-def _folder_label(key: str) -> str | None:
-    parent = Path(key).parent.name
-    return parent or None
-
-
-def _read_labels(path: Path, keys: set[str]) -> dict[str, str | None]:
-    with path.open(newline="", errors="surrogateescape") as file:
-        rows = csv.DictReader(file)
-        if rows.fieldnames is None or not {"path", "label"} <= set(rows.fieldnames):
-            raise ValueError(f"{path}: the first line must name the columns path and label; it has {rows.fieldnames}")
-        found = {spelled(row["path"]): spelled(row["label"] or "") or None for row in rows}  # an empty one is none
-    unknown = sorted(set(found) - keys)
-    if unknown:
-        raise ValueError(
-            f"{path}: {len(unknown)} of {len(found)} paths are not in the folder, the first is {unknown[0]!r}"
-        )
-    return found

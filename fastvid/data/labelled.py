@@ -3,18 +3,16 @@
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
-
-import numpy as np
+from pathlib import Path
 
 from fastvid.data.class_choice import ClassChoice, action_code, class_mapping
+from fastvid.data.known_videos import only_listed, part_of_source, videos_of, with_labels
 from fastvid.data.leaks import group_leaks, same_files
-from fastvid.data.ntu_names import parse_ntu
-from fastvid.data.part_folders import PART_NAMES, TRAIN, part_of_folder
+from fastvid.data.part_folders import PART_NAMES, TRAIN
 from fastvid.data.protocols import PROTOCOLS, Parts, Request, Video, assign, draws
-from fastvid.data.relabelled import relabel
-from fastvid.data.source import Source, origin_of, subset
+from fastvid.data.source import Source
 from fastvid.data.video_groups import GroupOf, group_finder
+from fastvid.data.visible_split import AUTO, Facts, visible_split
 from fastvid.random import sample_id
 
 _STREAM = 13  # Philox stream of the choice of videos_per_class
@@ -60,7 +58,7 @@ class LabelledSplits:
 def split_labelled(
     source: Source,
     *,
-    protocol: str = "hash",
+    protocol: str = AUTO,
     shares: Sequence[float] = (0.7, 0.15, 0.15),
     videos_per_class: int | None = None,
     seed: int = 0,
@@ -72,11 +70,14 @@ def split_labelled(
 
     The protocols:
 
+    - ``auto``: the split that the data set shows, see :func:`fastvid.data.visible_split.visible_split`; where it shows
+      none, ``hash-group`` if all names say a group, else ``hash``. ``notes`` say which it was, and why.
     - ``hash``: a hash of each video's name decides; adding videos, or packing them anew, never moves one. Depends on no
       seed.
     - ``hash-group``: the same of its group, so that no group is on two sides.
-    - ``folders``: folders train, val (valid, validation) and test hold the classes' folders. Without val, one is cut
-      from train; without test, or with one that has no labels as in Something-Something V2, val is tested.
+    - ``folders``: folders named train, val and test hold the classes' folders, or shards are named so. Without val, one
+      is cut from train; without test, or with one that has no labels as in Something-Something V2, val is tested.
+    - ``table``: the column ``split`` of the table of labels, or the lists of Something-Something V2.
     - ``ucf101-1``, ``ucf101-2``, ``ucf101-3``: the official lists of UCF-101, beside the videos.
     - ``ntu-subject``, ``ntu-view``: cross-subject and cross-view of NTU RGB+D, from the file names.
     - ``random``: the shares of each class, drawn by name and seed; blind to groups, for comparison.
@@ -102,37 +103,35 @@ def split_labelled(
         ValueError: one sentence on what does not fit: videos without labels, one class alone, a class of one video, one
             without training videos, an empty part, names or lists that the protocol needs, shares that do not sum to 1.
     """
-    if protocol not in PROTOCOLS:
-        raise ValueError(f"unknown protocol {protocol!r}: the protocols are {', '.join(PROTOCOLS)}")
+    if protocol not in (AUTO, *PROTOCOLS):
+        raise ValueError(f"unknown protocol {protocol!r}: the protocols are {AUTO}, {', '.join(PROTOCOLS)}")
     if videos_per_class is not None and videos_per_class < 1:
         raise ValueError(f"videos_per_class must be at least 1; got {videos_per_class}")
-    videos = _videos(source)
+    videos, notes = only_listed(videos_of(source))
     group_of = group_finder(groups, [video.name for video in videos])
-    request = Request(_checked_shares(shares), seed, group_of, None if lists is None else Path(lists).expanduser())
-    notes: list[str] = []
-    videos = _labelled(videos, protocol, notes)
+    lists = None if lists is None else Path(lists).expanduser()
+    request = Request(_checked_shares(shares), seed, group_of, lists)
+    if protocol == AUTO:
+        found = visible_split(Facts.of(videos), lists)
+        grouped = found is None and all(group_of(video.name) is not None for video in videos)
+        protocol = found.protocol if found is not None else "hash-group" if grouped else "hash"
+        why = found.why if found is not None else "the videos show no split of their own"
+        notes.append(f"split: protocol {protocol}, since {why}{', and their names say groups' if grouped else ''}")
+    videos = with_labels(videos, protocol, notes)
     choice = None if classes is None else ClassChoice(class_mapping(classes))
     if choice is not None:
         videos = _chosen(videos, choice, notes)
     parts = assign(protocol, videos, request)
     notes += parts.notes
-    _require_labels(parts)
+    _require_labels(parts, protocol)
     if choice is not None and choice.bucket is not None:
         _level(parts, choice.bucket, notes)
     names = _checked_classes(parts, protocol, notes)
     if videos_per_class is not None:
         parts.videos = (_choose(parts.videos[TRAIN], videos_per_class, seed), *parts.videos[1:])
     leaks, unknown = _leaks(parts, source, protocol, group_of)
-    train, val, test = (_part(source, part, names) for part in parts.videos)
+    train, val, test = (part_of_source(source, part, names) for part in parts.videos)
     return LabelledSplits(train, val, test, names, protocol, leaks, notes + unknown)
-
-
-def _videos(source: Source) -> list[Video]:
-    found = []
-    for index, sample in enumerate(source.samples):
-        origin = origin_of(source, index)
-        found.append(Video(index, sample.key, origin.name, sample.label, origin.size, origin.crc32, origin.folder))
-    return found
 
 
 def _checked_shares(shares: Sequence[float]) -> tuple[float, float, float]:
@@ -143,28 +142,6 @@ def _checked_shares(shares: Sequence[float]) -> tuple[float, float, float]:
         )
     train, val, test = shares
     return train, val, test
-
-
-def _labelled(videos: list[Video], protocol: str, notes: list[str]) -> list[Video]:
-    """With the labels that folders or file names say, where the source's are not meant."""
-    if protocol == "folders":
-        return [_by_class_folder(video) for video in videos]
-    if len({video.label for video in videos} - {None}) > 1:
-        return videos
-    names = [parse_ntu(video.name) for video in videos]
-    if any(name is None for name in names):
-        return videos
-    notes.append("labels are the action codes in the names, as of NTU RGB+D")
-    return [replace(v, label=name.code) for v, name in zip(videos, names, strict=True) if name is not None]
-
-
-def _by_class_folder(video: Video) -> Video:
-    """Below a part's folder the next folder is the class; a label that is not just the name of the innermost folder was
-    given, and stays."""
-    above = PurePosixPath(video.name).parts[:-1]
-    if not above or part_of_folder(above[0]) is None or video.label != above[-1]:
-        return video
-    return replace(video, label=above[1] if len(above) > 1 else None)
 
 
 def _chosen(videos: Sequence[Video], choice: ClassChoice, notes: list[str]) -> list[Video]:
@@ -180,13 +157,19 @@ def _chosen(videos: Sequence[Video], choice: ClassChoice, notes: list[str]) -> l
     return kept
 
 
-def _require_labels(parts: Parts) -> None:
+def _require_labels(parts: Parts, protocol: str) -> None:
     videos = [video for part in parts.videos for video in part]
     without = [video.key for video in videos if video.label is None]
+    if without and len(without) == len(videos) and protocol == "folders":
+        raise ValueError(
+            f"the folders named train, val or test hold {len(videos)} videos without a label, such as {without[0]!r}: "
+            "put those of each class into a folder of its own below them, or name their labels in a table with "
+            "--data.labels"
+        )
     if without:
         raise ValueError(
             f"{len(without)} of {len(videos)} videos have no label, such as {without[0]!r}: put every video into a "
-            "folder named like its class, or name each of them in the CSV of --data.labels"
+            "folder named like its class, or name each of them in a table with --data.labels"
         )
 
 
@@ -271,10 +254,3 @@ def _leaks(parts: Parts, source: Source, protocol: str, group_of: GroupOf) -> tu
         leaks = [f"{leak}; protocol hash-group keeps them apart" for leak in leaks]
     same, unknown = same_files(parts.videos, source)
     return leaks + same, unknown
-
-
-def _part(source: Source, part: Sequence[Video], classes: list[str]) -> Source:
-    part = sorted(part, key=lambda video: video.index)
-    wanted = np.zeros(len(source.samples), dtype=bool)
-    wanted[[video.index for video in part]] = True
-    return relabel(subset(source, wanted), [str(video.label) for video in part], classes)

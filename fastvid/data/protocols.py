@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fastvid.data.ntu_names import (
@@ -13,7 +13,17 @@ from fastvid.data.ntu_names import (
     NtuName,
     parse_ntu,
 )
-from fastvid.data.part_folders import TEST, TRAIN, VAL, part_of_folder, part_of_shard
+from fastvid.data.part_folders import (
+    PART_NAMES,
+    TEST,
+    TRAIN,
+    VAL,
+    PartFolders,
+    find_part_folders,
+    folders_of,
+    is_split,
+    part_of_shard,
+)
 from fastvid.data.ucf_lists import ucf_parts
 from fastvid.data.video_groups import GroupOf, require_groups
 from fastvid.random import SampleRandom, sample_id
@@ -33,6 +43,9 @@ class Video:
         size: bytes, where an index has it.
         crc32: of its bytes, likewise.
         folder: the local folder that was opened, or None.
+        listed: see :class:`fastvid.data.source.Origin`.
+        listed_part: the part that the list says, or None.
+        unlisted: whether the list does not name the video.
     """
 
     index: int
@@ -42,6 +55,9 @@ class Video:
     size: int | None = None
     crc32: int | None = None
     folder: Path | None = None
+    listed: str | None = None
+    listed_part: int | None = None
+    unlisted: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,12 +69,14 @@ class Request:
         seed: of protocol random.
         group_of: a video's group by its name.
         lists: folder of the official lists; None looks for them beside the videos.
+        validation: whether a validation part is cut from the training part where there is none.
     """
 
     shares: tuple[float, float, float]
     seed: int
     group_of: GroupOf
     lists: Path | None = None
+    validation: bool = True
 
 
 @dataclass
@@ -107,38 +125,76 @@ def at_random(videos: Sequence[Video], request: Request) -> Parts:
 
 
 def by_folders(videos: Sequence[Video], request: Request) -> Parts:
-    """By the folder at the top of the name (train, val, valid, validation, test), or else by the shard's name."""
-    parts, others = Parts(), []
-    for video in videos:
-        part = folder_part(video)
-        if part is None:
-            others.append(video)
-        else:
-            parts.videos[part].append(video)
-    train, val, test = parts.videos
-    if not train:
+    """By the folder named train, val or test that a video is in, or else by its shard's name."""
+    folders = find_part_folders(folders_of(video.name) for video in videos) or PartFolders()
+    parts, others = _told(videos, lambda video: folder_part(video, folders))
+    if not parts.videos[TRAIN]:
         found = ", ".join(sorted({v.name.partition("/")[0] for v in others if "/" in v.name})[:8])
         raise ValueError(
             f"protocol folders: there is no folder train above the classes' folders; there is {found or 'no folder'}"
         )
-    if not val and not test:
+    if not parts.videos[VAL] and not parts.videos[TEST]:
         raise ValueError("protocol folders: beside the folder train there is neither a folder test nor a folder val")
     if others:
         parts.notes.append(f"{len(others)} videos outside train, val and test are left out, such as {others[0].key!r}")
-    if val and not any(video.label for video in test):
-        why = "the videos in test have no labels" if test else "there is no folder test"
-        parts.notes.append(f"{why}: val is the test part, and validation is cut from train")
+    return _tested(parts, request, "there is no folder test")
+
+
+def by_table(videos: Sequence[Video], request: Request) -> Parts:
+    """By the column ``split`` of the table of labels, or by the lists of Something-Something V2."""
+    parts, others = _told(videos, lambda video: video.listed_part)
+    if others:
+        raise ValueError(
+            f"protocol table: no table or list says the part of {len(others)} of {len(videos)} videos, such as "
+            f"{others[0].key!r}: give a table with the column split to --data.labels"
+        )
+    there = {part for part in (TRAIN, VAL, TEST) if parts.videos[part]}
+    if not is_split(there):
+        said = " and ".join(PART_NAMES[part] for part in sorted(there))
+        raise ValueError(
+            f"protocol table: all videos that {videos[0].listed} lists are in {said}: it must list some in train, and "
+            "some in val or test"
+        )
+    return _tested(parts, request, "no video is listed for test")
+
+
+def _told(videos: Sequence[Video], part_of: Callable[[Video], int | None]) -> tuple[Parts, list[Video]]:
+    """Parts that each video says, and the videos that say none."""
+    parts = Parts()
+    others: list[Video] = []
+    for video in videos:
+        part = part_of(video)
+        (others if part is None else parts.videos[part]).append(video)
+    return parts, others
+
+
+def _tested(parts: Parts, request: Request, why: str) -> Parts:
+    """Tests val where the videos of test are not there, or have no labels that could be tested."""
+    train, val, test = parts.videos
+    if val and not any(v.label for v in test) and (not test or any(v.label for v in val)):
+        why = "the videos in test have no labels" if test else why
+        cut = ", and validation is cut from train" if request.validation else ""
+        parts.notes.append(f"{why}: val is the test part{cut}")
         parts.videos = (train, [], val)
     if not parts.videos[VAL]:
         cut_validation(parts, request)
     return parts
 
 
-def folder_part(video: Video) -> int | None:
-    """The part that a video's folder says, or its shard's name."""
-    top, slash, _ = video.name.partition("/")
-    part = part_of_folder(top) if slash else None
-    return part_of_shard(video.key.partition("/")[0]) if part is None and video.crc32 is not None else part
+def folder_part(video: Video, folders: PartFolders) -> int | None:
+    """The part that a video's folder says, or its shard's name.
+
+    Raises:
+        ValueError: they say different parts.
+    """
+    part = folders.part(folders_of(video.name))
+    shard = None if video.crc32 is None else part_of_shard(video.key.partition("/")[0])
+    if part is not None and shard is not None and part != shard and not video.key.startswith(video.name):
+        raise ValueError(
+            f"the shard of {video.key} is named like {PART_NAMES[shard]}, the folder in it like {PART_NAMES[part]}: "
+            "choose another --data.protocol, or rename the shards"
+        )
+    return shard if part is None else part
 
 
 def by_subject(videos: Sequence[Video], request: Request) -> Parts:
@@ -165,9 +221,11 @@ def _by_ucf_list(split: int) -> Callable[[Sequence[Video], Request], Parts]:
         folders = sorted({video.folder for video in videos if video.folder is not None})
         parts = Parts()
         found, parts.notes = ucf_parts([video.name for video in videos], split, folders, request.lists)
-        for video, part in zip(videos, found, strict=True):
-            if part is not None:
-                parts.videos[part].append(video)
+        for video, entry in zip(videos, found, strict=True):
+            if entry is not None:
+                part, name = entry
+                same = video.label is not None and video.label != name and video.label.lower() == name.lower()
+                parts.videos[part].append(replace(video, label=name) if same else video)
         cut_validation(parts, request)
         return parts
 
@@ -179,6 +237,7 @@ PROTOCOLS: dict[str, Callable[[Sequence[Video], Request], Parts]] = {
     "hash": by_hash,
     "hash-group": by_group_hash,
     "folders": by_folders,
+    "table": by_table,
     "ucf101-1": _by_ucf_list(1),
     "ucf101-2": _by_ucf_list(2),
     "ucf101-3": _by_ucf_list(3),
@@ -191,6 +250,8 @@ PROTOCOLS: dict[str, Callable[[Sequence[Video], Request], Parts]] = {
 def cut_validation(parts: Parts, request: Request) -> None:
     """Moves a share of the training videos to validation: by a hash of the group where all names say one and neither
     side is left empty, else by a hash of the name."""
+    if not request.validation:
+        return
     train, _, test = parts.videos
     most = request.shares[TRAIN] / (request.shares[TRAIN] + request.shares[VAL])
 

@@ -8,12 +8,12 @@ import numpy as np
 from fastvid.data.source import Origin, Sample, Source, origin_of
 
 
-def relabel(source: Source, labels: Sequence[str], classes: Sequence[str]) -> Source:
+def relabel(source: Source, labels: Sequence[str | None], classes: Sequence[str]) -> Source:
     """A source with the same videos and these labels.
 
     Args:
         source: the videos.
-        labels: one for each of its samples, all of them in ``classes``.
+        labels: one for each of its samples, in ``classes``, or None.
         classes: what :meth:`fastvid.data.Source.classes` answers, sorted; also those that none of the samples has, so
             that a class id means the same in all parts of a data set.
     """
@@ -23,9 +23,10 @@ def relabel(source: Source, labels: Sequence[str], classes: Sequence[str]) -> So
 
 
 class _Relabelled:
-    def __init__(self, source: Source, labels: Sequence[str], classes: Sequence[str]):
+    def __init__(self, source: Source, labels: Sequence[str | None], classes: Sequence[str]):
         self._source, self._classes = source, sorted(classes)
-        ids = {name: number for number, name in enumerate(self._classes)}
+        ids: dict[str | None, int] = {name: number for number, name in enumerate(self._classes)}
+        ids[None] = -1
         self.shard_sizes, self.description = source.shard_sizes, source.description
         self.samples = _Samples(source.samples, np.array([ids[label] for label in labels], np.int32), self._classes)
 
@@ -55,4 +56,5 @@ class _Samples(Sequence[Sample]):
     def __getitem__(self, index):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        return replace(self._samples[index], label=self._classes[self._ids[index]])
+        number = self._ids[index]
+        return replace(self._samples[index], label=None if number < 0 else self._classes[number])

@@ -84,12 +84,18 @@ class Origin:
         size: bytes, where an index has it.
         crc32: of its bytes, likewise.
         folder: the local folder that was opened, or None.
+        listed: what the labels were read from where that is not the folders' names, such as a table's file name.
+        part: which that says: 0 for training, 1 for validation, 2 for test; None where it says none.
+        unlisted: whether it does not name this video.
     """
 
     name: str
     size: int | None = None
     crc32: int | None = None
     folder: Path | None = None
+    listed: str | None = None
+    part: int | None = None
+    unlisted: bool = False
 
 
 @runtime_checkable
@@ -140,8 +146,9 @@ def open_source(
         path: a folder with WebDataset tar shards, one such shard, a folder tree of video files, or one video file; or
             the URL of a folder of shards with their ``dataset.json`` (``https://``, ``s3://``, ``gs://``, ``hf://``,
             ``file://``, ... as fsspec knows them).
-        labels: a CSV with the columns ``path`` (relative to the folder) and ``label``, for a folder of videos; by
-            default a video's label is the name of the folder it is in, below ``path``.
+        labels: a table of paths (below the folder) and labels, for a folder of videos, as
+            :func:`fastvid.data.label_table.read_label_table` reads it; by default a video's label is in the lists of
+            Something-Something V2 where these are there, or else the name of the folder it is in, below ``path``.
         cache_dir: where shards from a URL are kept; default: ``$FASTVID_CACHE``, or the user's cache directory.
         disk_bytes: what they take there at most. Processes with the same ``cache_dir`` share it.
         window: shards that the order mixes: two windows must fit into ``disk_bytes``.

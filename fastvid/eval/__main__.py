@@ -11,7 +11,7 @@ from typing import Annotated
 import torch
 import tyro
 
-from fastvid.data import Quarantine, TooManyBadSamples, classes_of, open_parts, split_by_key
+from fastvid.data import Quarantine, TooManyBadSamples, classes_of, hold_out, open_parts
 from fastvid.data.remote import without_secrets
 from fastvid.eval.features import Contestant
 from fastvid.eval.suite import run_probes
@@ -27,9 +27,9 @@ class EvalData:
     path: str
     """A folder of videos with a sub-folder for each class, or a folder of labelled tar shards."""
     labels: str | None = None
-    """CSV with the columns path and label, for a folder of videos."""
+    """Table of paths and labels, for a folder of videos."""
     holdout: float = 0.3
-    """Share of the videos that probes are tested on, chosen by key."""
+    """Share of the videos that probes are tested on, chosen by key, where the data set shows no split of its own."""
     sampling: str | None = None
     """Which frames, see the run's own option; default: as in the run."""
 
@@ -84,12 +84,16 @@ def evaluate(config: EvalConfig) -> dict:
     contestants.append(Contestant("random initialisation", untrained, untrained.grid))
     contestants.append(Contestant(f"{next(iter(encoders))}, single frame", first, first.grid, still=True))
     source = open_parts(config.data.path, config.data.labels)
-    classes = classes_of(source)
+    train, test, notes = hold_out(source, config.data.holdout)
+    if train is None or test is None:
+        raise ValueError(
+            f"{len(source.samples)} videos cannot be split into training and test videos: change --data.holdout"
+        )
+    for sentence in notes:
+        logging.info("%s", sentence)
+    classes = sorted({*classes_of(train), *classes_of(test)})
     if len(classes) < 2:
         raise ValueError(f"{without_secrets(config.data.path)} has {len(classes)} classes; probes need at least two")
-    train, test = split_by_key(source, config.data.holdout)
-    if train is None or test is None:
-        raise ValueError(f"{len(source.samples)} videos cannot be split into training and test; change --data.holdout")
     quarantine = Quarantine(log=logging.warning)
     return run_probes(
         contestants, train, test, classes, _views(config, first), device=device, most_train=config.train,

@@ -61,7 +61,7 @@ class GridRun:
             self._page(pause=0)
         failed = [cell.name for cell in cells if cell.name in self.folder.failed]
         if failed:
-            print(f"{len(failed)} of {len(cells)} runs failed: {', '.join(failed)}", file=sys.stderr)
+            print(f"{len(failed)} of {len(cells)} runs failed: {self._reasons(failed)}", file=sys.stderr)
         return 1 if failed or self.trouble else 0
 
     def _run(self, todo: Sequence[Cell], total: int) -> None:
@@ -116,6 +116,13 @@ class GridRun:
             return f"{cell}: failed with exit code {code}: {failed[cell.name]['error']}"
         return f"{cell}: finished, {seconds / 60:.1f} min"  # why its result is not there has been said
 
+    def _reasons(self, failed: Sequence[str]) -> str:
+        """Failed runs and why; runs that failed for one reason stand together."""
+        runs: dict[str, list[str]] = {}
+        for name in failed:
+            runs.setdefault(self.folder.failed[name]["error"], []).append(name)
+        return "; ".join(f"{', '.join(names)} ({reason})" for reason, names in runs.items())
+
     def _tables(self) -> None:
         def write() -> None:
             self._results = publish_tables(self.folder)
@@ -159,4 +166,4 @@ def _error(path: Path, console: Path, code: int) -> str:
     boxed = [line.strip("│ ") for line in lines if line.startswith("│")]  # as options are refused
     rule = next((i for i, line in enumerate(boxed) if set(line) == {"─"}), len(boxed))
     said = " ".join(boxed[:rule]) or next((line for line in reversed(lines) if line.strip()), "it said nothing")
-    return re.sub(r"\s+", " ", said)[:300]
+    return re.sub(r"\s+", " ", said)[:1000]

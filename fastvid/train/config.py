@@ -26,7 +26,7 @@ class DataConfig:
     path: str = "demo"
     """A folder of videos, a folder of WebDataset tar shards or its URL, one shard, one video, or "demo"."""
     labels: str | None = None
-    """CSV with the columns path and label, for a folder of videos; default: the name of each video's folder."""
+    """Table of paths and labels, for a folder of videos; default: the name of each video's folder."""
     frames: int = 16
     """Frames per clip."""
     size: int = 224

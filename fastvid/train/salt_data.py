@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from fastvid.data import EvalBatch, Quarantine, Source, classes_of, eval_batches, open_source, split_by_key
+from fastvid.data import EvalBatch, Quarantine, Source, classes_of, eval_batches, hold_out, open_source
 from fastvid.data.demo_files import DemoSize
 from fastvid.random import sample_id
 from fastvid.train.config import DataConfig
@@ -51,10 +51,17 @@ def open_data(config: DataConfig, demo: DemoSize) -> SaltData:
         log.info("data: demo, %s", train.description)
         return SaltData(str(folder / "train"), train, train, test, classes_of(train), views)
     source = open_videos(config)
-    classes = classes_of(source)
-    train, test = split_by_key(source, config.holdout) if len(classes) > 1 else (source, None)
+    try:
+        train, test, notes = hold_out(source, config.holdout)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    if not notes and len(classes_of(source)) < 2:
+        train, test = source, None  # nothing to probe with
     if train is None:
         raise UserError(f"data.holdout={config.holdout} leaves none of the {len(source.samples)} videos to train on")
+    for sentence in notes:
+        log.info("%s", sentence)
+    classes = sorted({*classes_of(train), *(classes_of(test) if test is not None else ())})
     return SaltData(config.path, source, train, test, classes, views)
 
 

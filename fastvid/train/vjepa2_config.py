@@ -14,9 +14,9 @@ from fastvid.train.optim import OptimConfig
 class LabelledDataConfig(DataConfig):
     """Labelled videos, how they are split, and the clips cut from them."""
 
-    protocol: str = "hash"
-    """Which videos train, validate and test: hash, hash-group, folders, ucf101-1 (-2, -3), ntu-subject, ntu-view or
-    random."""
+    protocol: str = "auto"
+    """Which videos train, validate and test: auto (the split that the data set shows, such as folders train and test),
+    hash, hash-group, folders, table, ucf101-1 (-2, -3), ntu-subject, ntu-view or random."""
     shares: tuple[float, float, float] = (0.7, 0.15, 0.15)
     """Of training, validation and test videos, where the protocol leaves them open."""
     classes: str | None = None

@@ -60,7 +60,7 @@ def open_labelled(config: LabelledDataConfig, demo: DemoSize, seed: int) -> Labe
     try:
         views = view_spec(config, jitter=config.jitter)
         if config.path == "demo":
-            if config.protocol != "hash" or config.labels is not None:
+            if config.protocol != "auto" or config.labels is not None:
                 raise ValueError(
                     "the demo data set has its own split and labels: leave --data.protocol and --data.labels out"
                 )

@@ -59,7 +59,9 @@ def test_what_does_not_fit_is_said_in_one_sentence(tmp_path):
         assert "\n" not in str(caught.value)
 
     refused(
-        "unknown protocol 'kfold': the protocols are hash, hash-group, folders, ucf101-1", plain(), protocol="kfold"
+        "unknown protocol 'kfold': the protocols are auto, hash, hash-group, folders, table, ucf101-1",
+        plain(),
+        protocol="kfold",
     )
     refused(r"sum to 1; got 0.7, 0.2, 0.2 \(sum 1.1\)", plain(), shares=(0.7, 0.2, 0.2))
     refused("three positive numbers", plain(), shares=(0.8, 0.2))
@@ -67,11 +69,11 @@ def test_what_does_not_fit_is_said_in_one_sentence(tmp_path):
     refused("all 60 videos are of the class 'a': a classifier needs at least two", plain("a"))
     refused("the class 'd' has one video: a class needs", [*plain(), "d/0.mp4"])
     refused("the class 'd' has one video, and so it is with 1 more", [*plain(), "d/0.mp4", "e/0.mp4"])
-    refused("2 of 182 videos have no label, such as '0.mp4': put .* CSV", [*plain(), "0.mp4", "1.mp4"])
+    refused("2 of 182 videos have no label, such as '0.mp4': put .* --data.labels", [*plain(), "0.mp4", "1.mp4"])
     refused("puts none of the 4 videos into val: add", plain("ab", 2), protocol="random")
     make_folder(tmp_path, ["x.mp4", "y.mp4", "z.mp4"])
     (tmp_path / "labels.csv").write_text("path,label\nx.mp4,a\ny.mp4,b\n")
-    with pytest.raises(ValueError, match=r"1 of 3 videos have no label, such as 'z.mp4'"):
+    with pytest.raises(ValueError, match=r"the class 'a' has one video, and so it is with 1 more"):  # z.mp4 is left out
         split_labelled(open_source(tmp_path, tmp_path / "labels.csv"))
 
 

@@ -2,10 +2,11 @@
 
 import pytest
 from labelled_videos import PARTS, Memory, keys, ntu, parts_of, ucf
-from test_sources import make_folder
+from test_sources import VIDEO, make_folder
 
 from fastvid.data import open_source, split_labelled
 from fastvid.data.ntu_names import TRAINING_PERFORMERS_60, TRAINING_PERFORMERS_120, parse_ntu
+from fastvid.data.pack.ucf101 import ucf101
 
 
 def write_lists(folder, names, split, tested):
@@ -96,3 +97,34 @@ def test_the_four_classes_of_ntu():
     assert any("'other' keeps as many videos" in note for note in splits.notes)
     by_name = Memory(names, {k: f"x{parse_ntu(k).action}" for k in names})  # labels of the user's own: names count
     assert split_labelled(by_name, protocol="ntu-subject", classes="ntu-4").counts() == splits.counts()
+
+
+@pytest.mark.parametrize("in_list", ["HandstandPushups", "HandStandPushups"])
+@pytest.mark.parametrize("in_folder", ["HandstandPushups", "handStandPushups"])
+def test_ucf101_spells_one_class_in_two_ways(tmp_path, in_list, in_folder):
+    def names(folder, clip):
+        return [f"{folder}/v_{clip}_g{g:02d}_c01.avi" for g in range(1, 26)]
+
+    other = names("Archery", "Archery")
+    make_folder(tmp_path / "v", [*names(in_folder, "HandStandPushups"), *other])
+    listed = [*names(in_list, "HandstandPushups"), *other]
+    (tmp_path / "trainlist01.txt").write_text("".join(f"{n} 1\n" for n in listed if int(n[-10:-8]) > 7))
+    (tmp_path / "testlist01.txt").write_text("".join(f"{n}\n" for n in listed if int(n[-10:-8]) <= 7))
+    splits = split_labelled(open_source(tmp_path / "v"), protocol="ucf101-1")
+    assert len(parts_of(splits)) == 50
+    assert splits.classes == ["Archery", in_list]
+    assert len(splits.test.samples) == 14
+    parts = ucf101(tmp_path)
+    assert {item.size for part in parts.values() for item in part.items} == {len(VIDEO)}
+    assert {item.label for part in parts.values() for item in part.items} == {"Archery", in_list}
+
+
+def test_lists_that_cannot_be_read_and_videos_of_one_name(tmp_path):
+    make_folder(tmp_path, ["A/v_A_g01_c01.avi", "a/v_A_g01_c01.avi", "B/v_B_g01_c01.avi"])
+    (tmp_path / "trainlist01.txt").write_text("A/v_A_g01_c01.avi 1\n")
+    (tmp_path / "testlist01.txt").write_text("B/v_B_g01_c01.avi\n")
+    with pytest.raises(ValueError, match=r"would both be the video a/v_a_g01_c01 of UCF-101: keep one"):
+        split_labelled(open_source(tmp_path), protocol="ucf101-1")
+    (tmp_path / "testlist01.txt").write_bytes(b"\xff\xfe\xff")
+    with pytest.raises(ValueError, match=r"testlist01\.txt, line 1: not UTF-16"):
+        split_labelled(open_source(tmp_path), protocol="ucf101-1")

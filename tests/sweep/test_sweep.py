@@ -133,7 +133,7 @@ def test_a_failed_run_is_named_and_the_others_go_on(sweep, tmp_path, monkeypatch
     code, printed = sweep(*SMALL, page=True)
     assert code == 1
     assert "head, 50 videos a class, seed 1: failed with exit code 2: a class with one video" in printed.out
-    assert f"1 of 4 runs failed: {NAMES[1]}" in printed.err
+    assert f"1 of 4 runs failed: {NAMES[1]} (a class with one video)" in printed.err
     assert [row["run"] for row in rows(out)] == [NAMES[0], *NAMES[2:]]
     page = (out / "compare.html").read_text()
     assert "3 of 4 runs have finished" in page
@@ -142,6 +142,15 @@ def test_a_failed_run_is_named_and_the_others_go_on(sweep, tmp_path, monkeypatch
     assert sweep(*SMALL, page=True)[0] == 0  # the cause is gone
     assert [row["run"] for row in rows(out)] == NAMES
     assert "Runs without a result" not in (out / "compare.html").read_text()
+
+
+def test_runs_that_fail_for_one_reason_stand_together(sweep, tmp_path, monkeypatch):
+    monkeypatch.setenv("FAKE_FAIL", ",".join(NAMES[:2]))
+    code, printed = sweep(*SMALL)
+    assert code == 1
+    assert printed.err.endswith(f"2 of 4 runs failed: {NAMES[0]}, {NAMES[1]} (a class with one video)\n")
+    failed = json.loads((tmp_path / "s" / "sweep.json").read_text())["failed"]
+    assert failed == {name: {"code": 2, "error": "a class with one video"} for name in NAMES[:2]}
 
 
 def test_what_a_run_prints_is_its_error_when_it_could_not_begin(sweep):

@@ -219,7 +219,8 @@ def test_wrong_inputs_get_one_sentence(tmp_path, environment):
     )
     assert "at least two classes" in last_sentence(one)
     assert "'b' has one video" in last_sentence(single)
-    assert "2.mp4" in last_sentence(unlisted)
+    assert "all 1 videos are of the class 'a'" in last_sentence(unlisted)
+    assert "1 of 2 videos have no row, such as '2.mp4'" in unlisted
     assert "nowhere" in last_sentence(nowhere)
     assert "videos_per_class is 500" in last_sentence(many)
     assert "no V-JEPA 2 model" in last_sentence(model)
@@ -249,9 +250,10 @@ def test_a_finished_run_is_left_alone_and_one_that_goes_on_is_tested_anew(vjepa2
 def test_videos_packed_in_parts_train(vjepa2, tmp_path):
     """As ``fastvid.data pack --format ucf101`` writes them: a folder of shards for each part."""
     write_demo(tmp_path / "packed", DemoSize(train=24, test=8, spec=DemoSpec(size=32, frames=8)))
-    options = ["--approach", "head", "--data.path", tmp_path / "packed", "--data.protocol", "folders"]
+    options = ["--approach", "head", "--data.path", tmp_path / "packed"]
     done = vjepa2(tmp_path / "run", *options)
     assert done.returncode == 0, done.stderr
+    assert "split: protocol folders, since there are folders named test, train" in done.stderr
     assert result(tmp_path / "run")["videos"]["test"] == 8
 
 

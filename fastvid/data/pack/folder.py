@@ -3,14 +3,17 @@
 from pathlib import Path
 
 from fastvid.data.pack.item import Collection, collect, file_item
+from fastvid.data.part_folders import folder_labels
 from fastvid.data.walk import walk
 from fastvid.names import spelled
 
 
 def folder(src: Path) -> dict[str, Collection]:
-    """All videos below ``src``; the label is the name of the folder a video is in, None directly in ``src``."""
+    """All videos below ``src``; the label is the name of the folder a video is in, None directly in ``src`` or in
+    folders named train, val and test there."""
     paths, notes = video_files(src)
-    items = (file_item(src, path, size, label=spelled(Path(path).parent.name) or None) for path, size in paths)
+    labels = folder_labels([spelled(path) for path, _ in paths])
+    items = (file_item(src, path, size, label=label) for (path, size), label in zip(paths, labels, strict=True))
     return {"": collect(src, items, notes=notes)}
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from fastvid.data.delimited import read_text
 from fastvid.data.pack.item import Collection, Item, collect
 from fastvid.data.pack.keys import key_of
 from fastvid.data.tar_members import tar_members
@@ -88,8 +89,9 @@ def _position(name: str, wanted: dict[str, int]) -> int | None:
 
 
 def _entries(path: Path) -> Iterator[dict[str, Any]]:
+    text = read_text(path)
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(text)
     except ValueError as error:
         raise ValueError(f"{path} is no JSON: {error}") from error
     if not isinstance(content, list):

@@ -1,13 +1,25 @@
 """Something-Something V2: webm files beside json lists."""
 
 import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fastvid.data.delimited import folders_near, read_text
 from fastvid.data.pack.folder import video_files
 from fastvid.data.pack.item import MISSING, Collection, collect, file_item
 
 _PARTS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a list says of a video: label and caption, which a test list leaves out, and the label's number."""
+
+    label: str | None = None
+    caption: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 def ssv2(src: Path) -> dict[str, Collection]:
@@ -17,48 +29,116 @@ def ssv2(src: Path) -> dict[str, Collection]:
     The label is the template without its brackets, as ``labels.json`` spells it, whose number goes into the sample's
     ``.json`` as ``label_id``; the caption is the filled-in sentence.
     """
-    files = {Path(path).stem: (path, size) for path, size in video_files(src)[0]}
-    lists = {part: found for part in _PARTS if (found := _find(src, part)) is not None}
-    if not lists:
+    files: dict[str, tuple[str, int]] = {}
+    twice: dict[str, tuple[str, str]] = {}
+    paths, notes = video_files(src)
+    for path, size in paths:
+        other, _ = files.setdefault(Path(path).stem, (path, size))
+        if other != path:
+            twice[Path(path).stem] = (other, path)
+    lists = _lists(src.rglob("*.json"), src)
+    if not set(lists) & set(_PARTS):
         raise FileNotFoundError(f"no train.json, validation.json or test.json below {src}")
-    names = _find(src, "labels")
-    ids = {} if names is None else _load(names, dict)
     parts, listed = {}, set()
-    for part, path in lists.items():
+    for part, entries in read_ssv2(lists).items():
         items = []
-        for entry in _load(path, list):
-            if not isinstance(entry, dict) or "id" not in entry:
-                raise ValueError(f"{path}: an entry without an id: {entry!r:.80}")
-            name = str(entry["id"])
+        for name, entry in entries.items():
             listed.add(name)
+            if name in twice:
+                raise ValueError(f"{' and '.join(twice[name])} may both be video {name} of {lists[part]}: keep one")
             file, size = files.get(name, (f"{name}.webm", MISSING))
-            items.append(file_item(src, file, size, **_facts(entry, ids, path)))
+            items.append(file_item(src, file, size, label=entry.label, caption=entry.caption, extra=entry.extra))
         parts[part] = collect(src, items)
     spare = len(files.keys() - listed)
-    note = [f"{spare} videos that no list names were passed over"] if spare else []
-    return {part: Collection(c.root, c.items, notes=note) for part, c in parts.items()}
+    if spare:
+        notes = [*notes, f"{spare} videos that no list names were passed over"]
+    return {part: Collection(c.root, c.items, notes=notes) for part, c in parts.items()}
 
 
-def _facts(entry: dict[str, Any], ids: dict[str, Any], where: Path) -> dict[str, Any]:
-    template = entry.get("template")
+def ssv2_lists_near(folder: Path, beside: bool) -> dict[str, Path]:
+    """The lists ``train``, ``validation``, perhaps ``test`` and ``labels`` in one folder: this one, one in it, or with
+    ``beside`` one beside it; nothing where there are no two of them that look like Something-Something V2's."""
+    for place in folders_near(folder, beside):
+        found = _lists(place.glob("*.json"), place)
+        if "train" in found and "validation" in found and _has_templates(found["train"]):
+            return found
+    return {}
+
+
+def _has_templates(path: Path) -> bool:
+    """Whether a file is such a list; many data sets have a ``train.json`` of another kind."""
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError:
+        return False
+    return isinstance(content, list) and bool(content) and isinstance(content[0], dict) and "template" in content[0]
+
+
+def read_ssv2(lists: Mapping[str, Path]) -> dict[str, dict[str, Entry]]:
+    """Reads lists: entries by part and by the video's id.
+
+    Args:
+        lists: files by part, and that of ``labels``, which may be missing.
+
+    Raises:
+        ValueError: one sentence on what is no such list, on a video that is listed twice with different labels or in
+            two parts, or on one to train with that has no label.
+    """
+    ids = _load(lists["labels"], dict) if "labels" in lists else {}
+    parts: dict[str, dict[str, Entry]] = {}
+    where: dict[str, Path] = {}
+    for part, path in lists.items():
+        if part == "labels":
+            continue
+        parts[part] = {}
+        for entry in _load(path, list):
+            if not isinstance(entry, dict) or not isinstance(entry.get("id"), str | int):
+                raise ValueError(f"{path}: an entry without an id: {entry!r:.80}")
+            name = str(entry["id"])
+            if where.setdefault(name, path) != path:
+                raise ValueError(f"video {name} is in {where[name]} and in {path}: keep it in one of them")
+            found = _entry(entry, ids, path)
+            if part != "test" and found.label is None:
+                raise ValueError(f"{path}: video {name} has no template, which is its label: {entry!r:.80}")
+            other = parts[part].setdefault(name, found)
+            if other.label != found.label:
+                raise ValueError(f"{path}: video {name} has two labels, {other.label!r} and {found.label!r}")
+    return parts
+
+
+def _entry(entry: dict[str, Any], ids: dict[str, Any], where: Path) -> Entry:
+    template, caption = entry.get("template"), entry.get("label")
+    if not isinstance(template, str | None) or not isinstance(caption, str | None):
+        raise ValueError(f"{where}: template and label of video {entry['id']} are to be texts: {entry!r:.80}")
     if template is None:
-        return {"caption": entry.get("label")}
-    label = template.replace("[", "").replace("]", "")
+        return Entry(caption=caption)
+    label = template.replace("[", "").replace("]", "").strip()
     if ids and label not in ids:
         raise ValueError(f"{where}: the template {template!r} of video {entry['id']} is not in labels.json")
-    return {"label": label, "caption": entry.get("label"), "extra": {"label_id": int(ids[label])} if ids else {}}
+    if not ids:
+        return Entry(label, caption)
+    if not str(ids[label]).isdecimal():
+        raise ValueError(f"labels.json: the number of {label!r} is {ids[label]!r}")
+    return Entry(label, caption, {"label_id": int(ids[label])})
 
 
-def _find(src: Path, part: str) -> Path | None:
-    found = sorted(p for p in src.rglob("*.json") if p.stem == part or p.stem.endswith(f"-{part}"))
-    if len(found) > 1:
-        raise ValueError(f"{found[0]} and {found[1]} are both lists for {part}: keep one of them below {src}")
-    return found[0] if found else None
+def _lists(paths: Iterable[Path], src: Path) -> dict[str, Path]:
+    lists: dict[str, Path] = {}
+    for path in sorted(paths):
+        for part in (*_PARTS, "labels"):
+            if path.stem == part or path.stem.endswith(f"-{part}"):
+                if part in lists:
+                    raise ValueError(
+                        f"{lists[part]} and {path} are both lists for {part}: keep one of them below {src}"
+                    )
+                lists[part] = path
+    return {part: lists[part] for part in (*_PARTS, "labels") if part in lists}
 
 
 def _load(path: Path, kind: type) -> Any:
+    text = read_text(path)
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(text)
     except ValueError as error:
         raise ValueError(f"{path} is no JSON: {error}") from error
     if not isinstance(content, kind):

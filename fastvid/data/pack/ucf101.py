@@ -4,32 +4,39 @@ from pathlib import Path, PurePosixPath
 
 from fastvid.data.pack.folder import video_files
 from fastvid.data.pack.item import Collection, collect, file_item
+from fastvid.data.part_folders import TRAIN
+from fastvid.data.ucf_lists import by_listed_name, find_lists, listed_name, read_lists
 
 
 def ucf101(src: Path, split: int = 1) -> dict[str, Collection]:
     """The videos in class folders below ``src``.
 
     Args:
-        src: holds the class folders, and the split files in any folder.
+        src: holds the class folders; the split files are in it, or in a folder in it.
         split: 1, 2 or 3 takes ``trainlist0X.txt`` and ``testlist0X.txt`` and makes the parts ``train`` and ``test``; 0
             makes one part of all videos.
+
+    Raises:
+        FileNotFoundError, ValueError: there are no such files, or one cannot be read; two videos have one name.
     """
     paths, notes = video_files(src)
-    by_name = {"/".join(PurePosixPath(path).parts[-2:]): (path, size) for path, size in paths}
     if split == 0:
         every = (file_item(src, path, size, label=PurePosixPath(path).parent.name) for path, size in paths)
         return {"": collect(src, every, notes=notes)}
-    parts = {}
-    for part in ("train", "test"):
-        name = f"{part}list{split:02d}.txt"
-        lists = sorted(src.rglob(name))
-        if not lists:
-            raise FileNotFoundError(f"no {name} below {src}: put the split files there, or give --split 0")
-        items = []
-        for line in lists[0].read_text().splitlines():
-            if line.strip():
-                listed = line.split()[0]  # a training list gives the class's number too
-                path, size = by_name.get(listed, (listed, None))
-                items.append(file_item(src, path, size, label=PurePosixPath(listed).parent.name))
-        parts[part] = collect(src, items)
-    return parts
+    lists = find_lists(split, [src], beside=False)
+    if lists is None:
+        raise FileNotFoundError(
+            f"no trainlist{split:02d}.txt with testlist{split:02d}.txt below {src}: put the split files there, "
+            "or give --split 0"
+        )
+    sizes, by_name = dict(paths), by_listed_name([path for path, _ in paths])
+    parts: dict[str, list] = {"train": [], "test": []}
+    listed = read_lists(lists)
+    for name, (part, path) in listed.items():
+        file = by_name.get(name, path)
+        label = PurePosixPath(path).parent.name
+        parts["train" if part == TRAIN else "test"].append(file_item(src, file, sizes.get(file), label=label))
+    spare = sum(listed_name(path) not in listed for path, _ in paths)
+    if spare:
+        notes = [*notes, f"{spare} videos that neither list names were passed over"]
+    return {part: collect(src, items, notes=notes) for part, items in parts.items()}
