@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,13 @@ from typing import Annotated
 import torch
 import tyro
 
+from fastvid.command import UserError, command, sentence, user_errors
 from fastvid.data import Quarantine, TooManyBadSamples, classes_of, open_source, split_by_key
 from fastvid.eval.features import Contestant
 from fastvid.eval.suite import run_probes
+from fastvid.files import write_whole
 from fastvid.models import VideoViT, load_encoder
+from fastvid.ranges import Count, Share, check_numbers
 from fastvid.video import ViewSpec
 
 
@@ -26,7 +30,7 @@ class EvalData:
     """A folder of videos with a sub-folder for each class, or a folder of labelled tar shards."""
     labels: str | None = None
     """CSV with the columns path and label, for a folder of videos."""
-    holdout: float = 0.3
+    holdout: Share = 0.3
     """Share of the videos that probes are tested on, chosen by key."""
     sampling: str | None = None
     """Which frames, see the run's own option; default: as in the run."""
@@ -40,31 +44,37 @@ class EvalConfig:
     """Run directory, or a folder with an encoder."""
     data: EvalData
     """Labelled videos."""
-    train: int = 4096
+    train: Count = 4096
     """Most videos to fit on."""
-    test: int = 4096
+    test: Count = 4096
     """Most videos to test on."""
-    batch: int = 32
+    batch: Count = 32
     """Clips per forward pass."""
-    neighbours: int = 20
+    neighbours: Count = 20
     """For kNN."""
-    attentive_epochs: int = 20
+    attentive_epochs: Count = 20
     """Training of the attentive probe."""
     out: Path | None = None
     """JSON file for the results; default: eval-<data>.json in the run."""
 
 
+@command
 def main(arguments: list[str]) -> int:
     """Runs the command; returns the exit code."""
     config = tyro.cli(EvalConfig, prog="python -m fastvid.eval", args=arguments, config=(tyro.conf.FlagConversionOff,))
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        result = evaluate(config)
-    except (FileNotFoundError, ValueError, TooManyBadSamples) as error:
-        print(error, file=sys.stderr)
-        return 2
+    check_numbers(config)
     out = config.out or config.run / f"eval-{Path(config.data.path).name}.json"
-    out.write_text(json.dumps(result, indent=1) + "\n")
+    if out.parent.is_dir() and not os.access(out.parent, os.W_OK):  # before the work, and not after it
+        raise UserError(f"{out.parent} cannot be written to: give --out a file elsewhere for the results")
+    with user_errors(ValueError, TooManyBadSamples):
+        result = evaluate(config)
+    text = json.dumps(result, indent=1) + "\n"
+    try:
+        write_whole(out, text.encode())
+    except OSError as error:
+        print(text)  # the work is not lost
+        raise UserError(f"{sentence(error)}, or give --out; the results are printed above") from error
     print(f"written to {out}")
     return 0
 

@@ -3,12 +3,15 @@
 import importlib
 import sys
 
+from fastvid.command import command
+
 RECIPES = {
     "salt": "masked-latent pretraining of a video ViT against a frozen teacher",
     "vjepa2": "fine-tuning of a V-JEPA 2 video classifier by head, pooler or LoRA",
 }
 
 
+@command
 def main(arguments: list[str]) -> int:
     """Runs the recipe that the first argument names."""
     if not arguments or arguments[0] in ("-h", "--help"):

@@ -19,6 +19,18 @@ class _Console(logging.Handler):
         tqdm.write(self.format(record), file=sys.stderr)
 
 
+class _LogFile(logging.FileHandler):
+    """The run's log; what a full disk refuses is on the terminal, and said to be missing once."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+            return
+        logging.getLogger().removeHandler(self)
+        logging.getLogger(__name__).warning("%s cannot be written (%s): see the terminal", self.baseFilename, error)
+
+
 def start_logging(path: Path | None) -> None:
     """Sends log records to the terminal and, where ``path`` is given, to that file.
 
@@ -30,7 +42,7 @@ def start_logging(path: Path | None) -> None:
     root.handlers.clear()
     handlers: list[logging.Handler] = [_Console()]
     if path is not None:
-        handlers.append(logging.FileHandler(path))
+        handlers.append(_LogFile(path))
         crash_file = path.open("a")  # kept open: faulthandler writes to its descriptor
         faulthandler.enable(crash_file)
         faulthandler.register(signal.SIGUSR1, crash_file)

@@ -63,7 +63,10 @@ class RunDir:
         """
         if not (path / "config.json").exists():
             raise FileNotFoundError(f"nothing to resume in {path}: it has no config.json")
-        return cls(path)
+        run = cls(path)
+        before = run.read_json("status.json", {})
+        run._status = {name: before[name] for name in ("stage", "step") if name in before}
+        return run
 
     def write_json(self, name: str, content: Any) -> None:
         """Writes a file of the run, complete or not at all."""
@@ -120,9 +123,9 @@ def how_it_ended(path: Path) -> str:
         raise FileNotFoundError(f"{path} is no run directory: it has no config.json")
     status = json.loads((path / "status.json").read_text()) if (path / "status.json").exists() else {}
     where = f"at {status['stage']} step {status['step']}" if "step" in status else "before its first step"
+    if is_locked(path):
+        return f"running, {where}"
     if status.get("state") == "running" or not status:
-        if is_locked(path):
-            return f"running, {where}"
         return f"died {where} without a word: killed with SIGKILL, out of memory, or the machine went down"
     if status["state"] == "failed":
         return f"failed {where}: {status.get('error', 'see log.txt')}"

@@ -400,7 +400,11 @@ def test_two_processes_make_one_cache(cache, shards, teacher, tmp_path):
 
 @pytest.mark.parametrize(
     "variables",
-    [("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"), ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT")],
+    [
+        ("RANK", "WORLD_SIZE"),
+        ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
+        ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT"),
+    ],
 )
 def test_processes_share_the_shards(cache, monkeypatch, variables):
     for rank, expected in ((1, {"s1-000000"}), (0, {"s0-000000", "s1-000000", "s2-000000"})):
