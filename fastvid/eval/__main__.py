@@ -13,7 +13,7 @@ import torch
 import tyro
 
 from fastvid.command import UserError, command, sentence, user_errors
-from fastvid.data import Quarantine, TooManyBadSamples, classes_of, open_source, split_by_key
+from fastvid.data import Quarantine, classes_of, open_source, split_by_key
 from fastvid.eval.features import Contestant
 from fastvid.eval.suite import run_probes
 from fastvid.files import write_whole
@@ -67,8 +67,7 @@ def main(arguments: list[str]) -> int:
     out = config.out or config.run / f"eval-{Path(config.data.path).name}.json"
     if out.parent.is_dir() and not os.access(out.parent, os.W_OK):  # before the work, and not after it
         raise UserError(f"{out.parent} cannot be written to: give --out a file elsewhere for the results")
-    with user_errors(ValueError, TooManyBadSamples):
-        result = evaluate(config)
+    result = evaluate(config)
     text = json.dumps(result, indent=1) + "\n"
     try:
         write_whole(out, text.encode())
@@ -80,26 +79,33 @@ def main(arguments: list[str]) -> int:
 
 
 def evaluate(config: EvalConfig) -> dict:
-    """Runs the probes and returns :func:`fastvid.eval.suite.run_probes`' table."""
+    """Runs the probes and returns :func:`fastvid.eval.suite.run_probes`' table.
+
+    Raises:
+        UserError: the encoders or the videos cannot be used.
+    """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     folders = {name: config.run / name for name in ("student", "teacher") if (config.run / name).is_dir()}
-    encoders = {name: load_encoder(path).to(device) for name, path in (folders or {"encoder": config.run}).items()}
+    with user_errors(ValueError):
+        encoders = {name: load_encoder(path).to(device) for name, path in (folders or {"encoder": config.run}).items()}
     first = next(iter(encoders.values()))
     contestants = [Contestant(name, encoder, encoder.grid) for name, encoder in encoders.items()]
     torch.manual_seed(0)
     untrained = VideoViT(dataclasses.replace(first.config, pretrained=False)).to(device)
     contestants.append(Contestant("random initialisation", untrained, untrained.grid))
     contestants.append(Contestant(f"{next(iter(encoders))}, single frame", first, first.grid, still=True))
-    source = open_source(config.data.path, config.data.labels)
+    with user_errors(ValueError):
+        source = open_source(config.data.path, config.data.labels)
+        views = _views(config, first)
     classes = classes_of(source)
     if len(classes) < 2:
-        raise ValueError(f"{config.data.path} has {len(classes)} classes; probes need at least two")
+        raise UserError(f"{config.data.path} has {len(classes)} classes; probes need at least two")
     train, test = split_by_key(source, config.data.holdout)
     if train is None or test is None:
-        raise ValueError(f"{len(source.samples)} videos cannot be split into training and test; change --data.holdout")
+        raise UserError(f"{len(source.samples)} videos cannot be split into training and test; change --data.holdout")
     quarantine = Quarantine(log=logging.warning)
     return run_probes(
-        contestants, train, test, classes, _views(config, first), device=device, most_train=config.train,
+        contestants, train, test, classes, views, device=device, most_train=config.train,
         most_test=config.test, batch=config.batch, neighbours=config.neighbours,
         attentive_epochs=config.attentive_epochs, quarantine=quarantine,
     )  # fmt: skip

@@ -17,6 +17,7 @@ import tyro
 from fastvid.command import UserError
 from fastvid.ranges import Count, Natural, NotNegative, Positive, Share, ShareAboveZero, check_numbers
 from fastvid.train.paths import PathOption, check_old_paths, with_absolute_paths
+from fastvid.train.rundir import read_json
 
 Config = TypeVar("Config")
 
@@ -208,7 +209,7 @@ def _config_of(run: Path, project: str, kind: type[Config]) -> Config:
     Raises:
         UserError: there is none, of another project, or damaged.
     """
-    values, facts = _read(run / "config.json"), _read(run / "run.json") or {}
+    values, facts = read_json(run / "config.json"), read_json(run / "run.json", {})
     if values is None:
         raise UserError(f"nothing to resume in {run}: it has no config.json")
     # Runs that are older than this entry are told by an option that only one project has.
@@ -219,19 +220,6 @@ def _config_of(run: Path, project: str, kind: type[Config]) -> Config:
         return from_dict(kind, values)
     except (ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{run / 'config.json'} is no configuration of a run of {project}: {error}") from error
-
-
-def _read(path: Path) -> dict | None:
-    """The content of a JSON file; None where it is not there."""
-    if not path.is_file():
-        return None
-    try:
-        values = json.loads(path.read_text())
-    except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}): restore it, or begin a new run") from error
-    if not isinstance(values, dict):
-        raise UserError(f"{path} is damaged: restore it, or begin a new run")
-    return values
 
 
 def to_dict(config: Any) -> dict:

@@ -4,10 +4,13 @@ import faulthandler
 import logging
 import signal
 import sys
+import threading
 import warnings
 from pathlib import Path
 
 from tqdm import tqdm
+
+from fastvid.command import sentence
 
 _FORMAT = "%(asctime)s %(levelname).1s %(message)s"
 
@@ -31,6 +34,14 @@ class _LogFile(logging.FileHandler):
         logging.getLogger(__name__).warning("%s cannot be written (%s): see the terminal", self.baseFilename, error)
 
 
+def _thread_failed(args: threading.ExceptHookArgs) -> None:
+    """Says in a sentence that a thread cannot write, as TensorBoard's on a full disk; a bug keeps its traceback."""
+    if isinstance(args.exc_value, OSError):
+        logging.getLogger(__name__).warning("%s", sentence(args.exc_value))
+    else:
+        threading.__excepthook__(args)
+
+
 def start_logging(path: Path | None) -> None:
     """Sends log records to the terminal and, where ``path`` is given, to that file.
 
@@ -49,6 +60,7 @@ def start_logging(path: Path | None) -> None:
     for handler in handlers:
         handler.setFormatter(logging.Formatter(_FORMAT, datefmt="%H:%M:%S"))
         root.addHandler(handler)
+    threading.excepthook = _thread_failed
     logging.captureWarnings(True)
     warnings.simplefilter("default", category=UserWarning)
     for noisy in ("matplotlib", "PIL", "fsspec", "torch.distributed"):
