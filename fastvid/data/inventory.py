@@ -115,6 +115,22 @@ class Inventory:
         return said or ["the same videos in another order"]
 
 
+def with_named_videos(lines: Sequence[str], folder: Path, source: Source) -> list[str]:
+    """Add, to lines on how latents in a folder differ from what is wanted, which videos make the data set another.
+
+    Args:
+        lines: of :func:`fastvid.data.latent_manifest.differences`.
+        folder: of the latents; one that is older than inventories has none, and nothing is added.
+        source: the videos that are wanted.
+
+    Raises:
+        ValueError: the inventory in the folder is damaged.
+    """
+    before = Inventory.load(folder) if any(line.startswith("dataset:") for line in lines) else None
+    changes = [] if before is None else before.changes(Inventory.of(source))
+    return [*lines, *([f"since then: {'; '.join(changes)}"] if changes else [])]
+
+
 def items_of(source: Source) -> list[Item]:
     """The items of a source; of one that does not list them itself, its samples."""
     if isinstance(source, Itemized):

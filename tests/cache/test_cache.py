@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -234,6 +235,7 @@ def test_another_teacher_or_data_set_is_refused_by_field(cache, videos, tmp_path
     assert code == 2
     assert "dataset: keys and sizes " in said
     assert "clips: 12 in the cache, 8 in these options" in said
+    assert re.search(r"since then: \d shards? of \d+ videos? (removed|changed) \(", said)
     assert "weights: " not in said
 
 
