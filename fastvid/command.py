@@ -74,16 +74,12 @@ def sentence(error: OSError) -> str:
     where = os.fspath(error.filename) if isinstance(error.filename, str | os.PathLike) else None
     if error.errno in DISK_FULL:
         return f"{_cannot_write(where)}: {_why_full(error, where)}. Make room and give the same command again"
-    if error.errno in _REFUSED and where is not None:
-        reason = f"{where}: {error.strerror}"
-        if Path(where).absolute().is_relative_to(cache_dir().absolute()):
-            return (
-                f"{reason}. Set FASTVID_CACHE to a folder that can be written to: data that fastvid makes is kept there"
-            )
-        return f"{reason}. Give a path that this user may use"
-    if error.strerror and where is not None:
-        return f"{where}: {error.strerror}"
-    return str(error) or type(error).__name__
+    if not error.strerror or where is None:
+        return str(error) or type(error).__name__
+    reason = f"{where}: {error.strerror}"
+    if Path(where).absolute().is_relative_to(cache_dir().absolute()):
+        return f"{reason}. Data that fastvid makes is kept there: set FASTVID_CACHE to a folder that can be written to"
+    return f"{reason}. Give a path that this user may use" if error.errno in _REFUSED else reason
 
 
 def interrupt_quietly() -> None:
@@ -117,7 +113,9 @@ def _why_full(error: OSError, where: str | None) -> str:
         return "the disk quota is used up"
     if error.errno == errno.EFBIG:
         return "it is larger than the limit on the size of a file (ulimit -f)"
-    folder = Path(where or ".").absolute()
+    if where is None:
+        return "the disk is full"
+    folder = Path(where).absolute()
     while not folder.is_dir():
         folder = folder.parent
     return f"the disk is full ({shutil.disk_usage(folder).free / 1e6:.0f} MB free in {folder})"

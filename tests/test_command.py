@@ -46,7 +46,7 @@ def test_what_the_user_can_put_right_is_one_sentence(capsys, error, words):
 def test_a_cache_that_cannot_be_written_names_the_variable(monkeypatch, tmp_path):
     monkeypatch.setenv("FASTVID_CACHE", str(tmp_path / "cache"))
     refused = OSError(errno.EROFS, "Read-only file system", str(tmp_path / "cache" / "demo"))
-    assert "Set FASTVID_CACHE to a folder that can be written to" in sentence(refused)
+    assert "set FASTVID_CACHE to a folder that can be written to" in sentence(refused)
 
 
 def test_an_interrupt_is_quiet_and_a_bug_keeps_its_traceback(capsys):
