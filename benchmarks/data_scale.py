@@ -74,6 +74,9 @@ def _run(path: Path) -> dict[str, float]:
         def read(self, shard: int, offset: int, size: int) -> bytes:
             raise NotImplementedError
 
+        def stamps(self) -> list[str]:
+            return [fact.stamp for fact in self.facts]
+
         def renew(self, shard: int) -> None:
             raise NotImplementedError
 

@@ -4,8 +4,16 @@ Importing this package is cheap: sub-packages load when they are first used.
 """
 
 import importlib
+import sys
 
 __version__ = "0.1.0"
+
+# While Python looks for the module of `python -m fastvid...`, sys.argv[0] is "-m": a Ctrl-C during the imports that
+# follow ends the command without a traceback. Programs that import fastvid are left alone.
+if sys.argv[0:1] == ["-m"] and any(part.partition(".")[0] == "fastvid" for part in sys.orig_argv[1:]):
+    from fastvid.command import interrupt_quietly
+
+    interrupt_quietly()
 
 _PACKAGES = ("data", "eval", "models", "nn", "ops", "report", "train", "video")
 

@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from fastvid.names import print_any_name
+from fastvid.command import command, user_errors
+from fastvid.files import naming
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,9 @@ class ExportConfig:
     """Where the model that was fine-tuned is now, if it was moved."""
 
 
+@command
 def main(arguments: list[str]) -> int:
     """Runs the command; returns the exit code."""
-    print_any_name()
     config = tyro.cli(ExportConfig, prog="python -m fastvid.export", args=arguments, config=_FLAGS)
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     from transformers.utils.logging import disable_progress_bar
@@ -40,14 +41,11 @@ def main(arguments: list[str]) -> int:
     from fastvid.models.saved_run import classifier_folder
 
     disable_progress_bar()
-    try:
+    with user_errors(ValueError), naming(config.out):
         folder = classifier_folder(config.run)
         result = _result(folder.parent / "result.json") if folder.name == "classifier" else None
         classifier = load_classifier(folder, source=config.source)
         out = export(classifier, config.out, config.to, result=result, overwrite=config.overwrite)
-    except (OSError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 2
     print(f"written to {out}")
     if config.to == "peft" and classifier.about.approach == "pooler+lora":
         print("the trained pooler is not among peft's weights: --to hf exports all that was trained", file=sys.stderr)

@@ -4,9 +4,38 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import re
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, TextIO
+
+
+def cache_dir() -> Path:
+    """Where fastvid keeps data it can make again: ``$FASTVID_CACHE``, or ``fastvid`` in the user's cache directory."""
+    chosen = os.environ.get("FASTVID_CACHE")
+    if chosen:
+        return Path(chosen).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "fastvid"
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name ``path`` in an OSError that names no file, as those of a write to an open file on a full disk.
+
+    Safetensors is written in Rust: its errors are no OSErrors, and end with ``(os error 28)``. They become OSErrors.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = str(path)
+        raise
+    except Exception as error:
+        number = re.search(r"\(os error (\d+)\)$", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
 
 
 def write_whole(path: Path, content: bytes, *, sync: bool = True) -> None:
@@ -22,12 +51,13 @@ def write_whole(path: Path, content: bytes, *, sync: bool = True) -> None:
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with partial.open("wb") as file:
-            file.write(content)
-            if sync:
-                file.flush()
-                os.fsync(file.fileno())
-        os.replace(partial, path)
+        with naming(path):
+            with partial.open("wb") as file:
+                file.write(content)
+                if sync:
+                    file.flush()
+                    os.fsync(file.fileno())
+            os.replace(partial, path)
     except OSError:
         with contextlib.suppress(OSError):  # on a read-only file system it says so again
             partial.unlink()
@@ -49,8 +79,9 @@ def owned(path: Path) -> TextIO:
         file.close()
         raise BlockingIOError(f"{path.parent} is in use by {owner}") from None
     file.truncate(0)
-    file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-    file.flush()
+    with naming(path):
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
     return file
 
 

@@ -17,7 +17,7 @@ import torch
 
 import fastvid
 from fastvid import _native
-from fastvid.names import print_any_name
+from fastvid.command import command, user_errors
 from fastvid.ops import _dispatch
 
 _PACKAGES = (
@@ -150,9 +150,9 @@ def measure_decoders(path: str, videos: int = 8) -> str:
     return "\n".join([head, *left_out, table(rows), f"fastest: {best.decoder}"])
 
 
+@command
 def main(arguments: list[str]) -> int:
     """Prints the facts, or how the run in a directory ended."""
-    print_any_name()
     if arguments and arguments[0] in ("-h", "--help"):
         print(__doc__)
         return 0
@@ -160,20 +160,14 @@ def main(arguments: list[str]) -> int:
         if len(arguments) != 2:
             print("give one folder of videos or of tar shards: python -m fastvid.info --decode DATA", file=sys.stderr)
             return 2
-        try:
-            print(measure_decoders(arguments[1]))
-        except (FileNotFoundError, ValueError) as error:
-            print(error, file=sys.stderr)
-            return 2
+        with user_errors(ValueError):
+            table = measure_decoders(arguments[1])
+        print(table)
         return 0
     if arguments:
         from fastvid.train.rundir import how_it_ended
 
-        try:
-            print(f"{arguments[0]}: {how_it_ended(Path(arguments[0]))}")
-        except FileNotFoundError as error:
-            print(error, file=sys.stderr)
-            return 2
+        print(f"{arguments[0]}: {how_it_ended(Path(arguments[0]))}")
         return 0
     for section, values in facts().items():
         print(f"{section}:")

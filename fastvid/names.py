@@ -23,7 +23,7 @@ def spelled(name: object) -> str:
 
 def print_any_name() -> None:
     """Prepares this process's output for any file name: what its encoding lacks is spelled out instead of raising
-    UnicodeEncodeError. Every command calls it first."""
+    UnicodeEncodeError."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import torch
 import tyro
 
+from fastvid.command import UserError, command, user_errors
 from fastvid.data import open_parts
 from fastvid.data.source import read_video
-from fastvid.names import print_any_name, spelled
+from fastvid.names import spelled
 from fastvid.video import DecodeError, Limits, VideoInfo, ViewSpec, decode_clips, probe
 
 if TYPE_CHECKING:
@@ -46,9 +47,9 @@ class PredictConfig:
     """Where the model that was fine-tuned is now, if it was moved."""
 
 
+@command
 def main(arguments: list[str]) -> int:
     """Runs the command; returns the exit code: 0, 1 if a video could not be used, 2 if nothing can be predicted."""
-    print_any_name()
     config = tyro.cli(PredictConfig, prog="python -m fastvid.predict", args=arguments, config=_FLAGS)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
@@ -58,13 +59,10 @@ def main(arguments: list[str]) -> int:
     from fastvid.models.saved_run import classifier_folder
 
     disable_progress_bar()
-    try:
-        if not config.videos or config.top < 1 or (config.windows != "auto" and config.windows < 1):
-            raise ValueError("give at least one video, --top of at least 1 and --windows of at least 1")
+    if not config.videos or config.top < 1 or (config.windows != "auto" and config.windows < 1):
+        raise UserError("give at least one video, --top of at least 1 and --windows of at least 1")
+    with user_errors(ValueError):
         classifier = load_classifier(classifier_folder(config.run), source=config.source)
-    except (OSError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 2
     classifier.to("cuda" if torch.cuda.is_available() else "cpu")
     failed = False
     for name, found in _videos(config.videos):
@@ -72,7 +70,7 @@ def main(arguments: list[str]) -> int:
             if isinstance(found, Exception):
                 raise found
             answer = predict(classifier, name, *found(), windows=config.windows, crops=config.crops)
-        except (DecodeError, OSError, ValueError) as error:
+        except (DecodeError, OSError, ValueError) as error:  # of this video; the others may be well
             failed = True
             print(_one_line(name, error), file=sys.stderr)
             continue

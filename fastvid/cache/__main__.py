@@ -4,7 +4,6 @@ python -m fastvid.cache --teacher T --data.path SHARDS --out DIR          makes 
 python -m fastvid.cache verify DIR --teacher T --data.path SHARDS         recomputes a sample of it
 """
 
-import errno
 import sys
 import time
 
@@ -12,31 +11,31 @@ import tyro
 from tqdm import tqdm
 
 from fastvid.cache.config import CacheConfig, VerifyConfig
+from fastvid.command import DISK_FULL, UserError, command, sentence, user_errors
 from fastvid.data.remote import without_secrets
-from fastvid.names import print_any_name
+from fastvid.ranges import check_numbers
 
 _FLAGS = (tyro.conf.FlagCreatePairsOff,)
 
 
+@command
 def main(arguments: list[str]) -> int:
     """Runs a command; returns the exit code."""
-    print_any_name()
     verifying = arguments[:1] == ["verify"]
+    if verifying:
+        verified = tyro.cli(VerifyConfig, prog="python -m fastvid.cache verify", args=arguments[1:], config=_FLAGS)
+        check_numbers(verified)
+        with user_errors(ValueError, KeyError):
+            return _verify(verified)
+    config = tyro.cli(CacheConfig, prog="python -m fastvid.cache", args=arguments, config=_FLAGS)
+    check_numbers(config)
     try:
-        if verifying:
-            command = "python -m fastvid.cache verify"
-            return _verify(tyro.cli(VerifyConfig, prog=command, args=arguments[1:], config=_FLAGS))
-        return _make(tyro.cli(CacheConfig, prog="python -m fastvid.cache", args=arguments, config=_FLAGS))
-    except (ValueError, KeyError, FileNotFoundError) as error:
-        print(error.args[0] if isinstance(error, KeyError) else error, file=sys.stderr)
-        return 2
+        with user_errors(ValueError, KeyError):
+            return _make(config)
     except OSError as error:
-        if error.errno == errno.ENOSPC:
-            sentence = f"the disk is full ({error}): finished shards are kept; with room, the same command goes on"
-            print(sentence, file=sys.stderr)
-        else:
-            print(f"{error}: the cache cannot be written; finished shards are kept", file=sys.stderr)
-        return 2
+        if error.errno not in DISK_FULL:
+            raise
+        raise UserError(f"{sentence(error)}: finished shards are kept, and it goes on from there") from error
 
 
 def _make(config: CacheConfig) -> int:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import tyro
 
 from fastvid.data import Source, open_parts
+from fastvid.ranges import Count, Natural, NotNegative, Positive, Share, ShareAboveZero
 from fastvid.video import ViewSpec
 
 
@@ -21,27 +22,27 @@ class CacheData:
     what training will open."""
     labels: str | None = None
     """As for training; no latent depends on it."""
-    frames: int | None = None
+    frames: Count | None = None
     """Frames per clip."""
-    size: int | None = None
+    size: Count | None = None
     """Side of a clip in pixels."""
     sampling: Literal["span", "stride", "fps"] | None = None
     """Which frames: evenly over the whole video, every stride-th, or at fps frames per second."""
-    stride: int | None = None
+    stride: Count | None = None
     """For sampling=stride."""
-    fps: float | None = None
+    fps: Positive | None = None
     """For sampling=fps."""
-    scale: tuple[float, float] | None = None
+    scale: tuple[ShareAboveZero, ShareAboveZero] | None = None
     """Share of the frame's area kept by a crop."""
-    ratio: tuple[float, float] | None = None
+    ratio: tuple[Positive, Positive] | None = None
     """Width / height of a crop."""
-    flip: float | None = None
+    flip: Share | None = None
     """Probability of mirroring a clip."""
-    threads: int | None = None
+    threads: Count | None = None
     """Decoding threads; default: half of the processors."""
     disk_dir: str | None = None
     """Where shards from a URL are kept, as for training."""
-    disk_gb: float = 8.0
+    disk_gb: NotNegative = 8.0
     """What they take there at most."""
 
     def open(self) -> Source:
@@ -74,17 +75,17 @@ class CacheConfig:
     """Folder of the cache; what is there already is kept, and must have been made with the same options."""
     form: Literal["fp16", "bf16", "int8"] = "fp16"
     """How an element is stored; int8 has a float16 scale for each token."""
-    views: int = 1
+    views: Count = 1
     """Views of each clip; training shows them in turn, one an epoch."""
     projection: str = "none"
     """none, pca:D (fitted on a sample of the clips) or random:D (orthonormal): fewer elements per token."""
-    projection_clips: int = 2048
+    projection_clips: Count = 2048
     """Clips that a PCA is fitted on."""
     tokens: float = 1.0
     """Share of each clip's tokens that is stored, drawn at random; training then predicts only these."""
-    seed: int = 0
+    seed: Natural = 0
     """Of views, projection and token choice."""
-    batch: int = 16
+    batch: Count = 16
     """Clips per forward pass of the teacher."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """In which the teacher computes: bfloat16 where the device computes in it, or as told."""
@@ -96,7 +97,7 @@ class CacheConfig:
     """Go on although the plan does not fit the disk."""
     ray: bool = False
     """Deal the shards out to the workers of a Ray cluster (RAY_ADDRESS), or of one started on this machine."""
-    ray_workers: int = 2
+    ray_workers: Count = 2
     """Workers under --ray, each with a GPU where the cluster has them."""
 
     def __post_init__(self):
@@ -117,9 +118,9 @@ class VerifyConfig:
     """Where the teacher is, as the cache was made with."""
     data: CacheData
     """Where the videos are; views are drawn as the cache says."""
-    sample: float = 0.01
+    sample: Share = 0.01
     """Share of the views to recompute; at least one."""
-    seed: int = 0
+    seed: Natural = 0
     """Of the sample."""
 
 

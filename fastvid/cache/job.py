@@ -12,6 +12,8 @@ from fastvid.cache.compute import Draws, LatentMaker, ViewDraws, decoded
 from fastvid.cache.config import CacheConfig, CacheData, projection_dim
 from fastvid.cache.projection import FILE, Projection, fit_pca, random_orthonormal, restore, store
 from fastvid.data import EpochOrder, LatentManifest, Source
+from fastvid.data.inventory import FILE as INVENTORY
+from fastvid.data.inventory import Inventory, with_named_videos
 from fastvid.data.latent_manifest import MANIFEST, dataset_hash, differences, view_facts, view_spec
 from fastvid.data.latents import shard_names
 from fastvid.data.loader import default_threads
@@ -103,7 +105,8 @@ def open_job(config: CacheConfig, *, write: bool) -> Job:
     if (config.out / MANIFEST).exists():
         manifest = LatentManifest.load(config.out)
         wanted = {name: value for name, value in facts.items() if name != "projection_hash"}
-        refuse_differences(config.out, differences(manifest.facts, wanted, "these options"))
+        lines = differences(manifest.facts, wanted, "these options")
+        refuse_differences(config.out, with_named_videos(lines, config.out, source))
     projection = None
     if width is not None:
         if write and not (config.out / FILE).exists():
@@ -118,6 +121,8 @@ def open_job(config: CacheConfig, *, write: bool) -> Job:
     if write:
         config.out.mkdir(parents=True, exist_ok=True)
         manifest.save(config.out)
+        if not (config.out / INVENTORY).exists():
+            Inventory.of(source).save(config.out)
         found = LatentManifest.load(config.out)  # another process may have been first
         refuse_differences(config.out, differences(found.facts, manifest.facts, "these options"))
     return Job(config.out, manifest, source, draws, maker, projection, threads)
@@ -137,7 +142,8 @@ def reopen_job(folder: Path, teacher: str, data: CacheData) -> Job:
     source = data.open()
     model = load_teacher(teacher, frames=spec.frames, size=spec.size)
     wanted = {**teacher_identity(model), "dataset": dataset_hash(data.path, source)}
-    refuse_differences(folder, differences(manifest.facts, wanted, "these options"))
+    lines = differences(manifest.facts, wanted, "these options")
+    refuse_differences(folder, with_named_videos(lines, folder, source))
     device = compute_device()
     projection = None
     if manifest.projection != "none":

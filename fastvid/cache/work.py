@@ -54,7 +54,7 @@ def place_of_this_process() -> tuple[int, int]:
     for rank, world in (
         ("RANK", "WORLD_SIZE"),
         ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT"),
-        ("SLURM_PROCID", "SLURM_NTASKS"),
+        ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),  # SLURM_NTASKS is set in a batch script, too, which runs once
     ):
         if rank in os.environ and world in os.environ:
             first = int(os.environ.get("SLURM_ARRAY_TASK_MIN", 0)) if "ARRAY" in rank else 0

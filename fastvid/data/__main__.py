@@ -12,7 +12,8 @@ import sys
 
 import tyro
 
-from fastvid.names import print_any_name
+from fastvid.command import command
+from fastvid.ranges import check_numbers
 
 _COMMANDS = {
     "demo": ("fastvid.data.demo_command", "DemoCommand"),
@@ -23,19 +24,21 @@ _COMMANDS = {
 }
 
 
+@command
 def main(arguments: list[str]) -> int:
     """Runs a command; returns the exit code."""
-    print_any_name()
     if not arguments or arguments[0] in ("-h", "--help"):
         print(__doc__)
         return 0 if arguments else 2
-    command, *rest = arguments
-    if command not in _COMMANDS:
-        print(f"no command {command!r}: there are {', '.join(_COMMANDS)}", file=sys.stderr)
+    name, *rest = arguments
+    if name not in _COMMANDS:
+        print(f"no command {name!r}: there are {', '.join(_COMMANDS)}", file=sys.stderr)
         return 2
-    module, options = _COMMANDS[command]
+    module, options = _COMMANDS[name]
     loaded = importlib.import_module(module)
-    return loaded.run(tyro.cli(getattr(loaded, options), prog=f"python -m fastvid.data {command}", args=rest))
+    config = tyro.cli(getattr(loaded, options), prog=f"python -m fastvid.data {name}", args=rest)
+    check_numbers(config)
+    return loaded.run(config)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,11 @@ class ShardFacts:
     index_bytes: int
     index_sha256: str
 
+    @property
+    def stamp(self) -> str:
+        """Changes with any byte of the tar or its index."""
+        return f"{self.sha256} {self.index_sha256}"
+
 
 @dataclass(frozen=True)
 class Dataset:

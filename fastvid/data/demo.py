@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastvid.random import SampleRandom, philox4x32, split64
+from fastvid.ranges import Count, NotNegative, Positive, Share
 
 CLASSES = ("linear", "circular", "helical", "parabolic")
 SHAPES = ("disc", "square", "triangle", "ring")
@@ -24,17 +25,17 @@ SHAPES = ("disc", "square", "triangle", "ring")
 class DemoSpec:
     """What the demo videos look like."""
 
-    size: int = 64
+    size: Count = 64
     """Side of the square frame, pixels."""
-    frames: int = 32
+    frames: Count = 32
     """Frames per video."""
-    fps: int = 16
+    fps: Count = 16
     """Frames per second."""
-    texture: float = 0.15
+    texture: Share = 0.15
     """Peak-to-peak contrast of the background, in [0, 1]."""
-    drift: float = 0.45
+    drift: NotNegative = 0.45
     """Greatest background speed, pixels per frame."""
-    radius: tuple[float, float] = (0.1, 0.18)
+    radius: tuple[Positive, Positive] = (0.1, 0.18)
     """Smallest and largest radius of a shape, as shares of the frame's side."""
 
 

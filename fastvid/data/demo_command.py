@@ -1,7 +1,6 @@
 """``python -m fastvid.data demo``."""
 
 import dataclasses
-import sys
 from pathlib import Path
 
 from fastvid.data.demo_files import DemoSize, write_demo
@@ -19,11 +18,7 @@ class DemoCommand(DemoSize):
 def run(options: DemoCommand) -> int:
     """Runs the command; returns the exit code."""
     size = DemoSize(options.train, options.test, options.seed, options.spec)
-    try:
-        with Progress("video") as progress:
-            write_demo(options.out, size, progress)
-    except FileExistsError as error:
-        print(error, file=sys.stderr)
-        return 2
+    with Progress("video") as progress:
+        write_demo(options.out, size, progress)
     print(f"{size.train} training and {size.test} test videos in {options.out}")
     return 0

@@ -18,6 +18,10 @@ from fastvid.data.dataset_file import save_dataset
 from fastvid.data.demo import DemoSpec, demo_frames, demo_label
 from fastvid.data.shard_index import VERSION as INDEX_VERSION
 from fastvid.data.shard_writer import ShardWriter
+from fastvid.files import cache_dir, naming
+from fastvid.ranges import Count, Natural
+
+__all__ = ["DemoSize", "cache_dir", "cached_demo", "encode_h264", "write_demo"]
 
 _VERSION = 2  # of the generator: part of the cached folder's name
 _CHUNK = 64  # videos per task of a rendering process
@@ -27,22 +31,14 @@ _CHUNK = 64  # videos per task of a rendering process
 class DemoSize:
     """How many demo videos, from which seed, and what they look like."""
 
-    train: int = 2048
+    train: Count = 2048
     """Videos in the folder train."""
-    test: int = 1024
+    test: Count = 1024
     """Videos in the folder test."""
-    seed: int = 0
+    seed: Natural = 0
     """Of every pixel."""
     spec: DemoSpec = field(default_factory=DemoSpec)
     """What the videos look like."""
-
-
-def cache_dir() -> Path:
-    """Where fastvid keeps data it can make again: ``$FASTVID_CACHE``, or ``fastvid`` in the user's cache directory."""
-    chosen = os.environ.get("FASTVID_CACHE")
-    if chosen:
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "fastvid"
 
 
 def cached_demo(size: DemoSize, progress: Callable[[int, int], None] | None = None) -> Path:
@@ -71,24 +67,31 @@ def write_demo(folder: Path, size: DemoSize, progress: Callable[[int, int], None
         raise FileExistsError(f"{folder} exists already: give a new folder, or remove it")
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     shutil.rmtree(partial, ignore_errors=True)
+    try:
+        with naming(folder):
+            _write_parts(partial, size, progress)
+        try:
+            os.replace(partial, folder)
+        except OSError:  # another process made the same folder in the meantime
+            if not folder.exists():
+                raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)  # also of a disk that is full
+
+
+def _write_parts(folder: Path, size: DemoSize, progress: Callable[[int, int], None] | None) -> None:
     total = size.train + size.test
     videos = _encoded_videos(size.seed, total, size.spec)
     done = 0
     for split, first, count in (("train", 0, size.train), ("test", size.train, size.test)):
-        with ShardWriter(partial / split, split) as writer:
+        with ShardWriter(folder / split, split) as writer:
             for index in range(first, first + count):
                 writer.add(f"{index:06d}", ".mp4", next(videos), label=demo_label(index))
                 done += 1
                 if progress is not None:
                     progress(done, total)
         made_by = {"command": "demo", "generator": _VERSION, **asdict(size)}
-        save_dataset(partial / split, writer.dataset(**made_by))
-    try:
-        os.replace(partial, folder)
-    except OSError:  # another process made the same folder in the meantime
-        shutil.rmtree(partial)
-        if not folder.exists():
-            raise
+        save_dataset(folder / split, writer.dataset(**made_by))
 
 
 def encode_h264(frames: np.ndarray, fps: int) -> bytes:

@@ -7,6 +7,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from fastvid.data.inventory import Item, items_of
 from fastvid.data.part_folders import part_of_folder
 from fastvid.data.source import Origin, Sample, Source, open_source, origin_of
 from fastvid.data.walk import shards_in, such_as, walk
@@ -75,6 +76,11 @@ class _Joined:
             mine = ([shard - first for shard in shards if first <= shard < end] for shards in (now, then))
             source.stage(*mine)
             first = end
+
+    def inventory(self) -> list[Item]:
+        """Those of the sources, with the sources' names in front; see :mod:`fastvid.data.inventory`."""
+        rows = zip(self._names, self._sources, strict=True)
+        return [replace(item, name=f"{name}/{item.name}") for name, source in rows for item in items_of(source)]
 
     def size(self, index: int) -> int:
         _, source, row = self.place(index)

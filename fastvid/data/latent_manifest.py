@@ -14,6 +14,7 @@ from fastvid.data.remote import Remote
 from fastvid.data.source import Source
 from fastvid.data.stream import LONGEST_DATASET
 from fastvid.data.walk import MISSING
+from fastvid.files import naming
 from fastvid.video import DecodeError, ViewSpec
 
 MANIFEST = "manifest.json"
@@ -200,16 +201,16 @@ def differences(cached: Mapping[str, Any], wanted: Mapping[str, Any], who: str) 
 def publish(path: Path, data: bytes) -> None:
     """Writes a file, complete or not at all; one that is there already stays as it is."""
     partial = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.part")
-    with partial.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
     try:
+        with naming(path), partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
         os.link(partial, path)  # unlike a rename it fails where another process was first
     except FileExistsError:
         pass
     finally:
-        partial.unlink()
+        partial.unlink(missing_ok=True)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -14,7 +14,7 @@ import torch
 
 from fastvid.data.latent_file import HEADER, INDEX, OF_FORM, Latents, row_crc
 from fastvid.data.latent_manifest import LatentManifest
-from fastvid.files import flush
+from fastvid.files import flush, naming
 from fastvid.random import sample_id
 
 
@@ -46,7 +46,8 @@ class LatentFileWriter:
         scales = [b""] * len(view_hashes) if latents.scale is None else [_bytes(row) for row in latents.scale]
         tokens = [b""] * len(view_hashes) if latents.tokens is None else [_bytes(r.int()) for r in latents.tokens]
         values = [_bytes(row) for row in latents.values]
-        self._file.write(b"".join(values))
+        with naming(self.path):
+            self._file.write(b"".join(values))
         self._scales += scales
         self._tokens += tokens
         self._crcs.append(
@@ -55,6 +56,10 @@ class LatentFileWriter:
 
     def commit(self, *, flushed: bool = True) -> None:
         """Completes the file: it has its name when this returns, and is on the disk if it is to be ``flushed``."""
+        with naming(self.path):
+            self._commit(flushed)
+
+    def _commit(self, flushed: bool) -> None:
         m, n = self.manifest, len(self._keys)
         rows = [n, m.views_per_clip, m.tokens]
         index = {
@@ -94,7 +99,8 @@ class LatentFileWriter:
 
     def __exit__(self, *exc) -> None:
         try:
-            self._file.close()  # which fails where the disk is full
+            with naming(self.path):
+                self._file.close()  # which fails where the disk is full
         finally:
             self._partial.unlink(missing_ok=True)
 

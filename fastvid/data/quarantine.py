@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from fastvid.command import UserError
 from fastvid.video import DecodeError
 
 
@@ -26,7 +27,7 @@ class BadSamplePolicy:
     in_a_row: int = 100
 
 
-class TooManyBadSamples(RuntimeError):
+class TooManyBadSamples(UserError, RuntimeError):
     """The data set is damaged beyond the policy."""
 
 

@@ -12,6 +12,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
+from fastvid.command import UserError
+
 log = logging.getLogger(__name__)
 
 _CHUNK = 4 << 20
@@ -19,7 +21,7 @@ _LONGEST_WAIT = 60.0
 _NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError")  # of boto and google
 
 
-class StreamError(Exception):
+class StreamError(UserError):
     """A file of a streamed data set cannot be had: its message says which, why, and what to do.
 
     Not an ``OSError``: those make one sample bad, and this is no fault of a sample.

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from fastvid.data.dataset_file import NAME, Dataset, ShardFacts
 from fastvid.data.entry import Entry
+from fastvid.data.inventory import Item
 from fastvid.data.shard_index import ShardIndex, index_path, load_index, read_header
 from fastvid.data.source import VIDEO_SUFFIXES, Origin, Sample
 from fastvid.data.walk import such_as
@@ -46,6 +47,10 @@ class ShardFiles(Protocol):
         Raises:
             OSError: they cannot be read.
         """
+        ...
+
+    def stamps(self) -> list[str]:
+        """What changes with a shard or with its index, for each; no tar and no whole index is read for it."""
         ...
 
     def renew(self, shard: int) -> None:
@@ -95,6 +100,12 @@ class LocalShards:
         with self._shards[shard].open("rb") as file:
             file.seek(offset)
             return file.read(size)
+
+    def stamps(self) -> list[str]:
+        if self._facts is not None:
+            return [fact.stamp for fact in self._facts]
+        headers = [read_header(s) or load_index(s).header for s in self._shards]
+        return [f"{header.bytes} {header.crc32:08x}" for header in headers]
 
     def renew(self, shard: int) -> None:
         """Nothing to do: these are the originals."""
@@ -186,6 +197,11 @@ class ShardSource:
 
     def stage(self, now: Sequence[int], then: Sequence[int]) -> None:
         self._files.stage(now, then)
+
+    def inventory(self) -> list[Item]:
+        """Its shards with their checksums, see :mod:`fastvid.data.inventory`."""
+        rows = zip(self._files.names, self._files.stamps(), self.shard_sizes, strict=True)
+        return [Item(name, stamp, videos) for name, stamp, videos in rows]
 
     def size(self, index: int) -> int:
         return self.samples.entry(index)[1].size

@@ -100,6 +100,10 @@ class StreamedShards:
         finally:
             os.close(descriptor)
 
+    def stamps(self) -> list[str]:
+        """See :meth:`fastvid.data.shards.ShardFiles.stamps`."""
+        return [fact.stamp for fact in self._facts]
+
     def renew(self, shard: int) -> None:
         """Fetches a shard again if its copy in the cache has changed.
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,14 @@ from typing import Annotated
 import torch
 import tyro
 
-from fastvid.data import Quarantine, TooManyBadSamples, classes_of, hold_out, open_parts
+from fastvid.command import UserError, command, sentence, user_errors
+from fastvid.data import Quarantine, classes_of, hold_out, open_parts
 from fastvid.data.remote import without_secrets
 from fastvid.eval.features import Contestant
 from fastvid.eval.suite import run_probes
+from fastvid.files import write_whole
 from fastvid.models import VideoViT, load_encoder
-from fastvid.names import print_any_name
+from fastvid.ranges import Count, Share, check_numbers
 from fastvid.video import ViewSpec
 
 
@@ -28,7 +31,7 @@ class EvalData:
     """A folder of videos with a sub-folder for each class, or a folder of labelled tar shards."""
     labels: str | None = None
     """Table of paths and labels, for a folder of videos."""
-    holdout: float = 0.3
+    holdout: Share = 0.3
     """Share of the videos that probes are tested on, chosen by key, where the data set shows no split of its own."""
     sampling: str | None = None
     """Which frames, see the run's own option; default: as in the run."""
@@ -42,61 +45,72 @@ class EvalConfig:
     """Run directory, or a folder with an encoder."""
     data: EvalData
     """Labelled videos."""
-    train: int = 4096
+    train: Count = 4096
     """Most videos to fit on."""
-    test: int = 4096
+    test: Count = 4096
     """Most videos to test on."""
-    batch: int = 32
+    batch: Count = 32
     """Clips per forward pass."""
-    neighbours: int = 20
+    neighbours: Count = 20
     """For kNN."""
-    attentive_epochs: int = 20
+    attentive_epochs: Count = 20
     """Training of the attentive probe."""
     out: Path | None = None
     """JSON file for the results; default: eval-<data>.json in the run."""
 
 
+@command
 def main(arguments: list[str]) -> int:
     """Runs the command; returns the exit code."""
-    print_any_name()
     config = tyro.cli(EvalConfig, prog="python -m fastvid.eval", args=arguments, config=(tyro.conf.FlagConversionOff,))
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        result = evaluate(config)
-    except (FileNotFoundError, ValueError, TooManyBadSamples) as error:
-        print(error, file=sys.stderr)
-        return 2
+    check_numbers(config)
     out = config.out or config.run / f"eval-{Path(without_secrets(config.data.path)).name.partition('?')[0]}.json"
-    out.write_text(json.dumps(result, indent=1) + "\n")
+    if out.parent.is_dir() and not os.access(out.parent, os.W_OK):  # before the work, and not after it
+        raise UserError(f"{out.parent} cannot be written to: give --out a file elsewhere for the results")
+    result = evaluate(config)
+    text = json.dumps(result, indent=1) + "\n"
+    try:
+        write_whole(out, text.encode())
+    except OSError as error:
+        print(text)  # the work is not lost
+        raise UserError(f"{sentence(error)}, or give --out; the results are printed above") from error
     print(f"written to {out}")
     return 0
 
 
 def evaluate(config: EvalConfig) -> dict:
-    """Runs the probes and returns :func:`fastvid.eval.suite.run_probes`' table."""
+    """Runs the probes and returns :func:`fastvid.eval.suite.run_probes`' table.
+
+    Raises:
+        UserError: the encoders or the videos cannot be used.
+    """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     folders = {name: config.run / name for name in ("student", "teacher") if (config.run / name).is_dir()}
-    encoders = {name: load_encoder(path).to(device) for name, path in (folders or {"encoder": config.run}).items()}
+    with user_errors(ValueError):
+        encoders = {name: load_encoder(path).to(device) for name, path in (folders or {"encoder": config.run}).items()}
     first = next(iter(encoders.values()))
     contestants = [Contestant(name, encoder, encoder.grid) for name, encoder in encoders.items()]
     torch.manual_seed(0)
     untrained = VideoViT(dataclasses.replace(first.config, pretrained=False)).to(device)
     contestants.append(Contestant("random initialisation", untrained, untrained.grid))
     contestants.append(Contestant(f"{next(iter(encoders))}, single frame", first, first.grid, still=True))
-    source = open_parts(config.data.path, config.data.labels)
-    train, test, notes = hold_out(source, config.data.holdout)
+    with user_errors(ValueError):
+        source = open_parts(config.data.path, config.data.labels)
+        train, test, notes = hold_out(source, config.data.holdout)
+        views = _views(config, first)
     if train is None or test is None:
-        raise ValueError(
+        raise UserError(
             f"{len(source.samples)} videos cannot be split into training and test videos: change --data.holdout"
         )
-    for sentence in notes:
-        logging.info("%s", sentence)
+    for note in notes:
+        logging.info("%s", note)
     classes = sorted({*classes_of(train), *classes_of(test)})
     if len(classes) < 2:
-        raise ValueError(f"{without_secrets(config.data.path)} has {len(classes)} classes; probes need at least two")
+        raise UserError(f"{without_secrets(config.data.path)} has {len(classes)} classes; probes need at least two")
     quarantine = Quarantine(log=logging.warning)
     return run_probes(
-        contestants, train, test, classes, _views(config, first), device=device, most_train=config.train,
+        contestants, train, test, classes, views, device=device, most_train=config.train,
         most_test=config.test, batch=config.batch, neighbours=config.neighbours,
         attentive_epochs=config.attentive_epochs, quarantine=quarantine,
     )  # fmt: skip

@@ -2,22 +2,19 @@
 
 import sys
 
-from fastvid.names import print_any_name
+from fastvid.command import command, user_errors
 from fastvid.report.page import write_report
 
 
+@command
 def main(arguments: list[str]) -> int:
     """Writes the report of each run named."""
-    print_any_name()
     if not arguments or arguments[0] in ("-h", "--help"):
         print(__doc__)
         return 0 if arguments else 2
     for run in arguments:
-        try:
+        with user_errors(FileNotFoundError):
             print(write_report(run))
-        except FileNotFoundError as error:
-            print(error, file=sys.stderr)
-            return 2
     return 0
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fastvid.command import UserError
+
 Record = dict[str, Any]
 
 
@@ -70,7 +72,12 @@ class RunRecords:
 
 
 def _json(path: Path) -> Any:
-    return json.loads(path.read_text()) if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}): restore it, or remove it") from error
 
 
 def _lines(path: Path) -> list[Record]:

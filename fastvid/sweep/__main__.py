@@ -11,12 +11,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fastvid.names import print_any_name
+from fastvid.command import command as as_command
+from fastvid.command import user_errors
 from fastvid.train.signals import Stopped
 
 PROJECTS = ("vjepa2",)
 
 
+@as_command
 def main(arguments: Sequence[str], command: Sequence[str] | None = None) -> int:
     """Runs a command.
 
@@ -27,20 +29,17 @@ def main(arguments: Sequence[str], command: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0; 1 where runs failed; 2 on a mistake in the options; 128 + signal when stopped.
     """
-    print_any_name()
     if not arguments or arguments[0] in ("-h", "--help"):
         print(__doc__)
         return 0 if arguments else 2
     first, *rest = arguments
     try:
-        if first == "report":
-            return _report(rest)
-        if first not in PROJECTS:
-            raise ValueError(f"no project {first!r}: choose one of {', '.join(PROJECTS)}, or report")
-        return _sweep(first, rest, command or [sys.executable, "-m", "fastvid.train", first])
-    except (ValueError, RuntimeError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
+        with user_errors(ValueError, RuntimeError):
+            if first == "report":
+                return _report(rest)
+            if first not in PROJECTS:
+                raise ValueError(f"no project {first!r}: choose one of {', '.join(PROJECTS)}, or report")
+            return _sweep(first, rest, command or [sys.executable, "-m", "fastvid.train", first])
     except Stopped as stop:
         print(f"{stop}; the same command goes on", file=sys.stderr)
         return 128 + stop.signum

@@ -3,7 +3,7 @@
 import importlib
 import sys
 
-from fastvid.names import print_any_name
+from fastvid.command import command
 
 RECIPES = {
     "salt": "masked-latent pretraining of a video ViT against a frozen teacher",
@@ -11,9 +11,9 @@ RECIPES = {
 }
 
 
+@command
 def main(arguments: list[str]) -> int:
     """Runs the recipe that the first argument names."""
-    print_any_name()
     if not arguments or arguments[0] in ("-h", "--help"):
         print("usage: python -m fastvid.train PROJECT [options]\n\nprojects:")
         for name, purpose in RECIPES.items():

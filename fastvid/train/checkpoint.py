@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from fastvid.files import flush
+from fastvid.files import flush, naming
 
 log = logging.getLogger(__name__)
 
@@ -162,13 +162,18 @@ def _commit(final: Path, state: dict, **tensors: dict[str, torch.Tensor]) -> Non
     """Writes a folder of safetensors files and ``state.json``, complete or not at all."""
     partial = final.with_name(f".{final.name}.{os.getpid()}.part")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    for name, content in tensors.items():
-        save_file(content, partial / f"{name}.safetensors")
-    (partial / "state.json").write_text(json.dumps(state))
-    for path in (*partial.iterdir(), partial):
-        flush(path)
-    os.replace(partial, final)
+    try:
+        with naming(final):
+            partial.mkdir()
+            for name, content in tensors.items():
+                save_file(content, partial / f"{name}.safetensors")
+            (partial / "state.json").write_text(json.dumps(state))
+            for path in (*partial.iterdir(), partial):
+                flush(path)
+            os.replace(partial, final)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)  # on a full disk, what it takes is needed to say so
+        raise
     flush(final.parent)
 
 

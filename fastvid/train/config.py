@@ -10,11 +10,15 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
+from fastvid.command import UserError
 from fastvid.data.remote import without_secrets
+from fastvid.ranges import Count, Natural, NotNegative, Positive, Share, ShareAboveZero, check_numbers
+from fastvid.train.paths import PathOption, check_old_paths, with_absolute_paths
+from fastvid.train.rundir import read_json
 
 Config = TypeVar("Config")
 
@@ -23,47 +27,47 @@ Config = TypeVar("Config")
 class DataConfig:
     """Videos and the clips cut from them."""
 
-    path: str = "demo"
+    path: Annotated[str, PathOption("data")] = "demo"
     """A folder of videos, a folder of WebDataset tar shards or its URL, one shard, one video, or "demo"."""
-    labels: str | None = None
+    labels: Annotated[str, PathOption()] | None = None
     """Table of paths and labels, for a folder of videos; default: the name of each video's folder."""
-    frames: int = 16
+    frames: Count = 16
     """Frames per clip."""
-    size: int = 224
+    size: Count = 224
     """Side of a clip in pixels."""
     sampling: Literal["span", "stride", "fps"] = "stride"
     """Which frames: evenly over the whole video, every stride-th, or at fps frames per second."""
-    stride: int = 4
+    stride: Count = 4
     """For sampling=stride."""
-    fps: float = 4.0
+    fps: Positive = 4.0
     """For sampling=fps."""
-    scale: tuple[float, float] = (0.3, 1.0)
+    scale: tuple[ShareAboveZero, ShareAboveZero] = (0.3, 1.0)
     """Share of the frame's area kept by a training crop."""
-    ratio: tuple[float, float] = (0.75, 1.35)
+    ratio: tuple[Positive, Positive] = (0.75, 1.35)
     """Width / height of a training crop."""
-    flip: float = 0.5
+    flip: Share = 0.5
     """Probability of mirroring a training clip."""
     decode: Literal["auto", "pyav", "torchcodec", "dali", "torchcodec-cuda"] = "pyav"
     """Decoder; auto measures for some seconds which one is fastest for these videos on this machine."""
-    threads: int | None = None
+    threads: Count | None = None
     """Decoding threads; default: half of the processors, more while batches have to be waited for."""
-    prefetch: int = 2
+    prefetch: Count = 2
     """Batches decoded ahead."""
-    window: int = 16
+    window: Count = 16
     """Shards that are shuffled together."""
-    cache_gb: float = 0.0
+    cache_gb: NotNegative = 0.0
     """Keep decoded videos in memory up to this size, for small data sets of small videos."""
-    disk_gb: float = 8.0
+    disk_gb: NotNegative = 8.0
     """Shards from a URL take this much disk at most, in 10^9 bytes."""
-    disk_dir: str | None = None
+    disk_dir: Annotated[str, PathOption()] | None = None
     """Where shards from a URL are kept; default: $FASTVID_CACHE, or the user's cache directory."""
-    holdout: float = 0.2
+    holdout: Share = 0.2
     """Share of labelled videos kept from training for the probe, chosen by key."""
-    bad_share: float = 0.01
+    bad_share: Share = 0.01
     """Stop when more than this share of the files tried is bad, and more than bad_files."""
-    bad_files: int = 10
+    bad_files: Natural = 10
     """Bad files that are always tolerated."""
-    bad_in_a_row: int = 100
+    bad_in_a_row: Count = 100
     """Stop after this many bad files in a row."""
 
     def __post_init__(self):
@@ -77,21 +81,21 @@ class ModelConfig:
 
     name: str = "vit_base_patch16_224"
     """Any timm VisionTransformer."""
-    width: int | None = None
+    width: Count | None = None
     """Overrides the model's width."""
-    depth: int | None = None
+    depth: Count | None = None
     """Overrides the model's number of blocks."""
-    heads: int | None = None
+    heads: Count | None = None
     """Overrides the model's number of heads."""
-    patch: int | None = None
+    patch: Count | None = None
     """Pixels per side of a token; default: the model's own."""
-    tubelet: int = 2
+    tubelet: Count = 2
     """Frames per token."""
     positions: Literal["sincos", "learned"] = "sincos"
     """Fixed 3-D sine-cosine positions, or learnt ones that start there."""
     init: Literal["xavier", "mimetic"] = "xavier"
     """How weights start; mimetic ties query and key weights, which helps small models on small data."""
-    drop_path: float = 0.0
+    drop_path: Share = 0.0
     """Stochastic depth."""
     pretrained: bool = False
     """Start from timm's image weights, with the pixel statistics they were trained with; positions stay 3-D."""
@@ -105,13 +109,13 @@ class RunConfig:
 
     dir: str | None = None
     """The run's directory; default: a new one under runs/."""
-    seed: int = 0
+    seed: Natural = 0
     """Of weights, order, views and masks."""
-    log_every: int = 10
+    log_every: Count = 10
     """Steps between records in metrics.jsonl."""
-    checkpoint_every: int = 500
+    checkpoint_every: Count = 500
     """Steps between checkpoints."""
-    keep: int = 2
+    keep: Count = 2
     """Checkpoints kept of each stage."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Autocast: bfloat16 where the device computes in it, or as told; weights and optimizer stay float32."""
@@ -120,7 +124,7 @@ class RunConfig:
     memory_budget: float = 1.0
     """Of a compiled step: share of its activations kept for the backward pass, which computes the others again, first
     of all what costs next to nothing."""
-    threads: int | None = None
+    threads: Count | None = None
     """Processor threads for the arithmetic; default: torch's choice."""
     tensorboard: bool = True
     """Write TensorBoard events."""
@@ -144,6 +148,8 @@ class Launch:
     """Continue the run in this directory."""
     detach: bool = False
     """Go on in the background: the run outlives the shell it was started from."""
+    accept_changed: bool = False
+    """Go on although videos were added, removed or changed since the run was started."""
 
 
 def parse(
@@ -159,42 +165,62 @@ def parse(
             own configuration; every other option changes a field.
 
     Returns:
-        The configuration and what to do with it. Prints help or a usage error and exits where that is asked for.
+        The configuration, its paths absolute, and what to do with it. Prints help and exits where that is asked for.
+
+    Raises:
+        UserError: options that do not fit, or nothing to resume.
+        SystemExit: after help, or what tyro prints about an option that it does not know.
     """
     rest = list(arguments)
     preset = _take(rest, "--preset")
     resume = _take(rest, "--resume")
     if preset is not None and preset not in presets:
-        _refuse(f"--preset {preset}: choose one of {', '.join(presets)}")
+        raise UserError(f"--preset {preset}: choose one of {', '.join(presets)}")
     if resume is not None and preset is not None:
-        _refuse("--resume continues a run with its own configuration: leave --preset out")
+        raise UserError("--resume continues a run with its own configuration: leave --preset out")
     base = presets[preset or default]()
     if resume is not None:
-        path = Path(resume) / "config.json"
-        if not path.is_file():
-            _refuse(f"nothing to resume in {resume}: it has no config.json")
-        base = from_dict(type(base), json.loads(path.read_text()))
-    detach = "--detach" in rest
-    rest = [argument for argument in rest if argument != "--detach"]
+        base = _config_of(Path(resume), project, type(base))
+    detach, accept_changed = "--detach" in rest, "--accept-changed" in rest
+    rest = [argument for argument in rest if argument not in ("--detach", "--accept-changed")]
     names = ", ".join(f"{name} (default)" if name == default else name for name in presets)
     config = tyro.cli(
         type(base),
         prog=f"python -m fastvid.train {project}",
         description=f"Presets, chosen with --preset NAME: {names}. The defaults below are those of "
-        f"{preset or default}. Also: --resume RUN continues a run; --detach frees it from this shell.",
+        f"{preset or default}. Also: --resume RUN continues a run, with --accept-changed on data that has changed "
+        "since; --detach frees it from this shell.",
         default=base,
         args=rest,
         config=(tyro.conf.FlagConversionOff, tyro.conf.SuppressFixed),
     )
     if resume is not None:
+        check_old_paths(base, config)
+    config = with_absolute_paths(config, Path.cwd())
+    check_numbers(config)
+    if resume is not None:
         for line in differences(base, config):
             print(f"changed against {resume}/config.json: {without_secrets(line)}", file=sys.stderr)
-    return config, Launch(Path(resume) if resume else None, detach)
+    return config, Launch(Path(resume) if resume else None, detach, accept_changed)
 
 
-def _refuse(sentence: str) -> NoReturn:
-    print(sentence, file=sys.stderr)
-    sys.exit(2)
+def _config_of(run: Path, project: str, kind: type[Config]) -> Config:
+    """Read the configuration of a run that is to be resumed.
+
+    Raises:
+        UserError: there is none, of another project, or damaged.
+    """
+    values, facts = read_json(run / "config.json"), read_json(run / "run.json", {})
+    if values is None:
+        raise UserError(f"nothing to resume in {run}: it has no config.json")
+    # Runs that are older than this entry are told by an option that only one project has.
+    of = facts.get("project", "vjepa2" if "approach" in values else "salt")
+    if of != project:
+        raise UserError(f"{run} is a run of {of}: resume it with `python -m fastvid.train {of} --resume {run}`")
+    try:
+        return from_dict(kind, values)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{run / 'config.json'} is no configuration of a run of {project}: {error}") from error
 
 
 def to_dict(config: Any) -> dict:
@@ -241,7 +267,7 @@ def _take(arguments: list[str], option: str) -> str | None:
     for i, argument in enumerate(arguments):
         if argument == option:
             if i + 1 == len(arguments):
-                _refuse(f"{option} needs a value")
+                raise UserError(f"{option} needs a value")
             value = arguments[i + 1]
             del arguments[i : i + 2]
             return value

@@ -7,6 +7,8 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
+from fastvid.command import UserError
+
 # The main process validates while the others wait for it.
 _PATIENCE = timedelta(hours=12)
 
@@ -28,6 +30,46 @@ class World:
     @property
     def is_main(self) -> bool:
         return self.rank == 0
+
+
+def refuse_strangers(project: str) -> None:
+    """Refuses to train alone in each of several processes that a launcher other than ``torchrun`` started.
+
+    ``srun`` sets SLURM_STEP_NUM_TASKS ("number of processes in the job step") and SLURM_PROCID for the processes of a
+    step. SLURM_NTASKS does not tell: the script of ``sbatch`` and the shell of ``salloc`` have it too, and run once.
+    Sources: srun(1), "OUTPUT ENVIRONMENT VARIABLES"; Open MPI's manual, "Environment variables" (OMPI_COMM_WORLD_SIZE);
+    MPICH's Hydra sets PMI_SIZE.
+
+    Raises:
+        UserError: with the line to use.
+    """
+    if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
+        return
+    for launcher, size, rank in (
+        ("srun", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID"),
+        ("mpirun", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
+        ("mpirun", "PMI_SIZE", "PMI_RANK"),
+    ):
+        count = os.environ.get(size, "")
+        if rank in os.environ and count.isdigit() and int(count) > 1:
+            nodes = os.environ.get("SLURM_STEP_NUM_NODES", "1") if launcher == "srun" else "1"
+            raise UserError(
+                f"{launcher} started {count} processes ({size}), and without torchrun each of them would train alone: "
+                f"{_torchrun_line(project, int(count), nodes)}, or set RANK=0 WORLD_SIZE=1 if each is to be a run of "
+                "its own"
+            )
+
+
+def _torchrun_line(project: str, count: int, nodes: str) -> str:
+    """The command that starts as many processes together."""
+    command = f"-m fastvid.train {project} ..."
+    if not nodes.isdigit() or int(nodes) <= 1:
+        return f"use `torchrun --nproc-per-node {count} {command}`"
+    each = max(1, count // int(nodes))
+    return (
+        f"use `srun --nodes {nodes} --ntasks-per-node 1 torchrun --nnodes {nodes} --nproc-per-node {each} "
+        f"--rdzv-backend c10d --rdzv-endpoint FIRST_NODE:29500 --rdzv-id $SLURM_JOB_ID {command}`"
+    )
 
 
 def join_world() -> World:

@@ -4,10 +4,13 @@ import faulthandler
 import logging
 import signal
 import sys
+import threading
 import warnings
 from pathlib import Path
 
 from tqdm import tqdm
+
+from fastvid.command import sentence
 
 _FORMAT = "%(asctime)s %(levelname).1s %(message)s"
 
@@ -17,6 +20,26 @@ class _Console(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         tqdm.write(self.format(record), file=sys.stderr)
+
+
+class _LogFile(logging.FileHandler):
+    """The run's log; what a full disk refuses is on the terminal, and said to be missing once."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+            return
+        logging.getLogger().removeHandler(self)
+        logging.getLogger(__name__).warning("%s cannot be written (%s): see the terminal", self.baseFilename, error)
+
+
+def _thread_failed(args: threading.ExceptHookArgs) -> None:
+    """Says in a sentence that a thread cannot write, as TensorBoard's on a full disk; a bug keeps its traceback."""
+    if isinstance(args.exc_value, OSError):
+        logging.getLogger(__name__).warning("%s", sentence(args.exc_value))
+    else:
+        threading.__excepthook__(args)
 
 
 def start_logging(path: Path | None) -> None:
@@ -30,13 +53,14 @@ def start_logging(path: Path | None) -> None:
     root.handlers.clear()
     handlers: list[logging.Handler] = [_Console()]
     if path is not None:
-        handlers.append(logging.FileHandler(path, encoding="utf-8", errors="backslashreplace"))
+        handlers.append(_LogFile(path))
         crash_file = path.open("a")  # kept open: faulthandler writes to its descriptor
         faulthandler.enable(crash_file)
         faulthandler.register(signal.SIGUSR1, crash_file)
     for handler in handlers:
         handler.setFormatter(logging.Formatter(_FORMAT, datefmt="%H:%M:%S"))
         root.addHandler(handler)
+    threading.excepthook = _thread_failed
     logging.captureWarnings(True)
     warnings.simplefilter("default", category=UserWarning)
     for noisy in ("matplotlib", "PIL", "fsspec", "torch.distributed"):

@@ -11,6 +11,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from fastvid.files import naming
 from fastvid.train.rundir import RunDir
 
 log = logging.getLogger(__name__)
@@ -27,7 +28,7 @@ class MetricsFile:
         self.path = path
         path.touch()
         self.truncate(lambda record: True)
-        self._file = path.open("a")
+        self._file = path.open("ab", buffering=0)  # a line that a full disk refused must not be tried again
 
     def truncate(self, keep) -> None:
         """Drops the first record for which ``keep`` is False, and everything after it."""
@@ -42,12 +43,15 @@ class MetricsFile:
 
     def write(self, record: dict[str, Any]) -> None:
         """Appends one record; it survives a kill of the process from here on."""
-        self._file.write(json.dumps(record) + "\n")
-        self._file.flush()
+        line = memoryview((json.dumps(record) + "\n").encode())
+        with naming(self.path):
+            while line:
+                line = line[self._file.write(line) :]
 
     def sync(self) -> None:
         """Makes what was written survive a power cut; called before each checkpoint."""
-        os.fsync(self._file.fileno())
+        with naming(self.path):
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         self._file.close()
@@ -106,8 +110,12 @@ class Tracker:
         numbers = {f"{stage}/{k}": v for k, v in values.items() if isinstance(v, int | float)}
         overall = self._offsets.get(stage, 0) + step
         if self._board is not None:
-            for name, value in numbers.items():
-                self._board.add_scalar(name, value, overall)
+            try:
+                for name, value in numbers.items():
+                    self._board.add_scalar(name, value, overall)
+            except OSError as error:
+                log.warning("TensorBoard's events cannot be written (%s); metrics.jsonl goes on", error)
+                self._board = None
         if self._wandb is not None:
             try:
                 self._wandb.log(numbers, step=overall)
@@ -119,7 +127,10 @@ class Tracker:
         """Flushes everything."""
         self.file.close()
         if self._board is not None:
-            self._board.close()
+            try:
+                self._board.close()
+            except OSError as error:
+                log.warning("TensorBoard's last events cannot be written (%s)", error)
         if self._wandb is not None:
             self._wandb.finish()
 

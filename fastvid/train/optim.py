@@ -3,36 +3,41 @@
 import dataclasses
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import nn
+
+from fastvid.ranges import Count, Natural, NotNegative, Positive, Range
+
+Beta = Annotated[float, Range(0, 1, open_high=True)]
 
 
 @dataclass(frozen=True)
 class OptimConfig:
     """Optimisation of one stage."""
 
-    steps: int = 10_000
+    steps: Natural = 10_000
     """Optimizer updates."""
-    max_epochs: int = 0
+    max_epochs: Natural = 0
     """Fewer updates where the data would be seen more often than this; 0 for no limit."""
-    batch: int = 32
+    batch: Count = 32
     """Clips per optimizer update, over all processes and micro-batches."""
-    accumulate: int = 1
+    accumulate: Count = 1
     """Micro-batches per optimizer update; batch must divide by it."""
-    lr: float = 3e-4
+    lr: Positive = 3e-4
     """Peak learning rate."""
-    min_lr: float = 3e-5
+    min_lr: NotNegative = 3e-5
     """Learning rate at the end of the cosine."""
-    warmup: int = 500
+    warmup: Natural = 500
     """Optimizer updates of linear warm-up."""
-    betas: tuple[float, float] = (0.9, 0.95)
+    betas: tuple[Beta, Beta] = (0.9, 0.95)
     """AdamW's betas."""
-    weight_decay: float = 0.04
+    weight_decay: NotNegative = 0.04
     """Weight decay at the start; norms, biases, positions and mask tokens have none."""
-    weight_decay_end: float = 0.4
+    weight_decay_end: NotNegative = 0.4
     """Weight decay at the end of its cosine."""
-    clip_grad: float = 1.0
+    clip_grad: NotNegative = 1.0
     """Greatest norm of the gradient; 0 for no limit."""
 
     def __post_init__(self):

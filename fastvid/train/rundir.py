@@ -1,7 +1,8 @@
 """The directory of a run: everything that is known about it, and the lock that keeps it to one process.
 
 config.json       the resolved configuration, all that a resume needs
-run.json          ids of trackers, versions, the command line, how it was resumed
+data.json.gz      what the data held, see fastvid.data.inventory
+run.json          the project, ids of trackers, versions, the command line, how it was resumed
 metrics.jsonl     the record: one JSON object a line
 log.txt           what was printed, tracebacks included
 status.json       heartbeat; says how the run ended
@@ -18,6 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from fastvid.command import UserError
 from fastvid.files import owned, write_whole
 
 
@@ -63,7 +65,10 @@ class RunDir:
         """
         if not (path / "config.json").exists():
             raise FileNotFoundError(f"nothing to resume in {path}: it has no config.json")
-        return cls(path)
+        run = cls(path)
+        before = run.read_json("status.json", {})
+        run._status = {name: before[name] for name in ("stage", "step") if name in before}
+        return run
 
     def write_json(self, name: str, content: Any) -> None:
         """Writes a file of the run, complete or not at all."""
@@ -71,8 +76,7 @@ class RunDir:
 
     def read_json(self, name: str, default: Any = None) -> Any:
         """Reads a file of the run; ``default`` if it is not there."""
-        path = self.path / name
-        return json.loads(path.read_text()) if path.exists() else default
+        return read_json(self.path / name, default)
 
     def facts(self) -> dict[str, Any]:
         """What :meth:`note` wrote down, at this start or an earlier one."""
@@ -110,6 +114,20 @@ def write_json(path: Path, content: Any) -> None:
     write_whole(path, (json.dumps(content, indent=1) + "\n").encode(), sync=False)
 
 
+def read_json(path: Path, default: Any = None) -> Any:
+    """Reads a JSON file; ``default`` if it is not there.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    if not path.exists():
+        return default
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}): restore it, or remove it") from error
+
+
 def how_it_ended(path: Path) -> str:
     """One sentence on how a run ended, or that it runs.
 
@@ -118,11 +136,11 @@ def how_it_ended(path: Path) -> str:
     """
     if not (path / "config.json").exists():
         raise FileNotFoundError(f"{path} is no run directory: it has no config.json")
-    status = json.loads((path / "status.json").read_text()) if (path / "status.json").exists() else {}
+    status = read_json(path / "status.json", {})
     where = f"at {status['stage']} step {status['step']}" if "step" in status else "before its first step"
+    if is_locked(path):
+        return f"running, {where}"
     if status.get("state") == "running" or not status:
-        if is_locked(path):
-            return f"running, {where}"
         return f"died {where} without a word: killed with SIGKILL, out of memory, or the machine went down"
     if status["state"] == "failed":
         return f"failed {where}: {status.get('error', 'see log.txt')}"

@@ -14,6 +14,7 @@ from dataclasses import replace
 
 import torch
 
+from fastvid.command import user_errors
 from fastvid.data import LatentCache, LoaderState
 from fastvid.models.salt import MaskedPrediction
 from fastvid.models.saved import save_encoder
@@ -35,8 +36,8 @@ from fastvid.train.salt_presets import PRESETS
 from fastvid.train.salt_probe import probe_run
 from fastvid.train.salt_subset import TokenSubset
 from fastvid.train.salt_window import WindowTeacher, check_window, remove_window
-from fastvid.train.session import Session, UserError, start
-from fastvid.train.videos import open_quarantine, train_loader
+from fastvid.train.session import Session, start
+from fastvid.train.videos import check_data, open_quarantine, train_loader
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,7 @@ class _Recipe:
     def __init__(self, session: Session, config: SaltConfig):
         self.session, self.config, self.device = session, config, session.world.device
         self.data: SaltData = open_data(config.data, config.demo)
+        check_data(session, self.data.whole)
         self.teacher_optim = self._limited("teacher", config.teacher.optim)
         self.student_optim = self._limited("student", config.optim)
         self.quarantine = open_quarantine(session, config.data)
@@ -70,7 +72,7 @@ class _Recipe:
         trains_teacher = config.teacher.source == "pixel" and config.latents is None
         stages = {"pixel": self.teacher_optim.steps} if trains_teacher else {}
         self.engine: Engine = session.engine({**stages, "salt": self.student_optim.steps})
-        try:  # everything that a wrong option can break, before anything is trained
+        with user_errors(ValueError, OSError):  # everything that a wrong option can break, before anything is trained
             self.encoder_config = VideoViTConfig(
                 name=config.model.name, frames=config.data.frames, size=config.data.size, tubelet=config.model.tubelet,
                 patch=config.model.patch, width=config.model.width, depth=config.model.depth, heads=config.model.heads,
@@ -97,8 +99,6 @@ class _Recipe:
             if config.latent_window.echo > 1:
                 dim = untrained.dim if self.given_teacher is None else self.given_teacher.dim
                 check_window(config, session.path, self.data, math.prod(untrained.grid), dim)
-        except (ValueError, OSError) as error:
-            raise UserError(str(error)) from error
 
     def teacher(self) -> Teacher | None:
         """The frozen teacher: a given one, or the encoder that stage "pixel" trains; None where only its latents are

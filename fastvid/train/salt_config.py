@@ -1,12 +1,14 @@
 """Configuration and presets of the SALT recipe."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from fastvid.data.demo_files import DemoSize
 from fastvid.ops import MaskSpec
+from fastvid.ranges import Count, Natural, NotNegative, Positive, ShareAboveZero
 from fastvid.train.config import DataConfig, ModelConfig, RunConfig
 from fastvid.train.optim import OptimConfig
+from fastvid.train.paths import PathOption
 
 
 @dataclass(frozen=True)
@@ -19,9 +21,9 @@ class MaskConfig:
     """Share of masked tokens; for vjepa_* the published masks decide how many there are."""
     truncate: Literal["random", "tail"] = "random"
     """Which surplus tokens vjepa_* drop: random ones, or the last in token order as the official code does."""
-    temporal: tuple[float, float] | None = None
+    temporal: tuple[ShareAboveZero, ShareAboveZero] | None = None
     """Overrides the share of time that a block spans."""
-    area: tuple[float, float] | None = None
+    area: tuple[ShareAboveZero, ShareAboveZero] | None = None
     """Overrides the share of the frame that a block covers."""
 
     def __post_init__(self):
@@ -55,11 +57,11 @@ class PredictorConfig:
     layout: Literal["concat", "dense", "cross"] = "concat"
     """Run on visible and masked tokens only, scatter into the full grid as SALT-VLA does, or let masked tokens attend
     to the visible ones alone: the cheapest."""
-    temperature: float = 10000.0
+    temperature: Positive = 10000.0
     """Of the positions: smaller tells the few positions of a small grid apart better."""
-    position_scale: float = 1.0
+    position_scale: Positive = 1.0
     """Positions are multiplied by this; more than 1 makes a small predictor look at once where tokens are."""
-    tokens: int | None = None
+    tokens: Count | None = None
     """Predict a random subset of this many masked tokens; default: all of them."""
 
     def __post_init__(self):
@@ -79,9 +81,9 @@ class LossConfig:
     """Distance between prediction and target."""
     normalize_target: bool = True
     """LayerNorm each target, without affine parameters."""
-    variance: float = 0.0
+    variance: NotNegative = 0.0
     """Weight of VICReg's variance penalty on the predictions."""
-    covariance: float = 0.0
+    covariance: NotNegative = 0.0
     """Weight of VICReg's covariance penalty on the predictions."""
 
 
@@ -89,7 +91,7 @@ class LossConfig:
 class TeacherConfig:
     """The frozen teacher, and how the pixel teacher is trained."""
 
-    source: str = "pixel"
+    source: Annotated[str, PathOption("teacher")] = "pixel"
     """pixel (trained first, in this run), checkpoint:PATH, or hf:NAME_OR_DIR (VideoMAE or V-JEPA 2)."""
     mask: MaskConfig = field(default_factory=MaskConfig)
     """Masks of the pixel stage."""
@@ -106,10 +108,10 @@ class LatentWindowConfig:
     """A sliding-window cache: the teacher runs once for several showings of a view, and what it said is kept for as
     long as the order is at that window of shards."""
 
-    echo: int = 1
+    echo: Count = 1
     """Times that each window (--data.window shards) is shown in a row, in a new order and under new masks but in the
     same views (data echoing, arXiv 1907.05550); 1 for no cache."""
-    gb: float = 8.0
+    gb: Positive = 8.0
     """What the latents of two windows may take in the run's directory, in 10^9 bytes."""
     form: Literal["fp16", "bf16", "int8"] = "fp16"
     """How an element is stored; int8 has a float16 scale for each token."""
@@ -125,15 +127,15 @@ class ProbeConfig:
 
     enabled: bool = True
     """Run the probes at the end."""
-    train: int = 2048
+    train: Count = 2048
     """Most labelled videos to fit probes on."""
-    test: int = 2048
+    test: Count = 2048
     """Most labelled videos to test probes on."""
-    batch: int = 64
+    batch: Count = 64
     """Clips per forward pass."""
-    neighbours: int = 20
+    neighbours: Count = 20
     """For kNN."""
-    attentive_epochs: int = 20
+    attentive_epochs: Count = 20
     """Training of the attentive probe."""
 
 
@@ -141,9 +143,9 @@ class ProbeConfig:
 class HealthConfig:
     """Checks for collapse on a fixed batch of clips."""
 
-    every: int = 500
+    every: Natural = 500
     """Steps between checks, beside the one after the last step; 0 for none."""
-    clips: int = 64
+    clips: Count = 64
     """Clips in the batch."""
 
 
@@ -159,7 +161,7 @@ class SaltConfig:
     """The encoder."""
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     """The teacher."""
-    latents: str | None = None
+    latents: Annotated[str, PathOption()] | None = None
     """Folder that `python -m fastvid.cache` made: the student's targets are read there, its views are the cache's, and
     no teacher runs."""
     latent_window: LatentWindowConfig = field(default_factory=LatentWindowConfig)

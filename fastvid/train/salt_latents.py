@@ -15,6 +15,7 @@ from fastvid.data import (
     Quarantine,
     TrainLoader,
 )
+from fastvid.data.inventory import with_named_videos
 from fastvid.data.latent_manifest import dataset_hash, differences, view_facts
 from fastvid.models.identity import teacher_identity
 from fastvid.models.teachers import Teacher
@@ -109,7 +110,7 @@ def open_latents(config: SaltConfig, data: SaltData, student: VideoViT, teacher:
         "grid": student.grid,
         **({} if teacher is None else teacher_identity(teacher)),
     }
-    lines = differences(m.facts, wanted, "this run")
+    lines = with_named_videos(differences(m.facts, wanted, "this run"), cache.folder, data.whole)
     if lines:
         raise ValueError(
             f"--latents {config.latents}: this cache was made for something else:\n  "

@@ -9,7 +9,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -17,17 +17,20 @@ import torch
 import torch._functorch.config
 
 import fastvid
-from fastvid.data import StreamError
+from fastvid.command import UserError, sentence
+from fastvid.data.inventory import Inventory
 from fastvid.names import spelled
 from fastvid.report.page import write_report
 from fastvid.train.checkpoint import Checkpoints
 from fastvid.train.config import Launch, RunConfig, to_dict
-from fastvid.train.distributed import World, broadcast_text, join_world, leave_world
+from fastvid.train.distributed import World, broadcast_text, join_world, leave_world, refuse_strangers
 from fastvid.train.engine import Engine
 from fastvid.train.logs import start_logging
 from fastvid.train.metrics import Tracker
 from fastvid.train.rundir import RunDir, how_it_ended
 from fastvid.train.signals import Stopped, StopSignals
+
+__all__ = ["Session", "UserError", "autocast_dtype", "start"]
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +46,9 @@ class Session:
         signals: requests to stop.
         options: the run's options.
         config: the resolved configuration as plain values.
+        launch: how it was started.
+        inventory: what the data holds, once it is opened; see :func:`fastvid.train.videos.check_data`.
+        begun: whether a stage has its weights and goes on: the options and inputs of this start have proved to fit.
     """
 
     path: Path
@@ -51,6 +57,9 @@ class Session:
     signals: StopSignals
     options: RunConfig
     config: dict
+    launch: Launch = field(default_factory=Launch)
+    inventory: Inventory | None = None
+    begun: bool = False
 
     def engine(self, stages: dict[str, int]) -> Engine:
         """The training engine for stages of the given numbers of steps, in order."""
@@ -78,9 +87,13 @@ class Session:
         )
 
     def _keep_config(self) -> None:
-        # Not before: a resume with an option that does not fit must leave the run as it was.
-        if self.run is not None:
+        # Not before: a resume with an option or data that does not fit must leave the run as it was.
+        if self.run is not None and not self.begun:
             self.run.write_json("config.json", self.config)
+            if self.inventory is not None:
+                self.inventory.save(self.path)
+            self.run.beat("running", force=True)
+        self.begun = True
 
 
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
@@ -99,10 +112,8 @@ def start(project: str, config, options: RunConfig, launch: Launch, recipe: Call
     traceback in the log.
     """
     if options.dir is not None and spelled(options.dir) != str(options.dir):
-        print(
-            f"--run.dir {spelled(options.dir)}: the name is no UTF-8, and TensorBoard takes no other", file=sys.stderr
-        )
-        return 2
+        raise UserError(f"--run.dir {spelled(options.dir)}: the name is no UTF-8, and TensorBoard takes no other")
+    refuse_strangers(project)
     if launch.detach:
         return _detach(project, _choose_dir(project, options, launch), launch)
     signals = StopSignals()
@@ -117,16 +128,18 @@ def start(project: str, config, options: RunConfig, launch: Launch, recipe: Call
             before = how_it_ended(path) if launch.resume else None
             run = RunDir.reopen(path) if launch.resume else RunDir.create(path, to_dict(config))
             start_logging(path / "log.txt")
-            _record_start(run, before)
+            _record_start(run, before, project)
         else:
             start_logging(None)
-    except (FileExistsError, FileNotFoundError, RuntimeError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    code = _guarded(Session(path, run, world, signals, options, to_dict(config)), recipe)
+    except RuntimeError as error:  # another process has the run
+        raise UserError(str(error)) from error
+    code = _guarded(Session(path, run, world, signals, options, to_dict(config), launch), recipe)
     if run is not None:
         try:
             log.info("report: %s", write_report(path))
+        except OSError as error:
+            log.error("the report is not written: %s", sentence(error))
+            code = code or 2
         except Exception:
             log.exception("the report could not be written; `python -m fastvid.report %s` tries again", path)
             code = code or 1
@@ -136,37 +149,53 @@ def start(project: str, config, options: RunConfig, launch: Launch, recipe: Call
 
 
 def _guarded(session: Session, recipe: Callable[[Session], None]) -> int:
-    beat = session.run.beat if session.run is not None else lambda *_, **__: None
+    def beat(state: str, **facts: str) -> None:
+        if session.run is None:
+            return
+        try:
+            session.run.beat(state, force=True, **facts)
+        except OSError as error:
+            log.error("the run's status is not written: %s", sentence(error))
+
+    def failed(error: str) -> None:
+        # A resume that does not come to train says nothing about the run, which is as it was.
+        if session.begun or session.launch.resume is None:
+            beat("failed", error=error)
+
     try:
-        beat("running", force=True)
+        if session.launch.resume is None:
+            beat("running")
         recipe(session)
     except Stopped as stop:
         log.warning("%s; continue with --resume %s", stop, session.path)
-        beat("stopped", force=True, signal=str(stop).removeprefix("stopped by "))
+        beat("stopped", signal=str(stop).removeprefix("stopped by "))
         return 128 + stop.signum
     except KeyboardInterrupt:
         log.error(
             "interrupted before the state could be saved; --resume %s goes on from the last checkpoint", session.path
         )
-        beat("stopped", force=True, signal="a second SIGINT")
+        beat("stopped", signal="a second SIGINT")
         return 130
-    except (UserError, StreamError) as error:
+    except UserError as error:
         log.error("%s", error)
-        beat("failed", force=True, error=str(error))
+        failed(str(error))
+        return 2
+    except OSError as error:
+        said = sentence(error)
+        if session.begun:
+            said += f". With --resume {session.path} the run goes on from its last checkpoint"
+        log.error("%s", said)
+        failed(said)
         return 2
     except Exception as error:
         log.error("the run failed:\n%s", traceback.format_exc())
         if session.run is None and session.path.is_dir():  # the log is the main process's, but nothing is to be lost
             with (session.path / "log.txt").open("a") as file:
                 file.write(f"process {session.world.rank} failed:\n{traceback.format_exc()}")
-        beat("failed", force=True, error=f"{type(error).__name__}: {error}")
+        failed(f"{type(error).__name__}: {error}")
         return 1
-    beat("finished", force=True)
+    beat("finished")
     return 0
-
-
-class UserError(Exception):
-    """Something the user can put right; reported as one sentence, without a traceback."""
 
 
 def _choose_dir(project: str, options: RunConfig, launch: Launch) -> Path:
@@ -177,7 +206,7 @@ def _choose_dir(project: str, options: RunConfig, launch: Launch) -> Path:
     return Path("runs") / f"{project}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
-def _record_start(run: RunDir, before: str | None) -> None:
+def _record_start(run: RunDir, before: str | None, project: str) -> None:
     start = {
         "time": datetime.now().isoformat(timespec="seconds"),
         "command": [Path(sys.executable).name, *sys.orig_argv[1:]],
@@ -187,7 +216,7 @@ def _record_start(run: RunDir, before: str | None) -> None:
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
-    run.note(starts=[*run.facts().get("starts", []), start])
+    run.note(project=project, starts=[*run.facts().get("starts", []), start])
     log.info("run directory %s", run.path)
     if before is not None:
         log.info("resumed; before this, the run %s", before)

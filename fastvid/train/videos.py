@@ -4,12 +4,14 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from fastvid.command import UserError, user_errors
 from fastvid.data import BadSamplePolicy, LoaderState, Quarantine, Source, TrainLoader, open_parts
 from fastvid.data.demo_files import DemoSize, cached_demo
 from fastvid.data.filesystem import slow_filesystem_warning
+from fastvid.data.inventory import Inventory
 from fastvid.train.config import DataConfig
 from fastvid.train.logs import progress
-from fastvid.train.session import Session, UserError
+from fastvid.train.session import Session
 from fastvid.video import ViewSpec
 
 log = logging.getLogger(__name__)
@@ -21,17 +23,46 @@ def open_videos(config: DataConfig) -> Source:
     Raises:
         UserError: there are no videos there.
     """
-    try:
+    with user_errors(OSError, ValueError):
         source = open_parts(
             config.path, config.labels, cache_dir=config.disk_dir, disk_bytes=int(config.disk_gb * 1e9),
             window=config.window,
         )  # fmt: skip
-    except (FileNotFoundError, ValueError) as error:
-        raise UserError(str(error)) from error
     log.info("data: %s", source.description)
     if "://" not in config.path and (warning := slow_filesystem_warning(config.path)):
         log.warning("%s", warning)
     return source
+
+
+def check_data(session: Session, source: Source) -> None:
+    """Compares the data with what the run's directory says of it; a new run, or one that may go on with other data,
+    writes down what it holds now, once it trains.
+
+    Args:
+        session: of the run.
+        source: all videos, before they are split.
+
+    Raises:
+        UserError: videos were added, removed or changed since.
+    """
+    if session.run is None:
+        return
+    with user_errors(ValueError):
+        before, now = Inventory.load(session.path), Inventory.of(source)
+    session.inventory = now
+    if before is None:
+        if (session.path / "checkpoints").exists():
+            log.info("which data this run was trained on until now was not written down; from here on it is")
+        return
+    changes = "; ".join(before.changes(now))
+    if not changes:
+        return
+    if not session.launch.accept_changed:
+        raise UserError(
+            f"the data is not what this run was trained on: {changes}. Restore it, begin a new run, or give "
+            "--accept-changed to go on with it as it is now, in another order"
+        )
+    log.warning("the data is not what this run was trained on until now, and is accepted: %s", changes)
 
 
 def demo_folder(size: DemoSize) -> Path:
@@ -48,10 +79,11 @@ def demo_folder(size: DemoSize) -> Path:
 
 def view_spec(config: DataConfig, **more: Any) -> ViewSpec:
     """How views are drawn; ``more`` are fields that not every recipe has."""
-    return ViewSpec(
-        frames=config.frames, size=config.size, sampling=config.sampling, stride=config.stride, fps=config.fps,
-        scale=config.scale, ratio=config.ratio, flip=config.flip, **more,
-    )  # fmt: skip
+    with user_errors(ValueError):
+        return ViewSpec(
+            frames=config.frames, size=config.size, sampling=config.sampling, stride=config.stride, fps=config.fps,
+            scale=config.scale, ratio=config.ratio, flip=config.flip, **more,
+        )  # fmt: skip
 
 
 def open_quarantine(session: Session, config: DataConfig) -> Quarantine:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import cast
 
 from fastvid.cache.features import FeatureSet, FrozenModule, Where, choose_place, features_bytes, make_features
+from fastvid.command import user_errors
 from fastvid.data import FeatureLoader, LatentStore, LoaderState
 from fastvid.data.demo_files import cache_dir
 from fastvid.data.loader import most_threads
@@ -33,7 +34,7 @@ from fastvid.train.engine import Engine, Loader, Stage
 from fastvid.train.logs import progress
 from fastvid.train.optim import limit_epochs
 from fastvid.train.session import Session, UserError, start
-from fastvid.train.videos import open_quarantine, train_loader
+from fastvid.train.videos import check_data, open_quarantine, train_loader
 from fastvid.train.vjepa2_config import VJepa2Config
 from fastvid.train.vjepa2_data import LabelledData, labels_of, open_labelled
 from fastvid.train.vjepa2_evaluate import Evaluation
@@ -72,19 +73,19 @@ class _Recipe:
     def __init__(self, session: Session, config: VJepa2Config):
         self.session, self.config, self.device = session, config, session.world.device
         self.data: LabelledData = open_labelled(config.data, config.demo, config.run.seed)
+        check_data(session, self.data.whole)
         self.optim = limit_epochs(config.optim, len(self.data.train.samples))
         self.quarantine = open_quarantine(session, config.data)
         self.decoder = choose_decoder(session, config.data, self.data.train, self.data.views)
         self.engine: Engine = session.engine({STAGE: self.optim.steps})
         self.threads = config.data.threads or most_threads()  # nothing else is going on while features are made
-        try:
+        with user_errors(ValueError, OSError):
             self.optim.check_processes(session.world.size)
             self.model = self._model().to(self.device)
             self.augment = self._augment()
             self.judged = replace(self.data.views, crop=config.evaluate.crop)
             self.evaluation_draws = EvaluationDraws(self.judged, config.evaluate.clips, config.evaluate.crops)
-        except (ValueError, OSError) as error:
-            raise UserError(str(error)) from error
+
         self.frozen = frozen_hash(self.model)
         self._compare_with_start()
         self.stores: dict[str, LatentStore] = {}

@@ -1,13 +1,15 @@
 """What can be set in a V-JEPA 2 fine-tuning run."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from fastvid.data.demo_files import DemoSize
 from fastvid.models.vjepa2_approach import Approach, LoraSettings
 from fastvid.models.vjepa2_load import VITL_SSV2
+from fastvid.ranges import Count, Natural, NotNegative, Range, Share, ShareAboveZero
 from fastvid.train.config import DataConfig, RunConfig
 from fastvid.train.optim import OptimConfig
+from fastvid.train.paths import PathOption
 
 
 @dataclass(frozen=True)
@@ -17,18 +19,18 @@ class LabelledDataConfig(DataConfig):
     protocol: str = "auto"
     """Which videos train, validate and test: auto (the split that the data set shows, such as folders train and test),
     hash, hash-group, folders, table, ucf101-1 (-2, -3), ntu-subject, ntu-view or random."""
-    shares: tuple[float, float, float] = (0.7, 0.15, 0.15)
+    shares: tuple[Share, Share, Share] = (0.7, 0.15, 0.15)
     """Of training, validation and test videos, where the protocol leaves them open."""
     classes: str | None = None
     """ntu-4 (sitting down, standing up, waving, other), or LABEL=CLASS,LABEL=CLASS,... to rename, merge and leave out
     labels; * stands for all others."""
-    lists: str | None = None
+    lists: Annotated[str, PathOption()] | None = None
     """Folder of UCF-101's official lists, where they are not beside the videos."""
     groups: str | None = None
     """Regular expression whose first group, found in a video's key, says which videos belong together."""
-    videos_per_class: int | None = None
+    videos_per_class: Count | None = None
     """Training videos of each class; default: all. Validation and test videos are the same for every number."""
-    jitter: float = 0.0
+    jitter: Share = 0.0
     """Frames of a training clip are moved at random by this share of their distance."""
     no_flip: tuple[str, ...] = ()
     """Classes whose clips are never mirrored, beside those whose names speak of left and right."""
@@ -38,11 +40,11 @@ class LabelledDataConfig(DataConfig):
 class VJepa2ModelConfig:
     """The classifier."""
 
-    source: str = VITL_SSV2
+    source: Annotated[str, PathOption("model")] = VITL_SSV2
     """A V-JEPA 2 video classifier: a name on the Hugging Face hub, or a local folder."""
     init: Literal["pretrained", "tiny"] = "pretrained"
     """tiny: a small model with random weights instead."""
-    init_seed: int = 0
+    init_seed: Natural = 0
     """Of the tiny model's weights: runs with different run.seed share them."""
     keep_head: bool = False
     """Go on with the checkpoint's own head: refuse one for another number of classes instead of drawing a new one."""
@@ -59,17 +61,17 @@ class FeaturesConfig:
     computed anew in every epoch. With dir: the disk."""
     form: Literal["bf16", "fp16", "int8"] = "bf16"
     """How an element is stored."""
-    views: int = 1
+    views: Count = 1
     """Augmented views of each training video: epoch e is trained on view e modulo this."""
-    seed: int = 0
+    seed: Natural = 0
     """Of these views: runs with different run.seed share them."""
-    ram_gb: float = 4.0
+    ram_gb: NotNegative = 4.0
     """Most memory, in 10^9 bytes."""
-    disk_gb: float = 8.0
+    disk_gb: NotNegative = 8.0
     """Most disk, in 10^9 bytes."""
-    dir: str | None = None
+    dir: Annotated[str, PathOption()] | None = None
     """Folder that runs share: features of all training videos are kept there, whatever data.videos-per-class is."""
-    batch: int = 16
+    batch: Count = 16
     """Clips in a forward pass."""
 
     def __post_init__(self):
@@ -81,21 +83,21 @@ class FeaturesConfig:
 class AugmentConfig:
     """Changes of training clips, beside data.scale, data.ratio, data.flip and data.jitter; 0 for none."""
 
-    brightness: float = 0.0
+    brightness: NotNegative = 0.0
     """As torchvision's ColorJitter."""
-    contrast: float = 0.0
+    contrast: NotNegative = 0.0
     """As torchvision's ColorJitter."""
-    saturation: float = 0.0
+    saturation: NotNegative = 0.0
     """As torchvision's ColorJitter."""
-    hue: float = 0.0
+    hue: Annotated[float, Range(0, 0.5)] = 0.0
     """As torchvision's ColorJitter, at most 0.5."""
-    randaugment: int = 0
+    randaugment: Natural = 0
     """Operations of RandAugment for each clip."""
-    magnitude: int = 9
+    magnitude: Annotated[int, Range(0, 30)] = 9
     """Of these operations, 0 to 30."""
-    mixup: float = 0.0
+    mixup: NotNegative = 0.0
     """Alpha of mixup; it mixes what enters the first part that trains: clips, or the features of a frozen encoder."""
-    label_smoothing: float = 0.0
+    label_smoothing: Share = 0.0
     """Share of the target that goes to all classes alike."""
 
 
@@ -103,11 +105,11 @@ class AugmentConfig:
 class EvaluateConfig:
     """How accuracy is measured."""
 
-    clips: int = 1
+    clips: Count = 1
     """Clips of each video, uniformly over its length; their probabilities are averaged."""
     crops: Literal[1, 3] = 1
     """Squares of each clip: the centre, or three along the longer side."""
-    crop: float = 1.0
+    crop: ShareAboveZero = 1.0
     """Share of the shorter side that is kept, as in resizing to 256 and cutting out 224 (0.875)."""
 
 

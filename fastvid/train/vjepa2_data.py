@@ -4,9 +4,9 @@ import functools
 import logging
 from dataclasses import dataclass
 
+from fastvid.command import user_errors
 from fastvid.data import Source, mirror_changes, open_parts, split_labelled
 from fastvid.data.demo_files import DemoSize
-from fastvid.train.session import UserError
 from fastvid.train.videos import demo_folder, open_videos, view_spec
 from fastvid.train.vjepa2_config import LabelledDataConfig
 from fastvid.video import ViewSpec
@@ -20,6 +20,7 @@ class LabelledData:
 
     Attributes:
         path: where they were opened.
+        whole: all videos there, before they are split.
         pool: all training videos.
         train: those that are trained on.
         val: those that choose the best epoch.
@@ -31,6 +32,7 @@ class LabelledData:
     """
 
     path: str
+    whole: Source
     pool: Source
     train: Source
     val: Source
@@ -57,7 +59,7 @@ def open_labelled(config: LabelledDataConfig, demo: DemoSize, seed: int) -> Labe
     Raises:
         UserError: no videos, no labels, too few of a class, or options that do not fit them.
     """
-    try:
+    with user_errors(ValueError, OSError):
         views = view_spec(config, jitter=config.jitter)
         if config.path == "demo":
             if config.protocol != "auto" or config.labels is not None:
@@ -74,8 +76,6 @@ def open_labelled(config: LabelledDataConfig, demo: DemoSize, seed: int) -> Labe
         splits = split(videos_per_class=config.videos_per_class)
         pool = splits.train if config.videos_per_class is None else split().train
         unflipped = frozenset(mirror_changes(splits.classes, config.no_flip))
-    except (ValueError, FileNotFoundError) as error:
-        raise UserError(str(error)) from error
     for sentence in splits.notes:
         log.info("%s", sentence)
     for sentence in splits.leaks:
@@ -87,7 +87,7 @@ def open_labelled(config: LabelledDataConfig, demo: DemoSize, seed: int) -> Labe
         len(splits.classes), len(splits.train.samples), len(splits.val.samples), len(splits.test.samples),
     )  # fmt: skip
     return LabelledData(
-        config.path, pool, splits.train, splits.val, splits.test, splits.classes, splits.leaks, views, unflipped
+        config.path, source, pool, splits.train, splits.val, splits.test, splits.classes, splits.leaks, views, unflipped
     )
 
 

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -234,6 +235,7 @@ def test_another_teacher_or_data_set_is_refused_by_field(cache, videos, tmp_path
     assert code == 2
     assert "dataset: keys and sizes " in said
     assert "clips: 12 in the cache, 8 in these options" in said
+    assert re.search(r"since then: \d shards? of \d+ videos? (removed|changed) \(", said)
     assert "weights: " not in said
 
 
@@ -400,7 +402,11 @@ def test_two_processes_make_one_cache(cache, shards, teacher, tmp_path):
 
 @pytest.mark.parametrize(
     "variables",
-    [("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"), ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT")],
+    [
+        ("RANK", "WORLD_SIZE"),
+        ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
+        ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT"),
+    ],
 )
 def test_processes_share_the_shards(cache, monkeypatch, variables):
     for rank, expected in ((1, {"s1-000000"}), (0, {"s0-000000", "s1-000000", "s2-000000"})):

@@ -1,4 +1,6 @@
+import errno
 import json
+import subprocess
 import sys
 
 from fastvid.train.metrics import MetricsFile, Tracker
@@ -75,3 +77,39 @@ def test_wandb_continues_the_same_run_and_its_failure_is_not_ours(tmp_path, monk
     tracker.close()
     run.close()
     assert '"step": 10' in (tmp_path / "r/metrics.jsonl").read_text()
+
+
+def test_a_view_that_a_full_disk_refuses_is_dropped_and_the_record_goes_on(tmp_path, monkeypatch, caplog):
+    run, tracker = make_tracker(tmp_path / "r", tensorboard=True)
+    tracker.begin("a", 0)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tracker._board, "add_scalar", full)
+    for step in (1, 2):
+        tracker.log("a", step, {"loss": 1.0})
+    tracker.close()
+    lines = (run.path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2]
+    assert caplog.text.count("TensorBoard's events cannot be written") == 1
+
+
+def test_a_thread_that_cannot_write_is_a_sentence_and_a_bug_in_one_a_traceback():
+    code = """
+import errno, threading
+from fastvid.train.logs import start_logging
+
+def fail(error):
+    raise error
+
+start_logging(None)
+for error in (OSError(errno.ENOSPC, "No space left on device", "events"), ZeroDivisionError("bug")):
+    thread = threading.Thread(target=fail, args=(error,))
+    thread.start()
+    thread.join()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert "events cannot be written: the disk is full" in done.stderr
+    assert "ZeroDivisionError: bug" in done.stderr
+    assert done.stderr.count("Traceback") == 1

@@ -1,0 +1,123 @@
+"""How every ``python -m fastvid...`` command ends: what the user can put right is one sentence, a bug is a traceback.
+
+Exit codes: what the command returns, 0 for success; 2 for what is said in a sentence; 130 after Ctrl-C; 141 where the
+reader of its output is gone; 1 with a traceback.
+
+The standard library alone is imported here, so that a Ctrl-C during the heavy imports of a command finds this module.
+"""
+
+import contextlib
+import errno
+import functools
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from fastvid.files import cache_dir
+from fastvid.names import print_any_name
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+class UserError(Exception):
+    """Something the user can put right; reported as one sentence, without a traceback."""
+
+
+@contextlib.contextmanager
+def user_errors(*kinds: type[Exception]) -> Iterator[None]:
+    """Turn exceptions whose message is a sentence for the user into :class:`UserError`.
+
+    Put it around calls whose documentation says that they raise ``kinds`` for wrong input; a bug elsewhere keeps its
+    traceback.
+    """
+    try:
+        yield
+    except kinds as error:
+        if isinstance(error, OSError):
+            raise UserError(sentence(error)) from error
+        raise UserError(str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)) from error
+
+
+def command(main: Callable[..., int]) -> Callable[..., int]:
+    """Decorate the main function of a command, which returns its exit code."""
+
+    @functools.wraps(main)
+    def guarded(*arguments: Any, **options: Any) -> int:
+        _interrupt_as_usual()
+        print_any_name()
+        try:
+            code = main(*arguments, **options)
+            sys.stdout.flush()  # a full disk behind `> file` is met here, and not after the last handler
+            return code
+        except UserError as error:
+            print(error, file=sys.stderr)
+            return 2
+        except KeyboardInterrupt:
+            return 130
+        except BrokenPipeError:
+            _discard_output()
+            return 141
+        except OSError as error:
+            if error.errno in DISK_FULL:
+                _discard_output()
+            print(sentence(error), file=sys.stderr)
+            return 2
+
+    return guarded
+
+
+def sentence(error: OSError) -> str:
+    """Say what an OSError means: which file, what is wrong, and what to do."""
+    where = os.fspath(error.filename) if isinstance(error.filename, str | os.PathLike) else None
+    if error.errno in DISK_FULL:
+        return f"{_cannot_write(where)}: {_why_full(error, where)}. Make room and give the same command again"
+    if not error.strerror or where is None:
+        return str(error) or type(error).__name__
+    reason = f"{where}: {error.strerror}"
+    if Path(where).absolute().is_relative_to(cache_dir().absolute()):
+        return f"{reason}. Data that fastvid makes is kept there: set FASTVID_CACHE to a folder that can be written to"
+    return f"{reason}. Give a path that this user may use" if error.errno in _REFUSED else reason
+
+
+def interrupt_quietly() -> None:
+    """End the process with exit code 130, and nothing else, on a Ctrl-C from here until a command's main function
+    begins: nothing is lost while modules are imported. Does nothing where SIGINT is not handled as usual."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _end_quietly)
+
+
+def _end_quietly(signum: int, frame: object) -> None:
+    os._exit(130)
+
+
+def _interrupt_as_usual() -> None:
+    if signal.getsignal(signal.SIGINT) is _end_quietly:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _discard_output() -> None:
+    """What is still in the buffer of stdout would fail once more when Python ends."""
+    with contextlib.suppress(OSError, ValueError):  # it has no descriptor under a test
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _cannot_write(where: str | None) -> str:
+    return "a file cannot be written" if where is None else f"{where} cannot be written"
+
+
+def _why_full(error: OSError, where: str | None) -> str:
+    if error.errno == errno.EDQUOT:
+        return "the disk quota is used up"
+    if error.errno == errno.EFBIG:
+        return "it is larger than the limit on the size of a file (ulimit -f)"
+    if where is None:
+        return "the disk is full"
+    folder = Path(where).absolute()
+    while not folder.is_dir():
+        folder = folder.parent
+    return f"the disk is full ({shutil.disk_usage(folder).free / 1e6:.0f} MB free in {folder})"

@@ -1,0 +1,159 @@
+"""What a data set holds, written down so that a later start can tell what changed in it.
+
+Of shards, the lines of the list are shards, with the checksums that their ``dataset.json`` or their indexes have:
+nothing is read for a sample, so ten million cost what their thousands of shards do. Of loose files, they are the files,
+with their sizes and labels; a file that was replaced by one of the same size is not noticed.
+"""
+
+import gzip
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from fastvid.data.source import Source
+from fastvid.files import write_whole
+from fastvid.video import DecodeError
+
+FILE = "data.json.gz"
+_FORMAT, _VERSION = "fastvid inventory", 1
+_MOST_LISTED = 1_000_000  # lines; of more, only the fingerprint is kept
+_NAMED = 3  # examples in a sentence
+
+
+@dataclass(frozen=True)
+class Item:
+    """A line of an inventory.
+
+    Attributes:
+        name: key of a video, or name of a shard.
+        stamp: what changes with its content or its labels.
+        videos: in it.
+    """
+
+    name: str
+    stamp: str
+    videos: int = 1
+
+
+@runtime_checkable
+class Itemized(Protocol):
+    """A source that lists what it holds without looking at every sample."""
+
+    def inventory(self) -> list[Item]:
+        """Its shards, in order."""
+        ...
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """A data set at one time.
+
+    Attributes:
+        videos: how many.
+        fingerprint: sha256 of the items, in the source's order.
+        items: these; None where there are too many to be kept.
+    """
+
+    videos: int
+    fingerprint: str
+    items: list[Item] | None
+
+    @staticmethod
+    def of(source: Source) -> "Inventory":
+        """List what a source holds now."""
+        items = items_of(source)
+        digest = hashlib.sha256()
+        for item in items:
+            digest.update(f"{item.name}\0{item.stamp}\0{item.videos}\n".encode())
+        kept = items if len(items) <= _MOST_LISTED else None
+        return Inventory(sum(item.videos for item in items), digest.hexdigest(), kept)
+
+    def save(self, folder: Path) -> None:
+        """Write it into a folder, complete or not at all."""
+        items = None if self.items is None else [[item.name, item.stamp, item.videos] for item in self.items]
+        values = {
+            "format": _FORMAT, "version": _VERSION, "videos": self.videos, "fingerprint": self.fingerprint,
+            "items": items,
+        }  # fmt: skip
+        write_whole(folder / FILE, gzip.compress(json.dumps(values).encode(), mtime=0))
+
+    @staticmethod
+    def load(folder: Path) -> "Inventory | None":
+        """Read what :meth:`save` wrote; None where nothing was.
+
+        Raises:
+            ValueError: it is damaged, or of another version.
+        """
+        path = folder / FILE
+        if not path.exists():
+            return None
+        try:
+            values = json.loads(gzip.decompress(path.read_bytes()))
+            if (values["format"], values["version"]) == (_FORMAT, _VERSION):
+                items = None if values["items"] is None else [Item(*item) for item in values["items"]]
+                return Inventory(values["videos"], values["fingerprint"], items)
+        except (EOFError, gzip.BadGzipFile, ValueError, TypeError, KeyError):
+            pass  # said below, with the file's name
+        raise ValueError(f"{path} is damaged, or was written by another version: remove it to go on without it")
+
+    def changes(self, now: "Inventory") -> list[str]:
+        """Say what is different now, a phrase for each kind of change; nothing where nothing is."""
+        if now.fingerprint == self.fingerprint:
+            return []
+        if self.items is None or now.items is None:
+            return [f"{self.videos} videos then and {now.videos} now, too many to be listed"]
+        old, new = ({item.name: item for item in items} for items in (self.items, now.items))
+        kinds = {
+            "added": [new[name] for name in new if name not in old],
+            "removed": [old[name] for name in old if name not in new],
+            "changed": [new[name] for name in new if name in old and old[name] != new[name]],
+        }
+        said = [f"{_counted(items)} {kind} ({_examples(items)})" for kind, items in kinds.items() if items]
+        return said or ["the same videos in another order"]
+
+
+def with_named_videos(lines: Sequence[str], folder: Path, source: Source) -> list[str]:
+    """Add, to lines on how latents in a folder differ from what is wanted, which videos make the data set another.
+
+    Args:
+        lines: of :func:`fastvid.data.latent_manifest.differences`.
+        folder: of the latents; one that is older than inventories has none, and nothing is added.
+        source: the videos that are wanted.
+
+    Raises:
+        ValueError: the inventory in the folder is damaged.
+    """
+    before = Inventory.load(folder) if any(line.startswith("dataset:") for line in lines) else None
+    changes = [] if before is None else before.changes(Inventory.of(source))
+    return [*lines, *([f"since then: {'; '.join(changes)}"] if changes else [])]
+
+
+def items_of(source: Source) -> list[Item]:
+    """The items of a source; of one that does not list them itself, its samples."""
+    if isinstance(source, Itemized):
+        return source.inventory()
+    return [
+        Item(sample.key, f"{_size(source, row)} {json.dumps(sample.label)}")
+        for row, sample in enumerate(source.samples)
+    ]
+
+
+def _size(source: Source, row: int) -> int:
+    try:
+        return source.size(row)
+    except DecodeError:  # a broken link; training meets the file, names it and counts it
+        return -1
+
+
+def _counted(items: Sequence[Item]) -> str:
+    videos = sum(item.videos for item in items)
+    plural = "s" * (len(items) != 1)
+    return f"{len(items)} file{plural}" if videos == len(items) else f"{len(items)} shard{plural} of {videos} videos"
+
+
+def _examples(items: Sequence[Item]) -> str:
+    names = ", ".join(item.name for item in items[:_NAMED])
+    return f"{names}, ..." if len(items) > _NAMED else names

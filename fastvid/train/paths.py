@@ -1,0 +1,96 @@
+"""Which options are paths, and the same paths whatever the working directory: a run is resumed from anywhere."""
+
+import dataclasses
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args, get_type_hints
+
+from fastvid.command import UserError
+
+Config = TypeVar("Config")
+
+
+@dataclass(frozen=True)
+class PathOption:
+    """Metadata of an option's annotated type: its value is a path, or can be one.
+
+    Attributes:
+        kind: ``"path"``: always. ``"data"``: also ``demo`` and URLs, which stay. ``"teacher"``: after ``checkpoint:``,
+            or after ``hf:`` where there is such a folder. ``"model"``: where there is such a folder; else a name on the
+            Hugging Face hub.
+    """
+
+    kind: Literal["path", "data", "teacher", "model"] = "path"
+
+    def relative(self, value: str) -> str | None:
+        """The relative path in a value; None where there is none."""
+        if self.kind == "data" and (value == "demo" or "://" in value):
+            return None
+        if self.kind == "teacher":
+            prefix, _, value = value.partition(":")
+            if prefix not in ("checkpoint", "hf") or not value:
+                return None
+        return None if os.path.isabs(os.path.expanduser(value)) else value
+
+    def absolute(self, value: str, folder: Path) -> str:
+        """The value with its path, where it has one, as an absolute one that is seen from ``folder``."""
+        if self.kind == "data" and (value == "demo" or "://" in value):
+            return value
+        prefix, where = "", value
+        if self.kind == "teacher":
+            kind, _, where = value.partition(":")
+            if kind not in ("checkpoint", "hf") or not where:
+                return value
+            prefix = f"{kind}:"
+        path = os.path.normpath(folder / os.path.expanduser(where))
+        if (self.kind == "model" or prefix == "hf:") and not os.path.isdir(path):
+            return value
+        return prefix + path
+
+
+def with_absolute_paths(config: Config, folder: Path) -> Config:
+    """Make the relative paths in a configuration absolute, as they are seen from a folder."""
+    changes: dict[str, Any] = {}
+    for name, value, option in _fields(config):
+        if dataclasses.is_dataclass(value):
+            changes[name] = with_absolute_paths(value, folder)
+        elif option is not None and value is not None:
+            changes[name] = option.absolute(value, folder)
+    return dataclasses.replace(config, **changes)  # type: ignore[type-var]
+
+
+def check_old_paths(before: Any, config: Any, prefix: str = "--") -> None:
+    """Refuse relative paths of a run that did not write down where it was started, where nothing is at them here.
+
+    Args:
+        before: the run's configuration.
+        config: the same with the options of this start; what these changed is theirs.
+        prefix: of the options' names.
+
+    Raises:
+        UserError: names the option and what to do.
+    """
+    for name, value, option in _fields(config):
+        old, full = getattr(before, name), prefix + name.replace("_", "-")
+        if dataclasses.is_dataclass(value):
+            check_old_paths(old, value, f"{full}.")
+        elif option is not None and option.kind != "model" and value is not None and value == old:
+            path = option.relative(value)
+            if path is not None and not value.startswith("hf:") and not os.path.exists(path):
+                raise UserError(
+                    f"this run was started with the relative path {full} {value}, from a folder that it did not write "
+                    f"down, and there is nothing at {os.path.abspath(path)}: resume it from that folder, or give {full}"
+                )
+
+
+def _fields(config: Any) -> list[tuple[str, Any, PathOption | None]]:
+    hints = get_type_hints(type(config), include_extras=True)
+    return [(f.name, getattr(config, f.name), _option(hints[f.name])) for f in dataclasses.fields(config)]
+
+
+def _option(hint: Any) -> PathOption | None:
+    for part in getattr(hint, "__metadata__", ()):
+        if isinstance(part, PathOption):
+            return part
+    return next((found for part in get_args(hint) if (found := _option(part)) is not None), None)

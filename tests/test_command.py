@@ -1,0 +1,185 @@
+"""How commands end: one sentence for what the user can put right, a traceback for a bug."""
+
+import errno
+import importlib
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from fastvid.command import UserError, command, sentence, user_errors
+from fastvid.files import naming, write_whole
+
+FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/somewhere/file")
+
+
+def ends(error):
+    """What a command says that ends with an exception."""
+
+    @command
+    def main() -> int:
+        raise error
+
+    return main()
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (UserError("no such teacher"), "no such teacher\n"),
+        (FULL, "/somewhere/file cannot be written: the disk is full ("),
+        (OSError(errno.EDQUOT, "Disk quota exceeded", "f"), "f cannot be written: the disk quota is used up"),
+        (PermissionError(errno.EACCES, "Permission denied", "/etc/x"), "/etc/x: Permission denied. Give a path"),
+        (FileNotFoundError("no run in runs/x"), "no run in runs/x\n"),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "x.json"), "x.json: No such file or directory\n"),
+    ],
+)
+def test_what_the_user_can_put_right_is_one_sentence(capsys, error, words):
+    assert ends(error) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(words)
+    assert said.count("\n") == 1
+
+
+def test_a_cache_that_cannot_be_written_names_the_variable(monkeypatch, tmp_path):
+    monkeypatch.setenv("FASTVID_CACHE", str(tmp_path / "cache"))
+    refused = OSError(errno.EROFS, "Read-only file system", str(tmp_path / "cache" / "demo"))
+    assert "set FASTVID_CACHE to a folder that can be written to" in sentence(refused)
+
+
+def test_an_interrupt_is_quiet_and_a_bug_keeps_its_traceback(capsys):
+    assert ends(KeyboardInterrupt()) == 130
+    assert capsys.readouterr() == ("", "")
+    with pytest.raises(ZeroDivisionError):
+        ends(ZeroDivisionError())
+    with pytest.raises(ValueError, match="a bug"):
+        ends(ValueError("a bug"))
+
+
+def test_only_the_named_exceptions_are_the_users():
+    with pytest.raises(UserError, match=r"^there is no clip a$"), user_errors(KeyError):
+        raise KeyError("there is no clip a")
+    with pytest.raises(TypeError), user_errors(ValueError, OSError):
+        raise TypeError("a bug")
+
+
+DOORS = {
+    "train": ("importlib.import_module", ["salt"]),
+    "data": ("importlib.import_module", ["demo"]),
+    "cache": ("tyro.cli", []),
+    "eval": ("tyro.cli", []),
+    "predict": ("tyro.cli", []),
+    "export": ("tyro.cli", []),
+    "sweep": ("fastvid.sweep.options.parse", ["vjepa2"]),
+    "report": ("fastvid.report.__main__.write_report", ["run"]),
+    "info": ("fastvid.info.facts", []),
+}
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_every_command_says_that_the_disk_is_full(door, capsys, monkeypatch):
+    target, arguments = DOORS[door]
+    name = f"fastvid.{door}" + (".__main__" if door not in ("predict", "export", "info") else "")
+    main = importlib.import_module(name).main
+    monkeypatch.setattr(target, lambda *_, **__: (_ for _ in ()).throw(FULL))
+    assert main(arguments) == 2
+    assert "/somewhere/file cannot be written: the disk is full" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["predict"],
+        ["export", "x", "--out", "y"],
+        ["info"],
+        ["eval"],
+        ["train", "salt"],
+        ["train", "vjepa2"],
+        ["report", "x"],
+    ],
+)
+def test_an_interrupt_during_imports_is_quiet(tmp_path, arguments):
+    for module in ("torch", "matplotlib"):  # whichever comes first
+        (tmp_path / f"{module}.py").write_text(
+            "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)\n"
+        )
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    door, *rest = arguments.split()
+    process = [sys.executable, "-m", f"fastvid.{door}", *rest]
+    done = subprocess.run(process, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=50)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_programs_that_import_the_package_handle_interrupts_themselves():
+    code = "import signal, fastvid; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "True\n"
+
+
+def test_output_to_a_full_disk_is_one_sentence(tmp_path):
+    """A file that may not grow stands for the disk."""
+    code = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))\n"
+    code += "import fastvid.info as info, sys\nsys.exit(info.main([]))"
+    with (tmp_path / "out").open("w") as out:
+        done = subprocess.run([sys.executable, "-c", code], stdout=out, stderr=subprocess.PIPE, text=True, timeout=100)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr == (
+        "a file cannot be written: it is larger than the limit on the size of a file (ulimit -f). Make room and give "
+        "the same command again\n"
+    )
+
+
+def test_a_write_names_its_file_and_leaves_the_old_one(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        write_whole(path, b"new")
+    assert caught.value.filename == str(path)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"file": b"old"}
+
+
+def test_errors_of_safetensors_are_those_of_the_file_system(tmp_path):
+    from safetensors import SafetensorError
+
+    with pytest.raises(OSError, match="No space left") as caught, naming(tmp_path):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(tmp_path))
+    with pytest.raises(SafetensorError, match="bug"), naming(tmp_path):
+        raise SafetensorError("a bug")
+
+
+def test_what_eval_found_is_not_lost_where_it_cannot_be_written(tmp_path, capsys, monkeypatch):
+    from fastvid.eval import __main__ as door
+
+    found = {"rows": [{"encoder": "student"}]}
+    monkeypatch.setattr(door, "evaluate", lambda config: found)
+    arguments = [str(tmp_path), "--data.path", "videos", "--out"]
+    assert door.main([*arguments, "/proc/result.json"]) == 2
+    out, err = capsys.readouterr()
+    assert json.loads(out) == found
+    assert "/proc/" in err
+    assert "the results are printed above" in err
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    monkeypatch.setattr(door, "evaluate", lambda config: pytest.fail("it worked for nothing"))
+    assert door.main([*arguments, str(tmp_path / "x.json")]) == 2
+    assert "cannot be written to: give --out a file elsewhere" in capsys.readouterr().err
+
+
+def test_a_demo_that_does_not_fit_leaves_nothing(tmp_path, monkeypatch):
+    from fastvid.data import demo_files
+
+    def full(self, *arguments, **options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(demo_files, "_encoded_videos", lambda *_: iter([b""]))
+    monkeypatch.setattr(demo_files.ShardWriter, "add", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        demo_files.write_demo(tmp_path / "demo", demo_files.DemoSize(1, 1))
+    assert caught.value.filename == str(tmp_path / "demo")
+    assert list(tmp_path.iterdir()) == []
