@@ -5,6 +5,16 @@ from collections.abc import Sequence
 import torch
 
 
+def tensors(op: str, **arguments: object) -> None:
+    """Arguments that are tensors, or None where the caller allows that; arrays and lists are not converted."""
+    for name, x in arguments.items():
+        if not isinstance(x, torch.Tensor):
+            kind = type(x) if type(x).__module__ != "builtins" else None
+            got = f"{kind.__module__}.{kind.__qualname__}" if kind else type(x).__name__
+            hint = "torch.from_numpy" if got == "numpy.ndarray" else "torch.tensor"
+            raise TypeError(f"{op}: {name} must be a torch.Tensor, got {got}; convert it with {hint}({name})")
+
+
 def index_dtype(op: str, name: str, index: torch.Tensor) -> None:
     """Indices are int64, as everywhere in PyTorch."""
     if index.dtype != torch.int64:

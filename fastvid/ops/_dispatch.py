@@ -108,11 +108,16 @@ def _shortcut(overload: torch._ops.OpOverload, cpu: Callable) -> Callable[..., A
             x = args[i]
             if x is None:
                 continue
-            if _tensor_keys(x).raw_repr() not in _PLAIN_TENSOR or (x.requires_grad and is_grad_enabled()):
+            if not is_plain(x) or (x.requires_grad and is_grad_enabled()):
                 return overload(*args)
         return cpu(*args)
 
     return call
+
+
+def is_plain(x: torch.Tensor) -> bool:
+    """True for a tensor that is memory of the CPU and nothing else: no subclass with keys, fake or batched tensor."""
+    return _tensor_keys(x).raw_repr() in _PLAIN_TENSOR
 
 
 def choose(op: str, device: torch.device, backend: Backend) -> Backend:

@@ -2,6 +2,9 @@
 
 import torch
 
+from fastvid.ops import _checks
+from fastvid.ops._autocast import without_autocast
+
 
 def variance_penalty(x: torch.Tensor, *, target_std: float = 1.0, eps: float = 1e-4) -> torch.Tensor:
     """Hinge on the standard deviation of each dimension: ``mean over d of relu(target_std - std(x[:, d]))``.
@@ -15,6 +18,7 @@ def variance_penalty(x: torch.Tensor, *, target_std: float = 1.0, eps: float = 1
         Scalar float32 (float64 for float64 input).
 
     Raises:
+        TypeError: x is no floating-point tensor.
         ValueError: fewer than two samples, whose deviation is undefined.
     """
     x = _samples("variance_penalty", x)
@@ -32,16 +36,22 @@ def covariance_penalty(x: torch.Tensor) -> torch.Tensor:
         Scalar float32 (float64 for float64 input).
 
     Raises:
+        TypeError: x is no floating-point tensor.
         ValueError: fewer than two samples.
     """
     x = _samples("covariance_penalty", x)
-    with torch.autocast(x.device.type, enabled=False):  # in bfloat16 the diagonal would drown the rest
+    with without_autocast(x.device):  # in bfloat16 the diagonal would drown the rest
         x = x - x.mean(dim=0)
         cov = x.T @ x / (x.shape[0] - 1)
         return (cov.square().sum() - cov.diagonal().square().sum()) / x.shape[1]
 
 
 def _samples(name: str, x: torch.Tensor) -> torch.Tensor:
+    _checks.tensors(name, x=x)
+    if x.ndim < 2:
+        raise ValueError(f"{name}: x must be [..., D] with samples before D, got shape {tuple(x.shape)}")
+    if not x.is_floating_point():
+        raise TypeError(f"{name}: x must be floating point, got {x.dtype}")
     x = x.flatten(0, -2)
     if x.shape[0] < 2:
         raise ValueError(f"{name}: needs at least two samples, got shape {tuple(x.shape)}")

@@ -19,6 +19,8 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
+from tests.ahead_of_time.resources import Usage
+
 CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
 ARCHS = (80, 89, 90, 100, 120)
 
@@ -82,16 +84,33 @@ def caught_launches() -> Iterator[list[Launch]]:
         yield launches
 
 
-def resource_usage(binary: Path) -> dict[tuple[str, str], dict[str, int]]:
-    """(kernel, arch) -> registers, stack and shared bytes of every kernel in a cubin or shared library."""
-    text = subprocess.run([CUOBJDUMP, "-res-usage", binary], capture_output=True, text=True, check=True).stdout
+def triton_compiler(compiled) -> str:
+    """What decides how a kernel is compiled: the versions of triton and of its two ptxas, and its floating point."""
+    ptxas = {triton.knobs.nvidia.ptxas.version, triton.knobs.nvidia.ptxas_blackwell.version}
+    fusion = "" if compiled.metadata.enable_fp_fusion else ", no fp fusion"
+    return f"triton {triton.__version__}, ptxas {' and '.join(sorted(ptxas))}{fusion}"
+
+
+def resource_usage(binary: Path) -> dict[tuple[str, str], Usage]:
+    """(kernel, sm) -> what every kernel in a cubin or shared library takes."""
     usage, arch = {}, ""
-    for line in text.splitlines():
-        if found := re.match(r"arch = sm_(\d+)", line):
+    for line in cuobjdump("-res-usage", binary).splitlines():
+        if found := re.match(r"arch = (sm_\d+)", line):
             arch = found[1]
         elif found := re.match(r"\s*Function (\S+):", line):
             kernel = found[1]
         elif found := re.match(r"\s*REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)", line):
             registers, stack, shared, local = map(int, found.groups())
-            usage[kernel, arch] = {"registers": registers, "spilled": stack + local, "shared": shared}
+            usage[kernel, arch] = Usage(registers, shared, stack + local)
     return usage
+
+
+def cuobjdump(option: str, binary: Path) -> str:
+    """What triton's cuobjdump prints."""
+    return subprocess.run([CUOBJDUMP, option, binary], capture_output=True, text=True, check=True).stdout
+
+
+def cuobjdump_version() -> tuple[int, ...]:
+    """(major, minor) of the CUDA toolkit that cuobjdump is of: it may not know what a later nvcc writes."""
+    said = subprocess.run([CUOBJDUMP, "--version"], capture_output=True, text=True, check=True).stdout
+    return tuple(map(int, re.search(r"release (\d+)\.(\d+)", said).groups()))

@@ -7,7 +7,7 @@ import torch
 
 from fastvid import _native
 from fastvid.ops import _checks
-from fastvid.ops._autograd import refuse_second_derivative, wants_grad
+from fastvid.ops._autograd import differentiable_once, wants_grad
 from fastvid.ops._dispatch import Backend, choose, kernel_dtype, kernel_writes, register
 from fastvid.ops._layout import interleaved
 from fastvid.ops.foveated_glimpse import reference
@@ -155,17 +155,17 @@ class _FoveatedGlimpse(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad):
         frames, center, scale = ctx.saved_tensors
-        to_frames = to_center = to_scale = None
-        with torch.no_grad():
-            if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
+        for_frames, for_center, for_scale = ctx.needs_input_grad[:3]
+
+        def compute():
+            to_frames = to_center = to_scale = None
+            if for_center or for_scale:
                 to_center, to_scale = _gaze_grad(grad, frames, center, scale, *ctx.geometry, ctx.backend)
-            if ctx.needs_input_grad[0]:
+            if for_frames:
                 to_frames = _frames_grad(grad, frames, center, scale, *ctx.geometry, ctx.frames_backend)
-        wanted = [
-            refuse_second_derivative(_NAME, x) if needed and x is not None else None
-            for x, needed in zip((to_frames, to_center, to_scale), ctx.needs_input_grad[:3], strict=True)
-        ]
-        return *wanted, None, None, None, None
+            return to_frames, to_center if for_center else None, to_scale if for_scale else None
+
+        return *differentiable_once(_NAME, compute, grad, frames, center, scale), None, None, None, None
 
 
 def foveated_glimpse(
@@ -219,7 +219,7 @@ def foveated_glimpse(
         / std`` of float ones. Differentiable once; equal bits every time, whatever the number of threads.
 
     Raises:
-        TypeError: frames is no image dtype, center or scale is not floating point.
+        TypeError: an argument is no tensor; frames is no image dtype, center or scale is not floating point.
         ValueError: shapes that do not fit, numbers out of range, an unknown padding; a scale that is not > 0 (checked
             by the CPU kernel; elsewhere such a glimpse is NaN); a mean, std or level_ratio that requires grad.
 
@@ -243,12 +243,13 @@ def foveated_glimpse(
         )
     geometry = (size, levels, float(level_ratio), list(mean), list(std), padding, antialias)
     center, scale = center.float(), scale.float()
-    if wants_grad(frames, center, scale):
+    if wants_grad(_NAME, frames, center, scale):
         return _FoveatedGlimpse.apply(frames, center, scale, geometry, dtype, kernel, frames_kernel)
     return _op(frames, center, scale, *geometry, dtype, kernel)
 
 
 def _check(frames, center, scale, size, levels, level_ratio, mean, std, dtype, padding) -> None:
+    _checks.tensors(_NAME, frames=frames, center=center, scale=scale)
     if frames.dtype != torch.uint8 and not frames.is_floating_point():
         raise TypeError(f"{_NAME}: frames must be uint8 pixels or floats in [0, 1], got {frames.dtype}")
     if frames.ndim != 5 or frames.shape[-1] != 3 or 0 in frames.shape[2:4]:

@@ -2,6 +2,8 @@
 
 import torch
 
+from fastvid.ops._autocast import without_autocast
+
 
 def foveated_glimpse(
     frames: torch.Tensor,
@@ -30,7 +32,7 @@ def foveated_glimpse(
     side = scale.unsqueeze(-1) * (growth * min(H, W))  # [B, T, G, L] pixels
     x_weights = _axis_weights(center[..., 0], side, W, size, padding, antialias)  # [B, T, G, L, size, W]
     y_weights = _axis_weights(center[..., 1], side, H, size, padding, antialias)
-    with torch.autocast(frames.device.type, enabled=False):
+    with without_autocast(frames.device):
         rows = y_weights.reshape(B, T, G * levels * size, H) @ pixels.reshape(B, T, H, W * C)
         rows = rows.reshape(B, T, G, levels, size, W, C)
         return torch.einsum("btglywc,btglxw->btglcyx", rows, x_weights).to(dtype)

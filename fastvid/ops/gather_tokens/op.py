@@ -80,10 +80,26 @@ class _GatherTokens(torch.autograd.Function):
         return _gather(x, index, backend)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx, grad):
         (index,) = ctx.saved_tensors
-        return _scatter(grad, index, ctx.tokens, ctx.backend), None, None
+        scatter = _ScatterTokens.apply if torch.is_grad_enabled() else _scatter
+        return scatter(grad, index, ctx.tokens, ctx.backend), None, None
+
+
+class _ScatterTokens(torch.autograd.Function):
+    """The backward pass of a gather where that is differentiated again: both are linear, and each other's adjoint."""
+
+    @staticmethod
+    def forward(ctx, grad, index, tokens, backend):
+        ctx.save_for_backward(index)
+        ctx.backend = backend
+        return _scatter(grad, index, tokens, backend)
+
+    @staticmethod
+    def backward(ctx, grad):
+        (index,) = ctx.saved_tensors
+        gather = _GatherTokens.apply if torch.is_grad_enabled() else _gather
+        return gather(grad, index, ctx.backend), None, None, None
 
 
 def gather_tokens(x: torch.Tensor, index: torch.Tensor, *, backend: Backend = "auto") -> torch.Tensor:
@@ -93,7 +109,7 @@ def gather_tokens(x: torch.Tensor, index: torch.Tensor, *, backend: Backend = "a
     same bits every time. It relies on the indices of a row being different.
 
     Args:
-        x: [B, N, D], any dtype; rows that are not contiguous are copied first. Differentiable, once.
+        x: [B, N, D], any dtype; rows that are not contiguous are copied first. Differentiable, any number of times.
         index: int64 [B, K], values in [0, N), each at most once per row.
         backend: ``"auto"``, ``"reference"``, ``"native"`` or ``"triton"``.
 
@@ -101,7 +117,7 @@ def gather_tokens(x: torch.Tensor, index: torch.Tensor, *, backend: Backend = "a
         [B, K, D] in x's dtype.
 
     Raises:
-        TypeError: index is not int64.
+        TypeError: x is no tensor; index is no int64 tensor.
         ValueError: shapes that do not fit; in the backward pass, an index that repeats within a row (checked on CPU).
         IndexError: an index outside [0, N) (checked on CPU; the reference raises RuntimeError, and
             on a GPU, which is not waited for, the result has NaN rows (-1 for integers)).
@@ -109,6 +125,7 @@ def gather_tokens(x: torch.Tensor, index: torch.Tensor, *, backend: Backend = "a
     Example:
         >>> z_visible = gather_tokens(z, visible)
     """
+    _checks.tensors(_NAME, x=x, index=index)
     if x.ndim != 3 or index.ndim != 2 or x.shape[0] != index.shape[0]:
         raise ValueError(
             f"{_NAME}: expected x [B, N, D] and index [B, K]; got {tuple(x.shape)} and {tuple(index.shape)}"
@@ -119,4 +136,4 @@ def gather_tokens(x: torch.Tensor, index: torch.Tensor, *, backend: Backend = "a
     kernel = choose(_NAME, x.device, backend)
     if kernel == "reference":
         return reference.gather_tokens(x, index)
-    return _GatherTokens.apply(x, index, kernel) if wants_grad(x) else _gather(x, index, kernel)
+    return _GatherTokens.apply(x, index, kernel) if wants_grad(_NAME, x) else _gather(x, index, kernel)

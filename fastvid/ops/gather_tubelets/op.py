@@ -79,7 +79,7 @@ def gather_tubelets(
         [B, V, 3 * tubelet * patch**2] in ``dtype``: ``(pixel / 255 - mean) / std``.
 
     Raises:
-        TypeError: clip is not uint8, index is not int64.
+        TypeError: clip is no uint8 tensor, index no int64 one.
         ValueError: clip is not [B, T, H, W, 3] or does not divide into tubelets.
         IndexError: an index outside [0, N) (checked on CPU; the reference raises RuntimeError, and
             on a GPU, which is not waited for, the result has NaN tokens).
@@ -89,6 +89,7 @@ def gather_tubelets(
         >>> tokens = gather_tubelets(clip, visible)  # [2, V, 1536]
     """
     name = "gather_tubelets"
+    _checks.tensors(name, clip=clip)
     if clip.dtype != torch.uint8:
         raise TypeError(f"{name}: clip must be uint8 pixels, got {clip.dtype}")
     if clip.ndim != 5 or clip.shape[-1] != 3:
@@ -100,6 +101,7 @@ def gather_tubelets(
         )
     _checks.normalization(name, mean, std, dtype)
     if index is not None:
+        _checks.tensors(name, index=index)
         if index.ndim != 2 or index.shape[0] != clip.shape[0]:
             raise ValueError(f"{name}: index must be [B, V] with B={clip.shape[0]}, got shape {tuple(index.shape)}")
         _checks.index_dtype(name, "index", index)

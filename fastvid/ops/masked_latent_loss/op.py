@@ -6,8 +6,8 @@ import torch
 
 from fastvid import _native
 from fastvid.ops import _checks
-from fastvid.ops._autograd import refuse_second_derivative, wants_grad
-from fastvid.ops._dispatch import Backend, choose, kernel_dtype, register
+from fastvid.ops._autograd import second_derivative_error, wants_grad
+from fastvid.ops._dispatch import Backend, choose, is_plain, kernel_dtype, register
 from fastvid.ops._layout import rows_contiguous
 from fastvid.ops.masked_latent_loss import reference
 from fastvid.ops.masked_latent_loss.mean import grad_scale, mean_scale
@@ -70,20 +70,25 @@ class _MaskedLatentLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx, pred, target, target_scale, masked, kind, normalize_target, backend):
         loss, grad = _op(pred, target, target_scale, masked, kind, normalize_target, True, backend)
+        ctx.set_materialize_grads(False)
+        # Of an output autograd knows that it depends on pred, which is not kept: second derivatives come back here.
         ctx.save_for_backward(grad)
         ctx.factor = mean_scale(pred, kind) / grad_scale(pred, kind) if pred.numel() else 1.0
         ctx.backend = backend
-        return loss
+        return loss, grad
 
     @staticmethod
-    def backward(ctx, upstream):
+    def backward(ctx, upstream, grad_of_grad):
+        # The compiler's trace fills in zeros for what is not asked for, and refuses second derivatives itself.
+        if grad_of_grad is not None and not torch.compiler.is_compiling():
+            raise second_derivative_error("masked_latent_loss")
         (grad,) = ctx.saved_tensors
-        with torch.no_grad():
-            # On a CPU looking at the scale is free, and `loss.backward()` gives exactly 1: no pass over the gradient.
-            on_device = torch.compiler.is_compiling() or upstream.device.type != "cpu"
-            if on_device or upstream.item() * ctx.factor != 1.0:
-                grad = _scale(grad, upstream, ctx.factor, ctx.backend)
-        return refuse_second_derivative("masked_latent_loss", grad), None, None, None, None, None, None
+        if torch.is_grad_enabled():  # PyTorch's own arithmetic, which has derivatives
+            grad = reference.scale_gradient(grad, upstream, ctx.factor)
+        # On a CPU looking at the scale is free, and `loss.backward()` gives exactly 1: no pass over the gradient.
+        elif torch.compiler.is_compiling() or not is_plain(upstream) or upstream.item() * ctx.factor != 1.0:
+            grad = _scale(grad, upstream, ctx.factor, ctx.backend)
+        return grad, None, None, None, None, None, None
 
 
 def masked_latent_loss(
@@ -119,8 +124,9 @@ def masked_latent_loss(
         Scalar float32. With no masked tokens it is 0.
 
     Raises:
-        TypeError: ``masked`` is not int64; mixed float64 and narrower inputs; int8 without a float16 scale.
-        ValueError: shapes that do not fit; ``target`` requires grad; unknown ``kind``.
+        TypeError: an argument is no tensor; ``masked`` is not int64; mixed float64 and narrower inputs; int8 without a
+            float16 scale.
+        ValueError: shapes that do not fit; ``target`` or its scale requires grad; unknown ``kind``.
         IndexError: a masked index outside [0, N) (checked on CPU; the reference raises RuntimeError, and
             on a GPU, which is not waited for, the loss is NaN).
 
@@ -134,8 +140,8 @@ def masked_latent_loss(
         narrow = kernel_dtype("masked_latent_loss", backend, "target", target) and narrow
     if kernel == "reference" or not narrow:
         return reference.masked_latent_loss(pred, target, target_scale, masked, kind, normalize_target)
-    if wants_grad(pred):
-        return _MaskedLatentLoss.apply(pred, target, target_scale, masked, kind, normalize_target, kernel)
+    if wants_grad("masked_latent_loss", pred, target, target_scale):
+        return _MaskedLatentLoss.apply(pred, target, target_scale, masked, kind, normalize_target, kernel)[0]
     return _op(pred, target, target_scale, masked, kind, normalize_target, False, kernel)[0]
 
 
@@ -157,6 +163,7 @@ def _check(
     name = "masked_latent_loss"
     if kind not in KINDS:
         raise ValueError(f"{name}: kind must be one of {', '.join(KINDS)}; got {kind!r}")
+    _checks.tensors(name, pred=pred, target=target, masked=masked)
     if pred.ndim != 3 or target.ndim != 3 or masked.ndim != 2:
         raise ValueError(
             f"{name}: expected pred [B, M, D], target [B, N, D] and masked [B, M]; got {tuple(pred.shape)}, "
@@ -168,7 +175,10 @@ def _check(
             "fit as [B, M, D], [B, N, D] and [B, M]"
         )
     _checks.index_dtype(name, "masked", masked)
+    if not pred.is_floating_point():
+        raise TypeError(f"{name}: pred must be floating point; got {pred.dtype}")
     if target_scale is not None:
+        _checks.tensors(name, target_scale=target_scale)
         if target.dtype != torch.int8 or target_scale.dtype != torch.float16:
             raise TypeError(
                 f"{name}: target_scale goes with an int8 target and is float16; got a {target.dtype} target and a "
@@ -182,12 +192,13 @@ def _check(
             raise _checks.devices_error(name, target=target, target_scale=target_scale)
     elif target.dtype == torch.int8:
         raise TypeError(f"{name}: an int8 target needs target_scale, a float16 factor for each token")
-    elif not pred.is_floating_point() or not target.is_floating_point():
-        raise TypeError(f"{name}: pred and target must be floating point; got {pred.dtype} and {target.dtype}")
+    elif not target.is_floating_point():
+        raise TypeError(f"{name}: target must be floating point, or int8 with a scale; got {target.dtype}")
     elif (pred.dtype == torch.float64) != (target.dtype == torch.float64):
         raise TypeError(f"{name}: float64 does not mix with other dtypes; got {pred.dtype} and {target.dtype}")
-    if target.requires_grad:
-        raise ValueError(f"{name}: target requires grad, but only pred gets a gradient; pass target.detach()")
+    for argument, x in (("target", target), ("target_scale", target_scale)):
+        if x is not None and x.requires_grad:
+            raise ValueError(f"{name}: {argument} requires grad, but only pred gets a gradient; detach it")
     if not pred.device == target.device == masked.device:
         raise _checks.devices_error(name, pred=pred, target=target, masked=masked)
 
@@ -204,9 +215,15 @@ def quantize_tokens(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     Returns:
         int8 [..., N, D] and float16 [..., N].
 
+    Raises:
+        TypeError: x is no floating-point tensor of two dimensions or more.
+
     Example:
         >>> values, scale = quantize_tokens(teacher(clip))
         >>> loss = masked_latent_loss(pred, values, masked, target_scale=scale)
     """
+    _checks.tensors("quantize_tokens", x=x)
+    if x.ndim < 2 or not x.is_floating_point():
+        raise TypeError(f"quantize_tokens: x must be floating point [..., N, D]; got {x.dtype} {tuple(x.shape)}")
     scale = (x.abs().amax(-1).float() / 127).clamp(min=2**-24).half()  # at least float16's smallest number
     return (x.float() / scale.float().unsqueeze(-1)).round().clamp(-127, 127).to(torch.int8), scale

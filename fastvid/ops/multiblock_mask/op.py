@@ -85,7 +85,7 @@ def multiblock_mask(
         ``visible`` int64 [B, V] and ``masked`` int64 [B, M] on the ids' device: ascending, disjoint.
 
     Raises:
-        TypeError: ``sample_ids`` is not int64.
+        TypeError: ``sample_ids`` is no int64 tensor.
         ValueError: counts that do not fit the grid, an empty grid or one with a side over 65536, a seed or draw out of
             range, an unknown backend.
         RuntimeError: ``backend="native"`` where there is no kernel; on a GPU, a grid of more tokens than fit the shared
@@ -95,6 +95,7 @@ def multiblock_mask(
         >>> ids = torch.tensor([sample_id("a.mp4"), sample_id("b.mp4")])
         >>> visible, masked = multiblock_mask(ids, (8, 14, 14), masked=1176, visible=392, seed=0, draw=7)
     """
+    _checks.tensors("multiblock_mask", sample_ids=sample_ids)
     if sample_ids.ndim != 1:
         raise ValueError(f"multiblock_mask: sample_ids must be [B], got shape {tuple(sample_ids.shape)}")
     _checks.index_dtype("multiblock_mask", "sample_ids", sample_ids)

@@ -5,6 +5,7 @@ import math
 import torch
 
 from fastvid.ops import _checks
+from fastvid.ops._dispatch import is_plain
 
 
 def peak_to_center(peak: torch.Tensor, grid: tuple[int, ...], *, prefix: int = 0) -> torch.Tensor:
@@ -31,13 +32,14 @@ def peak_to_center(peak: torch.Tensor, grid: tuple[int, ...], *, prefix: int = 0
         >>> out, entropy, peak = query_attend(query, key, value, return_stats=True)
         >>> center = peak_to_center(peak, (16, 16), prefix=1)
     """
+    _checks.tensors("peak_to_center", peak=peak)
     _checks.index_dtype("peak_to_center", "peak", peak)
     if len(grid) not in (2, 3) or min(grid) < 1:
         raise ValueError(f"peak_to_center: grid must be (H, W) or (T, H, W), each at least 1; got {tuple(grid)}")
     if prefix < 0:
         raise ValueError(f"peak_to_center: prefix counts the tokens before the grid's, at least 0; got {prefix}")
-    # On a GPU looking at the values would wait for them.
-    if peak.device.type == "cpu" and not torch.compiler.is_compiling() and peak.numel():
+    # On a GPU looking at the values would wait for them; a fake tensor has none.
+    if not torch.compiler.is_compiling() and is_plain(peak) and peak.numel():
         low, high, tokens = int(peak.min()), int(peak.max()), prefix + math.prod(grid)
         if low < 0 or high >= tokens:
             raise IndexError(f"peak_to_center: peak holds {low if low < 0 else high}, outside [0, {tokens})")

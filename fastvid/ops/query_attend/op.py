@@ -6,7 +6,7 @@ import torch
 
 from fastvid import _native
 from fastvid.ops import _checks
-from fastvid.ops._autograd import refuse_second_derivative, wants_grad
+from fastvid.ops._autograd import differentiable_once, wants_grad
 from fastvid.ops._dispatch import Backend, choose, kernel_dtype, register
 from fastvid.ops._layout import rows_contiguous
 from fastvid.ops.query_attend import reference
@@ -172,16 +172,18 @@ class _QueryAttend(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad_out, grad_entropy=None, grad_peak=None):
         query, key, value, kept, lse, *stats = ctx.saved_tensors
-        with torch.no_grad():
+        needed = ctx.needs_input_grad[:3]
+
+        def compute():
             # A projection [B, N, h, d] seen as [B, h, N, d] gets its gradient in the order it has in memory.
             token_major = key.stride(1) < key.stride(2)
-            with_query, with_cache = ctx.needs_input_grad[0], ctx.needs_input_grad[1] or ctx.needs_input_grad[2]
             grads = _attend_backward(
                 grad_out, grad_entropy if stats else None, query, key, value, kept, lse, stats[0] if stats else None,
-                ctx.scale, with_query, with_cache, token_major, ctx.backend,
+                ctx.scale, needed[0], needed[1] or needed[2], token_major, ctx.backend,
             )  # fmt: skip
-        needed = zip(grads, ctx.needs_input_grad[:3], strict=True)
-        return *(refuse_second_derivative(_NAME, grad) if needs else None for grad, needs in needed), None, None, None
+            return tuple(grad if needs else None for grad, needs in zip(grads, needed, strict=True))
+
+        return *differentiable_once(_NAME, compute, grad_out, grad_entropy, query, key, value), None, None, None
 
 
 @overload
@@ -240,7 +242,8 @@ def query_attend(
         lowest one among equals; not differentiable. Where inputs are NaN, out and entropy are, and peak is any token.
 
     Raises:
-        TypeError: tensors of different dtypes, or not floating point; ``backend`` insists on a kernel for float64.
+        TypeError: an argument is no tensor; tensors of different dtypes, or not floating point; ``backend`` insists on
+            a kernel for float64.
         ValueError: shapes that do not fit; no tokens; tensors on different devices.
 
     Example:
@@ -253,7 +256,7 @@ def query_attend(
     if kernel == "reference" or not kernel_dtype(_NAME, backend, "query", query):
         result = reference.query_attend(query, key, value, scale)
         return result if return_stats else result[0]
-    if wants_grad(query, key, value):
+    if wants_grad(_NAME, query, key, value):
         return _QueryAttend.apply(query, key, value, scale, return_stats, kernel)
     if return_stats:
         out, _, _, entropy, peak = _attend(query, key, value, scale, True, False, kernel)
@@ -262,6 +265,7 @@ def query_attend(
 
 
 def _check(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> None:
+    _checks.tensors(_NAME, query=query, key=key, value=value)
     q, k, v = query.shape, key.shape, value.shape
     fits = len(k) == 4 and k == v and len(q) in (4, 5) and q[0] == k[0] and q[-3] == k[1] and q[-1] == k[3]
     if not fits or k[2] == 0 or k[3] == 0:

@@ -178,11 +178,12 @@ def blocks(queries: int, dim: int, dtype: torch.dtype, backward: bool) -> dict[s
     if backward:
         elements, warps = 2048, 8 if block_q >= 4 else 4
     elif dot:
-        elements, warps = 2048, 8 if block_d > 64 else 4
+        elements, warps = 1024 if wide else 2048, 8 if block_d > 64 else 4
     else:
         elements, warps = 2048 if wide else min(4096, 8192 // block_q), 4
     block_n = max(elements // block_d, 16)
-    stages = 2 if wide and dot else 3  # a third would not fit with float32 tiles
+    # With float32 tiles a third stage fits a narrow forward pass only.
+    stages = 2 if wide and dot and (backward or block_d > 64) else 3
     sizes = {"BLOCK_Q": block_q, "BLOCK_N": block_n, "BLOCK_D": block_d}
     return {"DOT": dot, **sizes, "num_warps": warps, "num_stages": stages}
 
