@@ -10,6 +10,7 @@ import torch
 
 FORWARD, BACKWARD, BOTH = "forward", "backward", "forward + backward"
 CALL = "call"  # of a side that is one function, whatever it does
+WALL_CLOCK = "wall clock"
 
 
 @dataclass(frozen=True)
@@ -65,13 +66,20 @@ class Timed:
     p20: float
     p80: float
     how: str
+    fastest: float | None = None  # of a wall clock
+
+    @property
+    def compared(self) -> float:
+        """What ratios are of: a wall clock's fastest round, because other programs only add time; else the median."""
+        return self.median if self.fastest is None else self.fastest
 
 
 def summary(milliseconds: Sequence[float], how: str) -> Timed:
-    """Median and the 20th and 80th percentiles (nearest rank)."""
+    """Median and the 20th and 80th percentiles (nearest rank); of a wall clock also the fastest."""
     ordered = sorted(milliseconds)
     last = len(ordered) - 1
-    return Timed(statistics.median(ordered), ordered[round(0.2 * last)], ordered[round(0.8 * last)], how)
+    fastest = ordered[0] if how == WALL_CLOCK else None
+    return Timed(statistics.median(ordered), ordered[round(0.2 * last)], ordered[round(0.8 * last)], how, fastest)
 
 
 def disagreement(one: float, other: float) -> float:
@@ -85,18 +93,23 @@ class CpuTimer:
     def __init__(self, sides: Mapping[str, Side]):
         self.sides = sides
         self.warm = False
+        self.found: dict[str, dict[str, list[float]]] = {}  # part -> side -> milliseconds, of all calls of times
 
     def times(self, rounds: int) -> dict[str, dict[str, Timed]]:
-        """part -> side -> milliseconds, over rounds in which the sides take turns, so that drift hits all alike."""
-        found: dict[str, dict[str, list[float]]] = {}
+        """part -> side -> milliseconds, over these rounds and those of earlier calls.
+
+        The sides take turns, so that drift hits all alike, and every other round in reverse, so that none always finds
+        the caches as the same other side leaves them.
+        """
         warmup = 0 if self.warm else 3
         for turn in range(warmup + rounds):
-            for name, side in self.sides.items():
+            order = list(self.sides.items())
+            for name, side in order if turn % 2 else reversed(order):
                 for part, seconds in self._step(side).items():
                     if turn >= warmup:
-                        found.setdefault(part, {}).setdefault(name, []).append(1e3 * seconds)
+                        self.found.setdefault(part, {}).setdefault(name, []).append(1e3 * seconds)
         self.warm = True
-        return {p: {s: summary(ms, "wall clock") for s, ms in sides.items()} for p, sides in found.items()}
+        return {p: {s: summary(ms, WALL_CLOCK) for s, ms in sides.items()} for p, sides in self.found.items()}
 
     @staticmethod
     def _step(side: Side) -> dict[str, float]:

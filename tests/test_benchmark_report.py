@@ -8,7 +8,7 @@ import torch
 from benchmarks import devices, floors, recorder, report, roofline, timing
 from benchmarks.devices import Device
 from benchmarks.recorder import Recorder
-from benchmarks.timing import Call, CpuTimer, Side, summary
+from benchmarks.timing import Call, CpuTimer, Side, Timed, summary
 
 CPU = Device("cpu", "Some CPU, 2 threads", "cpu")
 H200 = Device("cuda", "NVIDIA H200", "h200", 4800, 50 << 20)
@@ -58,6 +58,13 @@ def test_medians_and_percentiles():
     assert (timed.median, timed.p20, timed.p80) == (3.5, 2.0, 5.0)
 
 
+def test_ratios_are_of_the_fastest_round_of_a_wall_clock_and_of_the_median_of_a_gpu():
+    """Another program takes most rounds twice their time: that of ours more often than that of the other side."""
+    assert summary([8.0, 4.0, 8.0], "wall clock").compared == 4.0
+    assert summary([8.0, 4.0, 8.0], "graph").compared == 8.0
+    assert Timed(3.0, 2.0, 4.0, "difference: a test").compared == 3.0
+
+
 def test_timers_disagree_by_a_share_of_the_longer():
     assert timing.disagreement(4.0, 3.0) == timing.disagreement(3.0, 4.0) == 0.25
 
@@ -69,11 +76,15 @@ def test_passes_are_timed_apart_and_sides_take_turns():
     def side(name):
         return Side(lambda: seen.append(name) or (2 * x).sum(), inputs=[x])
 
-    times = CpuTimer({"fastvid": side("a"), "other": side("b")}).times(2)
-    assert seen == ["a", "b"] * 5  # three rounds of warm-up
+    timer = CpuTimer({"fastvid": side("a"), "other": side("b")})
+    times = timer.times(2)
+    assert seen == ["b", "a", "a", "b", "b", "a", "a", "b", "b", "a"]  # three rounds of warm-up
     assert list(times) == ["forward", "backward", "forward + backward"]
     for timed in times.values():
         assert timed["fastvid"].median > 0
+    timer.times(3)
+    assert len(seen) == 16
+    assert {len(rounds) for sides in timer.found.values() for rounds in sides.values()} == {5}  # of both calls
     assert list(CpuTimer({"fastvid": Call(lambda: None)}).times(1)) == ["call"]
 
 
