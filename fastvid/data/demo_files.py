@@ -20,6 +20,7 @@ from fastvid.data.shard_index import VERSION as INDEX_VERSION
 from fastvid.data.shard_writer import ShardWriter
 from fastvid.files import cache_dir, naming
 from fastvid.ranges import Count, Natural
+from fastvid.video.x264 import x264_params
 
 __all__ = ["DemoSize", "cache_dir", "cached_demo", "encode_h264", "write_demo"]
 
@@ -101,7 +102,7 @@ def encode_h264(frames: np.ndarray, fps: int) -> bytes:
         stream = container.add_stream("libx264", rate=fps)
         stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
         stream.codec_context.thread_count = 1  # several threads may cut the picture differently
-        stream.options = {"crf": "18", "preset": "veryfast", "g": "12"}
+        stream.options = {"crf": "18", "preset": "veryfast", "g": "12", "x264-params": x264_params()}
         for image in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode())

@@ -53,7 +53,7 @@ def start_logging(path: Path | None) -> None:
     root.handlers.clear()
     handlers: list[logging.Handler] = [_Console()]
     if path is not None:
-        handlers.append(_LogFile(path))
+        handlers.append(_LogFile(path, encoding="utf-8", errors="backslashreplace"))
         crash_file = path.open("a")  # kept open: faulthandler writes to its descriptor
         faulthandler.enable(crash_file)
         faulthandler.register(signal.SIGUSR1, crash_file)

@@ -13,6 +13,7 @@ from fastvid.video.ffmpeg import first_line, open_video
 from fastvid.video.frame_table import decoded_frames
 from fastvid.video.limits import Limits
 from fastvid.video.probe import VideoInfo, probe
+from fastvid.video.x264 import x264_params
 
 _MOST_FRAMES = 1_000_000  # of one output
 _TURNS = {1: "transpose=cclock", 2: "hflip,vflip", 3: "transpose=clock"}  # by quarter turns, counter-clockwise
@@ -186,6 +187,6 @@ def _h264_stream(out: av.container.OutputContainer, normal: Normalisation, info:
         "keyint_min": str(normal.gop),
         "sc_threshold": "0",
         "flags": "+cgop",
-        "x264-params": "colormatrix=smpte170m:range=tv",
+        "x264-params": x264_params("colormatrix=smpte170m", "range=tv"),
     }
     return stream

@@ -12,6 +12,7 @@ import tarfile
 import pytest
 from clips import encode
 
+from fastvid.command import UserError
 from fastvid.data import Quarantine, TrainLoader, classes_of, open_source
 from fastvid.data.index import IndexCommand
 from fastvid.data.index import run as run_index
@@ -88,11 +89,13 @@ def test_a_folder_of_odd_names_loads(folder, tmp_path):
     assert record["detail"].startswith(f"{tmp_path}/daten-\\xfc/caf\\xe9/caf\\xe9.mp4: No such file")
 
 
-def test_a_table_of_labels_names_odd_files_as_bytes_or_spelled(folder, tmp_path):
+def test_a_table_of_labels_names_odd_files_as_they_are_spelled(folder, tmp_path):
     table = tmp_path / "labels.csv"
-    for row in (b"caf\xe9/caf\xe9.mp4,sit\xe9\n", rb"caf\xe9/caf\xe9.mp4,sit\xe9" + b"\n"):
-        table.write_bytes(b"path,label\n" + row)
-        assert [sample.label for sample in open_source(folder, table).samples] == [None, r"sit\xe9", None]
+    table.write_bytes(b"path,label\n" + rb"caf\xe9/caf\xe9.mp4,sit" + b"\n")
+    assert [sample.label for sample in open_source(folder, table).samples] == [None, "sit", None]
+    table.write_bytes(b"path,label\ncaf\xe9/caf\xe9.mp4,sit\n")  # a table is text in UTF-8
+    with pytest.raises(ValueError, match=r"labels.csv.*line 2"):
+        open_source(folder, table)
 
 
 def test_two_files_of_one_spelling_are_refused(tmp_path):
@@ -163,9 +166,9 @@ def test_a_command_prints_them(folder, tmp_path):
     assert "3 videos in 1 shards" in done.stdout.decode("utf-8")
 
 
-def test_a_run_directory_has_to_be_utf8(tmp_path, capsys):
+def test_a_run_directory_has_to_be_utf8(tmp_path):
     where = tmp_path / ODD
     options = RunConfig(dir=str(where))
-    assert start("salt", {}, options, Launch(None, False), lambda session: None) == 2
-    assert "the name is no UTF-8, and TensorBoard takes no other" in capsys.readouterr().err
+    with pytest.raises(UserError, match="TensorBoard"):
+        start("salt", {}, options, Launch(None, False), lambda session: None)
     assert not where.exists()

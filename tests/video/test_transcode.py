@@ -1,4 +1,5 @@
 import io
+import os
 import subprocess
 import sys
 from fractions import Fraction
@@ -199,3 +200,14 @@ print(next(line.split()[1] for line in open("/proc/self/status") if line.startsw
 )
 def test_sound_videos_are_verified(video):
     verify(video, probe(video))
+
+
+def test_the_same_video_gives_the_same_bytes_again_and_again():
+    """Whatever lies in the memory that the encoder is given."""
+    video = encode(12, coloured=True, wide=2, height=128)
+    normal = Normalisation(short_side=64)
+    first = transcode(video, normal)
+    for k in range(20):
+        junk = [os.urandom(4096 * (k % 7 + 1)) for _ in range(50)]
+        del junk
+        assert transcode(video, normal) == first
