@@ -106,7 +106,7 @@ def test_an_interrupt_during_imports_is_quiet(tmp_path, arguments):
             "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)\n"
         )
     path = os.pathsep.join([str(tmp_path), *sys.path])
-    door, *rest = arguments.split()
+    door, *rest = arguments
     process = [sys.executable, "-m", f"fastvid.{door}", *rest]
     done = subprocess.run(process, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=50)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

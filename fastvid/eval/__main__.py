@@ -97,8 +97,11 @@ def evaluate(config: EvalConfig) -> dict:
     contestants.append(Contestant(f"{next(iter(encoders))}, single frame", first, first.grid, still=True))
     with user_errors(ValueError):
         source = open_parts(config.data.path, config.data.labels)
-        train, test, notes = hold_out(source, config.data.holdout)
         views = _views(config, first)
+        if len(classes_of(source)) < 2:
+            found = f"{without_secrets(config.data.path)} has {len(classes_of(source))} classes"
+            raise UserError(f"{found}; probes need at least two")
+        train, test, notes = hold_out(source, config.data.holdout)
     if train is None or test is None:
         raise UserError(
             f"{len(source.samples)} videos cannot be split into training and test videos: change --data.holdout"
@@ -106,8 +109,6 @@ def evaluate(config: EvalConfig) -> dict:
     for note in notes:
         logging.info("%s", note)
     classes = sorted({*classes_of(train), *classes_of(test)})
-    if len(classes) < 2:
-        raise UserError(f"{without_secrets(config.data.path)} has {len(classes)} classes; probes need at least two")
     quarantine = Quarantine(log=logging.warning)
     return run_probes(
         contestants, train, test, classes, views, device=device, most_train=config.train,

@@ -138,7 +138,7 @@ def test_ssv2(tmp_path):
     assert first.extra == {"label_id": 1}
     assert missing.size == MISSING
     assert labels(found["test"]) == {"20bn/2": None}
-    assert found["test"].notes == ["1 videos that no list names were passed over"]
+    assert found["test"].notes == ["left out: 3 other files", "1 videos that no list names were passed over"]
     (tmp_path / "labels.json").write_text('{"Holding something": "0"}')
     with pytest.raises(ValueError, match=r"of video 1 is not in labels\.json"):
         ssv2(tmp_path)

@@ -223,7 +223,7 @@ def test_wrong_inputs_get_one_sentence(tmp_path, environment):
     assert "1 of 2 videos have no row, such as '2.mp4'" in unlisted
     assert "nowhere" in last_sentence(nowhere)
     assert "videos_per_class is 500" in last_sentence(many)
-    assert "no V-JEPA 2 model" in last_sentence(model)
+    assert f"no model at {str(tmp_path)!r}" in last_sentence(model)
     assert "no head to keep" in last_sentence(head)
     assert "everything" in approach
     assert "backbone-lora" in approach
