@@ -7,6 +7,7 @@ from typing import Protocol
 
 import torch
 
+from fastvid.command import UserError
 from fastvid.data.batch_maker import BatchInfo
 from fastvid.data.latent_file import NO_VIEW, Latents
 from fastvid.data.latent_manifest import LatentManifest
@@ -81,7 +82,7 @@ class FeatureLoader:
             raise ValueError(f"a global batch of {batch} clips does not divide among {world} processes")
         whole = [(key, hashes) for key, hashes in store.clips() if key in labels and NO_VIEW not in hashes]
         if not whole:
-            raise ValueError(f"none of the {len(labels)} clips has features")
+            raise UserError(f"none of the {len(labels)} training videos can be decoded: see bad_samples.jsonl")
         self._rows = sorted(whole)  # whatever order they were computed in
         self.store, self.clips, self.state = store, len(whole), state or LoaderState()
         self._labels, self._batch, self._seed = labels, batch, seed

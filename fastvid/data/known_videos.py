@@ -50,10 +50,10 @@ def with_labels(videos: list[Video], protocol: str, notes: list[str]) -> list[Vi
 
 
 def _by_class_folder(video: Video, folders: PartFolders) -> Video:
-    """Below a part's folder the next folder is the class; a label that is not just the name of the innermost folder was
-    given, and stays."""
+    """Below a part's folder the next folder is the class. A label that a shard holds was given, and stays; so does one
+    that is not just the name of the innermost folder."""
     above = folders_of(video.name)
-    if video.listed or not above or folders.part(above) is None or video.label != above[-1]:
+    if video.listed or video.crc32 is not None or not above or folders.part(above) is None or video.label != above[-1]:
         return video
     return replace(video, label=folders.label(above))
 

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from fastvid.command import UserError
 from fastvid.eval.accuracy import Accuracy
 from fastvid.eval.features import Features
 
@@ -67,7 +68,10 @@ def attentive_probe(
     held = torch.arange(len(labels)) % 5 == 4
     classes = int(max(train.labels.max(), test.labels.max())) + 1
     if not held.any() or not len(test.tokens):
-        raise ValueError(f"an attentive probe needs more than {len(labels)} training videos")
+        raise UserError(
+            f"an attentive probe needs at least 5 training videos and a test video that can be decoded; there are "
+            f"{len(labels)} and {len(test.tokens)}: give more videos, or see bad_samples.jsonl"
+        )
     best: tuple[int, nn.Module] | None = None
     for rate in _LEARNING_RATES:
         model = _train(train.tokens[~held], labels[~held], classes, rate, epochs, batch, seed, device, check)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from fastvid.command import UserError
 from fastvid.data import Quarantine, Source, eval_batches
 from fastvid.video import ViewSpec
 
@@ -98,7 +99,7 @@ def extract(
                 kept.append(z)
         labels += [ids[source.samples[i].label or ""] for i in part.indices]
     if not labels:
-        raise ValueError("no labelled video could be decoded, so there is nothing to probe")
+        raise UserError("no labelled video could be decoded, so there is nothing to probe")
     return [
         Features(torch.cat(p), torch.cat(t) if t else torch.empty(0, 0, 0), torch.tensor(labels))
         for p, t in zip(pooled, tokens, strict=True)

@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from fastvid.command import UserError
 from fastvid.files import flush, naming
 
 log = logging.getLogger(__name__)
@@ -130,7 +131,10 @@ class Checkpoints:
             _load_optimizer(module, optimizer, moments)
             return state
         if steps:
-            raise ValueError(f"none of the {len(steps)} checkpoints of stage {stage} in {self.folder} can be read")
+            raise UserError(
+                f"none of the {len(steps)} checkpoints of stage {stage} in {self.folder} can be read; they are kept as "
+                "*.unreadable: resuming once more begins the stage anew"
+            )
         return None
 
     def set_aside(self, stage: str) -> None:
@@ -187,13 +191,20 @@ def _stored(module: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def _load_weights(module: nn.Module, weights: dict[str, torch.Tensor], folder: Path) -> None:
-    missing, unexpected = module.load_state_dict(weights, strict=False)
-    absent = sorted(set(missing) - _frozen(module))
-    if absent or unexpected:
-        raise ValueError(
-            f"the weights in {folder} are of another model: {len(absent)} are missing ({', '.join(absent[:3])}), "
-            f"{len(unexpected)} are not known ({', '.join(unexpected[:3])})"
+    own = module.state_dict()
+    absent = sorted(own.keys() - weights.keys() - _frozen(module))
+    unknown = sorted(weights.keys() - own.keys())
+    other = [name for name in sorted(weights.keys() & own.keys()) if weights[name].shape != own[name].shape]
+    faults = [
+        f"{len(names)} {what} ({', '.join(names[:3])})"
+        for names, what in ((absent, "missing"), (unknown, "not known"), (other, "of another shape"))
+        if names
+    ]
+    if faults:
+        raise UserError(
+            f"the weights in {folder} are of another model: {'; '.join(faults)}. Resume with the model's own options"
         )
+    module.load_state_dict(weights, strict=False)
 
 
 def _plain(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

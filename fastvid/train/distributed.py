@@ -74,7 +74,10 @@ def _torchrun_line(project: str, count: int, nodes: str) -> str:
 
 def join_world() -> World:
     """Joins the process group that ``torchrun`` describes in the environment; alone without it."""
-    rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    rank, size = _whole_number("RANK", 0), _whole_number("WORLD_SIZE", 1)
+    lacking = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if size > 1 and lacking:
+        raise UserError(f"WORLD_SIZE is {size} and {', '.join(lacking)} not set: start all processes with torchrun")
     if torch.cuda.is_available():
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
         torch.cuda.set_device(device)
@@ -85,6 +88,13 @@ def join_world() -> World:
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, timeout=_PATIENCE)
     return World(rank, size, device)
+
+
+def _whole_number(name: str, default: int) -> int:
+    value = os.environ.get(name, str(default))
+    if not value.isdecimal():
+        raise UserError(f"the environment variable {name} is {value!r}: it is a whole number that torchrun sets")
+    return int(value)
 
 
 def leave_world(world: World) -> None:

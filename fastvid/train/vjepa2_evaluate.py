@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from fastvid.cache.compute import decoded, decoded_groups
+from fastvid.command import UserError
 from fastvid.data import LatentStore, Quarantine, Source
 from fastvid.data.latent_file import NO_VIEW
 from fastvid.eval.classification import Classification, average_views
@@ -72,7 +73,7 @@ class Evaluation:
             keys += names
             logits.append(scores.unflatten(0, (len(names), self.draws.count)))
         if not keys:
-            raise ValueError(f"none of the {len(labels)} videos can be decoded: see bad_samples.jsonl")
+            raise UserError(f"none of the {len(labels)} videos can be decoded: see bad_samples.jsonl")
         truth = torch.tensor([places[labels[key]] for key in keys])
         return Classification(self.classes, keys, truth, average_views(torch.cat(logits)))
 

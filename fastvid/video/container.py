@@ -13,6 +13,10 @@ from fastvid.video.errors import DecodeError
 _ISO_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot")
 _EBML_MAGIC = b"\x1a\x45\xdf\xa3"
 _SEGMENT_ID = b"\x18\x53\x80\x67"
+_CLUSTER_ID, _VOID_ID = b"\x1f\x43\xb6\x75", b"\xec"
+_AFTER_CLUSTERS = (  # Cues, Tags, Attachments, Chapters and SeekHead
+    b"\x1c\x53\xbb\x6b", b"\x12\x54\xc3\x67", b"\x19\x41\xa4\x69", b"\x10\x43\xa7\x70", b"\x11\x4d\x9b\x74",
+)  # fmt: skip
 _PROJECTION_ID = b"\x76\x70"
 # First five numbers of a track's matrix, 16.16 fixed point, when it neither turns nor mirrors.
 _IDENTITY = b"\0\1\0\0" + bytes(12) + b"\0\1\0\0"
@@ -44,6 +48,11 @@ def missing_bytes(data: bytes) -> int:
     container = container_format(data)
     ends = {"mov": _iso_ends, "matroska": _matroska_ends, "avi": _avi_ends}[container](data)
     return max(0, max(ends, default=0) - len(data))
+
+
+def is_fragmented(data: bytes) -> bool:
+    """Return whether an mp4 or mov lists its frames piece by piece (``moof``) and not in one place."""
+    return container_format(data) == "mov" and any(name == b"moof" for name, _, _ in _iso_boxes(data))
 
 
 def may_be_rotated(data: bytes) -> bool:
@@ -135,7 +144,23 @@ def _matroska_ends(data: bytes) -> list[int]:
     if data[offset : offset + 4] != _SEGMENT_ID:
         return []
     segment, length = _vint(data, offset + 4)
-    return [] if segment is None else [offset + 4 + length + segment]
+    if segment is None:
+        return []
+    offset += 4 + length
+    end = offset + segment
+    # Only clusters hold pictures: what follows the last of them is an index, tags or padding.
+    pictures = False
+    while offset < len(data):
+        name = data[offset : offset + 4]
+        if pictures and (name in _AFTER_CLUSTERS or name[:1] == _VOID_ID):
+            return []
+        identifier = 1 if name[:1] == _VOID_ID else 4
+        size, length = _vint(data, offset + identifier)
+        if size is None:
+            break
+        pictures = pictures or name == _CLUSTER_ID
+        offset += identifier + length + size
+    return [end]
 
 
 def _vint(data: bytes, offset: int) -> tuple[int | None, int]:

@@ -17,8 +17,10 @@ from fastvid.video.errors import DecodeError
 from fastvid.video.ffmpeg import first_line, open_video
 from fastvid.video.limits import Limits
 
+# Codecs whose frames are predicted from no other.
+_INDEPENDENT = ("ffv1", "ffvhuff", "huffyuv", "jpeg2000", "ljpeg", "mjpeg", "png", "prores", "utvideo")
 _VOP = b"\x00\x00\x01\xb6"  # start code of a picture in MPEG-4 part 2
-_SMALLEST_VOP = 16  # bytes; a shorter packet may be a picture that says "as before" and gives no frame
+_SMALLEST_VOP = 16  # bytes; a shorter picture may be one that says "as before" and gives no frame
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,8 @@ def read_table(container: av.container.InputContainer, stream: av.VideoStream, l
     name = stream.codec_context.codec.canonical_name  # codec.name is the decoder's, such as libdav1d for av1
     times: list[int | None] = []
     keys: list[tuple[int, int]] = []
+    first: int | None = None  # stored timestamp of the first packet, where that is a key frame
+    begins_with_a_key_frame = True
     may_reorder = _ReorderCheck(container, stream)
     last_duration = 0
     try:
@@ -98,14 +102,20 @@ def read_table(container: av.container.InputContainer, stream: av.VideoStream, l
                 last_duration = packet.duration or last_duration
                 if len(times) > limits.frames:
                     limits.check(frames=len(times))
+            if packet.size and packet.pts is not None:
+                if first is None:
+                    first, begins_with_a_key_frame = packet.pts, packet.is_keyframe
+                # What is shown before the first key frame is predicted from frames that the file does not hold.
+                begins_with_a_key_frame &= packet.pts >= first
             may_reorder.add(packet)  # last: it may take the packet's data
     except av.error.FFmpegError as error:
         raise DecodeError("corrupt", f"reading stopped after {len(times)} frames: {first_line(error)}") from error
     if not times:
         raise DecodeError("frame_count", "the video stream has no frames")
     # In a codec that predicts frames from each other, key frames everywhere may mean that the list of them is lost.
-    keys_in_doubt = len(keys) == len(times) > 1 and not stream.codec_context.codec.intra_only
-    if any(time is None for time in times) or may_reorder.in_doubt or keys_in_doubt:
+    keys_in_doubt = len(keys) == len(times) > 1 and not (stream.codec_context.codec.intra_only or name in _INDEPENDENT)
+    proved = begins_with_a_key_frame and not may_reorder.in_doubt and not keys_in_doubt
+    if any(time is None for time in times) or not proved:
         return None
     pts = np.sort(np.array(times, dtype=np.int64))
     return FrameTable(len(times), pts, None, _pairs(keys), last_duration)
@@ -167,59 +177,67 @@ def is_key(frame: av.VideoFrame) -> bool:
 class _ReorderCheck:
     """A watch over the packets in order of decoding: do they prove the order in which frames are shown?
 
-    Times that leave the order of decoding were stored by somebody who knew them, except in AVI, which has no place for
-    them. Otherwise the stream itself must show that it does not reorder: H.264 and HEVC by their picture order counts,
-    which FFmpeg's filter dts2pts reads, MPEG-4 by having no B-frames.
+    From one key frame to the next, times that leave the order of decoding were stored by somebody who knew them, except
+    in AVI, which has no place for them. Otherwise the stream itself must show that it does not reorder: H.264 and HEVC
+    by their picture order counts, which FFmpeg's filter dts2pts reads, MPEG-4 by having no B-frames.
     """
 
     def __init__(self, container: av.container.InputContainer, stream: av.VideoStream):
         codec = stream.codec_context.codec
+        self.in_doubt = False  # only decoding can tell the order
         self._codec, self._stream = codec.canonical_name, stream
         self._is_avi = container.format.name == "avi"
-        self._reorders = False  # or leaves it open
-        self._last: int | None = None
+        self._may_reorder = codec.reorder and self._codec != "h263"
+        self._begin()
+
+    def _begin(self) -> None:
+        self._times_are_real = False
+        self._last_time: int | None = None
         self._counts: BitStreamFilterContext | None = None
         self._last_count: int | None = None
-        self._watch = codec.reorder
-        if self._watch and self._codec in ("h264", "hevc"):
-            self._counts = BitStreamFilterContext("dts2pts", stream)
-
-    @property
-    def in_doubt(self) -> bool:
-        """Whether only decoding can tell the order."""
-        return self._watch and (self._reorders or self._codec not in ("h264", "hevc", "mpeg4"))
 
     def add(self, packet: av.Packet) -> None:
         """Look at the next packet; its data may be taken."""
-        if not self._watch or self._reorders:
+        if not self._may_reorder or self.in_doubt:
             return
+        if packet.is_keyframe and packet.size and not self._is_avi:
+            self._end()
+            self._begin()
         if packet.size and packet.pts is not None:
-            if not self._is_avi and self._last is not None and packet.pts < self._last:
-                self._watch = False  # stored presentation times
-                return
-            self._last = packet.pts
-        if self._codec == "mpeg4":
-            self._reorders = packet.size > 0 and not _one_vop_in_order(bytes(packet))
-        elif self._counts is not None:
+            if not self._is_avi and self._last_time is not None and packet.pts < self._last_time:
+                self._times_are_real = True
+            self._last_time = packet.pts
+        if self._times_are_real or not packet.size:
+            if not packet.size:
+                self._end()
+        elif self._codec in ("h264", "hevc"):
             self._add_counts(packet)
+        else:
+            self.in_doubt = self._codec != "mpeg4" or not _one_vop_in_order(bytes(packet))
 
-    def _add_counts(self, packet: av.Packet) -> None:
-        assert self._counts is not None
+    def _end(self) -> None:
+        """Take what the filter has held back until the end of a group."""
+        if self._counts is not None and not self._times_are_real:
+            self._add_counts(None)
+
+    def _add_counts(self, packet: av.Packet | None) -> None:
+        if self._counts is None:
+            self._counts = BitStreamFilterContext("dts2pts", self._stream)
         try:
-            out = self._counts.filter(packet if packet.size else None)
+            out = self._counts.filter(packet)
         except (av.error.FFmpegError, ValueError):  # what it cannot read proves nothing
-            self._reorders = True
+            self.in_doubt = True
             return
         for one in out:
             if one.pts is None or (self._last_count is not None and one.pts <= self._last_count):
-                self._reorders = True
+                self.in_doubt = True
             self._last_count = one.pts
 
 
 def _one_vop_in_order(packet: bytes) -> bool:
     """Return whether a packet of MPEG-4 part 2 holds exactly one picture, coded, and no B-frame."""
     at = packet.find(_VOP)
-    if at < 0 or len(packet) < _SMALLEST_VOP or packet.find(_VOP, at + 4) >= 0 or at + 4 >= len(packet):
+    if at < 0 or len(packet) - at < _SMALLEST_VOP or packet.find(_VOP, at + 4) >= 0 or at + 4 >= len(packet):
         return False
     return packet[at + 4] >> 6 != 2
 

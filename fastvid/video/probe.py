@@ -8,7 +8,7 @@ from functools import cached_property
 import av
 import numpy as np
 
-from fastvid.video.container import may_be_rotated, missing_bytes
+from fastvid.video.container import has_several_edits, is_fragmented, may_be_rotated, missing_bytes
 from fastvid.video.errors import DecodeError
 from fastvid.video.ffmpeg import first_line, open_video
 from fastvid.video.frame_table import FrameTable, decode_table, read_table
@@ -155,12 +155,14 @@ def _probe(data: bytes, limits: Limits, suspect: bool) -> tuple[VideoInfo, bool]
         if container.duration:
             limits.check(seconds=container.duration / av.time_base)
         table = read_table(container, stream, limits)
-        if table is None:
+        # Between the pieces of an edit list, reordered frames can stand otherwise than their times say.
+        if table is None or (codec.codec.reorder and has_several_edits(data)):
             table = _decoded_table(data, limits)
         rotation = _rotation(data)
         info = with_table(_bare(stream, rotation), table, float(stream.average_rate or stream.guessed_rate or 0))
         limits.check(seconds=info.duration)
-        return info, not suspect or _reaches_the_end(container, stream, info)
+        # A fragmented file announces no more frames than the fragments that are there.
+        return info, not suspect or (not is_fragmented(data) and _reaches_the_end(container, stream, info))
 
 
 def _reaches_the_end(container: av.container.InputContainer, stream: av.VideoStream, info: VideoInfo) -> bool:

@@ -1,6 +1,7 @@
 """Containers as they are found in the wild: AVI, boxes that were lost, packets that hold two pictures."""
 
 import io
+from collections.abc import Callable
 
 import av
 from clips import encode
@@ -8,7 +9,7 @@ from clips import encode
 _VOP = b"\x00\x00\x01\xb6"
 _PACKED = b"\x00\x00\x01\xb2DivX503b1393p"  # user data by which decoders know it
 # A P picture (01), no second passed (0), a marker, time 0 of 25 (5 bits), a marker, not coded (0), and stuffing.
-_NOT_CODED = _VOP + bytes([0b01010000, 0b01001111])
+NOT_CODED = _VOP + bytes([0b01010000, 0b01001111])
 
 
 def without_boxes(video: bytes, *names: bytes) -> bytes:
@@ -17,6 +18,34 @@ def without_boxes(video: bytes, *names: bytes) -> bytes:
         assert name in video, f"no box {name!r} to remove"
         video = video.replace(name, b"free")
     return video
+
+
+def remuxed(
+    video: bytes,
+    container: str = "matroska",
+    *,
+    first: int = 0,
+    time: Callable[[int, av.Packet], int] = lambda number, packet: packet.pts,
+) -> bytes:
+    """The packets of a video from number ``first`` on, in order of decoding, each with the presentation time given."""
+    file = io.BytesIO()
+    with av.open(io.BytesIO(video)) as original, av.open(file, "w", format=container) as out:
+        stream = original.streams.video[0]
+        copy = out.add_stream_from_template(stream)
+        packets = [packet for packet in original.demux(stream) if packet.size]
+        for number, packet in enumerate(packets[first:]):
+            packet.pts = time(number, packet)
+            packet.dts = number - 1000  # Matroska stores none, but the muxer wants them ascending and below pts
+            packet.stream = copy
+            out.mux(packet)
+    return file.getvalue()
+
+
+def second_key_frame(video: bytes) -> int:
+    """The number of the second key frame's packet, in order of decoding."""
+    with av.open(io.BytesIO(video)) as container:
+        keys = [k for k, packet in enumerate(container.demux(container.streams.video[0])) if packet.is_keyframe]
+    return keys[1]
 
 
 def packed_bitstream(count: int = 40) -> bytes:
@@ -35,7 +64,7 @@ def packed_bitstream(count: int = 40) -> bytes:
         for payload, key in zip(payloads, keys, strict=True):
             if _coding_type(payload) == 2:
                 packed[-1] += payload
-                packed.append(_NOT_CODED)
+                packed.append(NOT_CODED)
             else:
                 at = payload.index(_VOP) if key else 0
                 packed.append(payload[:at] + _PACKED * key + payload[at:])

@@ -78,13 +78,22 @@ def prepare(task: Task, treatment: Treatment) -> Prepared | Reject:
         if suffix not in VIDEO_SUFFIXES:
             suffix = _SUFFIXES[container_format(data)]
         if treatment.normal is not None:
-            data = transcode(data, treatment.normal, info=info)
+            data = _transcoded(data, info, treatment.normal)
             info, suffix = probe_indexable(data), ".mp4"
         elif treatment.verify:
             info = settle(data, info)
     except DecodeError as error:
         return Reject(error.reason, error.detail)
     return Prepared(data, info, suffix)
+
+
+def _transcoded(data: bytes, info: VideoInfo, normal: Normalisation) -> bytes:
+    try:
+        return transcode(data, normal, info=info)
+    except DecodeError as error:
+        if error.reason != "frame_count":
+            raise
+    return transcode(data, normal, info=settle(data, info))  # its timestamps do not tell its frames
 
 
 def _read(task: Task) -> bytes:

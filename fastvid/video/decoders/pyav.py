@@ -117,13 +117,14 @@ class _Reader:
 
 
 def key_frames(info: VideoInfo) -> tuple[np.ndarray, np.ndarray]:
-    """Return the indices of the key frames that are shown, ascending, and the stored timestamp of each."""
+    """Return the indices of the key frames that can be jumped to, ascending, and the stored timestamp of each."""
     if info.pts is None or not len(info.keyframes):
         return np.empty(0, np.int64), np.empty(0, np.int64)
     times = info.keyframes[:, 0]
     places = np.arange(info.frames) if info.order is None else np.argsort(info.order)
     found = np.searchsorted(info.pts, times)  # pts is the sorted order
-    is_shown = info.pts[np.minimum(found, info.frames - 1)] == times
+    # A key frame that shares its time with another frame could be either.
+    is_shown = np.searchsorted(info.pts, times, "right") - found == 1
     indices, times = places[found[is_shown]], times[is_shown]
     ascending = np.argsort(indices, kind="stable")
     return indices[ascending], times[ascending]
