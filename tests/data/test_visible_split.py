@@ -111,6 +111,19 @@ def test_shards_named_train_and_test_are_the_parts(tmp_path):
     assert notes[0].startswith("split: protocol folders")
 
 
+def test_labels_that_shards_hold_stay_whatever_the_folders_are_called(tmp_path):
+    """As packed from a table, of videos in folders of two levels."""
+    for part in ("train", "test"):
+        with ShardWriter(tmp_path / part, "k") as writer:
+            for label, above in (("a", "hmdb"), ("b", "k400"), ("c", "hmdb")):
+                for i in range(4):
+                    writer.add(f"{above}/{label}/{part}{i}", ".mp4", VIDEO, label=label)
+    splits = split_labelled(open_parts(tmp_path))
+    assert "protocol folders" in split_note(splits)
+    for part in (splits.train, splits.test):
+        assert {sample.label for sample in part.samples} == {"a", "b", "c"}
+
+
 def test_shards_and_folders_in_them_that_disagree_are_refused(tmp_path):
     write_shards(tmp_path, "train", ["train/a/0", "test/a/1", "train/b/2"])
     write_shards(tmp_path, "test", ["test/b/0"])

@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from clips import encode
 from torch import nn
 
+from fastvid.command import UserError
 from fastvid.data import open_source
 from fastvid.eval import Accuracy, attentive_probe, knn_probe, linear_probe, rank_me, wilson_interval
 from fastvid.eval.attentive import AttentiveClassifier
@@ -17,6 +18,9 @@ from fastvid.video import ViewSpec
 def test_wilson_intervals_are_the_published_ones():
     low, high = wilson_interval(10, 20)
     assert (low, high) == pytest.approx((0.2993, 0.7007), abs=1e-4)
+    for total in range(1, 1000):  # rounding leaves neither end outside
+        assert wilson_interval(0, total)[0] == 0.0
+        assert wilson_interval(total, total)[1] == 1.0
     assert wilson_interval(0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
     assert wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)  # Newcombe 1998, table I
     assert wilson_interval(0, 0) == (0.0, 1.0)
@@ -130,7 +134,7 @@ def test_features_of_videos(tmp_path):
     assert len(few[0].tokens) == 2
     assert len(few[0].pooled) == 6
     bad = [i for i, s in enumerate(source.samples) if "bad" in s.key]
-    with pytest.raises(ValueError, match="no labelled video could be decoded"):
+    with pytest.raises(UserError, match="no labelled video"):
         extract(who, source, bad, views, ["a", "b"], device=torch.device("cpu"))
 
 

@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from fastvid.command import UserError
 from fastvid.train.checkpoint import Checkpoints
 from fastvid.train.optim import (
     OptimConfig,
@@ -60,7 +61,7 @@ def test_old_checkpoints_go_and_unreadable_ones_are_set_aside(tmp_path):
     assert checkpoints.restore("a", net, optimizer)["step"] == 2
     assert (tmp_path / "a-00000003.unreadable").is_dir()
     (tmp_path / "a-00000002" / "state.json").write_text("{")
-    with pytest.raises(ValueError, match="none of the 1 checkpoints of stage a"):
+    with pytest.raises(UserError, match="none of the 1 checkpoints of stage a"):
         checkpoints.restore("a", net, optimizer)
 
 
@@ -109,7 +110,7 @@ def test_frozen_parameters_are_not_stored_and_stay_as_they_were_built(tmp_path):
     checkpoints.restore("a", other, make_optimizer(other, OptimConfig()))
     assert torch.equal(other.norm.weight, net.norm.weight)
     assert torch.equal(other.linear.weight, before)
-    with pytest.raises(ValueError, match=r"2 are missing \(linear.bias, linear.weight\)"):
+    with pytest.raises(UserError, match=r"2 missing \(linear.bias, linear.weight\)"):
         checkpoints.restore("a", Net(), make_optimizer(Net(), OptimConfig()))
 
 
