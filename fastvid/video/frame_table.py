@@ -86,7 +86,7 @@ def read_table(container: av.container.InputContainer, stream: av.VideoStream, l
     name = stream.codec_context.codec.canonical_name  # codec.name is the decoder's, such as libdav1d for av1
     times: list[int | None] = []
     keys: list[tuple[int, int]] = []
-    first: int | None = None  # stored timestamp of the first packet, where that is a key frame
+    first: int | None = None  # stored timestamp of the first packet
     begins_with_a_key_frame = True
     may_reorder = _ReorderCheck(container, stream)
     last_duration = 0
