@@ -68,6 +68,11 @@ def trained(source, approach, seed=2):
     return model
 
 
+def assert_same_logits(found, expected):
+    """Equal but for rounding: sums depend on where in memory the equal weights lie."""
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
 def about(source, **changes):
     return ClassifierAbout(str(source), **{"classes": CLASSES, "sampling": "stride", "stride": 3, **changes})
 
@@ -95,7 +100,7 @@ def test_what_is_loaded_is_what_was_saved(source, clip, tmp_path, approach):
     assert isinstance(loaded, TrainedClassifier)
     with torch.no_grad():
         logits = loaded(clip)
-        assert torch.equal(logits, model.eval()(clip))
+        assert_same_logits(logits, model.eval()(clip))
         assert not torch.allclose(logits, trained(source, approach, seed=3).eval()(clip), atol=1e-2)
     assert loaded.about == written
     assert (written.approach, written.frames, written.size, written.clips, written.crops) == (approach, 4, 32, 2, 3)
@@ -146,7 +151,7 @@ def test_pixels_are_normalised_as_in_training(source, clip, tmp_path):
     model.mean, model.std = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
     save_classifier(tmp_path, model, about(source))
     with torch.no_grad():
-        assert torch.equal(load_classifier(tmp_path)(clip), model(clip))
+        assert_same_logits(load_classifier(tmp_path)(clip), model(clip))
 
 
 def test_the_source_must_be_what_it_was(source, clip, tmp_path):
@@ -158,7 +163,7 @@ def test_the_source_must_be_what_it_was(source, clip, tmp_path):
     with pytest.raises(OSError, match="no model at"):
         load_classifier(tmp_path / "saved")
     with torch.no_grad():
-        assert torch.equal(load(tmp_path / "saved", source=str(elsewhere))(clip), model(clip))
+        assert_same_logits(load(tmp_path / "saved", source=str(elsewhere))(clip), model(clip))
     weights = load_file(elsewhere / "model.safetensors")
     weights["vjepa2.encoder.layer.1.mlp.fc1.bias"][3] += 1e-3
     save_file(weights, elsewhere / "model.safetensors", metadata={"format": "pt"})
@@ -179,7 +184,7 @@ def test_a_tiny_model_is_drawn_again(tmp_path):
     save_classifier(tmp_path, model, ClassifierAbout("tiny", CLASSES, init="tiny", init_seed=6))
     clip = torch.randint(256, (2, 4, 32, 32, 3), dtype=torch.uint8)
     with torch.no_grad():
-        assert torch.equal(load_classifier(tmp_path)(clip), model(clip))
+        assert_same_logits(load_classifier(tmp_path)(clip), model(clip))
     edit(tmp_path, init_seed=7)
     with pytest.raises(ValueError, match="are not those of init_seed 7, drawn by this torch"):
         load_classifier(tmp_path)
@@ -208,7 +213,7 @@ def test_a_reader_waits_for_a_writer(source, saved, clip, tmp_path):
     writer = threading.Thread(target=finish)
     writer.start()
     with torch.no_grad():
-        assert torch.equal(load_classifier(saved)(clip), model(clip))
+        assert_same_logits(load_classifier(saved)(clip), model(clip))
     writer.join()
 
 
@@ -228,7 +233,7 @@ def test_a_writing_that_was_cut_off_is_refused_and_done_again(source, saved, cli
         load_classifier(saved)
     save_classifier(saved, model, about(source))
     with torch.no_grad():
-        assert torch.equal(load_classifier(saved)(clip), model(clip))
+        assert_same_logits(load_classifier(saved)(clip), model(clip))
 
 
 def test_damaged_files_are_refused(saved, tmp_path):
@@ -304,7 +309,7 @@ def test_runs(saved, tmp_path):
         found = load(folder)
         assert isinstance(found, VideoViT)
         assert not found.training
-        assert torch.equal(found(clip), encoder.eval()(clip))
+        assert_same_logits(found(clip), encoder.eval()(clip))
     shutil.copytree(saved, run / "classifier")
     assert load(run).classes == list(CLASSES)
 

@@ -150,6 +150,8 @@ FAMILIES = [
 @pytest.mark.parametrize("name", FAMILIES)
 @torch.no_grad()
 def test_a_still_clip_has_the_features_that_timm_gives_the_image(name, tubelet):
+    if not timm.is_model(name):
+        pytest.skip(f"timm {timm.__version__} has no {name}")
     torch.manual_seed(0)
     small = {"depth": 2, "embed_dim": 48, "num_heads": 3}
     patch = timm.create_model(name, num_classes=0, **small).patch_embed.patch_size[0]

@@ -253,7 +253,8 @@ def test_a_fresh_adapter_changes_nothing(folder, clip, approach):
         before = model(clip)
         apply_approach(model, approach)
         assert not model.training
-        assert torch.equal(model(clip), before)
+        # but for rounding: the copies of the weights lie elsewhere in memory
+        torch.testing.assert_close(model(clip), before, rtol=1e-5, atol=1e-6)
 
 
 def test_what_cannot_be_done_says_why(folder, tmp_path):
