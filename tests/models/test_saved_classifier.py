@@ -69,7 +69,7 @@ def trained(source, approach, seed=2):
 
 
 def assert_same_logits(found, expected):
-    """Equal but for rounding: sums depend on where in memory the equal weights lie."""
+    """Equal but for rounding: with torch 2.11 the logits of equal weights differ by 2.4e-7, why is not known."""
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
@@ -151,7 +151,7 @@ def test_pixels_are_normalised_as_in_training(source, clip, tmp_path):
     model.mean, model.std = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
     save_classifier(tmp_path, model, about(source))
     with torch.no_grad():
-        assert_same_logits(load_classifier(tmp_path)(clip), model(clip))
+        assert torch.equal(load_classifier(tmp_path)(clip), model(clip))
 
 
 def test_the_source_must_be_what_it_was(source, clip, tmp_path):
@@ -163,7 +163,7 @@ def test_the_source_must_be_what_it_was(source, clip, tmp_path):
     with pytest.raises(OSError, match="no model at"):
         load_classifier(tmp_path / "saved")
     with torch.no_grad():
-        assert_same_logits(load(tmp_path / "saved", source=str(elsewhere))(clip), model(clip))
+        assert torch.equal(load(tmp_path / "saved", source=str(elsewhere))(clip), model(clip))
     weights = load_file(elsewhere / "model.safetensors")
     weights["vjepa2.encoder.layer.1.mlp.fc1.bias"][3] += 1e-3
     save_file(weights, elsewhere / "model.safetensors", metadata={"format": "pt"})
@@ -184,7 +184,7 @@ def test_a_tiny_model_is_drawn_again(tmp_path):
     save_classifier(tmp_path, model, ClassifierAbout("tiny", CLASSES, init="tiny", init_seed=6))
     clip = torch.randint(256, (2, 4, 32, 32, 3), dtype=torch.uint8)
     with torch.no_grad():
-        assert_same_logits(load_classifier(tmp_path)(clip), model(clip))
+        assert torch.equal(load_classifier(tmp_path)(clip), model(clip))
     edit(tmp_path, init_seed=7)
     with pytest.raises(ValueError, match="are not those of init_seed 7, drawn by this torch"):
         load_classifier(tmp_path)
@@ -309,7 +309,7 @@ def test_runs(saved, tmp_path):
         found = load(folder)
         assert isinstance(found, VideoViT)
         assert not found.training
-        assert_same_logits(found(clip), encoder.eval()(clip))
+        assert torch.equal(found(clip), encoder.eval()(clip))
     shutil.copytree(saved, run / "classifier")
     assert load(run).classes == list(CLASSES)
 
