@@ -62,7 +62,8 @@ def why_not(decoder: str, device: str = "cuda") -> str | None:
     if decoder == "pyav":  # fastvid needs it to read a file's frame table, so it is here
         return None
     reason = _dali_missing() if decoder == "dali" else _torchcodec_missing()
-    return reason or (_gpu_missing() if decoder in GPU_DECODERS and device != "cpu" else None)
+    on_a_gpu = decoder in GPU_DECODERS and not (decoder == "dali" and device == "cpu")
+    return reason or (_gpu_missing() if on_a_gpu else None)
 
 
 def _dali_missing() -> str | None:
