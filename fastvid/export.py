@@ -1,6 +1,5 @@
 """``python -m fastvid.export RUN --to hf --out DIR``: a trained classifier as a folder that transformers opens."""
 
-import json
 import sys
 import warnings
 from dataclasses import dataclass
@@ -39,11 +38,12 @@ def main(arguments: list[str]) -> int:
     from fastvid.models.exported import export
     from fastvid.models.saved_classifier import load_classifier
     from fastvid.models.saved_run import classifier_folder
+    from fastvid.report.records import read_json
 
     disable_progress_bar()
     with user_errors(ValueError), naming(config.out):
         folder = classifier_folder(config.run)
-        result = _result(folder.parent / "result.json") if folder.name == "classifier" else None
+        result = read_json(folder.parent / "result.json") if folder.name == "classifier" else None
         classifier = load_classifier(folder, source=config.source)
         out = export(classifier, config.out, config.to, result=result, overwrite=config.overwrite)
     print(f"written to {out}")
@@ -53,15 +53,6 @@ def main(arguments: list[str]) -> int:
 
 
 _FLAGS = (tyro.conf.FlagCreatePairsOff,)
-
-
-def _result(path: Path) -> dict | None:
-    if not path.is_file():
-        return None
-    try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
 
 
 if __name__ == "__main__":

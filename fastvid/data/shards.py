@@ -6,6 +6,7 @@ import threading
 import zlib
 from bisect import bisect_right
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Protocol
@@ -236,14 +237,15 @@ class _Samples(Sequence[Sample]):
 
     def __init__(self, files: ShardFiles, sizes: Sequence[int]):
         self._files, self._ends = files, list(accumulate(sizes))
+        self._said_old = False
         self._indexes: dict[int, ShardIndex] = {}
         self._lock, self._latest = threading.Lock(), threading.local()
 
     def __getstate__(self):  # what was read stays behind
-        return self._files, self._ends
+        return self._files, self._ends, self._said_old
 
     def __setstate__(self, state):
-        self._files, self._ends = state
+        self._files, self._ends, self._said_old = state
         self._indexes, self._lock, self._latest = {}, threading.Lock(), threading.local()
 
     def __len__(self) -> int:
@@ -254,15 +256,16 @@ class _Samples(Sequence[Sample]):
             return [self[i] for i in range(*index.indices(len(self)))]
         shard, entry = self.entry(index)
         stem = self._files.names[shard].removesuffix(".tar")
-        video = entry.video if self.entries(shard).has_tables else None
-        return Sample(spelled(f"{stem}/{entry.key}"), entry.label, entry.caption, video)
+        return Sample(spelled(f"{stem}/{entry.key}"), entry.label, entry.caption, entry.video)
 
     def entry(self, index: int) -> tuple[int, Entry]:
-        """Shard and entry of a sample. A thread's latest stays at hand: its key, size, bytes and frames are asked for
-        one after the other."""
+        """Shard and entry of a sample; an older version's frame table is left out. A thread's latest stays at hand: its
+        key, size, bytes and frames are asked for one after the other."""
         if getattr(self._latest, "index", None) != index:
             shard, row = self.place(index)
-            self._latest.found, self._latest.index = (shard, self.entries(shard)[row]), index
+            entries = self.entries(shard)
+            entry = entries[row] if entries.has_tables else replace(entries[row], video=None)
+            self._latest.found, self._latest.index = (shard, entry), index
         return self._latest.found
 
     def place(self, index: int) -> tuple[int, int]:
@@ -281,10 +284,11 @@ class _Samples(Sequence[Sample]):
                 self._indexes[shard] = found  # the latest comes last
                 return found
         found = self._files.index(shard)  # outside the lock: a slow one must not hold up the others
-        if not found.has_tables:
+        if not found.has_tables and not self._said_old:
+            self._said_old = True
             log.warning(
-                "the index of %s is of an older version: its frame tables are read from the videos instead; `python -m "
-                "fastvid.data index` on the folder makes it anew",
+                "the index of %s is of an older version, as others may be: frame tables are read from the videos "
+                "instead; `python -m fastvid.data index` on the folder makes the indexes anew",
                 self._files.names[shard],
             )
         with self._lock:

@@ -46,11 +46,11 @@ class RunRecords:
             raise FileNotFoundError(f"{path} is no run directory: it has no config.json")
         return cls(
             path=path,
-            config=_json(path / "config.json"),
-            facts=_json(path / "run.json") or {},
+            config=read_json(path / "config.json"),
+            facts=read_json(path / "run.json", {}),
             metrics=_lines(path / "metrics.jsonl"),
-            probe=_json(path / "probe.json"),
-            result=_json(path / "result.json"),
+            probe=read_json(path / "probe.json"),
+            result=read_json(path / "result.json"),
             bad_samples=list({r["key"]: r for r in _lines(path / "bad_samples.jsonl")}.values()),
             pictures={p.stem.replace("-", " "): p for p in sorted((path / "pictures").glob("*.png"))},
         )
@@ -71,9 +71,14 @@ class RunRecords:
         return values[-1] if values else None
 
 
-def _json(path: Path) -> Any:
-    if not path.is_file():
-        return None
+def read_json(path: Path, default: Any = None) -> Any:
+    """Read a JSON file; ``default`` if it is not there.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    if not path.exists():
+        return default
     try:
         return json.loads(path.read_text())
     except ValueError as error:

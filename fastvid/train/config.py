@@ -17,8 +17,8 @@ import tyro
 from fastvid.command import UserError
 from fastvid.data.remote import without_secrets
 from fastvid.ranges import Count, Natural, NotNegative, Positive, Share, ShareAboveZero, check_numbers
+from fastvid.report.records import read_json
 from fastvid.train.paths import PathOption, check_old_paths, with_absolute_paths
-from fastvid.train.rundir import read_json
 
 Config = TypeVar("Config")
 

@@ -19,8 +19,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fastvid.command import UserError
 from fastvid.files import owned, write_whole
+from fastvid.report.records import read_json
 
 
 class RunDir:
@@ -112,20 +112,6 @@ class RunDir:
 def write_json(path: Path, content: Any) -> None:
     """Writes JSON so that a reader, or a kill, sees the old file or the new one."""
     write_whole(path, (json.dumps(content, indent=1) + "\n").encode(), sync=False)
-
-
-def read_json(path: Path, default: Any = None) -> Any:
-    """Reads a JSON file; ``default`` if it is not there.
-
-    Raises:
-        UserError: it is damaged.
-    """
-    if not path.exists():
-        return default
-    try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}): restore it, or remove it") from error
 
 
 def how_it_ended(path: Path) -> str:

@@ -141,6 +141,14 @@ def check_complete(data: bytes, info: VideoInfo) -> None:
         raise _truncated(data, missing_bytes(data))
 
 
+def check_size(frame: av.VideoFrame, index: int, info: VideoInfo) -> None:
+    """Raise DecodeError ``corrupt`` when a decoded frame has not the size that the video's metadata says."""
+    if (frame.width, frame.height) != (info.width, info.height):
+        raise DecodeError(
+            "corrupt", f"frame {index} is {frame.width} x {frame.height} in a video of {info.width} x {info.height}"
+        )
+
+
 def _truncated(data: bytes, missing: int) -> DecodeError:
     detail = f"the container declares {len(data) + missing} bytes and {missing} of them are missing"
     return DecodeError("truncated", detail)

@@ -12,7 +12,7 @@ from fastvid.video.errors import DecodeError
 from fastvid.video.ffmpeg import first_line, open_video
 from fastvid.video.frame_table import decoded_frames
 from fastvid.video.limits import Limits
-from fastvid.video.probe import VideoInfo, probe
+from fastvid.video.probe import VideoInfo, check_size, probe
 from fastvid.video.x264 import x264_params
 
 _MOST_FRAMES = 1_000_000  # of one output
@@ -136,11 +136,7 @@ def _scaled(data: bytes, info: VideoInfo, normal: Normalisation) -> Iterator[av.
     with container:
         try:
             for index, frame in enumerate(decoded_frames(container, stream)):
-                if (frame.width, frame.height) != (info.width, info.height):
-                    raise DecodeError(
-                        "corrupt",
-                        f"frame {index} is {frame.width} x {frame.height} in a video of {info.width} x {info.height}",
-                    )
+                check_size(frame, index, info)
                 if graph is None:
                     graph = _graph(frame, info, normal)
                 frame.pts = index

@@ -1,6 +1,5 @@
 """Whether a video decodes from its first frame to its last, and whether a reader that jumps gets the same frames."""
 
-import av
 import numpy as np
 
 from fastvid.video.decoders.pyav import key_frames, read_frames
@@ -8,7 +7,7 @@ from fastvid.video.errors import DecodeError
 from fastvid.video.ffmpeg import open_video
 from fastvid.video.frame_table import decoded_frames, is_key, table_of
 from fastvid.video.limits import Limits
-from fastvid.video.probe import VideoInfo, with_table
+from fastvid.video.probe import VideoInfo, check_size, with_table
 
 _COMPARED = 4  # frames of a video that are read by a jump, as training reads them
 
@@ -76,15 +75,8 @@ def _read_through(data: bytes, info: VideoInfo) -> tuple[list[tuple[int | None, 
     compared: dict[int, np.ndarray] = {}
     with container:
         for index, frame in enumerate(decoded_frames(container, stream)):
-            _check_size(frame, index, info)
+            check_size(frame, index, info)
             shown.append((frame.pts, is_key(frame)))
             if index in wanted:
                 compared[index] = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), info.rotation))
     return shown, compared
-
-
-def _check_size(frame: av.VideoFrame, index: int, info: VideoInfo) -> None:
-    if (frame.width, frame.height) != (info.width, info.height):
-        raise DecodeError(
-            "corrupt", f"frame {index} is {frame.width} x {frame.height} in a video of {info.width} x {info.height}"
-        )

@@ -1,24 +1,14 @@
 """Tar members whose names have more than one dot: one sample up to the first dot, as WebDataset reads them."""
 
-import io
-import tarfile
-
 import pytest
 from clips import encode
+from test_sources import write_tar
 
 from fastvid.data import open_source
 from fastvid.data.index import IndexCommand, run
 from fastvid.data.pack.webdataset import webdataset
 
 LEFT, RIGHT = encode(8), encode(6)
-
-
-def write_tar(path, members):
-    with tarfile.open(path, "w") as tar:
-        for name, data in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
 
 
 def test_the_only_video_of_a_key_is_taken(tmp_path):

@@ -9,7 +9,7 @@ from av.video.reformatter import VideoReformatter
 from fastvid.video.errors import DecodeError
 from fastvid.video.ffmpeg import open_video
 from fastvid.video.frame_table import decoded_frames, is_key
-from fastvid.video.probe import VideoInfo
+from fastvid.video.probe import VideoInfo, check_size
 
 
 def read_frames(data: bytes, indices: Sequence[int], info: VideoInfo) -> Iterator[np.ndarray]:
@@ -108,10 +108,7 @@ class _Reader:
 
     def _upright_rgb(self, frame: av.VideoFrame) -> np.ndarray:
         info = self.info
-        if (frame.width, frame.height) != (info.width, info.height):
-            raise DecodeError(
-                "corrupt", f"a frame is {frame.width} x {frame.height} in a video of {info.width} x {info.height}"
-            )
+        check_size(frame, self.next_index - 1, info)
         image = self.reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
         return np.ascontiguousarray(np.rot90(image, info.rotation)) if info.rotation else image
 
