@@ -5,6 +5,9 @@ pack  SRC --out DIR    pack a collection of videos into tar shards
 check DIR              compare shards with their checksums, and decode every video
 info  DIR              counts, labels, durations, codecs, sizes, and what decoding costs here
 index DIR              index existing WebDataset tars where they lie
+
+DIR holds shards, or folders train, val and test of them. Exit codes: 0 done, 1 faults or failed work, 2 wrong data or
+options, 130 interrupted.
 """
 
 import importlib

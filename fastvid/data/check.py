@@ -4,15 +4,17 @@ import functools
 import sys
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import tyro
 
-from fastvid.data.dataset_file import NAME, Dataset, ShardFacts
+from fastvid.data.dataset_file import NAME, Dataset, ShardFacts, load_dataset
 from fastvid.data.entry import Entry
+from fastvid.data.exit_codes import exit_codes
 from fastvid.data.processes import cores, in_order
 from fastvid.data.progress import Progress
+from fastvid.data.shard_folders import shard_folders
 from fastvid.data.shard_index import ShardIndex, index_name
 from fastvid.data.shards import check_index
 from fastvid.files import sha256_of
@@ -30,7 +32,7 @@ class CheckCommand:
     checksum, its frame count and the decoder. Prints a line per fault; the exit code is 1 if there is any."""
 
     folder: tyro.conf.Positional[Path]
-    """Holds the shards and their dataset.json."""
+    """Holds the shards and their dataset.json, or folders train, val and test of such."""
     quick: bool = False
     """Compare checksums only: no video is decoded."""
     jobs: int = field(default_factory=cores)
@@ -58,21 +60,29 @@ class _Task:
 
 
 def check(folder: Path, quick: bool = False, jobs: int = 0, progress: Progress | None = None) -> Iterator[Fault]:
-    """Looks for faults in a folder of shards; memory for one video per process.
+    """Looks for faults in a folder of shards, or in its parts train, val and test; memory for one video per process.
 
     Raises:
         FileNotFoundError: there is no ``dataset.json``.
+        ValueError: a folder cannot be read, or there are shards beside the parts.
     """
-    path = folder / NAME
-    try:
-        dataset = Dataset.from_bytes(path.read_bytes(), str(path))
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f"no {NAME} in {folder}: `python -m fastvid.data index` writes it for shards, `pack` makes shards"
-        ) from None
-    except ValueError as error:
-        yield Fault(NAME, "", str(error), "")
-        return
+    datasets: dict[str, Dataset | Fault] = {}
+    parts = shard_folders(folder) or {"": folder}
+    for name, part in parts.items():
+        try:
+            datasets[name] = load_dataset(part)
+        except ValueError as error:
+            datasets[name] = Fault(NAME, "", str(error), "")
+    for name, part in parts.items():
+        dataset = datasets[name]
+        found = [dataset] if isinstance(dataset, Fault) else _check_folder(part, dataset, quick, jobs, progress)
+        for fault in found:
+            yield replace(fault, file=f"{name}/{fault.file}") if name else fault
+
+
+def _check_folder(
+    folder: Path, dataset: Dataset, quick: bool, jobs: int, progress: Progress | None
+) -> Iterator[Fault]:
     known = {shard.name for shard in dataset.shards}
     for tar in sorted(folder.glob("*.tar")):
         if tar.name not in known:
@@ -176,17 +186,14 @@ def _died(task: _Task) -> list[Fault]:
     return [Fault(task.shard.name, where, "the process that checked it died", "pack anew with --transcode")]
 
 
+@exit_codes
 def run(options: CheckCommand) -> int:
     """Runs the command; returns the exit code."""
     count = 0
-    try:
-        with Progress("video") as progress:
-            for fault in check(options.folder.expanduser(), options.quick, options.jobs, progress):
-                print(fault)
-                count += 1
-    except OSError as error:
-        print(error, file=sys.stderr)
-        return 2
+    with Progress("video") as progress:
+        for fault in check(options.folder.expanduser(), options.quick, options.jobs, progress):
+            print(fault)
+            count += 1
     if count:
         print(f"{count} faults in {options.folder}", file=sys.stderr)
         return 1

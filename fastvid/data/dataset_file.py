@@ -106,6 +106,25 @@ class Dataset:
         )
 
 
+def load_dataset(folder: Path) -> Dataset:
+    """Read the ``dataset.json`` of a folder of shards.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it cannot be read, or see :meth:`Dataset.from_bytes`.
+    """
+    path = folder / NAME
+    try:
+        data = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(
+            f"no {NAME} in {spelled(folder)}: `python -m fastvid.data index` writes it for shards, `pack` makes shards"
+        ) from None
+    except OSError as error:
+        raise ValueError(f"{spelled(path)} cannot be read: {error.strerror or error}") from error
+    return Dataset.from_bytes(data, str(path))
+
+
 def save_dataset(folder: Path, dataset: Dataset) -> None:
     """Writes ``dataset.json``, complete or not at all."""
     write_whole(folder / NAME, dataset.to_bytes())

@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from fastvid.data.demo_files import DemoSize, write_demo
+from fastvid.data.exit_codes import exit_codes
 from fastvid.data.progress import Progress
 
 
@@ -15,6 +16,7 @@ class DemoCommand(DemoSize):
     """Folder to write; must not exist."""
 
 
+@exit_codes
 def run(options: DemoCommand) -> int:
     """Runs the command; returns the exit code."""
     size = DemoSize(options.train, options.test, options.seed, options.spec)

@@ -9,7 +9,7 @@ from fastvid.data.listed import listed_labels
 from fastvid.data.pack.keys import key_of
 from fastvid.data.part_folders import folder_labels
 from fastvid.data.source import VIDEO_SUFFIXES, Origin, Sample
-from fastvid.data.walk import Listing, such_as, walk
+from fastvid.data.walk import UNPACK, Listing, such_as, walk
 from fastvid.names import spelled
 from fastvid.video import DecodeError
 
@@ -105,8 +105,7 @@ def _nothing_in(found: Listing) -> str:
         )
     if found.compressed:
         return (
-            f"{root} holds compressed archives ({such_as(found.compressed)}), out of which videos cannot be read in "
-            "any order: unpack them, or make plain .tar files of them with gunzip"
+            f"{root} holds no videos but compressed archives ({such_as(found.compressed)}); {UNPACK}"
         )
     left_out = found.left_out()
     return f"no videos under {root}: looked for {', '.join(VIDEO_SUFFIXES)} and for .tar shards" + (

@@ -2,19 +2,21 @@
 
 import functools
 import hashlib
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import tyro
 
 from fastvid.data.counts import Counts
-from fastvid.data.dataset_file import NAME, Dataset, ShardFacts, save_dataset
+from fastvid.data.dataset_file import NAME, Dataset, ShardFacts, load_dataset, save_dataset
+from fastvid.data.exit_codes import exit_codes
 from fastvid.data.processes import cores, in_order
 from fastvid.data.progress import Progress
+from fastvid.data.shard_folders import require_only_shards, shard_folders
 from fastvid.data.shard_index import build_index, index_bytes, index_path, save_index
-from fastvid.data.walk import shards_in
+from fastvid.data.walk import shards_in, walk
 from fastvid.files import sha256_of
+from fastvid.names import spelled
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class IndexCommand:
     damaged indexes are replaced."""
 
     folder: tyro.conf.Positional[Path]
-    """Holds the tars."""
+    """Holds the tars, or folders train, val and test of such."""
     accept_changed: bool = False
     """Also index shards that no longer have the bytes that dataset.json names."""
     jobs: int = field(default_factory=cores)
@@ -54,12 +56,14 @@ def index(
 
     Raises:
         FileNotFoundError: there are none.
-        ValueError: a tar cannot be read, or has changed since ``dataset.json`` was written.
+        ValueError: a tar cannot be read, or has changed since ``dataset.json`` was written; or there are videos beside
+            the tars, or tars in folders below.
         OSError: the folder cannot be written.
     """
     tars = shards_in(folder) if folder.is_dir() else []
     if not tars:
-        raise FileNotFoundError(f"no .tar files in {folder}")
+        raise FileNotFoundError(_no_tars(folder))
+    require_only_shards(folder)
     old, damaged = _old(folder)
     known = {shard.name: shard for shard in old.shards} if old is not None else {}
     indexed: list[_Indexed] = []
@@ -94,14 +98,20 @@ def index(
     return dataset, damaged + [sentence for one in indexed for sentence in one.refused]
 
 
+def _no_tars(folder: Path) -> str:
+    if folder.is_file():
+        return f"{spelled(folder)} is a file: give the folder that holds the .tar files"
+    left_out = walk(folder).left_out() if folder.is_dir() else ""
+    return f"no .tar files in {spelled(folder)}" + (f"; {left_out}" if left_out else "")
+
+
 def _old(folder: Path) -> tuple[Dataset | None, list[str]]:
-    path = folder / NAME
     try:
-        return Dataset.from_bytes(path.read_bytes(), str(path)), []
+        return load_dataset(folder), []
     except FileNotFoundError:
         return None, []
     except ValueError:
-        return None, [f"{path} was damaged or of another version; it could not be compared, and is written anew"]
+        return None, [f"{folder / NAME} was damaged or of another version; it could not be compared, and is written anew"]
 
 
 def _index_one(tar: Path, video: str | None) -> _Indexed | str:
@@ -123,19 +133,17 @@ def _died(tar: Path) -> str:
     return f"{tar}: the process that read it died: a video in it ends the decoder"
 
 
+@exit_codes
 def run(options: IndexCommand) -> int:
     """Runs the command; returns the exit code."""
     folder = options.folder.expanduser()
-    try:
+    for part in (shard_folders(folder) or {"": folder}).values():
         with Progress("shard") as progress:
-            dataset, sentences = index(folder, options.accept_changed, options.jobs, progress, options.video)
-    except (OSError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 2 if isinstance(error, FileNotFoundError) else 1
-    for sentence in sentences:
-        print(sentence)
-    unreadable = dataset.codecs.get("unreadable", 0)
-    print(f"{folder}: {dataset.samples} videos in {len(dataset.shards)} shards are indexed")
-    if unreadable:
-        print(f"{unreadable} of them cannot be read: `python -m fastvid.data check {folder}` names them")
+            dataset, sentences = index(part, options.accept_changed, options.jobs, progress, options.video)
+        for sentence in sentences:
+            print(sentence)
+        unreadable = dataset.codecs.get("unreadable", 0)
+        print(f"{part}: {dataset.samples} videos in {len(dataset.shards)} shards are indexed")
+        if unreadable:
+            print(f"{unreadable} of them cannot be read: `python -m fastvid.data check {part}` names them")
     return 0

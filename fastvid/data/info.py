@@ -1,6 +1,5 @@
 """``python -m fastvid.data info``: what a folder of shards holds, and what decoding it costs here."""
 
-import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -10,8 +9,11 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from fastvid.data.dataset_file import NAME, Dataset
+from fastvid.data.dataset_file import Dataset, load_dataset
 from fastvid.data.entry import Entry
+from fastvid.data.exit_codes import exit_codes
+from fastvid.data.joined import join
+from fastvid.data.shard_folders import shard_folders
 from fastvid.data.shards import LocalShards
 from fastvid.data.source import Source, open_source, read_video
 from fastvid.video import DecodeError, Limits, ViewSpec, decode_view
@@ -25,7 +27,7 @@ class InfoCommand:
     costs on this machine."""
 
     folder: tyro.conf.Positional[Path]
-    """Holds the shards and their dataset.json."""
+    """Holds the shards and their dataset.json, or folders train, val and test of such."""
     labels: int = 10
     """How many labels to list."""
     seconds: float = 3.0
@@ -67,26 +69,21 @@ def decode_cost(source: Source, seconds: float, spec: ViewSpec) -> DecodeCost:
     return DecodeCost(len(times), 1000 * float(np.median(times)) if times else float("nan"), failed)
 
 
+@exit_codes
 def run(options: InfoCommand) -> int:
     """Runs the command; returns the exit code."""
     folder = options.folder.expanduser()
-    try:
-        dataset = Dataset.from_bytes((folder / NAME).read_bytes(), str(folder / NAME))
-        entries, shards = _entries(folder, dataset)
-        source = open_source(folder) if dataset.samples else None
-    except FileNotFoundError as error:
-        print(f"{error}: `python -m fastvid.data index {folder}` indexes shards", file=sys.stderr)
-        return 2
-    except (OSError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    _print_counts(dataset, options.labels)
-    if shards < len(dataset.shards):
-        print(f"from the {len(entries)} videos of {shards} shards spread over all {len(dataset.shards)}:")
-    _print_entries(entries)
-    if source is not None and options.seconds > 0:
+    parts = shard_folders(folder) or {"": folder}
+    datasets = {name: load_dataset(part) for name, part in parts.items()}
+    entries = {name: _entries(parts[name], dataset) for name, dataset in datasets.items()}
+    sources = {name: open_source(part) for name, part in parts.items() if datasets[name].samples}
+    for name, dataset in datasets.items():
+        if name:
+            print(f"{name}:")
+        _print_part(dataset, *entries[name], options.labels)
+    if sources and options.seconds > 0:
         spec = ViewSpec()
-        cost = decode_cost(source, options.seconds, spec)
+        cost = decode_cost(join(sources), options.seconds, spec)
         print(
             f"decoding   {cost.milliseconds:.1f} ms per clip of {spec.frames} frames at {spec.size} x {spec.size}, "
             f"{1000 / cost.milliseconds:.1f} clips/s per thread (median of {cost.clips} random clips, measured here "
@@ -100,6 +97,13 @@ def _entries(folder: Path, dataset: Dataset) -> tuple[list[Entry], int]:
     files = LocalShards([folder / shard.name for shard in dataset.shards], dataset.shards)
     chosen = sorted({i * count // min(count, _SHARDS) for i in range(min(count, _SHARDS))})
     return [entry for shard in chosen for entry in files.index(shard)], len(chosen)
+
+
+def _print_part(dataset: Dataset, entries: Sequence[Entry], shards: int, labels: int) -> None:
+    _print_counts(dataset, labels)
+    if shards < len(dataset.shards):
+        print(f"from the {len(entries)} videos of {shards} shards spread over all {len(dataset.shards)}:")
+    _print_entries(entries)
 
 
 def _print_counts(dataset: Dataset, most: int) -> None:

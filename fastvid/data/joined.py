@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from fastvid.data.inventory import Item, items_of
-from fastvid.data.part_folders import part_of_folder
+from fastvid.data.shard_folders import shard_folders
 from fastvid.data.source import Origin, Sample, Source, open_source, origin_of
-from fastvid.data.walk import shards_in, such_as, walk
-from fastvid.names import spelled
 
 
 def join(sources: Mapping[str, Source]) -> Source:
@@ -40,22 +38,12 @@ def open_parts(path: str | Path, labels: str | Path | None = None, **options: An
     Raises:
         FileNotFoundError, ValueError: as there.
     """
-    folder = Path(path).expanduser()
-    if "://" in str(path) or not folder.is_dir() or shards_in(folder):
+    parts = {} if "://" in str(path) else shard_folders(Path(path).expanduser())
+    if not parts or "" in parts:
         return open_source(path, labels, **options)
-    parts = sorted(p for p in folder.iterdir() if p.is_dir() and part_of_folder(p.name) is not None)
-    if not any(shards_in(part) for part in parts):
-        return open_source(path, labels, **options)
-    found, names = walk(folder), {part.name for part in parts}
-    apart = [name for name in (*found.tars, *(n for n, _ in found.videos)) if name.partition("/")[0] not in names]
-    if apart:
-        raise ValueError(
-            f"{spelled(folder)} holds the parts {', '.join(sorted(names))} and, outside them, {such_as(apart)}: move "
-            "that elsewhere, or give the folder of one part"
-        )
     if labels is not None:
         raise ValueError(f"--data.labels is for folders of videos; the shards in {path} carry their own labels")
-    return join({part.name: open_source(part, **options) for part in parts})
+    return join({name: open_source(part, **options) for name, part in parts.items()})
 
 
 class _Joined:

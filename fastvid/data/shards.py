@@ -11,7 +11,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Protocol
 
-from fastvid.data.dataset_file import NAME, Dataset, ShardFacts
+from fastvid.data.dataset_file import NAME, ShardFacts, load_dataset
 from fastvid.data.entry import Entry
 from fastvid.data.inventory import Item
 from fastvid.data.shard_index import ShardIndex, index_path, load_index, read_header
@@ -147,7 +147,7 @@ def open_shards(folder: Path, shards: Sequence[Path]) -> "ShardSource":
     if not path.exists():
         files = LocalShards(shards)
         return ShardSource(files, files.sizes(), str(folder), folder=folder)
-    dataset = Dataset.from_bytes(path.read_bytes(), str(path))
+    dataset = load_dataset(folder)
     unnamed = sorted({shard.name for shard in shards} - {fact.name for fact in dataset.shards})
     if unnamed:
         raise ValueError(

@@ -182,8 +182,9 @@ def open_source(
 
 def _open_local(path: Path, labels: str | Path | None) -> Source:
     from fastvid.data.folder import FolderSource
+    from fastvid.data.shard_folders import require_only_shards
     from fastvid.data.shards import LocalShards, ShardSource, open_shards
-    from fastvid.data.walk import shards_in, such_as, walk
+    from fastvid.data.walk import shards_in
 
     if not path.exists():
         raise FileNotFoundError(f"no data at {spelled(path)}: give a folder of videos or of tar shards")
@@ -196,17 +197,7 @@ def _open_local(path: Path, labels: str | Path | None) -> Source:
     if not folder:
         files = LocalShards(shards)
         return ShardSource(files, files.sizes(), str(path), folder=path.parent)
-    found = walk(path)
-    if found.videos:
-        raise ValueError(
-            f"{spelled(path)} holds both tar files ({such_as(found.tars)}) and videos "
-            f"({such_as([name for name, _ in found.videos])}): give a folder that holds only one of the two"
-        )
-    if deeper := [name for name in found.tars if "/" in name]:
-        raise ValueError(
-            f"{spelled(path)} holds tar files, and so do folders below it ({such_as(deeper)}): all shards of a data "
-            "set lie in one folder; move them together, or give the folder that is meant"
-        )
+    require_only_shards(path)
     return open_shards(path, shards)
 
 

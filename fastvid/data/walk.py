@@ -1,7 +1,7 @@
 """Which files below a folder are videos: the one answer that training, packing, evaluation and caching share."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -14,6 +14,9 @@ REFUSED_SUFFIXES = (".3gp", ".asf", ".flv", ".m2ts", ".mpeg", ".mpg", ".mts", ".
 
 MISSING = -1
 """The size of a video that is a link to nothing."""
+
+UNPACK = "videos in a compressed archive are not read: unpack it, or make a plain .tar of a .tar.gz with gunzip"
+"""What to do about compressed archives."""
 
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip", ".rar", ".7z")
 _OF_THE_SYSTEM = ("__MACOSX", "lost+found", "$RECYCLE.BIN", "System Volume Information", "@eaDir")
@@ -47,12 +50,23 @@ class Listing:
     circles: list[str] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)
 
-    def left_out(self, *, refused: bool = True, tars: bool = True) -> str:
+    def outside(self, folders: Collection[str]) -> "Listing":
+        """What lies in none of these folders of the root; hidden and other files are not told apart, and not counted."""
+
+        def apart(paths: Sequence[str]) -> list[str]:
+            return [path for path in paths if path.partition("/")[0] not in folders]
+
+        videos, refused = ([p for p in pairs if apart([p[0]])] for pairs in (self.videos, self.refused))
+        lists = {name: apart(getattr(self, name)) for name in ("infrared", "tars", "compressed", "circles", "empty")}
+        return Listing(self.root, videos, refused, **lists)
+
+    def left_out(self, *, refused: bool = True, tars: bool = True, rest: bool = True) -> str:
         """One sentence that counts what was found and is no video to read; "" where there is nothing to say.
 
         Args:
             refused: also count the videos in containers that are not read.
             tars: also count tar files.
+            rest: also count what can hold no videos: empty folders, hidden files and others.
         """
         parts = []
         if refused and self.refused:
@@ -63,15 +77,16 @@ class Listing:
             (self.tars if tars else [], "tar file", "tar files"),
             (self.compressed, "compressed archive", "compressed archives"),
             (self.circles, "link to a folder that holds it", "links to folders that hold them"),
-            (self.empty, "folder without videos", "folders without videos"),
+            (self.empty if rest else [], "folder without videos", "folders without videos"),
         ):
             if paths:
                 parts.append(f"{len(paths)} {one if len(paths) == 1 else more} ({such_as(paths)})")
-        if self.hidden:
+        if rest and self.hidden:
             parts.append(f"{self.hidden} hidden")
-        if self.others:
+        if rest and self.others:
             parts.append(_count(self.others, "other file"))
-        return f"left out: {', '.join(parts)}" if parts else ""
+        advice = f"; {UNPACK}" if self.compressed else ""
+        return f"left out: {', '.join(parts)}{advice}" if parts else ""
 
 
 def walk(root: Path) -> Listing:

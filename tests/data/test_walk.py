@@ -121,7 +121,8 @@ def test_what_is_left_out_is_counted_in_one_line(tmp_path, caplog):
         assert trained_on(tmp_path) == ["run/a.mp4"]
     assert caplog.messages == [
         f"{tmp_path}: left out: 2 videos in containers that are not read (.mpg, .ts), 1 compressed archive "
-        "(was.tar.gz), 2 folders without videos (none, sit), 3 hidden, 3 other files"
+        "(was.tar.gz), 2 folders without videos (none, sit), 3 hidden, 3 other files; videos in a compressed archive "
+        "are not read: unpack it, or make a plain .tar of a .tar.gz with gunzip"
     ]
     assert packed(tmp_path) == ["run/a.mp4", "run/b.ts", "run/old.mpg"]  # and these are named as rejects
 
@@ -180,7 +181,7 @@ def test_tars_in_folders_below_are_named(tmp_path):
 
 def test_compressed_archives_are_named(tmp_path):
     make(tmp_path, "x.tar.gz")
-    with pytest.raises(ValueError, match=r"holds compressed archives \(x\.tar\.gz\), .* gunzip"):
+    with pytest.raises(ValueError, match=r"holds no videos but compressed archives \(x\.tar\.gz\); .* gunzip"):
         open_source(tmp_path)
     with pytest.raises(ValueError, match=r"x\.tar\.gz is no video: looked"):
         open_source(tmp_path / "x.tar.gz")

@@ -12,6 +12,7 @@ import av
 import tyro
 
 from fastvid.data.demo_files import cache_dir
+from fastvid.data.exit_codes import exit_codes
 from fastvid.data.pack.folder import folder
 from fastvid.data.pack.interrupt import Interrupt
 from fastvid.data.pack.item import Collection
@@ -75,6 +76,7 @@ class PackCommand:
     """Folder for unfinished shards when --out is a URL. Default: in the cache directory."""
 
 
+@exit_codes
 def run(options: PackCommand) -> int:
     """Runs the command; returns the exit code."""
     try:
@@ -83,12 +85,10 @@ def run(options: PackCommand) -> int:
         for part, collection in _found(options).items():
             code = max(code, _pack_part(options, part, collection))
         return code
-    except (ValueError, FileNotFoundError) as error:
-        print(error, file=sys.stderr)
-        return 2
+    except (FileNotFoundError, BrokenPipeError):
+        raise
     except OSError as error:
-        print(_sentence(error, options), file=sys.stderr)
-        return 1
+        raise OSError(_sentence(error, options)) from error
     except KeyboardInterrupt:
         print("stopped: finished shards are kept, the same command goes on from there", file=sys.stderr)
         return 130

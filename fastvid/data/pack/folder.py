@@ -26,4 +26,6 @@ def video_files(src: Path) -> tuple[list[tuple[str, int]], list[str]]:
     """
     found = walk(src)
     note = found.left_out(refused=False)
+    if found.tars and not found.videos:
+        note += "; --format webdataset packs tar files"
     return sorted(found.videos + found.refused), [note] if note else []
