@@ -80,9 +80,7 @@ def check(folder: Path, quick: bool = False, jobs: int = 0, progress: Progress |
             yield replace(fault, file=f"{name}/{fault.file}") if name else fault
 
 
-def _check_folder(
-    folder: Path, dataset: Dataset, quick: bool, jobs: int, progress: Progress | None
-) -> Iterator[Fault]:
+def _check_folder(folder: Path, dataset: Dataset, quick: bool, jobs: int, progress: Progress | None) -> Iterator[Fault]:
     known = {shard.name for shard in dataset.shards}
     for tar in sorted(folder.glob("*.tar")):
         if tar.name not in known:

@@ -11,7 +11,7 @@ Options = TypeVar("Options")
 
 
 def exit_codes(run: Callable[[Options], int]) -> Callable[[Options], int]:
-    """Decorate the function that runs a command: what it was stopped by is one sentence, and the exit code says its kind.
+    """Decorate the function that runs a command: say in one sentence what stopped it, and by which code.
 
     0: done. 1: done, and something is wrong with the data, such as the faults that ``check`` names; or a disk or a
     store failed on the way. 2: not done, since the data or the options are not what the command takes; here those are

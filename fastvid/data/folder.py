@@ -104,9 +104,7 @@ def _nothing_in(found: Listing) -> str:
             "them, or pack them into one with `python -m fastvid.data pack --format webdataset`"
         )
     if found.compressed:
-        return (
-            f"{root} holds no videos but compressed archives ({such_as(found.compressed)}); {UNPACK}"
-        )
+        return f"{root} holds no videos but compressed archives ({such_as(found.compressed)}); {UNPACK}"
     left_out = found.left_out()
     return f"no videos under {root}: looked for {', '.join(VIDEO_SUFFIXES)} and for .tar shards" + (
         f"; {left_out}" if left_out else ""

@@ -111,7 +111,9 @@ def _old(folder: Path) -> tuple[Dataset | None, list[str]]:
     except FileNotFoundError:
         return None, []
     except ValueError:
-        return None, [f"{folder / NAME} was damaged or of another version; it could not be compared, and is written anew"]
+        return None, [
+            f"{folder / NAME} was damaged or of another version; it could not be compared, and is written anew"
+        ]
 
 
 def _index_one(tar: Path, video: str | None) -> _Indexed | str:

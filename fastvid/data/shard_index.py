@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 from fastvid.data.entry import Entry, probe_indexable
 from fastvid.data.source import VIDEO_SUFFIXES
 from fastvid.data.tar_members import Member, tar_members
+from fastvid.data.video_choice import counted_names, several_videos
 from fastvid.files import write_whole
 from fastvid.video import DecodeError, Limits
 
@@ -197,7 +198,6 @@ def scan_tar(shard: Path, refused: Callable[[str], None], video: str | None = No
         ValueError: not a readable tar, a key twice, a sample with several videos, or a label that cannot be read.
     """
     wanted = None if video is None else f".{video.lower().removeprefix('.')}"
-    without = 0
     groups: dict[str, dict[str, Member]] = {}
     with shard.open("rb") as file:
         for member in tar_members(file, str(shard), os.fstat(file.fileno()).st_size, refused):
@@ -210,34 +210,25 @@ def scan_tar(shard: Path, refused: Callable[[str], None], video: str | None = No
             if suffix in members:
                 raise ValueError(f"{shard} holds {member.name} twice: keys must be unique in a shard")
             members[suffix] = member
+        videos = {key: [s for s in members if s.endswith(VIDEO_SUFFIXES)] for key, members in groups.items()}
+        if wanted is None and any(len(suffixes) > 1 for suffixes in videos.values()):
+            raise ValueError(several_videos(shard, videos, groups))
         samples = []
         for key, members in groups.items():
-            chosen = _video_of(shard, key, members, wanted)
+            chosen = next((s for s in videos[key] if wanted in (None, s)), None)
             if chosen is None:
-                without += any(s.endswith(VIDEO_SUFFIXES) for s in members)
                 continue
             where, stem = f"{shard}: {key}", chosen[: chosen.rindex(".")]
             beside = {s: found for s in _TEXTS if (found := members.get(stem + s) or members.get(s)) is not None}
             texts = {s: _text_of(file, m, where) for s, m in beside.items()}
             samples.append(TarSample(key, members[chosen], *_parse_texts(texts, where)))
+    without = [suffixes for suffixes in videos.values() if suffixes and wanted not in (None, *suffixes)]
     if without:
-        refused(f"{shard}: {without} samples have videos, and none that is named KEY{wanted}: passed over")
-    return samples
-
-
-def _video_of(shard: Path, key: str, members: dict[str, Member], wanted: str | None) -> str | None:
-    """The suffix of a sample's video, or None."""
-    if wanted is not None:
-        return wanted if wanted in members else None
-    videos = [suffix for suffix in members if suffix.endswith(VIDEO_SUFFIXES)]
-    if len(videos) > 1:
-        names = ", ".join(members[s].name for s in videos)
-        raise ValueError(
-            f"{shard}: the sample {key!r} has {len(videos)} videos ({names}; a key "
-            f"ends at the first dot): choose one with `python -m fastvid.data index {shard.parent} --video "
-            f"{videos[0][1:]}`, or give --video to pack --format webdataset"
+        refused(
+            f"{shard}: {len(without)} of {sum(map(bool, videos.values()))} samples have videos, and none that is named "
+            f"KEY{wanted} (they have {counted_names(without)}): passed over"
         )
-    return videos[0] if videos else None
+    return samples
 
 
 def build_index(

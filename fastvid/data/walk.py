@@ -51,7 +51,7 @@ class Listing:
     empty: list[str] = field(default_factory=list)
 
     def outside(self, folders: Collection[str]) -> "Listing":
-        """What lies in none of these folders of the root; hidden and other files are not told apart, and not counted."""
+        """What lies in none of these folders of the root. Hidden and other files have no names: none are counted."""
 
         def apart(paths: Sequence[str]) -> list[str]:
             return [path for path in paths if path.partition("/")[0] not in folders]

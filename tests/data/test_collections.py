@@ -5,6 +5,8 @@ import tarfile
 
 import pytest
 
+from fastvid.data import open_source, split_labelled
+from fastvid.data.__main__ import main
 from fastvid.data.pack.folder import folder
 from fastvid.data.pack.item import MISSING
 from fastvid.data.pack.keys import key_of
@@ -182,6 +184,60 @@ def test_ucf101(tmp_path):
     found = ucf101(tmp_path)
     assert labels(found["train"]) == {"UCF-101/Run/v_Run_g01_c01": "Run", "UCF-101/Sit/v_Sit_g02_c01": "Sit"}
     assert sorted(item.size == MISSING for item in found["test"].items) == [False, True]
+
+
+@pytest.mark.parametrize("place", ["", "lists/"])
+def test_lists_beside_the_videos_are_found_for_packing_as_for_training(tmp_path, place):
+    src = tmp_path / "videos"
+    names = [f"{label}/v_{label}_g{group:02d}_c01.avi" for label in ("Run", "Sit") for group in range(1, 20)]
+    touch(src, *names)
+    touch(tmp_path, f"{place}trainlist01.txt")
+    for part, groups in (("train", range(8, 20)), ("test", range(1, 8))):
+        lines = [name for name in names if int(name[name.index("_g") + 2 :][:2]) in groups]
+        (tmp_path / f"{place}{part}list01.txt").write_text("\n".join(lines))
+    packed = {part: sorted(labels(found)) for part, found in ucf101(src).items()}
+    splits = split_labelled(open_source(src), protocol="ucf101-1")
+    trained = {
+        part: sorted(s.key.removesuffix(".avi") for source in sources for s in source.samples)
+        for part, sources in (("train", (splits.train, splits.val)), ("test", (splits.test,)))
+    }
+    assert packed == trained
+
+
+def test_ssv2_lists_beside_the_videos_are_found(tmp_path):
+    touch(tmp_path / "20bn", "1.webm", "2.webm")
+    for part, name in (("train", "1"), ("validation", "2")):
+        (tmp_path / f"{part}.json").write_text(json.dumps([{"id": name, "template": f"Holding [{part}]"}]))
+    found = ssv2(tmp_path / "20bn")
+    assert {part: labels(c) for part, c in found.items()} == {
+        "train": {"1": "Holding train"},
+        "validation": {"2": "Holding validation"},
+    }
+    trained_on = open_source(tmp_path / "20bn").samples
+    assert [sample.label for sample in trained_on] == ["Holding train", "Holding validation"]
+
+
+def test_a_table_whose_paths_are_all_wrong_says_where_it_looked(tmp_path, capsys):
+    touch(tmp_path, "v/a.mp4")
+    (tmp_path / "list.csv").write_text("path,label\na.mp4,run\nb.mp4,sit\n")
+    out = tmp_path / "out"
+    assert main(["pack", str(tmp_path / "list.csv"), "--format", "csv", "--out", str(out)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(
+        f"{tmp_path}/list.csv names 2 videos and none of them is there: the first, 'a.mp4' in line 2"
+    )
+    assert f"was looked for at {tmp_path}/a.mp4. Relative paths start from the table's folder, or from --root" in said
+    assert said.count("\n") == 1
+    assert not out.exists()
+
+
+def test_where_no_video_can_be_used_the_first_reason_is_said(tmp_path, capsys):
+    touch(tmp_path / "src", "a.mp4", "b.mp4")
+    arguments = ["pack", str(tmp_path / "src"), "--out", str(tmp_path / "out"), "--jobs", "0", "--order", "sorted"]
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    assert "none of the videos can be used, such as a.mp4 (container: not an mp4, mov, mkv, webm or avi file" in said
+    assert f"): see {tmp_path}/out/rejects.jsonl" in said
 
 
 def test_ntu(tmp_path):

@@ -121,7 +121,11 @@ def _finish(target: Target, work: Path, plan: dict[str, Any], writer: "_Writer")
     write_whole(work / REJECTS, b"".join(json.dumps(line).encode() + b"\n" for line in writer.rejects))
     target.move_in(work / REJECTS, REJECTS)
     if not writer.facts:
-        raise ValueError(f"none of the videos can be used: see {target.where}/{REJECTS}")
+        first = writer.rejects[0]
+        raise ValueError(
+            f"none of the videos can be used, such as {first['path']} ({first['reason']}: {first['detail']}): see "
+            f"{target.where}/{REJECTS}"
+        )
     made_by = {"command": "pack", **plan, "rejects": reasons}
     dataset = writer.counts.dataset(writer.facts, made_by)
     write_whole(work / NAME, dataset.to_bytes())

@@ -24,7 +24,8 @@ class Entry:
 
 def ssv2(src: Path) -> dict[str, Collection]:
     """The videos of each list: ``train.json``, ``validation.json``, ``test.json`` or the older
-    ``something-something-v2-train.json`` and so on, anywhere below ``src``, with the webm files also anywhere below.
+    ``something-something-v2-train.json`` and so on, anywhere below ``src`` or, where none are there, beside it as
+    :func:`ssv2_lists_near` finds them; with the webm files anywhere below.
 
     The label is the template without its brackets, as ``labels.json`` spells it, whose number goes into the sample's
     ``.json`` as ``label_id``; the caption is the filled-in sentence.
@@ -38,7 +39,11 @@ def ssv2(src: Path) -> dict[str, Collection]:
             twice[Path(path).stem] = (other, path)
     lists = _lists(src.rglob("*.json"), src)
     if not set(lists) & set(_PARTS):
-        raise FileNotFoundError(f"no train.json, validation.json or test.json below {src}")
+        lists = ssv2_lists_near(src, beside=True)
+    if not lists:
+        raise FileNotFoundError(
+            f"no train.json, validation.json or test.json below {src}, nor train.json and validation.json beside it"
+        )
     parts, listed = {}, set()
     for part, entries in read_ssv2(lists).items():
         items = []

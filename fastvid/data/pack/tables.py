@@ -5,8 +5,9 @@ from collections import defaultdict
 from pathlib import Path
 
 from fastvid.data.label_table import once_each, read_label_table
-from fastvid.data.pack.item import Collection, collect, file_item
+from fastvid.data.pack.item import MISSING, Collection, collect, file_item
 from fastvid.data.part_folders import PART_NAMES
+from fastvid.names import spelled
 
 
 def table(src: Path, root: Path | None = None) -> dict[str, Collection]:
@@ -18,7 +19,7 @@ def table(src: Path, root: Path | None = None) -> dict[str, Collection]:
             same: keys then start from the folder that holds all videos.
 
     Raises:
-        FileNotFoundError, ValueError: see :func:`read_label_table`.
+        FileNotFoundError, ValueError: see :func:`read_label_table`; or there is none of the videos.
     """
     listed = read_label_table(src)
     base = os.path.abspath(root or src.parent)
@@ -30,5 +31,12 @@ def table(src: Path, root: Path | None = None) -> dict[str, Collection]:
     for path, row in rows.items():
         part = "" if row.part is None else PART_NAMES[row.part]
         parts[part].append(file_item(Path(base), os.path.relpath(path, base), label=row.label, caption=row.caption))
+    if all(item.size == MISSING for items in parts.values() for item in items):
+        first, row = next(iter(rows.items()))
+        raise ValueError(
+            f"{src} names {len(rows)} videos and none of them is there: the first, {row.path!r} in line {row.line}, "
+            f"was looked for at {spelled(first)}. Relative paths start from the table's folder, or from --root; they "
+            "are complete, with the ending"
+        )
     notes = [*listed.notes, *repeated]
     return {part: collect(Path(base), items, notes=notes) for part, items in parts.items()}

@@ -12,7 +12,7 @@ def ucf101(src: Path, split: int = 1) -> dict[str, Collection]:
     """The videos in class folders below ``src``.
 
     Args:
-        src: holds the class folders; the split files are in it, or in a folder in it.
+        src: holds the class folders; the split files are in it or beside it, or in a folder there.
         split: 1, 2 or 3 takes ``trainlist0X.txt`` and ``testlist0X.txt`` and makes the parts ``train`` and ``test``; 0
             makes one part of all videos.
 
@@ -23,10 +23,10 @@ def ucf101(src: Path, split: int = 1) -> dict[str, Collection]:
     if split == 0:
         every = (file_item(src, path, size, label=PurePosixPath(path).parent.name) for path, size in paths)
         return {"": collect(src, every, notes=notes)}
-    lists = find_lists(split, [src], beside=False)
+    lists = find_lists(split, [src])
     if lists is None:
         raise FileNotFoundError(
-            f"no trainlist{split:02d}.txt with testlist{split:02d}.txt below {src}: put the split files there, "
+            f"no trainlist{split:02d}.txt with testlist{split:02d}.txt in or beside {src}: put the split files there, "
             "or give --split 0"
         )
     sizes, by_name = dict(paths), by_listed_name([path for path, _ in paths])
