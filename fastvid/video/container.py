@@ -7,16 +7,12 @@ the container declares is read here.
 
 from collections.abc import Iterator
 
+from fastvid.video.avi import avi_ends
 from fastvid.video.errors import DecodeError
+from fastvid.video.matroska import EBML, matroska_extent
 
 # First boxes of ISO base media files in the wild; QuickTime files may start with any of them.
 _ISO_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot")
-_EBML_MAGIC = b"\x1a\x45\xdf\xa3"
-_SEGMENT_ID = b"\x18\x53\x80\x67"
-_CLUSTER_ID, _VOID_ID = b"\x1f\x43\xb6\x75", b"\xec"
-_AFTER_CLUSTERS = (  # Cues, Tags, Attachments, Chapters and SeekHead
-    b"\x1c\x53\xbb\x6b", b"\x12\x54\xc3\x67", b"\x19\x41\xa4\x69", b"\x10\x43\xa7\x70", b"\x11\x4d\x9b\x74",
-)  # fmt: skip
 _PROJECTION_ID = b"\x76\x70"
 # First five numbers of a track's matrix, 16.16 fixed point, when it neither turns nor mirrors.
 _IDENTITY = b"\0\1\0\0" + bytes(12) + b"\0\1\0\0"
@@ -30,7 +26,7 @@ def container_format(data: bytes) -> str:
     """
     if data[4:8] in _ISO_BOXES:
         return "mov"
-    if data[:4] == _EBML_MAGIC:
+    if data[:4] == EBML:
         return "matroska"
     if data[:4] == b"RIFF" and data[8:11] == b"AVI":
         return "avi"
@@ -45,14 +41,25 @@ def missing_bytes(data: bytes) -> int:
     Only the parts that hold pictures or say where they lie count: a wrong size of the file as a whole, or bytes behind
     the last part, hide nothing from a decoder.
     """
-    container = container_format(data)
-    ends = {"mov": _iso_ends, "matroska": _matroska_ends, "avi": _avi_ends}[container](data)
+    ends = {"mov": _iso_ends, "matroska": _matroska_ends, "avi": avi_ends}[container_format(data)](data)
     return max(0, max(ends, default=0) - len(data))
 
 
 def is_fragmented(data: bytes) -> bool:
     """Return whether an mp4 or mov lists its frames piece by piece (``moof``) and not in one place."""
     return container_format(data) == "mov" and any(name == b"moof" for name, _, _ in _iso_boxes(data))
+
+
+def stated_fragments(data: bytes) -> float:
+    """Return how many seconds the header of a fragmented mp4 announces for all fragments; 0 where it announces none."""
+    for name, start, end in _iso_boxes(data):
+        movie, fragments = (data.find(box, start, end) if name == b"moov" else -1 for box in (b"mvhd", b"mehd"))
+        if movie >= 0 and fragments >= 0:
+            at = movie + 8 + (16 if data[movie + 4] == 1 else 8)  # after two times, of 8 bytes each in version 1
+            wide = 8 if data[fragments + 4] == 1 else 4
+            length = int.from_bytes(data[fragments + 8 : fragments + 8 + wide], "big")
+            return length / (int.from_bytes(data[at : at + 4], "big") or 1)
+    return 0.0
 
 
 def may_be_rotated(data: bytes) -> bool:
@@ -112,62 +119,6 @@ def _iso_ends(data: bytes) -> list[int]:
     return [end for name, _, end in _iso_boxes(data) if name in (b"moov", b"mdat", b"moof")]
 
 
-def _avi_ends(data: bytes) -> list[int]:
-    """Ends of the header and picture lists. The size of the RIFF form around them is often wrong and never needed."""
-    ends: list[int] = []
-    offset, pictures = 0, False
-    while offset + 12 <= len(data):
-        name, kind = data[offset : offset + 4], data[offset + 8 : offset + 12]
-        size = int.from_bytes(data[offset + 4 : offset + 8], "little")
-        if name == b"RIFF" and kind in (b"AVI ", b"AVIX", b"AVI\x19"):
-            offset, pictures = offset + 12, False  # its parts follow
-            continue
-        if name == b"LIST" and kind == b"movi":
-            if size in (0, 0xFFFFFFFF):  # a recording that was never finished: how long it is, only reading it tells
-                return ends
-            pictures = True
-        elif not name.isascii():
-            return ends  # trailing bytes that are no chunk
-        if name == b"LIST" or not pictures:  # what comes after the pictures is an index, and they are found without
-            ends.append(offset + 8 + size)
-        offset += 8 + size + size % 2
-    return ends
-
-
 def _matroska_ends(data: bytes) -> list[int]:
-    # An EBML header element, then one Segment that holds everything; its size may be unknown (live recordings).
-    offset = 4
-    header, length = _vint(data, offset)
-    if header is None:
-        return []
-    offset += length + header
-    if data[offset : offset + 4] != _SEGMENT_ID:
-        return []
-    segment, length = _vint(data, offset + 4)
-    if segment is None:
-        return []
-    offset += 4 + length
-    end = offset + segment
-    # Only clusters hold pictures: what follows the last of them is an index, tags or padding.
-    pictures = False
-    while offset < len(data):
-        name = data[offset : offset + 4]
-        if pictures and (name in _AFTER_CLUSTERS or name[:1] == _VOID_ID):
-            return []
-        identifier = 1 if name[:1] == _VOID_ID else 4
-        size, length = _vint(data, offset + identifier)
-        if size is None:
-            break
-        pictures = pictures or name == _CLUSTER_ID
-        offset += identifier + length + size
-    return [end]
-
-
-def _vint(data: bytes, offset: int) -> tuple[int | None, int]:
-    """An EBML variable-length size: its value (None when unknown or cut off) and how many bytes it takes."""
-    if offset >= len(data) or data[offset] == 0:
-        return None, 1
-    length = 9 - data[offset].bit_length()
-    raw = int.from_bytes(data[offset : offset + length], "big")
-    value = raw & ((1 << (7 * length)) - 1)
-    return (None if value == (1 << (7 * length)) - 1 else value), length
+    extent = matroska_extent(data)
+    return [extent.segment, extent.pictures]

@@ -8,7 +8,9 @@ from functools import cached_property
 import av
 import numpy as np
 
-from fastvid.video.container import has_several_edits, is_fragmented, may_be_rotated, missing_bytes
+from fastvid.video.avi import is_count
+from fastvid.video.completeness import why_incomplete
+from fastvid.video.container import has_several_edits, may_be_rotated, missing_bytes
 from fastvid.video.errors import DecodeError
 from fastvid.video.ffmpeg import first_line, open_video
 from fastvid.video.frame_table import FrameTable, decode_table, read_table
@@ -115,20 +117,17 @@ def probe(data: bytes, limits: Limits | None = None) -> VideoInfo:
         The :class:`VideoInfo`.
 
     Raises:
-        DecodeError: not a supported container, no video stream, cut short, no frames, or larger than the limits.
+        DecodeError: not a supported container, no video stream, cut short (see
+            :func:`fastvid.video.completeness.why_incomplete`), no frames, or larger than the limits.
     """
     limits = limits or Limits()
     limits.check(size=len(data))
-    missing = missing_bytes(data)
     try:
-        info, whole = _probe(data, limits, missing > 0)
+        return _probe(data, limits)
     except DecodeError as error:
-        if missing and error.reason in ("container", "no_video", "corrupt", "frame_count"):
+        if error.reason in ("container", "no_video", "corrupt", "frame_count") and (missing := missing_bytes(data)):
             raise _truncated(data, missing) from error
         raise
-    if not whole:
-        raise _truncated(data, missing)
-    return info
 
 
 def check_complete(data: bytes, info: VideoInfo) -> None:
@@ -154,14 +153,13 @@ def _truncated(data: bytes, missing: int) -> DecodeError:
     return DecodeError("truncated", detail)
 
 
-def _probe(data: bytes, limits: Limits, suspect: bool) -> tuple[VideoInfo, bool]:
-    """The video's metadata, and whether it is whole; ``suspect`` when bytes seem to be missing."""
+def _probe(data: bytes, limits: Limits) -> VideoInfo:
     container, stream = open_video(data)
     with container:
         codec = stream.codec_context
-        limits.check(width=codec.width, height=codec.height, frames=stream.frames)
-        if container.duration:
-            limits.check(seconds=container.duration / av.time_base)
+        limits.check(width=codec.width, height=codec.height)
+        if container.format.name != "avi" or is_count(stream.frames):  # else both are made up: the table counts
+            limits.check(frames=stream.frames, seconds=(container.duration or 0) / av.time_base)
         table = read_table(container, stream, limits)
         # Between the pieces of an edit list, reordered frames can stand otherwise than their times say.
         if table is None or (codec.codec.reorder and has_several_edits(data)):
@@ -169,19 +167,9 @@ def _probe(data: bytes, limits: Limits, suspect: bool) -> tuple[VideoInfo, bool]
         rotation = _rotation(data)
         info = with_table(_bare(stream, rotation), table, float(stream.average_rate or stream.guessed_rate or 0))
         limits.check(seconds=info.duration)
-        # A fragmented file announces no more frames than the fragments that are there.
-        return info, not suspect or (not is_fragmented(data) and _reaches_the_end(container, stream, info))
-
-
-def _reaches_the_end(container: av.container.InputContainer, stream: av.VideoStream, info: VideoInfo) -> bool:
-    """Return whether all frames that the header announces are there, though bytes seem to be missing."""
-    if stream.frames:
-        return info.frames >= stream.frames
-    if info.pts is None or len(info.pts) < 2 or not container.duration:
-        return False
-    steps = np.diff(info.pts)
-    gap = steps.max() > 1.5 * np.median(steps)
-    return not gap and info.duration >= container.duration / av.time_base - 0.5 / info.fps
+        if reason := why_incomplete(data, container, stream, table):
+            raise DecodeError("truncated", reason)
+        return info
 
 
 def _decoded_table(data: bytes, limits: Limits) -> FrameTable:
