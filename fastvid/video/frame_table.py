@@ -16,11 +16,10 @@ from av.bitstream import BitStreamFilterContext
 from fastvid.video.errors import DecodeError
 from fastvid.video.ffmpeg import first_line, open_video
 from fastvid.video.limits import Limits
+from fastvid.video.pictures import picture_kind
 
 # Codecs whose frames are predicted from no other.
 _INDEPENDENT = ("ffv1", "ffvhuff", "huffyuv", "jpeg2000", "ljpeg", "mjpeg", "png", "prores", "utvideo")
-_VOP = b"\x00\x00\x01\xb6"  # start code of a picture in MPEG-4 part 2
-_SMALLEST_VOP = 16  # bytes; a shorter picture may be one that says "as before" and gives no frame
 
 
 @dataclass(frozen=True)
@@ -89,6 +88,10 @@ def read_table(container: av.container.InputContainer, stream: av.VideoStream, l
     first: int | None = None  # stored timestamp of the first packet
     begins_with_a_key_frame = True
     may_reorder = _ReorderCheck(container, stream)
+    extradata = bytes(stream.codec_context.extradata or b"")
+    # In a codec that predicts frames from each other, key frames everywhere may mean that the list of them is lost.
+    predicts = not (stream.codec_context.codec.intra_only or name in _INDEPENDENT)
+    all_intra = True  # as the packets themselves say
     last_duration = 0
     try:
         for packet in demux(container, stream):
@@ -99,6 +102,8 @@ def read_table(container: av.container.InputContainer, stream: av.VideoStream, l
                 times.append(packet.pts)
                 if packet.is_keyframe and packet.pts is not None:
                     keys.append((packet.pts, packet.pts if packet.dts is None else packet.dts))
+                if predicts and all_intra and len(keys) == len(times):
+                    all_intra = picture_kind(name, extradata, bytes(packet)) == "intra"
                 last_duration = packet.duration or last_duration
                 if len(times) > limits.frames:
                     limits.check(frames=len(times))
@@ -112,12 +117,13 @@ def read_table(container: av.container.InputContainer, stream: av.VideoStream, l
         raise DecodeError("corrupt", f"reading stopped after {len(times)} frames: {first_line(error)}") from error
     if not times:
         raise DecodeError("frame_count", "the video stream has no frames")
-    # In a codec that predicts frames from each other, key frames everywhere may mean that the list of them is lost.
-    keys_in_doubt = len(keys) == len(times) > 1 and not (stream.codec_context.codec.intra_only or name in _INDEPENDENT)
-    proved = begins_with_a_key_frame and not may_reorder.in_doubt and not keys_in_doubt
+    proved = begins_with_a_key_frame and not may_reorder.in_doubt
     if any(time is None for time in times) or not proved:
         return None
-    pts = np.sort(np.array(times, dtype=np.int64))
+    decoded = np.array(times, dtype=np.int64)
+    if predicts and len(keys) == len(times) > 1 and not (all_intra and bool((np.diff(decoded) > 0).all())):
+        return None
+    pts = np.sort(decoded)
     return FrameTable(len(times), pts, None, _pairs(keys), last_duration)
 
 
@@ -179,7 +185,7 @@ class _ReorderCheck:
 
     From one key frame to the next, times that leave the order of decoding were stored by somebody who knew them, except
     in AVI, which has no place for them. Otherwise the stream itself must show that it does not reorder: H.264 and HEVC
-    by their picture order counts, which FFmpeg's filter dts2pts reads, MPEG-4 by having no B-frames.
+    by their picture order counts, which FFmpeg's filter dts2pts reads, MPEG-1, MPEG-2 and MPEG-4 by having no B-frames.
     """
 
     def __init__(self, container: av.container.InputContainer, stream: av.VideoStream):
@@ -213,7 +219,7 @@ class _ReorderCheck:
         elif self._codec in ("h264", "hevc"):
             self._add_counts(packet)
         else:
-            self.in_doubt = self._codec != "mpeg4" or not _one_vop_in_order(bytes(packet))
+            self.in_doubt = picture_kind(self._codec, b"", bytes(packet)) is None
 
     def _end(self) -> None:
         """Take what the filter has held back until the end of a group."""
@@ -232,14 +238,6 @@ class _ReorderCheck:
             if one.pts is None or (self._last_count is not None and one.pts <= self._last_count):
                 self.in_doubt = True
             self._last_count = one.pts
-
-
-def _one_vop_in_order(packet: bytes) -> bool:
-    """Return whether a packet of MPEG-4 part 2 holds exactly one picture, coded, and no B-frame."""
-    at = packet.find(_VOP)
-    if at < 0 or len(packet) - at < _SMALLEST_VOP or packet.find(_VOP, at + 4) >= 0 or at + 4 >= len(packet):
-        return False
-    return packet[at + 4] >> 6 != 2
 
 
 def _pairs(keys: list[tuple[int, int]]) -> np.ndarray:

@@ -33,6 +33,13 @@ X265 = {
     "B": {"x265-params": "log-level=none:keyint=10:bframes=2:open-gop=0"},
     "open": {"x265-params": "log-level=none:keyint=10:bframes=3:open-gop=1"},
 }
+INTRA = {
+    "libx264": {"g": "1", "bf": "0"},
+    "libx265": {"x265-params": "log-level=none:keyint=1"},
+    "mpeg4": {"g": "1", "q:v": "3"},
+    "mpeg2video": {"g": "1", "q:v": "3"},
+}
+MPEG2 = {"no B": {"bf": "0", "g": "12", "q:v": "3"}, "B": {"bf": "2", "g": "12", "q:v": "3"}}
 MPEG4 = {"no B": {"bf": "0", "g": "12", "q:v": "3"}, "B": {"bf": "2", "g": "12", "q:v": "3"}}
 HIDDEN = {"auto-alt-ref": "1", "lag-in-frames": "8", "g": "12"}
 
@@ -53,9 +60,17 @@ CASES: dict[str, Callable[[], bytes]] = {
         ("libx264", X264, ("mp4", "mov", "matroska", "avi")),
         ("libx265", X265, ("mp4", "mov", "matroska")),
         ("mpeg4", MPEG4, ("mp4", "mov", "matroska", "avi")),
+        ("mpeg2video", MPEG2, ("mp4", "mov", "matroska", "avi")),
+        ("mpeg1video", MPEG2, ("mov", "matroska", "avi")),
     )
     for kind, options in kinds.items()
     for container in containers
+}
+CASES |= {
+    f"{codec} intra {container}": made(codec, container, options)
+    for codec, options in INTRA.items()
+    for container in ("mp4", "mov", "matroska", "avi")
+    if (codec, container) != ("libx265", "avi")
 }
 CASES |= {
     "vp8 webm": made("libvpx", "webm", HIDDEN),
@@ -73,6 +88,7 @@ CASES |= {
     "h264 B mp4, no stss": lambda: without_boxes(encode(options=X264["B"]), b"stss"),
     "h264 no B mp4, no stss": lambda: without_boxes(encode(options=X264["no B"]), b"stss"),
     "mpeg4 no B mp4, no stss": lambda: without_boxes(encode(codec="mpeg4", options=MPEG4["no B"]), b"stss"),
+    "mpeg2 no B mp4, no stss": lambda: without_boxes(encode(codec="mpeg2video", options=MPEG2["no B"]), b"stss"),
     "mpeg4 B mov, no stss": lambda: without_boxes(encode(codec="mpeg4", container="mov", options=MPEG4["B"]), b"stss"),
     "h264 B mp4, cut at the front": lambda: shifted(encode(options=X264["B"]), -0.4),
     "mpeg4 packed avi": packed_bitstream,
@@ -84,6 +100,11 @@ CASES |= {
     ),
     "h264 open mkv, cut before a key frame": lambda: cut_before_a_key_frame("libx264", X264["open"]),
     "hevc open mkv, cut before a key frame": lambda: cut_before_a_key_frame("libx265", X265["open"]),
+    "h264 intra mkv, jumbled times": lambda: remuxed(
+        encode(container="matroska", options=INTRA["libx264"]), time=lambda number, p: 40 * (number ^ 1)
+    ),
+    "h264 one group mp4, no stss": lambda: without_boxes(encode(options={"g": "1000", "bf": "0"}), b"stss"),
+    "h264 intra of several slices": made("libx264", "mp4", {"g": "1", "bf": "0", "slices": "4"}),
     "mjpeg avi": made("mjpeg", "avi", {"strict": "unofficial"}),
 }
 
@@ -169,6 +190,14 @@ def test_right_files_are_not_decoded_to_be_probed(monkeypatch):
         ("libx265", "mp4", X265["B"]),
         ("mpeg4", "avi", MPEG4["no B"]),
         ("libvpx-vp9", "webm", HIDDEN),
+        ("libx264", "mp4", {**INTRA["libx264"], "slices": "4"}),
+        ("libx265", "matroska", INTRA["libx265"]),
+        *((codec, container, options) for codec, options in INTRA.items() for container in ("mp4", "matroska")),
+        *((codec, "avi", INTRA[codec]) for codec in ("libx264", "mpeg4", "mpeg2video")),
+        ("mpeg2video", "matroska", MPEG2["no B"]),
+        ("mpeg2video", "mp4", MPEG2["B"]),
+        ("mpeg2video", "avi", MPEG2["no B"]),
+        ("mpeg1video", "matroska", MPEG2["no B"]),
     ):
         assert probe(encode(codec=codec, container=container, options=options)).frames == 40
 
