@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastvid.video import DecodeError, Limits, VideoInfo, probe
-from fastvid.video.probe import Colours
+from fastvid.video.probe import Colours, sane_pixel_aspect
 
 _MOST = 2**62  # of any number in an index: int64 with room for a sum
 
@@ -131,13 +131,11 @@ def _video(fields: dict[str, Any], limits: Limits) -> VideoInfo:
         if not np.array_equal(np.sort(places), np.arange(frames)):
             raise ValueError("the order of its frames is not one of all frames")
         order = pts[places]
-    wide, high = (_whole(side, 1 << 30) for side in fields.get("pixel_aspect", (1, 1)))
-    if not wide or not high:
-        raise ValueError(f"pixels of {wide} to {high}")
+    wide, high = (_signed(side) for side in fields.get("pixel_aspect", (1, 1)))
     return VideoInfo(
         codec=fields["codec"], width=width, height=height, rotation=_whole(fields["rotation"], 3), frames=frames,
         fps=numbers["fps"], duration=numbers["duration"], pts=pts, time_base=numbers["time_base"], keyframes=keyframes,
-        colours=_colours(fields["colours"]) if "colours" in fields else None, order=order, pixel_aspect=(wide, high),
+        colours=_colours(fields["colours"]) if "colours" in fields else None, order=order, pixel_aspect=sane_pixel_aspect(wide, high),
     )  # fmt: skip
 
 

@@ -1,6 +1,8 @@
 """What a video file holds: codec, size, and when each frame is shown."""
 
+import functools
 import hashlib
+import logging
 import threading
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,6 +18,9 @@ from fastvid.video.ffmpeg import first_line, open_video
 from fastvid.video.frame_table import FrameTable, decode_table, read_table
 from fastvid.video.limits import Limits
 
+log = logging.getLogger(__name__)
+
+_LONGEST_PIXEL = 8  # times as long as wide; those of DVDs and anamorphic lenses are below 3
 _MOST_REMEMBERED = 4096  # tables that took decoding, kept in a process
 _decoded_tables: dict[bytes, FrameTable] = {}
 _decoded_tables_lock = threading.Lock()
@@ -55,7 +60,8 @@ class VideoInfo:
         colours: how colours are coded; None when this was not read from the file itself.
         order: int64 [frames], the stored timestamp of the packet that holds each frame, in the order shown; None where
             that is ``pts``, as it is wherever the container stores presentation times.
-        pixel_aspect: width to height of a pixel of the coded frame as shown, in whole numbers; (1, 1) is square.
+        pixel_aspect: width to height of a pixel of the coded frame as shown, in whole numbers; (1, 1) is square,
+            and unknown.
     """
 
     codec: str
@@ -238,7 +244,18 @@ def _bare(stream: av.VideoStream, rotation: int) -> VideoInfo:
 
 def _pixel_aspect(stream: av.VideoStream) -> tuple[int, int]:
     aspect = stream.sample_aspect_ratio
-    return (aspect.numerator, aspect.denominator) if aspect and aspect > 0 else (1, 1)
+    return (1, 1) if aspect is None else sane_pixel_aspect(aspect.numerator, aspect.denominator)
+
+
+@functools.cache  # a data set says each of its ratios once
+def sane_pixel_aspect(wide: int, high: int) -> tuple[int, int]:
+    """Return the width to height of a pixel that a file states; square where it states none, or one that is no
+    picture's: negative, or beyond 8 to either side. The second is logged."""
+    if 0 < wide <= _LONGEST_PIXEL * high and high <= _LONGEST_PIXEL * wide:
+        return wide, high
+    if wide and high:
+        log.warning("pixels of %d to %d make no sense: they are taken as square", wide, high)
+    return 1, 1
 
 
 def colours_of(data: bytes) -> Colours:

@@ -254,6 +254,48 @@ def test_transcoding_makes_the_pixels_square():
     assert (info.upright_size, info.pixel_aspect) == ((72, 96), (1, 1))
 
 
+@pytest.mark.parametrize("stated", [(1, 1 << 30), (1 << 30, 1), (9, 1), (1, 9), (0, 0), (7, 0), (0x80000005, 1)])
+def test_pixels_that_make_no_sense_are_square(stated, caplog):
+    video = with_pixels(*stated)
+    info = probe(video)
+    assert (info.pixel_aspect, info.shown_size) == ((1, 1), info.upright_size)
+    frames = read_through(video)
+    assert np.array_equal(decode(video, [1, 3], info=info), frames[[1, 3]])
+    view = ViewSpec(frames=2, size=32).center("a", info)
+    assert view.box == (0, 32, 64, 64)
+    assert probe(transcode(video, Normalisation(short_side=32), info=info)).upright_size == (32, 64)
+    line = Entry("a", 0, len(video), 0, replace(info, pixel_aspect=(1, 2))).to_line()  # as older indexes have it
+    kept = Entry.from_line(line.replace(b"[1,2]", str(list(stated)).encode())).video
+    assert kept is not None
+    assert kept.pixel_aspect == (1, 1)
+
+
+def test_pixels_that_make_no_sense_are_said_once(caplog):
+    for _ in range(3):
+        probe(with_pixels(1, 12345))
+    assert caplog.messages == ["pixels of 1 to 12345 make no sense: they are taken as square"]
+
+
+@pytest.mark.parametrize("stated", [(8, 1), (1, 8), (64, 45)])
+def test_pixels_within_reason_are_kept(stated):
+    assert probe(with_pixels(*stated)).pixel_aspect == stated
+
+
+def with_pixels(wide: int, high: int) -> bytes:
+    """An mp4 of 128 x 64 whose header states this shape of a pixel."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as out:
+        stream = out.add_stream("libvpx-vp9", rate=25)  # which has no place for it
+        stream.height, stream.width, stream.pix_fmt = 64, 128, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = 2
+        for index in range(5):
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(numbered_frame(index), format="rgb24")))
+        out.mux(stream.encode())
+    video = file.getvalue()
+    at = video.index(b"pasp") + 4
+    return video[:at] + wide.to_bytes(4, "big") + high.to_bytes(4, "big") + video[at + 8 :]
+
+
 def test_a_wrong_size_of_the_form_hides_nothing():
     avi = encode(codec="mpeg4", container="avi")
     for size in (len(avi), 0xFFFFFFFF, 0):
