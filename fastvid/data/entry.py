@@ -135,7 +135,8 @@ def _video(fields: dict[str, Any], limits: Limits) -> VideoInfo:
     return VideoInfo(
         codec=fields["codec"], width=width, height=height, rotation=_whole(fields["rotation"], 3), frames=frames,
         fps=numbers["fps"], duration=numbers["duration"], pts=pts, time_base=numbers["time_base"], keyframes=keyframes,
-        colours=_colours(fields["colours"]) if "colours" in fields else None, order=order, pixel_aspect=sane_pixel_aspect(wide, high),
+        colours=_colours(fields["colours"]) if "colours" in fields else None, order=order,
+        pixel_aspect=sane_pixel_aspect(wide, high),
     )  # fmt: skip
 
 

@@ -146,11 +146,13 @@ def check_complete(data: bytes, info: VideoInfo) -> None:
         raise _truncated(data, missing_bytes(data))
 
 
-def check_size(frame: av.VideoFrame, index: int, info: VideoInfo) -> None:
-    """Raise DecodeError ``corrupt`` when a decoded frame has not the size that the video's metadata says."""
-    if (frame.width, frame.height) != (info.width, info.height):
+def check_size(width: int, height: int, index: int, info: VideoInfo) -> None:
+    """Raise DecodeError ``corrupt`` when a decoded frame, not yet turned, has another size than the video."""
+    if (width, height) != (info.width, info.height):
         raise DecodeError(
-            "corrupt", f"frame {index} is {frame.width} x {frame.height} in a video of {info.width} x {info.height}"
+            "corrupt",
+            f"frame {index} is {width} x {height} in a video of {info.width} x {info.height}, and frames of several "
+            "sizes make no clip: `python -m fastvid.data pack --transcode` scales them to one",
         )
 
 

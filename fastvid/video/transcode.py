@@ -12,7 +12,7 @@ from fastvid.video.errors import DecodeError
 from fastvid.video.ffmpeg import first_line, open_video
 from fastvid.video.frame_table import decoded_frames
 from fastvid.video.limits import Limits
-from fastvid.video.probe import VideoInfo, check_size, probe
+from fastvid.video.probe import VideoInfo, probe
 from fastvid.video.x264 import x264_params
 
 _MOST_FRAMES = 1_000_000  # of one output
@@ -63,6 +63,8 @@ def transcode(
     ``round(t_i * fps)`` and stays until the next one begins; of several that begin at one output frame the last is
     taken. The result has ``max(1, round(duration * fps))`` frames, halves rounded upwards, and a source frame that
     would begin after them begins at the last, so that the end is never lost. One source frame is held at a time.
+
+    Where the size of the frames changes on the way, all are scaled to what the header's size gives, as FFmpeg does it.
 
     Alpha is dropped, not blended, as :func:`fastvid.video.decode` does. Samples of 10 bits are reduced to 8. Whatever
     the source says of its YUV, the result has BT.601's matrix and the levels of video (16-235), and says so; primaries
@@ -132,13 +134,12 @@ def _resampled(frames: Iterator[av.VideoFrame], starts: np.ndarray, count: int) 
 def _scaled(data: bytes, info: VideoInfo, normal: Normalisation) -> Iterator[av.VideoFrame]:
     """Decoded frames, upright, at the new size, yuv420p."""
     container, stream = open_video(data)
-    graph = None
+    graph, made_for = None, None
     with container:
         try:
             for index, frame in enumerate(decoded_frames(container, stream)):
-                check_size(frame, index, info)
-                if graph is None:
-                    graph = _graph(frame, info, normal)
+                if graph is None or (frame.width, frame.height, frame.format.name) != made_for:
+                    graph, made_for = _graph(frame, info, normal), (frame.width, frame.height, frame.format.name)
                 frame.pts = index
                 graph.push(frame)
                 scaled = graph.pull()

@@ -75,7 +75,7 @@ def _read_through(data: bytes, info: VideoInfo) -> tuple[list[tuple[int | None, 
     compared: dict[int, np.ndarray] = {}
     with container:
         for index, frame in enumerate(decoded_frames(container, stream)):
-            check_size(frame, index, info)
+            check_size(frame.width, frame.height, index, info)
             shown.append((frame.pts, is_key(frame)))
             if index in wanted:
                 compared[index] = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), info.rotation))

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from fractions import Fraction
 
 import av
 from clips import encode
@@ -79,3 +80,23 @@ def packed_bitstream(count: int = 40) -> bytes:
 
 def _coding_type(payload: bytes) -> int:
     return payload[payload.index(_VOP) + 4] >> 6
+
+
+def joined(*videos: bytes, container: str) -> bytes:
+    """The packets of several videos one after the other, at 25 a second, in a file that describes the first."""
+    file = io.BytesIO()
+    with av.open(io.BytesIO(videos[0])) as first, av.open(file, "w", format=container) as out:
+        copy = out.add_stream_from_template(first.streams.video[0])
+        number = 0
+        for video in videos:
+            with av.open(io.BytesIO(video)) as original:
+                for source in original.demux(original.streams.video[0]):
+                    if source.size:
+                        packet = av.Packet(bytes(source))
+                        packet.stream, packet.time_base = copy, Fraction(1, 25)
+                        packet.pts = packet.dts = number
+                        packet.duration = 1
+                        packet.is_keyframe = source.is_keyframe
+                        out.mux(packet)
+                        number += 1
+    return file.getvalue()

@@ -8,10 +8,13 @@ import av
 import numpy as np
 import pytest
 from clips import encode, number_of
+from containers import joined
 
+from fastvid.data.__main__ import main
 from fastvid.video import DecodeError, decode, probe
+from fastvid.video.decoders import why_not
 from fastvid.video.transcode import Normalisation, transcode
-from fastvid.video.verify import verify
+from fastvid.video.verify import settle, verify
 
 
 def painted(count, height, width, codec, container, pix_fmt, *, source="rgb24", tag=None, options=None):
@@ -211,3 +214,67 @@ def test_the_same_video_gives_the_same_bytes_again_and_again():
         junk = [os.urandom(4096 * (k % 7 + 1)) for _ in range(50)]
         del junk
         assert transcode(video, normal) == first
+
+
+PLAIN_VP8 = {"auto-alt-ref": "0"}
+CHANGES = {
+    "vp8 webm, twice as large": lambda: joined(
+        encode(10, "libvpx", "webm", options=PLAIN_VP8),
+        encode(10, "libvpx", "webm", options=PLAIN_VP8, height=128, wide=2, start=10),
+        container="webm",
+    ),
+    "vp8 webm, another shape": lambda: joined(
+        encode(10, "libvpx", "webm", options=PLAIN_VP8),
+        encode(10, "libvpx", "webm", options=PLAIN_VP8, height=96),
+        container="webm",
+    ),
+    "mpeg4 avi, smaller": lambda: joined(
+        encode(10, "mpeg4", "avi", height=96), encode(10, "mpeg4", "avi", height=48), container="avi"
+    ),
+    "mjpeg mov, another layout": lambda: joined(
+        painted(10, 64, 128, "mjpeg", "mov", "yuvj420p"),
+        painted(10, 64, 128, "mjpeg", "mov", "yuvj444p"),
+        container="mov",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_frames_of_several_sizes_become_one(name):
+    video = CHANGES[name]()
+    info = probe(video)
+    assert info.frames == 20
+    for made in (transcode(video), transcode(video, Normalisation(short_side=32), info=info)):
+        found = probe(made)
+        verify(made, found)
+        assert found.frames == 20
+    if "mjpeg" not in name:
+        made = transcode(video, Normalisation(fps=25))
+        assert probe(made).upright_size == info.upright_size
+        shown = numbers(made)  # webm does not say how long the last frame is shown
+        assert (shown[:18], shown[-1]) == ([*range(10), *range(8)], 9)
+
+
+@pytest.mark.parametrize("name", [name for name in CHANGES if "mjpeg" not in name])
+@pytest.mark.parametrize("decoder", ["pyav", "torchcodec"])
+def test_frames_of_several_sizes_are_refused_with_the_way_out(name, decoder):
+    if why_not(decoder):
+        pytest.skip(why_not(decoder))
+    video = CHANGES[name]()
+    info = probe(video)
+    words = rf"^corrupt: frame 1\d is \d+ x \d+ in a video of {info.width} x {info.height}, .*pack --transcode"
+    for refuse in (lambda: decode(video, [4, 12], info=info, decoder=decoder), lambda: verify(video, info)):
+        with pytest.raises(DecodeError, match=words):
+            refuse()
+    with pytest.raises(DecodeError, match=r"^corrupt: frame 10 is"):
+        settle(video, info)
+
+
+def test_pack_transcodes_what_it_refuses_otherwise(tmp_path, capsys):
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src/a.webm").write_bytes(CHANGES["vp8 webm, another shape"]())
+    arguments = ["pack", str(tmp_path / "src"), "--jobs", "0", "--out"]
+    assert main([*arguments, str(tmp_path / "one")]) == 2
+    assert "frame 10 is 128 x 96 in a video of 128 x 64" in capsys.readouterr().err
+    assert main([*arguments, str(tmp_path / "two"), "--transcode"]) == 0
+    assert main(["check", str(tmp_path / "two"), "--jobs", "0"]) == 0

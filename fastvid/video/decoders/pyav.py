@@ -108,7 +108,7 @@ class _Reader:
 
     def _upright_rgb(self, frame: av.VideoFrame) -> np.ndarray:
         info = self.info
-        check_size(frame, self.next_index - 1, info)
+        check_size(frame.width, frame.height, self.next_index - 1, info)
         image = self.reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
         return np.ascontiguousarray(np.rot90(image, info.rotation)) if info.rotation else image
 

@@ -14,7 +14,7 @@ from fastvid.video.container import container_format
 from fastvid.video.decoders import pyav
 from fastvid.video.errors import DecodeError
 from fastvid.video.ffmpeg import first_line
-from fastvid.video.probe import VideoInfo, check_complete
+from fastvid.video.probe import VideoInfo, check_complete, check_size
 
 if TYPE_CHECKING:
     import torch
@@ -106,8 +106,7 @@ def _frame(decoder, index: int, info: VideoInfo) -> "torch.Tensor":
             "unsupported", f"torchcodec shows frame {index} at {seen:.4f} s, not {wanted:.4f} s; use pyav"
         )
     height, width = frame.data.shape[:2]
-    if (height, width) != info.upright_size:
-        raise DecodeError("corrupt", f"a frame is {width} x {height} in a video of {info.width} x {info.height}")
+    check_size(*((height, width) if info.rotation % 2 else (width, height)), index, info)
     return frame.data
 
 
