@@ -97,9 +97,17 @@ class VideoInfo:
         return (height, round(width * aspect)) if aspect >= 1 else (round(height / aspect), width)
 
     @property
+    def has_palette(self) -> bool:
+        """Whether frames are numbers of colours. FFmpeg hands the colours out where they change, and not again after a
+        jump: frames would be black, or in colours of another frame, so such a video is read from its beginning."""
+        return self.colours is not None and self.colours.pix_fmt == "pal8"
+
+    @property
     def numbered(self) -> bool:
         """Whether each frame's presentation time is its own and was stored with it, so that any decoder finds it."""
-        return self.pts is not None and self.order is None and not bool((np.diff(self.pts) == 0).any())
+        if self.pts is None or self.order is not None or self.has_palette:
+            return False
+        return not bool((np.diff(self.pts) == 0).any())
 
     @cached_property
     def times(self) -> np.ndarray:

@@ -18,7 +18,7 @@ from containers import NOT_CODED, packed_bitstream, remuxed, second_key_frame, w
 from fastvid.data.entry import Entry
 from fastvid.video import DecodeError, VideoInfo, ViewSpec, decode, decode_view, probe
 from fastvid.video.container import container_format
-from fastvid.video.decoders import pyav
+from fastvid.video.decoders import pyav, why_not
 from fastvid.video.transcode import Normalisation, transcode
 from fastvid.video.verify import settle, verify
 
@@ -52,6 +52,24 @@ def cut_before_a_key_frame(codec: str, options: dict[str, str]) -> bytes:
     """A stream copy that begins with a key frame and the B-frames before it, which nobody can decode."""
     video = encode(codec=codec, container="matroska", options=options)
     return remuxed(video, first=second_key_frame(video))
+
+
+def with_palette(container: str, codec: str, moving: bool) -> bytes:
+    """Frames of two colours, the darker of which may become lighter from frame to frame."""
+    file = io.BytesIO()
+    with av.open(file, "w", format=container) as out:
+        stream = out.add_stream(codec, rate=25)
+        stream.height, stream.width, stream.pix_fmt = 64, 128, "pal8"
+        for index in range(40):
+            palette = np.zeros((256, 4), np.uint8)
+            palette[:, 0] = 255  # alpha
+            palette[10, 1:], palette[11, 1:] = 3 * index * moving, (255, 200, 160)
+            colours = 10 + numbered_frame(index)[..., 0] // 255
+            frame = av.VideoFrame.from_ndarray((colours, palette), format="pal8")
+            frame.pts = index
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode())
+    return file.getvalue()
 
 
 CASES: dict[str, Callable[[], bytes]] = {
@@ -105,6 +123,10 @@ CASES |= {
     ),
     "h264 one group mp4, no stss": lambda: without_boxes(encode(options={"g": "1000", "bf": "0"}), b"stss"),
     "h264 intra of several slices": made("libx264", "mp4", {"g": "1", "bf": "0", "slices": "4"}),
+    "raw avi, palette": lambda: with_palette("avi", "rawvideo", moving=False),
+    "raw avi, moving palette": lambda: with_palette("avi", "rawvideo", moving=True),
+    "raw mov, palette": lambda: with_palette("mov", "rawvideo", moving=False),
+    "png mov, moving palette": lambda: with_palette("mov", "png", moving=True),
     "mjpeg avi": made("mjpeg", "avi", {"strict": "unofficial"}),
 }
 
@@ -165,7 +187,16 @@ def test_a_table_that_does_not_hold_is_found_and_replaced(name):
     assert np.array_equal(decode(video, [5, 30, 11], info=found), frames[[5, 30, 11]])
 
 
-@pytest.mark.parametrize("name", ["libx264 B avi", "h264 B mp4, no ctts", "mpeg4 B avi"])
+def test_a_palette_reaches_torchcodec_and_transcoding_too():
+    video = CASES["raw mov, palette"]()
+    info, frames = probe(video), read_through(video)
+    if not why_not("torchcodec"):
+        assert np.array_equal(decode(video, [33, 5], info=info, decoder="torchcodec"), frames[[33, 5]])
+    made = transcode(video, Normalisation(short_side=64), info=info)
+    assert [number_of(frame) for frame in decode(made, [0, 17, 39])] == [0, 17, 39]
+
+
+@pytest.mark.parametrize("name", ["libx264 B avi", "h264 B mp4, no ctts", "mpeg4 B avi", "raw mov, palette"])
 def test_decoders_of_a_gpu_refuse_what_they_would_number_otherwise(name):
     dali, torchcodec = (importlib.import_module(f"fastvid.video.decoders.{name}") for name in ("dali", "torchcodec"))
     video = CASES[name]()

@@ -115,7 +115,7 @@ class _Reader:
 
 def key_frames(info: VideoInfo) -> tuple[np.ndarray, np.ndarray]:
     """Return the indices of the key frames that can be jumped to, ascending, and the stored timestamp of each."""
-    if info.pts is None or not len(info.keyframes):
+    if info.pts is None or not len(info.keyframes) or info.has_palette:
         return np.empty(0, np.int64), np.empty(0, np.int64)
     times = info.keyframes[:, 0]
     places = np.arange(info.frames) if info.order is None else np.argsort(info.order)
