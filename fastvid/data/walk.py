@@ -18,7 +18,7 @@ MISSING = -1
 UNPACK = "videos in a compressed archive are not read: unpack it, or make a plain .tar of a .tar.gz with gunzip"
 """What to do about compressed archives."""
 
-_COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip", ".rar", ".7z")
+_COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".zip", ".rar", ".7z")
 _OF_THE_SYSTEM = ("__MACOSX", "lost+found", "$RECYCLE.BIN", "System Volume Information", "@eaDir")
 
 
@@ -56,9 +56,16 @@ class Listing:
         def apart(paths: Sequence[str]) -> list[str]:
             return [path for path in paths if path.partition("/")[0] not in folders]
 
-        videos, refused = ([p for p in pairs if apart([p[0]])] for pairs in (self.videos, self.refused))
-        lists = {name: apart(getattr(self, name)) for name in ("infrared", "tars", "compressed", "circles", "empty")}
-        return Listing(self.root, videos, refused, **lists)
+        return Listing(
+            self.root,
+            videos=[video for video in self.videos if apart([video[0]])],
+            refused=[video for video in self.refused if apart([video[0]])],
+            infrared=apart(self.infrared),
+            tars=apart(self.tars),
+            compressed=apart(self.compressed),
+            circles=apart(self.circles),
+            empty=apart(self.empty),
+        )
 
     def left_out(self, *, refused: bool = True, tars: bool = True, rest: bool = True) -> str:
         """One sentence that counts what was found and is no video to read; "" where there is nothing to say.

@@ -15,6 +15,7 @@ from fastvid.video.matroska import matroska_extent, tagged_end
 # Headers that only estimate are often a little off. Where sizes do not prove that bytes are missing, they say that
 # frames are when this share of them is not there.
 _FAR_SHORT = 0.1
+_REMEDY = "copy it again, or, to use what is there, write it anew with `ffmpeg -i IN -c copy OUT`"
 
 
 def why_incomplete(
@@ -35,16 +36,21 @@ def why_incomplete(
     if missing := missing_bytes(data):
         if _has_all_frames(data, container, stream, table):
             return ""
-        return f"the container declares {len(data) + missing} bytes and {missing} of them are missing"
+        return missing_sentence(data, missing)
     if container_format(data) == "avi":
         stated, there = stated_frames(data), table.frames
         if _is_far_short(there, stated) and _is_far_short(there := picture_chunks(data, stream.index), stated):
-            return f"the header announces {stated} frames and {there} are there"
+            return f"the header announces {stated} frames and {there} are there: {_REMEDY}"
         return ""
     seconds = _stated_seconds(data, container)
     if _is_far_short(_end(stream, table) or 0.0, seconds) and _is_far_short(end := _last_end(data), seconds):
-        return f"the header announces {seconds:.1f} seconds and {end:.1f} are there"
+        return f"the header announces {seconds:.1f} seconds and {end:.1f} are there: {_REMEDY}"
     return ""
+
+
+def missing_sentence(data: bytes, missing: int) -> str:
+    """Say how many bytes are missing of a file, and what to do."""
+    return f"the container declares {len(data) + missing} bytes and {missing} of them are missing: {_REMEDY}"
 
 
 def _has_all_frames(
@@ -59,7 +65,7 @@ def _has_all_frames(
     end, stated = _end(stream, table), (container.duration or 0) / av.time_base
     if end is None:
         return False
-    half = float(table.last_duration * stream.time_base) / 2 if table.last_duration else 0.001
+    half = float(table.last_duration * (stream.time_base or 0)) / 2 or 0.001
     if (tagged := tagged_end(stream.metadata)) is not None:
         return end >= tagged - half
     if not stated:

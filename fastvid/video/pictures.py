@@ -28,6 +28,8 @@ def picture_kind(codec: str, extradata: bytes, packet: bytes) -> Literal["intra"
         return "intra" if _is_one_idr(codec, extradata, packet) else None
     if codec == "mpeg4":
         return _vop_kind(packet)
+    if codec in ("vp8", "vp9"):
+        return "intra" if packet and _is_shown_key_of_vp(codec, packet) else None
     return _mpeg_kind(packet) if codec in ("mpeg1video", "mpeg2video") else None
 
 
@@ -44,6 +46,16 @@ def _mpeg_kind(packet: bytes) -> Literal["intra", "forward"] | None:
     if at < 0 or packet.find(_PICTURE, at + 4) >= 0 or at + 6 > len(packet):
         return None  # none, or two fields, or cut off
     return _KINDS.get(packet[at + 5] >> 3 & 7)  # behind 10 bits of its place in the group
+
+
+def _is_shown_key_of_vp(codec: str, packet: bytes) -> bool:
+    """Whether a packet of VP8 or VP9 holds one key frame, which is shown."""
+    first = packet[0]
+    if codec == "vp8":
+        return first & 0x11 == 0x10  # the lowest bit is 0 for a key frame, and bit 4 says that it is shown
+    # From the highest bit: 2 bits of marker, 2 of profile, shown before, kind (0: key), shown. Profile 3 has one more;
+    # several frames in a packet end with a table of their sizes.
+    return first & 0xCE == 0x82 and first & 0x30 != 0x30 and packet[-1] >> 5 != 6
 
 
 def _is_one_idr(codec: str, extradata: bytes, packet: bytes) -> bool:

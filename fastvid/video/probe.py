@@ -11,7 +11,7 @@ import av
 import numpy as np
 
 from fastvid.video.avi import is_count
-from fastvid.video.completeness import why_incomplete
+from fastvid.video.completeness import missing_sentence, why_incomplete
 from fastvid.video.container import has_several_edits, may_be_rotated, missing_bytes
 from fastvid.video.errors import DecodeError
 from fastvid.video.ffmpeg import first_line, open_video
@@ -165,8 +165,7 @@ def check_size(width: int, height: int, index: int, info: VideoInfo) -> None:
 
 
 def _truncated(data: bytes, missing: int) -> DecodeError:
-    detail = f"the container declares {len(data) + missing} bytes and {missing} of them are missing"
-    return DecodeError("truncated", detail)
+    return DecodeError("truncated", missing_sentence(data, missing))
 
 
 def _probe(data: bytes, limits: Limits) -> VideoInfo:

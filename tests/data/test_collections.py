@@ -223,9 +223,7 @@ def test_a_table_whose_paths_are_all_wrong_says_where_it_looked(tmp_path, capsys
     out = tmp_path / "out"
     assert main(["pack", str(tmp_path / "list.csv"), "--format", "csv", "--out", str(out)]) == 2
     said = capsys.readouterr().err
-    assert said.startswith(
-        f"{tmp_path}/list.csv names 2 videos and none of them is there: the first, 'a.mp4' in line 2"
-    )
+    assert said.startswith(f"{tmp_path}/list.csv names no video that is there: the first, 'a.mp4' in line 2")
     assert f"was looked for at {tmp_path}/a.mp4. Relative paths start from the table's folder, or from --root" in said
     assert said.count("\n") == 1
     assert not out.exists()

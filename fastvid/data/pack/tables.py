@@ -34,8 +34,8 @@ def table(src: Path, root: Path | None = None) -> dict[str, Collection]:
     if all(item.size == MISSING for items in parts.values() for item in items):
         first, row = next(iter(rows.items()))
         raise ValueError(
-            f"{src} names {len(rows)} videos and none of them is there: the first, {row.path!r} in line {row.line}, "
-            f"was looked for at {spelled(first)}. Relative paths start from the table's folder, or from --root; they "
+            f"{src} names no video that is there: the first, {row.path!r} in line {row.line}, was "
+            f"looked for at {spelled(first)}. Relative paths start from the table's folder, or from --root; they "
             "are complete, with the ending"
         )
     notes = [*listed.notes, *repeated]
