@@ -7,6 +7,7 @@ _START = b"\0\0\1"
 _VOP = b"\0\0\1\xb6"  # start code of a picture in MPEG-4 part 2
 _SMALLEST_VOP = 16  # bytes; a shorter picture may be one that says "as before" and gives no frame
 _PICTURE = b"\0\0\1\0"  # start code of a picture in MPEG-1 and MPEG-2
+_EXTENSION = b"\0\0\1\xb5"  # of MPEG-2; that of a picture has number 8
 _KINDS: dict[int, Literal["intra", "forward"]] = {1: "intra", 2: "forward"}  # MPEG-1 and MPEG-2; 3 is a B-frame
 _IDR = {"h264": (5, 5), "hevc": (19, 20)}  # types of slices of a picture before which everything has been shown
 _SLICES = {"h264": (1, 5), "hevc": (0, 31)}
@@ -45,6 +46,11 @@ def _mpeg_kind(packet: bytes) -> Literal["intra", "forward"] | None:
     at = packet.find(_PICTURE)
     if at < 0 or packet.find(_PICTURE, at + 4) >= 0 or at + 6 > len(packet):
         return None  # none, or two fields, or cut off
+    extension = packet.find(_EXTENSION, at + 4)
+    while extension >= 0 and packet[extension + 4 : extension + 5] and packet[extension + 4] >> 4 != 8:
+        extension = packet.find(_EXTENSION, extension + 4)
+    if extension >= 0 and (extension + 6 >= len(packet) or packet[extension + 6] & 3 != 3):
+        return None  # one field of a frame; MPEG-1 has none, nor this extension
     return _KINDS.get(packet[at + 5] >> 3 & 7)  # behind 10 bits of its place in the group
 
 
