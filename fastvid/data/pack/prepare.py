@@ -8,6 +8,8 @@ from fastvid.data.pack.item import MISSING, Item
 from fastvid.data.source import VIDEO_SUFFIXES
 from fastvid.video import DecodeError, Limits, VideoInfo
 from fastvid.video.container import container_format
+from fastvid.video.frame_table import decode_table
+from fastvid.video.probe import with_table
 from fastvid.video.transcode import Normalisation, transcode
 from fastvid.video.verify import settle
 
@@ -93,7 +95,8 @@ def _transcoded(data: bytes, info: VideoInfo, normal: Normalisation) -> bytes:
     except DecodeError as error:
         if error.reason != "frame_count":
             raise
-    return transcode(data, normal, info=settle(data, info))  # its timestamps do not tell its frames
+    # Its packets do not tell its frames: those are taken that decoding gives, one after the other.
+    return transcode(data, normal, info=with_table(info, decode_table(data, Limits()), info.fps))
 
 
 def _read(task: Task) -> bytes:
