@@ -14,9 +14,9 @@ def webdataset(src: Path, video: str | None = None) -> dict[str, Collection]:
     """The videos in the tars below ``src``, read where they lie. Where folders train, val and test hold all tars, each
     becomes a part.
 
-    A key gets its tar's name in front, so that samples that are numbered anew in each tar stay apart. Labels and captions
-    come out of ``.json``, ``.cls`` and ``.txt`` members; other fields of the ``.json`` are kept. ``video`` is that of
-    :func:`fastvid.data.shard_index.scan_tar`.
+    A key gets its tar's name in front, so that samples that are numbered anew in each tar stay apart. Labels and
+    captions come out of ``.json``, ``.cls`` and ``.txt`` members; other fields of the ``.json`` are kept. ``video`` is
+    that of :func:`fastvid.data.shard_index.scan_tar`.
     """
     if not src.is_dir():
         return {"": _packed_anew(src.parent, [src], [], video)}
