@@ -88,4 +88,5 @@ def test_shards_are_whole_and_hold_the_videos(old, capsys):
 def test_an_exported_adapter_is_the_run_s(old):
     exported = load_file(old / "adapter" / "adapter_model.safetensors")
     saved = load_file(old / "vjepa2" / "classifier" / "adapter" / "adapter_model.safetensors")
-    assert exported.keys() == saved.keys() and all(torch.equal(exported[n], saved[n]) for n in saved)
+    assert exported.keys() == saved.keys()
+    assert all(torch.equal(exported[n], saved[n]) for n in saved)
