@@ -116,7 +116,8 @@ def _run(videos: list[bytes], wanted: list[Sequence[int]], device: "torch.device
     if device.type == "cuda":
         name = f"gpu:{torch.cuda.current_device() if device.index is None else device.index}"
     decoded = ndd.decoders.video(
-        ndd.batch([np.frombuffer(data, np.uint8) for data in videos]),
+        # numpy before 2.1 exports no read-only array through DLPack, so the bytes are copied.
+        ndd.batch([np.frombuffer(bytearray(data), np.uint8) for data in videos]),
         frames=ndd.batch([np.array(indices, np.int32) for indices in wanted]),
         pad_mode="none",  # a frame that is not there is an error, and not a black picture
         device=name,
