@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import torch
 import tyro
 
-from fastvid.command import UserError, command, user_errors
-from fastvid.data import open_parts
-from fastvid.data.source import read_video
+from fastvid.command import UserError, command, loading, user_errors
 from fastvid.names import spelled
-from fastvid.video import DecodeError, Limits, VideoInfo, ViewSpec, decode_clips, probe
+from fastvid.ranges import Count, check_numbers
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what decodes takes a while to load, and options are read without it
     from fastvid.models import TrainedClassifier
+    from fastvid.video import VideoInfo, ViewSpec
 
 _MOST_WINDOWS = 32  # chosen by "auto"
 _BATCH = 8  # clips per forward pass
@@ -35,11 +34,11 @@ class PredictConfig:
     """Run directory, or its classifier folder."""
     videos: Annotated[tuple[str, ...], tyro.conf.Positional]
     """Video files, or folders of them."""
-    top: int = 5
+    top: Count = 5
     """Classes to name."""
     json: bool = False
     """Print one JSON object per video and line, with everything."""
-    windows: int | Literal["auto"] = "auto"
+    windows: Count | Literal["auto"] = "auto"
     """Clips per video, evenly over it; auto: as many as fit side by side, at most 32."""
     crops: Literal[1, 3] = 1
     """Squares per clip: the centred one, or three along the longer side, averaged."""
@@ -53,14 +52,17 @@ def main(arguments: list[str]) -> int:
     config = tyro.cli(PredictConfig, prog="python -m fastvid.predict", args=arguments, config=_FLAGS)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
-    from transformers.utils.logging import disable_progress_bar
+    check_numbers(config)
+    with loading():
+        from transformers.utils.logging import disable_progress_bar
 
-    from fastvid.models.saved_classifier import load_classifier
-    from fastvid.models.saved_run import classifier_folder
+        from fastvid.models.saved_classifier import load_classifier
+        from fastvid.models.saved_run import classifier_folder
+        from fastvid.video import DecodeError
 
     disable_progress_bar()
-    if not config.videos or config.top < 1 or (config.windows != "auto" and config.windows < 1):
-        raise UserError("give at least one video, --top of at least 1 and --windows of at least 1")
+    if not config.videos:
+        raise UserError("no videos are named: give at least one file or folder after the run")
     with user_errors(ValueError):
         classifier = load_classifier(classifier_folder(config.run), source=config.source)
     classifier.to("cuda" if torch.cuda.is_available() else "cpu")
@@ -85,7 +87,7 @@ def predict(
     classifier: "TrainedClassifier",
     name: str,
     data: bytes,
-    info: VideoInfo,
+    info: "VideoInfo",
     *,
     windows: int | Literal["auto"] = "auto",
     crops: int = 1,
@@ -111,6 +113,8 @@ def predict(
         DecodeError: the video cannot be used.
         ValueError: the model's output is not finite.
     """
+    from fastvid.video import decode_clips
+
     spec = classifier.views
     count = _enough(spec, info) if windows == "auto" else windows
     views = spec.evaluation(name, info, count, crops)
@@ -142,6 +146,10 @@ def predict(
 
 def _videos(names: Sequence[str]) -> Iterator[tuple[str, Any]]:
     """(name, a function that reads it, or why it cannot be read) of each video, folders opened."""
+    from fastvid.data import open_parts
+    from fastvid.data.source import read_video
+    from fastvid.video import Limits
+
     for name in names:
         path = Path(name).expanduser()
         if not path.is_dir():
@@ -159,13 +167,15 @@ def _videos(names: Sequence[str]) -> Iterator[tuple[str, Any]]:
             )
 
 
-def _read(path: Path) -> tuple[bytes, VideoInfo]:
+def _read(path: Path) -> tuple[bytes, "VideoInfo"]:
+    from fastvid.video import Limits, probe
+
     Limits().check(size=path.stat().st_size)
     data = path.read_bytes()
     return data, probe(data)
 
 
-def _enough(spec: ViewSpec, info: VideoInfo) -> int:
+def _enough(spec: "ViewSpec", info: "VideoInfo") -> int:
     """Clips that, side by side, are as long as the video."""
     if spec.sampling == "span":
         return 1
@@ -173,7 +183,7 @@ def _enough(spec: ViewSpec, info: VideoInfo) -> int:
     return min(_MOST_WINDOWS, max(1, math.ceil(info.duration / covered - 1e-6)))
 
 
-def _seconds(frames: Sequence[int], info: VideoInfo) -> tuple[float, float]:
+def _seconds(frames: Sequence[int], info: "VideoInfo") -> tuple[float, float]:
     """From when the first of them appears to when the last goes."""
     after = max(frames) + 1
     end = float(info.times[after]) if after < info.frames else info.duration

@@ -8,38 +8,23 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
 import av
 import numpy as np
 
 from fastvid.data.dataset_file import save_dataset
-from fastvid.data.demo import DemoSpec, demo_frames, demo_label
+from fastvid.data.demo import DemoSize, DemoSpec, demo_frames, demo_label
 from fastvid.data.shard_index import VERSION as INDEX_VERSION
 from fastvid.data.shard_writer import ShardWriter
 from fastvid.files import cache_dir, naming
-from fastvid.ranges import Count, Natural
 from fastvid.video.x264 import x264_params
 
 __all__ = ["DemoSize", "cache_dir", "cached_demo", "encode_h264", "write_demo"]
 
 _VERSION = 2  # of the generator: part of the cached folder's name
 _CHUNK = 64  # videos per task of a rendering process
-
-
-@dataclass(frozen=True)
-class DemoSize:
-    """How many demo videos, from which seed, and what they look like."""
-
-    train: Count = 2048
-    """Videos in the folder train."""
-    test: Count = 1024
-    """Videos in the folder test."""
-    seed: Natural = 0
-    """Of every pixel."""
-    spec: DemoSpec = field(default_factory=DemoSpec)
-    """What the videos look like."""
 
 
 def cached_demo(size: DemoSize, progress: Callable[[int, int], None] | None = None) -> Path:

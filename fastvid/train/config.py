@@ -70,10 +70,6 @@ class DataConfig:
     bad_in_a_row: Count = 100
     """Stop after this many bad files in a row."""
 
-    def __post_init__(self):
-        if self.window < 1 or self.prefetch < 1 or (self.threads is not None and self.threads < 1):
-            raise ValueError(f"data: window, prefetch and threads must be at least 1; got {self}")
-
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -121,7 +117,7 @@ class RunConfig:
     """Autocast: bfloat16 where the device computes in it, or as told; weights and optimizer stay float32."""
     compile: bool = False
     """torch.compile the training step, for its one set of shapes."""
-    memory_budget: float = 1.0
+    memory_budget: ShareAboveZero = 1.0
     """Of a compiled step: share of its activations kept for the backward pass, which computes the others again, first
     of all what costs next to nothing."""
     threads: Count | None = None
@@ -132,11 +128,7 @@ class RunConfig:
     """Weights & Biases project; needs the wandb package."""
 
     def __post_init__(self):
-        if self.log_every < 1 or self.checkpoint_every < 1 or self.keep < 1:
-            raise ValueError(f"run: log-every, checkpoint-every and keep must be at least 1; got {self}")
-        if not 0 < self.memory_budget <= 1:
-            raise ValueError(f"run: memory-budget must be more than 0 and at most 1; got {self.memory_budget}")
-        if self.memory_budget < 1 and not self.compile:
+        if 0 < self.memory_budget < 1 and not self.compile:
             raise ValueError("run: memory-budget is for compiled steps; add --run.compile True")
 
 

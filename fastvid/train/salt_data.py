@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from fastvid.data import EvalBatch, Quarantine, Source, classes_of, eval_batches, hold_out, open_source
-from fastvid.data.demo_files import DemoSize
+from fastvid.data.demo import DemoSize
 from fastvid.random import sample_id
 from fastvid.train.config import DataConfig
 from fastvid.train.session import UserError

@@ -9,7 +9,6 @@
 
 import logging
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import cast
@@ -27,13 +26,12 @@ from fastvid.models.vjepa2_approach import apply_approach
 from fastvid.models.vjepa2_load import drawn_from, load_vjepa2
 from fastvid.report.confusion import confusion_csv, confusion_png
 from fastvid.report.records import RunRecords
-from fastvid.train.config import parse
 from fastvid.train.decoder import choose_decoder
 from fastvid.train.distributed import broadcast_text, wait_for_all
 from fastvid.train.engine import Engine, Loader, Stage
 from fastvid.train.logs import progress
 from fastvid.train.optim import limit_epochs
-from fastvid.train.session import Session, UserError, start
+from fastvid.train.session import Session, UserError
 from fastvid.train.videos import check_data, open_quarantine, train_loader
 from fastvid.train.vjepa2_config import VJepa2Config
 from fastvid.train.vjepa2_data import LabelledData, labels_of, open_labelled
@@ -41,16 +39,9 @@ from fastvid.train.vjepa2_evaluate import Evaluation
 from fastvid.train.vjepa2_features import EvaluationDraws, TrainingDraws, feature_set, frozen_part
 from fastvid.train.vjepa2_loss import ClassifierLoss
 from fastvid.train.vjepa2_pictures import mistakes, training_views
-from fastvid.train.vjepa2_presets import PRESETS
 from fastvid.train.vjepa2_result import RESULTS, STAGE, write_out
 
 log = logging.getLogger(__name__)
-
-
-def main(arguments: Sequence[str]) -> int:
-    """``python -m fastvid.train vjepa2``; returns the exit code."""
-    config, launch = parse("vjepa2", PRESETS, "demo", arguments)
-    return start("vjepa2", config, config.run, launch, lambda session: run(session, config))
 
 
 def run(session: Session, config: VJepa2Config) -> None:
@@ -75,9 +66,7 @@ class _Recipe:
         self.data: LabelledData = open_labelled(config.data, config.demo, config.run.seed)
         check_data(session, self.data.whole)
         self.optim = limit_epochs(config.optim, len(self.data.train.samples))
-        self.quarantine = open_quarantine(session, config.data)
         self.decoder = choose_decoder(session, config.data, self.data.train, self.data.views)
-        self.engine: Engine = session.engine({STAGE: self.optim.steps})
         self.threads = config.data.threads or most_threads()  # nothing else is going on while features are made
         with user_errors(ValueError, OSError):
             self.optim.check_processes(session.world.size)
@@ -88,6 +77,9 @@ class _Recipe:
 
         self.frozen = frozen_hash(self.model)
         self._compare_with_start()
+        session.begin()
+        self.quarantine = open_quarantine(session, config.data)
+        self.engine: Engine = session.engine({STAGE: self.optim.steps})
         self.stores: dict[str, LatentStore] = {}
         self._validate: Evaluation
 
@@ -203,10 +195,7 @@ class _Recipe:
 
     def _compare_with_start(self) -> None:
         """Frozen weights are not in the checkpoints: a run that goes on must find the same ones, frozen likewise."""
-        run = self.session.run
-        if run is None:
-            return
-        facts = run.facts()
+        facts = {} if self.session.run is None else self.session.run.facts()
         approach = facts.get("approach", self.config.approach)
         if approach != self.config.approach:
             raise UserError(f"this run trains with the approach {approach}; for {self.config.approach} begin a new run")
@@ -215,7 +204,7 @@ class _Recipe:
                 f"the frozen weights of {self.config.model.source} are not those that this run began with: restore "
                 "them, or begin a new run"
             )
-        run.note(approach=approach, frozen=self.frozen)
+        self.session.note(approach=approach, frozen=self.frozen)
 
     def _training_draws(self) -> TrainingDraws:
         f, data = self.config.features, self.data

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from fastvid.command import user_errors
 from fastvid.data import Source, mirror_changes, open_parts, split_labelled
-from fastvid.data.demo_files import DemoSize
+from fastvid.data.demo import DemoSize
 from fastvid.train.videos import demo_folder, open_videos, view_spec
 from fastvid.train.vjepa2_config import LabelledDataConfig
 from fastvid.video import ViewSpec

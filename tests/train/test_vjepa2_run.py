@@ -168,12 +168,12 @@ def test_other_approaches(vjepa2, tmp_path, approach):
 # All in one process: what takes time is starting one.
 _RUN_ALL = """
 import contextlib, io, json, sys
-from fastvid.train.vjepa2 import main
+from fastvid.train.__main__ import main
 for arguments in json.loads(sys.argv[1]):
     said = io.StringIO()
     with contextlib.redirect_stderr(said):
         try:
-            code = main(arguments)
+            code = main(["vjepa2", *arguments])
         except SystemExit as stop:
             code = stop.code
     print(json.dumps([code, said.getvalue()]))
