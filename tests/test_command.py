@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -99,8 +100,7 @@ STARTS = {
     "report": ["run"],
     "cache": ["--teacher", "hf:x", "--data.path", "y", "--out", "z"],
     "cache verify": ["run", "--teacher", "hf:x", "--data.path", "y"],
-    "sweep vjepa2": ["--gpus", "0"],
-    "sweep report": ["run"],
+    "sweep vjepa2": [],
     "data check": ["y"],
 }
 
@@ -112,7 +112,6 @@ def test_an_interrupt_during_imports_is_quiet(tmp_path, door):
     for name in ("torch", "matplotlib", "av"):  # whichever comes first
         (tmp_path / f"{name}.py").write_text(module + "except BaseException:\n    pass\n")
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "sweep.json").write_text("{}")
     done = _door(tmp_path, door, *STARTS[door])
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
@@ -211,13 +210,42 @@ def test_what_eval_found_is_not_lost_where_it_cannot_be_written(tmp_path, capsys
     arguments = [str(tmp_path), "--data.path", "videos", "--out"]
     assert door.main([*arguments, "/proc/result.json"]) == 2
     out, err = capsys.readouterr()
-    assert json.loads(out) == found
+    assert json.loads(out) == {"data": [str(Path("videos").resolve())], **found}
     assert "/proc/" in err
     assert "the results are printed above" in err
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     monkeypatch.setattr(door, "evaluate", lambda config: pytest.fail("it worked for nothing"))
     assert door.main([*arguments, str(tmp_path / "x.json")]) == 2
     assert "cannot be written to: give --out a file elsewhere" in capsys.readouterr().err
+
+
+def test_results_of_other_data_are_never_replaced(tmp_path, capsys, monkeypatch):
+    from fastvid.eval import __main__ as door
+
+    monkeypatch.setattr(door, "evaluate", lambda config: {"rows": [config.data.path, config.batch]})
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "eval-val.json").write_text('{"rows": "of an older version"}')
+
+    def evaluated(data, *options):
+        assert door.main([str(run), "--data.path", str(data), *options]) == 0
+        return Path(capsys.readouterr().out.removeprefix("written to ").strip())
+
+    one, two = evaluated(tmp_path / "a" / "val"), evaluated(tmp_path / "b" / "val")
+    table = evaluated(tmp_path / "a" / "val", "--data.labels", str(tmp_path / "labels.csv"))
+    assert evaluated(tmp_path / "a" / "val" / ".", "--batch", "3") == one  # the same data again
+    found = {path.name: json.loads(path.read_text())["rows"] for path in run.iterdir()}
+    assert found == {
+        "eval-val.json": "of an older version",
+        one.name: [str(tmp_path / "a" / "val" / "."), 3],
+        two.name: [str(tmp_path / "b" / "val"), 32],
+        table.name: [str(tmp_path / "a" / "val"), 32],
+    }
+    assert evaluated(tmp_path / "c" / "test").name == "eval-test.json"
+    before = one.read_text()
+    assert door.main([str(run), "--data.path", str(tmp_path / "b" / "val"), "--out", str(one)]) == 2
+    assert "exists, and not with results of" in capsys.readouterr().err
+    assert one.read_text() == before
 
 
 def test_a_demo_that_does_not_fit_leaves_nothing(tmp_path, monkeypatch):

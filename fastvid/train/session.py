@@ -36,6 +36,10 @@ __all__ = ["Session", "UserError", "autocast_dtype", "start"]
 log = logging.getLogger(__name__)
 
 
+class _Checked(Exception):
+    """Raised where a run would begin that was to be checked only."""
+
+
 @dataclass
 class Session:
     """What a recipe is given.
@@ -73,6 +77,8 @@ class Session:
             UserError: another process has made a run there meanwhile.
             OSError: it cannot be made.
         """
+        if self.launch.check:
+            raise _Checked
         self.signals.listen()
         if not self.world.is_main:
             return
@@ -194,6 +200,9 @@ def _guarded(session: Session, recipe: Callable[[Session], None]) -> int:
 
     try:
         recipe(session)
+    except _Checked:
+        log.info("a run with these options can begin")
+        return 0
     except Stopped as stop:
         log.warning("%s; continue with --resume %s", stop, session.path)
         beat("stopped", signal=str(stop).removeprefix("stopped by "))
@@ -219,7 +228,9 @@ def _guarded(session: Session, recipe: Callable[[Session], None]) -> int:
         return 2
     except Exception as error:
         log.error("the run failed:\n%s", traceback.format_exc())
-        if not session.world.is_main and session.path.is_dir():  # the log is the main process's, but nothing is to be lost
+        if (
+            not session.world.is_main and session.path.is_dir()
+        ):  # the log is the main process's, but nothing is to be lost
             with (session.path / "log.txt").open("a") as file:
                 file.write(f"process {session.world.rank} failed:\n{traceback.format_exc()}")
         failed(f"{type(error).__name__}: {error}")
