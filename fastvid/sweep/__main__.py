@@ -11,8 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fastvid.command import command as as_command
 from fastvid.command import UserError, loading
+from fastvid.command import command as as_command
 from fastvid.train.signals import Stopped
 
 PROJECTS = ("vjepa2",)
