@@ -1,11 +1,12 @@
 """``python -m fastvid.predict RUN VIDEO...``: which class each video is of, and how that changes over its length."""
 
+import functools
 import json
 import logging
 import math
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -48,7 +49,7 @@ class PredictConfig:
 
 @command
 def main(arguments: list[str]) -> int:
-    """Runs the command; returns the exit code: 0, 1 if a video could not be used, 2 if nothing can be predicted."""
+    """Runs the command; returns the exit code: 0, or 1 if a video could not be used."""
     config = tyro.cli(PredictConfig, prog="python -m fastvid.predict", args=arguments, config=_FLAGS)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
@@ -63,16 +64,15 @@ def main(arguments: list[str]) -> int:
     disable_progress_bar()
     if not config.videos:
         raise UserError("no videos are named: give at least one file or folder after the run")
+    folder, videos = classifier_folder(config.run), _videos(config.videos)
     with user_errors(ValueError):
-        classifier = load_classifier(classifier_folder(config.run), source=config.source)
+        classifier = load_classifier(folder, source=config.source)
     classifier.to("cuda" if torch.cuda.is_available() else "cpu")
     failed = False
-    for name, found in _videos(config.videos):
+    for name, read in videos:
         try:
-            if isinstance(found, Exception):
-                raise found
-            answer = predict(classifier, name, *found(), windows=config.windows, crops=config.crops)
-        except (DecodeError, OSError, ValueError) as error:  # of this video; the others may be well
+            answer = predict(classifier, name, *read(), windows=config.windows, crops=config.crops)
+        except (DecodeError, OSError, UserError) as error:  # of this video; the others may be well
             failed = True
             print(_one_line(name, error), file=sys.stderr)
             continue
@@ -111,7 +111,7 @@ def predict(
 
     Raises:
         DecodeError: the video cannot be used.
-        ValueError: the model's output is not finite.
+        UserError: the model's output is not finite.
     """
     from fastvid.video import decode_clips
 
@@ -124,7 +124,7 @@ def predict(
         found.append(classifier.probabilities(torch.from_numpy(clips)).cpu())
     probabilities = torch.cat(found).double().view(count, crops, -1).mean(1)
     if not torch.isfinite(probabilities).all():
-        raise ValueError("the classifier has no finite probabilities for it")
+        raise UserError("the classifier has no finite probabilities for it")
     return {
         "video": name,
         "seconds": info.duration,
@@ -144,27 +144,31 @@ def predict(
     }
 
 
-def _videos(names: Sequence[str]) -> Iterator[tuple[str, Any]]:
-    """(name, a function that reads it, or why it cannot be read) of each video, folders opened."""
+def _videos(names: Sequence[str]) -> list[tuple[str, Callable[[], tuple[bytes, "VideoInfo"]]]]:
+    """(name, a function that reads it) of each video, folders opened.
+
+    Raises:
+        UserError: there is nothing at one of the names, or a folder without videos.
+    """
     from fastvid.data import open_parts
     from fastvid.data.source import read_video
     from fastvid.video import Limits
 
+    videos: list[tuple[str, Callable[[], tuple[bytes, VideoInfo]]]] = []
     for name in names:
         path = Path(name).expanduser()
+        if not path.exists():
+            raise UserError(f"no video at {spelled(name)}: give a video file, or a folder of videos")
         if not path.is_dir():
-            yield spelled(name), lambda path=path: _read(path)
+            videos.append((spelled(name), functools.partial(_read, path)))
             continue
-        try:
+        with user_errors(OSError, ValueError):
             source = open_parts(path)
-        except (OSError, ValueError) as error:
-            yield spelled(name), error
-            continue
-        for index, sample in enumerate(source.samples):
-            yield (
-                f"{spelled(path)}/{sample.key}",
-                lambda source=source, index=index: read_video(source, index, Limits()),
-            )
+        videos += [
+            (f"{spelled(path)}/{sample.key}", functools.partial(read_video, source, index, Limits()))
+            for index, sample in enumerate(source.samples)
+        ]
+    return videos
 
 
 def _read(path: Path) -> tuple[bytes, "VideoInfo"]:

@@ -122,7 +122,8 @@ def test_an_interrupt_of_the_work_is_quiet_wherever_it_comes_and_ignored_once_al
     torch += "atexit.register(lambda: print(signal.getsignal(signal.SIGINT).name))\n"
     (tmp_path / "torch.py").write_text(torch)
     command = "import sys\nfrom fastvid import command\ncommand.interrupt_quietly()\nimport torch, os, signal\n"
-    command += "@command.command\ndef main():\n    if len(sys.argv) > 1:\n        exec('os.kill(os.getpid(), 2)')\n    return 0\n"
+    command += "@command.command\ndef main():\n    if len(sys.argv) > 1:\n        exec('os.kill(os.getpid(), 2)')\n"
+    command += "    return 0\n"
     (tmp_path / "program.py").write_text(command + "sys.exit(main())\n")
     path = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
     for arguments, code in (((), 0), (("interrupted",), 130)):

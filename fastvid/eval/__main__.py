@@ -54,8 +54,8 @@ class EvalConfig:
     attentive_epochs: Count = 20
     """Training of the attentive probe."""
     out: Path | None = None
-    """JSON file for the results; default: eval-NAME.json in the run, after the data's folder, and eval-NAME-HASH.json where
-    another folder of that name has its results there."""
+    """JSON file for the results; default: eval-NAME.json in the run, after the data's folder, and
+    eval-NAME-HASH.json where another folder of that name has its results there."""
 
 
 @command

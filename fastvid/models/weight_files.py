@@ -87,8 +87,8 @@ def find_file(source: str, name: str, revision: str | None = None) -> Path | Non
     Without a connection to the hub, its cache here alone is looked at, at once.
 
     Raises:
-        FileNotFoundError: ``source`` is neither a folder nor a name that the hub knows; or the hub cannot be reached and
-            nothing of it was downloaded before.
+        FileNotFoundError: ``source`` is neither a folder nor a name that the hub knows; or the hub cannot be reached
+            and nothing of it was downloaded before.
         OSError: the hub answers with an error.
     """
     folder = Path(source).expanduser()

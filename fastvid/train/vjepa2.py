@@ -11,13 +11,14 @@ import logging
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 from fastvid.cache.features import FeatureSet, FrozenModule, Where, choose_place, features_bytes, make_features
 from fastvid.command import user_errors
 from fastvid.data import FeatureLoader, LatentStore, LoaderState
-from fastvid.data.demo_files import cache_dir
+from fastvid.data.latent_file import NO_VIEW
 from fastvid.data.loader import most_threads
+from fastvid.files import cache_dir
 from fastvid.models.augment import Augment
 from fastvid.models.classifier_about import ClassifierAbout
 from fastvid.models.saved_classifier import frozen_hash, save_classifier
@@ -34,7 +35,7 @@ from fastvid.train.optim import limit_epochs
 from fastvid.train.session import Session, UserError
 from fastvid.train.videos import check_data, open_quarantine, train_loader
 from fastvid.train.vjepa2_config import VJepa2Config
-from fastvid.train.vjepa2_data import LabelledData, labels_of, open_labelled
+from fastvid.train.vjepa2_data import LabelledData, labels_of, lost_classes, open_labelled
 from fastvid.train.vjepa2_evaluate import Evaluation
 from fastvid.train.vjepa2_features import EvaluationDraws, TrainingDraws, feature_set, frozen_part
 from fastvid.train.vjepa2_loss import ClassifierLoss
@@ -42,6 +43,8 @@ from fastvid.train.vjepa2_pictures import mistakes, training_views
 from fastvid.train.vjepa2_result import RESULTS, STAGE, write_out
 
 log = logging.getLogger(__name__)
+
+_PARTS = {"train": "training", "val": "validation", "test": "test"}
 
 
 def run(session: Session, config: VJepa2Config) -> None:
@@ -81,6 +84,7 @@ class _Recipe:
         self.quarantine = open_quarantine(session, config.data)
         self.engine: Engine = session.engine({STAGE: self.optim.steps})
         self.stores: dict[str, LatentStore] = {}
+        self.lost: set[tuple[str, str]] = set()  # parts and classes that were named
         self._validate: Evaluation
 
     def is_tested(self) -> bool:
@@ -100,6 +104,8 @@ class _Recipe:
             place, folder = self._place(module)
             if place != "none":
                 self._make_features(module, place, folder)
+            if self.stores:
+                self._name_lost_classes("train", "val", "test")
         # A request to stop waits for the end of a validation: the step before it is to be saved.
         self._validate = replace(self._evaluation("val"), check=lambda: None)
         if self.session.run is not None:
@@ -147,6 +153,7 @@ class _Recipe:
         evaluation = self._evaluation("test")
         val = self._validate()
         test = replace(evaluation(), inference_ms_per_clip=evaluation.milliseconds())
+        self._name_lost_classes("train", "test")
         log.info("tested with the weights of step %d:\n%s", best, test.table())
         save_classifier(run.path / "classifier", self.model, self._about())
         confusion_csv(run.path / "confusion.csv", test.classes, test.confusion)
@@ -249,9 +256,36 @@ class _Recipe:
             self.engine.cast, self.config.features.batch, self.threads, self.quarantine, self.session.signals.check,
         )  # fmt: skip
 
+    def _name_lost_classes(self, *parts: Literal["train", "val", "test"]) -> None:
+        """Says once of each class that none of its videos in a part can be used, as soon as that is known.
+
+        Raises:
+            UserError: of the training videos that is so for all classes but one, and the features of all are there.
+        """
+        for part in parts:
+            source, store = getattr(self.data, part), self.stores.get(part)
+            if store is None:
+                usable = labels_of(source).keys() - self.quarantine.bad.keys()
+            else:
+                usable = {key for key, hashes in store.clips() if NO_VIEW not in hashes}
+            lost = lost_classes(source, usable)
+            if part == "train" and store is not None and len(lost) > len(self.data.classes) - 2:
+                raise UserError(
+                    f"training needs two classes, and no training video of {', '.join(lost)} can be used: see "
+                    "bad_samples.jsonl"
+                )
+            new = [name for name in lost if (part, name) not in self.lost]
+            self.lost.update((part, name) for name in new)
+            if new:
+                log.warning(
+                    "%d of %d classes have no %s video that can be used: %s; see bad_samples.jsonl",
+                    len(new), len(self.data.classes), _PARTS[part], ", ".join(new),
+                )  # fmt: skip
+
     def _validated(self, step: int) -> dict[str, float]:
         result = self._validate()
         values = {"val_accuracy": result.accuracy.value, "val_loss": result.nll}
+        self._name_lost_classes("train", "val")
         epoch = step * self.optim.batch / len(self.data.train.samples)
         log.info("epoch %.3g: validation %s", epoch, result.accuracy)
         return values

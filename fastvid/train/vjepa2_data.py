@@ -2,6 +2,7 @@
 
 import functools
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from fastvid.command import user_errors
@@ -46,6 +47,12 @@ class LabelledData:
 def labels_of(source: Source) -> dict[str, str]:
     """The class of each video, by key."""
     return {sample.key: sample.label or "" for sample in source.samples}
+
+
+def lost_classes(source: Source, usable: Collection[str]) -> list[str]:
+    """Classes of videos none of which is among the usable keys."""
+    labels = labels_of(source)
+    return sorted(set(labels.values()) - {labels[key] for key in usable if key in labels})
 
 
 def open_labelled(config: LabelledDataConfig, demo: DemoSize, seed: int) -> LabelledData:
