@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
@@ -103,7 +104,13 @@ def _encoded_videos(seed: int, count: int, spec: DemoSpec) -> Iterator[bytes]:
         return
     # "spawn": forking a process that has started torch's threads is not safe.
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for videos in pool.map(_encode_range, tasks):
+        # Workers inherit what is blocked: a Ctrl-C is for this process, and they would all print a traceback.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            encoded = pool.map(_encode_range, tasks)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for videos in encoded:
             yield from videos
 
 

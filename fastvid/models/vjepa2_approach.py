@@ -34,7 +34,9 @@ class LoraSettings:
 
     def __post_init__(self):
         if self.rank < 1 or self.alpha <= 0 or not 0 <= self.dropout < 1:
-            raise ValueError(f"LoRA needs rank >= 1, alpha > 0 and dropout in [0, 1); got {self}")
+            raise ValueError(
+                f"LoRA needs rank >= 1, alpha > 0 and dropout in [0, 1); got rank {self.rank}, alpha {self.alpha} and dropout {self.dropout}"
+            )
 
 
 def apply_approach(model: "VJepa2Classifier", approach: Approach, lora: LoraSettings = LoraSettings()) -> None:

@@ -338,6 +338,12 @@ def test_wrong_options_are_one_sentence_and_make_nothing(cache, tmp_path, option
     assert not (tmp_path / "latents").exists()
 
 
+def test_a_fault_of_ours_keeps_its_traceback(cache, monkeypatch):
+    monkeypatch.setattr("fastvid.cache.job.teacher_identity", lambda _: [].index(3))
+    with pytest.raises(ValueError, match="is not in list"):
+        cache()
+
+
 def test_a_place_that_cannot_be_written_is_named(cache):
     code, _, said = cache(out="/proc/latents")
     assert code == 2
