@@ -35,7 +35,8 @@ class LoraSettings:
     def __post_init__(self):
         if self.rank < 1 or self.alpha <= 0 or not 0 <= self.dropout < 1:
             raise ValueError(
-                f"LoRA needs rank >= 1, alpha > 0 and dropout in [0, 1); got rank {self.rank}, alpha {self.alpha} and dropout {self.dropout}"
+                f"LoRA needs rank >= 1, alpha > 0 and dropout in [0, 1); got rank {self.rank}, alpha {self.alpha} and "
+                f"dropout {self.dropout}"
             )
 
 
