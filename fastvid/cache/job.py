@@ -223,7 +223,8 @@ def _make_projection(config: CacheConfig, job: Job) -> Projection:
 
     if kind == "pca":
         return fit_pca(batches(), width)
-    projection = random_orthonormal(maker.teacher.dim, width, config.seed)
+    assert job.projection is not None
+    projection = job.projection.to(torch.device("cpu"))  # drawn when the job was opened
     for tokens in batches():
         projection.measure(tokens.cpu())
         break

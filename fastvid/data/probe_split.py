@@ -29,10 +29,10 @@ def hold_out(source: Source, share: float) -> tuple[Source | None, Source | None
         if len(classes) < 2:
             why = f"all labelled videos are of {classes[0]!r}" if classes else "no video has a label"
             return source, None, [f"split: none, since the data set shows none and {why}: there is nothing to probe"]
-        train, test = split_by_key(source, share)
-        held = 0 if test is None else len(test.samples)
-        why = f"since the data set shows none: {held} of {len(source.samples)} videos are held out for the probes"
-        return train, test, [f"split: protocol hash, {why}, {share:.0%} of those with a label, chosen by key"]
+        rest, held = split_by_key(source, share)
+        count = 0 if held is None else len(held.samples)
+        why = f"since the data set shows none: {count} of {len(source.samples)} videos are held out for the probes"
+        return rest, held, [f"split: protocol hash, {why}, {share:.0%} of those with a label, chosen by key"]
     videos, notes = only_listed(videos_of(source))
     notes.append(f"split: protocol {found.protocol}, since {found.why}")
     videos = with_labels(videos, found.protocol, notes)
