@@ -1,11 +1,12 @@
 """How every ``python -m fastvid...`` command ends: what the user can put right is one sentence, a bug is a traceback.
 
-Exit codes: what the command returns, 0 for success; 2 for what is said in a sentence; 130 after Ctrl-C; 141 where the
-reader of its output is gone; 1 with a traceback.
+Exit codes: 0 for success; 1 where the work itself failed, for some of its files or runs, or with a traceback; 2 for
+what the user can put right, said in a sentence; 130 after Ctrl-C; 141 where the reader of its output is gone.
 
 The standard library alone is imported here, so that a Ctrl-C during the heavy imports of a command finds this module.
 """
 
+import atexit
 import contextlib
 import errno
 import functools
@@ -21,6 +22,8 @@ from fastvid.files import cache_dir
 from fastvid.names import print_any_name
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_ours = False  # whether this process is that of a command, and its Ctrl-C handled here
+_interrupted = False  # whether a command was ended by Ctrl-C
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -58,6 +61,7 @@ def command(main: Callable[..., int]) -> Callable[..., int]:
             print(error, file=sys.stderr)
             return 2
         except KeyboardInterrupt:
+            _note_interrupt()
             return 130
         except BrokenPipeError:
             _discard_output()
@@ -67,6 +71,8 @@ def command(main: Callable[..., int]) -> Callable[..., int]:
                 _discard_output()
             print(sentence(error), file=sys.stderr)
             return 2
+        finally:
+            _outcome_is_decided()
 
     return guarded
 
@@ -85,10 +91,31 @@ def sentence(error: OSError) -> str:
 
 
 def interrupt_quietly() -> None:
-    """End the process with exit code 130, and nothing else, on a Ctrl-C from here until a command's main function
-    begins: nothing is lost while modules are imported. Does nothing where SIGINT is not handled as usual."""
+    """Make this process one that runs a fastvid command: a Ctrl-C ends it with exit code 130 and nothing else, from
+    here until a command's main function begins. Does nothing where SIGINT is not handled as usual."""
+    global _ours
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        _ours = True
+        atexit.register(_end_if_interrupted)  # before all others, so that it runs after them
         signal.signal(signal.SIGINT, _end_quietly)
+
+
+@contextlib.contextmanager
+def loading() -> Iterator[None]:
+    """End the process with exit code 130, and nothing else, on a Ctrl-C inside.
+
+    Put it around a command's imports of large packages. Nothing can be lost there, and a KeyboardInterrupt would not
+    always come through: imports run native code, and code that catches it. Does nothing in a process that does not run
+    a fastvid command.
+    """
+    quiet = _ours and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if quiet:
+        signal.signal(signal.SIGINT, _end_quietly)
+    try:
+        yield
+    finally:
+        if quiet:
+            _interrupt_as_usual()
 
 
 def _end_quietly(signum: int, frame: object) -> None:
@@ -98,6 +125,27 @@ def _end_quietly(signum: int, frame: object) -> None:
 def _interrupt_as_usual() -> None:
     if signal.getsignal(signal.SIGINT) is _end_quietly:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _outcome_is_decided() -> None:
+    """Ignore a Ctrl-C while Python ends, which takes a second after torch: it would kill the process by the signal."""
+    if _ours:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _note_interrupt() -> None:
+    global _interrupted
+    _interrupted = True
+
+
+def _end_if_interrupted() -> None:
+    """Exit with 130 where Python would not: a KeyboardInterrupt that passed through ``exec``, as in the making of a
+    dataclass, makes it end by the signal, although it was caught."""
+    if _interrupted:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(130)
 
 
 def _discard_output() -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from fastvid.command import command, user_errors
+from fastvid.command import command, loading, user_errors
 from fastvid.files import naming
 
 
@@ -33,12 +33,13 @@ def main(arguments: list[str]) -> int:
     """Runs the command; returns the exit code."""
     config = tyro.cli(ExportConfig, prog="python -m fastvid.export", args=arguments, config=_FLAGS)
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
-    from transformers.utils.logging import disable_progress_bar
+    with loading():
+        from transformers.utils.logging import disable_progress_bar
 
-    from fastvid.models.exported import export
-    from fastvid.models.saved_classifier import load_classifier
-    from fastvid.models.saved_run import classifier_folder
-    from fastvid.report.records import read_json
+        from fastvid.models.exported import export
+        from fastvid.models.saved_classifier import load_classifier
+        from fastvid.models.saved_run import classifier_folder
+        from fastvid.report.records import read_json
 
     disable_progress_bar()
     with user_errors(ValueError), naming(config.out):

@@ -56,6 +56,15 @@ def facts() -> dict[str, dict[str, str]]:
     }
 
 
+def as_text(sections: dict[str, dict[str, str]]) -> str:
+    """Sections of names and values as text, the values in one column."""
+    width = max(len(name) for values in sections.values() for name in values)
+    lines = []
+    for section, values in sections.items():
+        lines += [f"{section}:", *(f"  {name:{width}s}  {value}" for name, value in values.items())]
+    return "\n".join(lines)
+
+
 def _ops_on_cuda() -> str:
     rest = "Triton" if _dispatch.HAS_TRITON else "reference (plain PyTorch)"
     return f"{', '.join(sorted(_dispatch.CUDA_OPS))} CUDA, others {rest}" if _native.HAS_CUDA_KERNELS else rest
@@ -169,10 +178,7 @@ def main(arguments: list[str]) -> int:
 
         print(f"{arguments[0]}: {how_it_ended(Path(arguments[0]))}")
         return 0
-    for section, values in facts().items():
-        print(f"{section}:")
-        for name, value in values.items():
-            print(f"  {name:18s}{value}")
+    print(as_text(facts()))
     return 0
 
 

@@ -1,11 +1,12 @@
 """``python -m fastvid.predict RUN VIDEO...``: which class each video is of, and how that changes over its length."""
 
+import functools
 import json
 import logging
 import math
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -13,14 +14,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import torch
 import tyro
 
-from fastvid.command import UserError, command, user_errors
-from fastvid.data import open_parts
-from fastvid.data.source import read_video
+from fastvid.command import UserError, command, loading, user_errors
 from fastvid.names import spelled
-from fastvid.video import DecodeError, Limits, VideoInfo, ViewSpec, decode_clips, probe
+from fastvid.ranges import Count, check_numbers
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what decodes takes a while to load, and options are read without it
     from fastvid.models import TrainedClassifier
+    from fastvid.video import VideoInfo, ViewSpec
 
 _MOST_WINDOWS = 32  # chosen by "auto"
 _BATCH = 8  # clips per forward pass
@@ -35,11 +35,11 @@ class PredictConfig:
     """Run directory, or its classifier folder."""
     videos: Annotated[tuple[str, ...], tyro.conf.Positional]
     """Video files, or folders of them."""
-    top: int = 5
+    top: Count = 5
     """Classes to name."""
     json: bool = False
     """Print one JSON object per video and line, with everything."""
-    windows: int | Literal["auto"] = "auto"
+    windows: Count | Literal["auto"] = "auto"
     """Clips per video, evenly over it; auto: as many as fit side by side, at most 32."""
     crops: Literal[1, 3] = 1
     """Squares per clip: the centred one, or three along the longer side, averaged."""
@@ -49,28 +49,30 @@ class PredictConfig:
 
 @command
 def main(arguments: list[str]) -> int:
-    """Runs the command; returns the exit code: 0, 1 if a video could not be used, 2 if nothing can be predicted."""
+    """Runs the command; returns the exit code: 0, or 1 if a video could not be used."""
     config = tyro.cli(PredictConfig, prog="python -m fastvid.predict", args=arguments, config=_FLAGS)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
-    from transformers.utils.logging import disable_progress_bar
+    check_numbers(config)
+    with loading():
+        from transformers.utils.logging import disable_progress_bar
 
-    from fastvid.models.saved_classifier import load_classifier
-    from fastvid.models.saved_run import classifier_folder
+        from fastvid.models.saved_classifier import load_classifier
+        from fastvid.models.saved_run import classifier_folder
+        from fastvid.video import DecodeError
 
     disable_progress_bar()
-    if not config.videos or config.top < 1 or (config.windows != "auto" and config.windows < 1):
-        raise UserError("give at least one video, --top of at least 1 and --windows of at least 1")
+    if not config.videos:
+        raise UserError("no videos are named: give at least one file or folder after the run")
+    folder, videos = classifier_folder(config.run), _videos(config.videos)
     with user_errors(ValueError):
-        classifier = load_classifier(classifier_folder(config.run), source=config.source)
+        classifier = load_classifier(folder, source=config.source)
     classifier.to("cuda" if torch.cuda.is_available() else "cpu")
     failed = False
-    for name, found in _videos(config.videos):
+    for name, read in videos:
         try:
-            if isinstance(found, Exception):
-                raise found
-            answer = predict(classifier, name, *found(), windows=config.windows, crops=config.crops)
-        except (DecodeError, OSError, ValueError) as error:  # of this video; the others may be well
+            answer = predict(classifier, name, *read(), windows=config.windows, crops=config.crops)
+        except (DecodeError, OSError, UserError) as error:  # of this video; the others may be well
             failed = True
             print(_one_line(name, error), file=sys.stderr)
             continue
@@ -85,7 +87,7 @@ def predict(
     classifier: "TrainedClassifier",
     name: str,
     data: bytes,
-    info: VideoInfo,
+    info: "VideoInfo",
     *,
     windows: int | Literal["auto"] = "auto",
     crops: int = 1,
@@ -109,8 +111,10 @@ def predict(
 
     Raises:
         DecodeError: the video cannot be used.
-        ValueError: the model's output is not finite.
+        UserError: the model's output is not finite.
     """
+    from fastvid.video import decode_clips
+
     spec = classifier.views
     count = _enough(spec, info) if windows == "auto" else windows
     views = spec.evaluation(name, info, count, crops)
@@ -120,7 +124,7 @@ def predict(
         found.append(classifier.probabilities(torch.from_numpy(clips)).cpu())
     probabilities = torch.cat(found).double().view(count, crops, -1).mean(1)
     if not torch.isfinite(probabilities).all():
-        raise ValueError("the classifier has no finite probabilities for it")
+        raise UserError("the classifier has no finite probabilities for it")
     return {
         "video": name,
         "seconds": info.duration,
@@ -140,32 +144,42 @@ def predict(
     }
 
 
-def _videos(names: Sequence[str]) -> Iterator[tuple[str, Any]]:
-    """(name, a function that reads it, or why it cannot be read) of each video, folders opened."""
+def _videos(names: Sequence[str]) -> list[tuple[str, Callable[[], tuple[bytes, "VideoInfo"]]]]:
+    """(name, a function that reads it) of each video, folders opened.
+
+    Raises:
+        UserError: there is nothing at one of the names, or a folder without videos.
+    """
+    from fastvid.data import open_parts
+    from fastvid.data.source import read_video
+    from fastvid.video import Limits
+
+    videos: list[tuple[str, Callable[[], tuple[bytes, VideoInfo]]]] = []
     for name in names:
         path = Path(name).expanduser()
+        if not path.exists():
+            raise UserError(f"no video at {spelled(name)}: give a video file, or a folder of videos")
         if not path.is_dir():
-            yield spelled(name), lambda path=path: _read(path)
+            videos.append((spelled(name), functools.partial(_read, path)))
             continue
-        try:
+        with user_errors(OSError, ValueError):
             source = open_parts(path)
-        except (OSError, ValueError) as error:
-            yield spelled(name), error
-            continue
-        for index, sample in enumerate(source.samples):
-            yield (
-                f"{spelled(path)}/{sample.key}",
-                lambda source=source, index=index: read_video(source, index, Limits()),
-            )
+        videos += [
+            (f"{spelled(path)}/{sample.key}", functools.partial(read_video, source, index, Limits()))
+            for index, sample in enumerate(source.samples)
+        ]
+    return videos
 
 
-def _read(path: Path) -> tuple[bytes, VideoInfo]:
+def _read(path: Path) -> tuple[bytes, "VideoInfo"]:
+    from fastvid.video import Limits, probe
+
     Limits().check(size=path.stat().st_size)
     data = path.read_bytes()
     return data, probe(data)
 
 
-def _enough(spec: ViewSpec, info: VideoInfo) -> int:
+def _enough(spec: "ViewSpec", info: "VideoInfo") -> int:
     """Clips that, side by side, are as long as the video."""
     if spec.sampling == "span":
         return 1
@@ -173,7 +187,7 @@ def _enough(spec: ViewSpec, info: VideoInfo) -> int:
     return min(_MOST_WINDOWS, max(1, math.ceil(info.duration / covered - 1e-6)))
 
 
-def _seconds(frames: Sequence[int], info: VideoInfo) -> tuple[float, float]:
+def _seconds(frames: Sequence[int], info: "VideoInfo") -> tuple[float, float]:
     """From when the first of them appears to when the last goes."""
     after = max(frames) + 1
     end = float(info.times[after]) if after < info.frames else info.duration

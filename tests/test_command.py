@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -73,7 +74,7 @@ DOORS = {
     "predict": ("tyro.cli", []),
     "export": ("tyro.cli", []),
     "sweep": ("fastvid.sweep.options.parse", ["vjepa2"]),
-    "report": ("fastvid.report.__main__.write_report", ["run"]),
+    "report": ("fastvid.report.page.write_report", ["run"]),
     "info": ("fastvid.info.facts", []),
 }
 
@@ -88,28 +89,76 @@ def test_every_command_says_that_the_disk_is_full(door, capsys, monkeypatch):
     assert "/somewhere/file cannot be written: the disk is full" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["predict"],
-        ["export", "x", "--out", "y"],
-        ["info"],
-        ["eval"],
-        ["train", "salt"],
-        ["train", "vjepa2"],
-        ["report", "x"],
-    ],
-)
-def test_an_interrupt_during_imports_is_quiet(tmp_path, arguments):
-    for module in ("torch", "matplotlib"):  # whichever comes first
-        (tmp_path / f"{module}.py").write_text(
-            "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)\n"
-        )
-    path = os.pathsep.join([str(tmp_path), *sys.path])
-    door, *rest = arguments
-    process = [sys.executable, "-m", f"fastvid.{door}", *rest]
-    done = subprocess.run(process, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=50)
+# Each with options that are right, so that it comes to load what it works with.
+STARTS = {
+    "predict": ["run", "video.mp4"],
+    "export": ["run", "--out", "y"],
+    "info": [],
+    "eval": ["run", "--data.path", "y"],
+    "train salt": [],
+    "train vjepa2": [],
+    "report": ["run"],
+    "cache": ["--teacher", "hf:x", "--data.path", "y", "--out", "z"],
+    "cache verify": ["run", "--teacher", "hf:x", "--data.path", "y"],
+    "sweep vjepa2": [],
+    "data check": ["y"],
+}
+
+
+@pytest.mark.parametrize("door", STARTS)
+def test_an_interrupt_during_imports_is_quiet(tmp_path, door):
+    """Also where the module that is imported would have caught it, as native code and ``exec`` do in other ways."""
+    module = "import os, signal, time\ntry:\n    os.kill(os.getpid(), signal.SIGINT)\n    time.sleep(9)\n"
+    for name in ("torch", "matplotlib", "av"):  # whichever comes first
+        (tmp_path / f"{name}.py").write_text(module + "except BaseException:\n    pass\n")
+    (tmp_path / "run").mkdir()
+    done = _door(tmp_path, door, *STARTS[door])
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_an_interrupt_of_the_work_is_quiet_wherever_it_comes_and_ignored_once_all_is_done(tmp_path):
+    """In ``exec``, CPython notes the KeyboardInterrupt and dies by the signal although it was caught."""
+    torch = "import atexit, os, signal\n__version__ = ''\n"
+    torch += "atexit.register(lambda: print(signal.getsignal(signal.SIGINT).name))\n"
+    (tmp_path / "torch.py").write_text(torch)
+    command = "import sys\nfrom fastvid import command\ncommand.interrupt_quietly()\nimport torch, os, signal\n"
+    command += "@command.command\ndef main():\n    if len(sys.argv) > 1:\n        exec('os.kill(os.getpid(), 2)')\n"
+    command += "    return 0\n"
+    (tmp_path / "program.py").write_text(command + "sys.exit(main())\n")
+    path = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    for arguments, code in (((), 0), (("interrupted",), 130)):
+        process = [sys.executable, str(tmp_path / "program.py"), *arguments]
+        done = subprocess.run(process, env=path, capture_output=True, text=True, timeout=50)
+        assert (done.returncode, done.stdout, done.stderr) == (code, "SIG_IGN\n", "")
+
+
+HEAVY = ("timm", "torchvision", "transformers", "matplotlib", "av")
+
+
+@pytest.mark.parametrize(
+    "door",
+    ["train salt", "train vjepa2", "eval", "cache", "cache verify", "sweep vjepa2", "predict", "export", "report",
+     "info"],
+)  # fmt: skip
+def test_help_and_mistyped_options_load_nothing_heavy(tmp_path, door):
+    for name in HEAVY:
+        (tmp_path / f"{name}.py").write_text("raise SystemExit(f'{__name__} was imported')\n")
+    done = _door(tmp_path, door, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    if door not in ("report", "info", "sweep vjepa2"):  # which take what they do not know for a run, or hand it on
+        done = _door(tmp_path, door, "--no-such-option", "3")
+        assert done.returncode == 2
+        assert "imported" not in done.stderr
+
+
+def _door(folder, door, *arguments):
+    """Runs a command with the modules in a folder before all others."""
+    name, *rest = door.split()
+    process = [sys.executable, "-m", f"fastvid.{name}", *rest, *arguments]
+    path = os.pathsep.join([str(folder), *sys.path])
+    return subprocess.run(
+        process, env={**os.environ, "PYTHONPATH": path}, cwd=folder, capture_output=True, text=True, timeout=100
+    )
 
 
 def test_programs_that_import_the_package_handle_interrupts_themselves():
@@ -162,13 +211,42 @@ def test_what_eval_found_is_not_lost_where_it_cannot_be_written(tmp_path, capsys
     arguments = [str(tmp_path), "--data.path", "videos", "--out"]
     assert door.main([*arguments, "/proc/result.json"]) == 2
     out, err = capsys.readouterr()
-    assert json.loads(out) == found
+    assert json.loads(out) == {"data": [str(Path("videos").resolve())], **found}
     assert "/proc/" in err
     assert "the results are printed above" in err
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     monkeypatch.setattr(door, "evaluate", lambda config: pytest.fail("it worked for nothing"))
     assert door.main([*arguments, str(tmp_path / "x.json")]) == 2
     assert "cannot be written to: give --out a file elsewhere" in capsys.readouterr().err
+
+
+def test_results_of_other_data_are_never_replaced(tmp_path, capsys, monkeypatch):
+    from fastvid.eval import __main__ as door
+
+    monkeypatch.setattr(door, "evaluate", lambda config: {"rows": [config.data.path, config.batch]})
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "eval-val.json").write_text('{"rows": "of an older version"}')
+
+    def evaluated(data, *options):
+        assert door.main([str(run), "--data.path", str(data), *options]) == 0
+        return Path(capsys.readouterr().out.removeprefix("written to ").strip())
+
+    one, two = evaluated(tmp_path / "a" / "val"), evaluated(tmp_path / "b" / "val")
+    table = evaluated(tmp_path / "a" / "val", "--data.labels", str(tmp_path / "labels.csv"))
+    assert evaluated(tmp_path / "a" / "val" / ".", "--batch", "3") == one  # the same data again
+    found = {path.name: json.loads(path.read_text())["rows"] for path in run.iterdir()}
+    assert found == {
+        "eval-val.json": "of an older version",
+        one.name: [str(tmp_path / "a" / "val" / "."), 3],
+        two.name: [str(tmp_path / "b" / "val"), 32],
+        table.name: [str(tmp_path / "a" / "val"), 32],
+    }
+    assert evaluated(tmp_path / "c" / "test").name == "eval-test.json"
+    before = one.read_text()
+    assert door.main([str(run), "--data.path", str(tmp_path / "b" / "val"), "--out", str(one)]) == 2
+    assert "exists, and not with results of" in capsys.readouterr().err
+    assert one.read_text() == before
 
 
 def test_a_demo_that_does_not_fit_leaves_nothing(tmp_path, monkeypatch):

@@ -45,6 +45,12 @@ def test_info_prints_what_a_bug_report_needs():
     python(code)
 
 
+def test_info_has_its_values_in_one_column():
+    from fastvid.info import as_text
+
+    assert as_text({"a": {"x": "1"}, "b": {"longer": "2"}}) == "a:\n  x       1\nb:\n  longer  2"
+
+
 def test_without_the_native_core_everything_still_works():
     """What FASTVID_NATIVE=0 installs: the same package without fastvid/_C."""
     code = """

@@ -7,9 +7,17 @@ import pytest
 import torch
 from clips import encode
 
+from fastvid.command import UserError
 from fastvid.data import ShardWriter
 from fastvid.data.demo_files import encode_h264
-from fastvid.models import ClassifierAbout, apply_approach, load_classifier, load_vjepa2, save_classifier
+from fastvid.models import (
+    ClassifierAbout,
+    TrainedClassifier,
+    apply_approach,
+    load_classifier,
+    load_vjepa2,
+    save_classifier,
+)
 from fastvid.predict import main, predict
 from fastvid.video import ViewSpec, decode_view, probe
 
@@ -173,7 +181,7 @@ def test_what_is_printed(run, tmp_path, capsys, monkeypatch):
 def test_a_classifier_that_diverged_is_no_answer():
     classifier = Brightness()
     classifier.probabilities = lambda views: torch.full((len(views), 2), float("nan"))
-    with pytest.raises(ValueError, match="the classifier has no finite probabilities for it"):
+    with pytest.raises(UserError, match="the classifier has no finite probabilities for it"):
         answer(classifier, shades([9] * 8))
 
 
@@ -201,25 +209,33 @@ def test_a_broken_video_does_not_stop_the_others(run, tmp_path, capsys):
     (tmp_path / "1.mp4").write_bytes(b"no video" * 9)
     (tmp_path / "2.mp4").write_bytes(data[: len(data) // 2])
     (tmp_path / "3.mp4").write_bytes(data)
-    (tmp_path / "empty").mkdir()
-    names = [str(tmp_path), str(tmp_path / "4.mp4"), str(tmp_path / "empty"), str(tmp_path / "3.mp4")]
+    names = [str(tmp_path), str(tmp_path / "3.mp4")]
     assert main([str(run), *names, "--json"]) == 1
     captured = capsys.readouterr()
     assert [json.loads(line)["video"] for line in captured.out.splitlines()] == [f"{tmp_path}/3.mp4"] * 2
     errors = captured.err.splitlines()
-    assert len(errors) == 4
+    assert len(errors) == 2
     assert errors[0].startswith(f"{tmp_path}/1.mp4: container: not an mp4")
     assert errors[1].startswith(f"{tmp_path}/2.mp4: ")
-    assert errors[2] == f"{tmp_path}/4.mp4: No such file or directory"
-    assert errors[3].startswith(f"no videos under {tmp_path}/empty")
 
 
-def test_without_a_classifier(run, tmp_path, capsys):
+def test_a_bug_keeps_its_traceback(run, tmp_path, monkeypatch):
+    (tmp_path / "a.mp4").write_bytes(encode(8))
+    monkeypatch.setattr(TrainedClassifier, "probabilities", lambda *_: [].index(3))
+    with pytest.raises(ValueError, match="is not in list"):
+        main([str(run), str(tmp_path / "a.mp4")])
+
+
+def test_what_cannot_be_predicted_is_one_sentence(run, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
     for arguments, complaint in (
         ([str(tmp_path / "none"), "a.mp4"], f"no run in {tmp_path}/none: there is no such folder"),
         ([str(tmp_path), "a.mp4"], f"no classifier in {tmp_path}: a fine-tuning run saves it at its end"),
-        ([str(run)], "give at least one video"),
-        ([str(run), "a.mp4", "--windows", "0"], "give at least one video, --top of at least 1 and --windows of at"),
+        ([str(run)], "no videos are named: give at least one file or folder after the run"),
+        ([str(run), "a.mp4"], "no video at a.mp4: give a video file, or a folder of videos"),
+        ([str(run), str(tmp_path / "empty")], f"no videos under {tmp_path}/empty"),
+        ([str(run), "a.mp4", "--windows", "0"], "--windows must be at least 1; got 0"),
+        ([str(run), "a.mp4", "--top", "0"], "--top must be at least 1; got 0"),
     ):
         assert main(arguments) == 2
         captured = capsys.readouterr()

@@ -72,6 +72,15 @@ def test_the_presets_are_in_range(presets):
         ("--data.frames", "0", "--data.frames must be at least 1; got 0"),
         ("--run.seed", "-1", "--run.seed must be at least 0; got -1"),
         ("--health.every", "-1", "--health.every must be at least 0; got -1"),
+        ("--optim.batch", "0", "--optim.batch must be at least 1; got 0"),
+        ("--teacher.optim.accumulate", "0", "--teacher.optim.accumulate must be at least 1; got 0"),
+        ("--data.prefetch", "0", "--data.prefetch must be at least 1; got 0"),
+        ("--run.keep", "0", "--run.keep must be at least 1; got 0"),
+        ("--run.memory-budget", "0", "--run.memory-budget must be above 0 and at most 1; got 0.0"),
+        ("--mask.ratio", "1", "--mask.ratio must be above 0 and below 1; got 1.0"),
+        ("--predictor.heads", "0", "--predictor.heads must be at least 1; got 0"),
+        ("--predictor.tokens", "0", "--predictor.tokens must be at least 1; got 0"),
+        ("--latent-window.echo", "0", "--latent-window.echo must be at least 1; got 0"),
     ],
 )
 def test_options_out_of_range_are_named(option, value, words):

@@ -11,7 +11,7 @@ import tyro
 from tqdm import tqdm
 
 from fastvid.cache.config import CacheConfig, VerifyConfig
-from fastvid.command import DISK_FULL, UserError, command, sentence, user_errors
+from fastvid.command import DISK_FULL, UserError, command, loading, sentence
 from fastvid.data.remote import without_secrets
 from fastvid.ranges import check_numbers
 
@@ -25,13 +25,11 @@ def main(arguments: list[str]) -> int:
     if verifying:
         verified = tyro.cli(VerifyConfig, prog="python -m fastvid.cache verify", args=arguments[1:], config=_FLAGS)
         check_numbers(verified)
-        with user_errors(ValueError, KeyError):
-            return _verify(verified)
+        return _verify(verified)
     config = tyro.cli(CacheConfig, prog="python -m fastvid.cache", args=arguments, config=_FLAGS)
     check_numbers(config)
     try:
-        with user_errors(ValueError, KeyError):
-            return _make(config)
+        return _make(config)
     except OSError as error:
         if error.errno not in DISK_FULL:
             raise
@@ -39,15 +37,14 @@ def main(arguments: list[str]) -> int:
 
 
 def _make(config: CacheConfig) -> int:
-    from fastvid.cache.job import Shard, open_job
-    from fastvid.cache.plan import make_plan, size
-    from fastvid.cache.work import Done, count_bad, latent_path, make_shard, place_of_this_process, share, todo
-    from fastvid.data.latents import bad_list
+    with loading():
+        from fastvid.cache.job import Shard, begin, open_job
+        from fastvid.cache.plan import make_plan, size
+        from fastvid.cache.work import Done, count_bad, latent_path, make_shard, place_of_this_process, share, todo
+        from fastvid.data.latents import bad_list
 
     rank, world = place_of_this_process()
-    if not 0 <= rank < world:
-        raise ValueError(f"this process has rank {rank} of {world}: the environment describes no place for it")
-    job = open_job(config, write=not config.plan)
+    job = open_job(config, write=False)
     every = job.shards()
     shards = todo(job, every, retry_bad=config.retry_bad)
     processes = config.ray_workers if config.ray else world
@@ -58,10 +55,11 @@ def _make(config: CacheConfig) -> int:
     if config.plan:
         return 0
     if not plan.fits and not config.yes:
-        raise ValueError(
+        raise UserError(
             f"{size(plan.missing)} do not fit into the {size(plan.free)} that are free at {config.out}: choose one of "
             "the forms above, make room, or say --yes"
         )
+    job = begin(config, job)
     mine = shards if config.ray else todo(job, share(every, rank, world), retry_bad=config.retry_bad)
     clips = sum(len(shard.rows) for shard in mine)
     made, started = 0, time.perf_counter()
@@ -100,8 +98,9 @@ def _make(config: CacheConfig) -> int:
 
 
 def _verify(config: VerifyConfig) -> int:
-    from fastvid.cache.job import reopen_job
-    from fastvid.cache.verify import verify
+    with loading():
+        from fastvid.cache.job import reopen_job
+        from fastvid.cache.verify import verify
 
     job = reopen_job(config.folder, config.teacher, config.data)
     verdict = verify(job, config.sample, config.seed)

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from fastvid.cache.projection import Projection
+from fastvid.command import UserError
 from fastvid.data import LatentManifest, Latents, Sample, Source
 from fastvid.data.latent_file import NO_VIEW
 from fastvid.data.latent_manifest import Form
@@ -196,7 +197,7 @@ def narrow(manifest: LatentManifest, clip: ClipViews, latents: torch.Tensor) -> 
         V rows, zero where there is no view.
 
     Raises:
-        ValueError: they are not finite, or not in the range of float16.
+        UserError: they are not finite, or not in the range of float16.
     """
     good = torch.tensor([h != NO_VIEW for h in clip.hashes])
     out = Latents.empty(manifest, manifest.views_per_clip)
@@ -207,10 +208,10 @@ def narrow(manifest: LatentManifest, clip: ClipViews, latents: torch.Tensor) -> 
         latents = gather_tokens(latents, out.tokens[good].to(latents.device))
     latents = latents.cpu()
     if not latents.isfinite().all():
-        raise ValueError(f"the teacher's latents of {clip.key} are not finite numbers: nothing can be predicted there")
+        raise UserError(f"the teacher's latents of {clip.key} are not finite numbers: nothing can be predicted there")
     stored = in_form(latents, manifest.form)
     if not in_range(stored):
-        raise ValueError(
+        raise UserError(
             f"the latents of {clip.key} reach {float(latents.abs().max()):g}, more than {manifest.form} holds: use "
             "--form bf16"
         )

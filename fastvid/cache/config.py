@@ -3,13 +3,15 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from fastvid.data import Source, open_parts
 from fastvid.ranges import Count, Natural, NotNegative, Positive, Share, ShareAboveZero
-from fastvid.video import ViewSpec
+
+if TYPE_CHECKING:  # what opens videos takes a while to load, and options are read without it
+    from fastvid.data import Source
+    from fastvid.video import ViewSpec
 
 
 @dataclass(frozen=True)
@@ -45,16 +47,20 @@ class CacheData:
     disk_gb: NotNegative = 8.0
     """What they take there at most."""
 
-    def open(self) -> Source:
+    def open(self) -> "Source":
         """The videos. Shards are gone through one by one: of a URL, two have to be on the disk at a time.
 
         Raises:
             FileNotFoundError, ValueError: there are none.
         """
+        from fastvid.data import open_parts
+
         return open_parts(self.path, self.labels, cache_dir=self.disk_dir, disk_bytes=int(self.disk_gb * 1e9), window=1)
 
-    def views(self, teacher: str) -> ViewSpec:
+    def views(self, teacher: str) -> "ViewSpec":
         """What a clip is, for a teacher source."""
+        from fastvid.video import ViewSpec
+
         values = dict(_DEFAULTS)
         kind, _, where = teacher.partition(":")
         if kind == "checkpoint":
@@ -81,7 +87,7 @@ class CacheConfig:
     """none, pca:D (fitted on a sample of the clips) or random:D (orthonormal): fewer elements per token."""
     projection_clips: Count = 2048
     """Clips that a PCA is fitted on."""
-    tokens: float = 1.0
+    tokens: ShareAboveZero = 1.0
     """Share of each clip's tokens that is stored, drawn at random; training then predicts only these."""
     seed: Natural = 0
     """Of views, projection and token choice."""
@@ -101,10 +107,6 @@ class CacheConfig:
     """Workers under --ray, each with a GPU where the cluster has them."""
 
     def __post_init__(self):
-        if self.views < 1 or self.batch < 1 or self.projection_clips < 1 or self.ray_workers < 1:
-            raise ValueError("views, batch, projection-clips and ray-workers must be at least 1")
-        if not 0 < self.tokens <= 1:
-            raise ValueError(f"tokens is the share of tokens to store, above 0 and at most 1; got {self.tokens}")
         projection_dim(self.projection)
 
 
@@ -149,7 +151,16 @@ def _of_run(folder: Path) -> dict:
     """How the run that an encoder lies in cut its clips; else what the encoder takes."""
     for config in (folder / "config.json", folder.parent / "config.json"):
         if config.is_file():
-            data = json.loads(config.read_text())["data"]
-            return {name: tuple(v) if isinstance(v := data[name], list) else v for name in _DEFAULTS}
+            return _fields(config, "data", tuple(_DEFAULTS))
     encoder = folder / "encoder.json"
-    return {name: json.loads(encoder.read_text())[name] for name in ("frames", "size")} if encoder.is_file() else {}
+    return _fields(encoder, None, ("frames", "size")) if encoder.is_file() else {}
+
+
+def _fields(path: Path, part: str | None, names: tuple[str, ...]) -> dict:
+    """Some values of a JSON file; ValueError where it is damaged."""
+    try:
+        values = json.loads(path.read_bytes())
+        values = values if part is None else values[part]
+        return {name: tuple(v) if isinstance(v := values[name], list) else v for name in names}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged, or not of a run that made a teacher: {error!r}") from error

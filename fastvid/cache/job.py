@@ -1,7 +1,7 @@
 """Everything that caching needs, opened from the options; the manifest is written, or compared with."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import torch
 from fastvid.cache.compute import Draws, LatentMaker, ViewDraws, decoded
 from fastvid.cache.config import CacheConfig, CacheData, projection_dim
 from fastvid.cache.projection import FILE, Projection, fit_pca, random_orthonormal, restore, store
+from fastvid.command import UserError, user_errors
 from fastvid.data import EpochOrder, LatentManifest, Source
 from fastvid.data.inventory import FILE as INVENTORY
 from fastvid.data.inventory import Inventory, with_named_videos
@@ -69,22 +70,23 @@ class Job:
 
 
 def open_job(config: CacheConfig, *, write: bool) -> Job:
-    """Opens source, teacher and projection; fits the projection where that was not done yet.
+    """Opens source, teacher and projection.
 
     Args:
         config: the options.
-        write: write projection and manifest of a new cache; without it, a projection is drawn at random, which is
-            enough for a plan.
+        write: begin the cache, see :func:`begin`; without it nothing is written, and a projection that is not there yet
+            is drawn at random, which is enough for a plan.
 
     Raises:
-        ValueError: an option is wrong, or the folder holds a cache made with other ones.
+        UserError: an option is wrong, or the folder holds a cache made with other ones.
         FileNotFoundError: no videos, or no teacher.
     """
     from fastvid.models.teachers import load_teacher  # and timm with it, which who fine-tunes does not need
 
-    spec = config.data.views(config.teacher)
-    source = config.data.open()
-    teacher = load_teacher(config.teacher, frames=spec.frames, size=spec.size)
+    with user_errors(ValueError):
+        spec = config.data.views(config.teacher)
+        source = config.data.open()
+        teacher = load_teacher(config.teacher, frames=spec.frames, size=spec.size)
     draws = ViewDraws(spec, config.seed, config.views)
     device = compute_device()
     precision = compute_precision(config.precision, device)
@@ -92,7 +94,7 @@ def open_job(config: CacheConfig, *, write: bool) -> Job:
     threads = config.data.threads or default_threads()
     width = projection_dim(config.projection)
     if width is not None and width > teacher.dim:
-        raise ValueError(f"projection {config.projection}: the teacher's latents have only {teacher.dim} dimensions")
+        raise UserError(f"projection {config.projection}: the teacher's latents have only {teacher.dim} dimensions")
     grid_tokens = teacher.grid[0] * teacher.grid[1] * teacher.grid[2]
     facts: dict[str, Any] = {
         **teacher_identity(teacher), "layer": "last", "precision": precision, "grid": teacher.grid,
@@ -103,53 +105,73 @@ def open_job(config: CacheConfig, *, write: bool) -> Job:
         "shards": sum(size > 0 for size in source.shard_sizes),
     }  # fmt: skip
     if (config.out / MANIFEST).exists():
-        manifest = LatentManifest.load(config.out)
+        with user_errors(ValueError):
+            manifest = LatentManifest.load(config.out)
         wanted = {name: value for name, value in facts.items() if name != "projection_hash"}
         lines = differences(manifest.facts, wanted, "these options")
         refuse_differences(config.out, with_named_videos(lines, config.out, source))
-    projection = None
-    if width is not None:
-        if write and not (config.out / FILE).exists():
-            store(config.out, _make_projection(config, teacher.dim, width, source, draws, maker, threads))
-        if (config.out / FILE).exists():
-            projection, facts["projection_hash"] = restore(config.out)
-        else:
-            projection = random_orthonormal(teacher.dim, width, config.seed)
-        projection = projection.to(device)
     notes = {"teacher_source": config.teacher, "data_path": without_secrets(config.data.path)}
-    manifest = LatentManifest(**facts, notes=notes | ({"projection": projection.kept} if projection else {}))
-    if write:
-        config.out.mkdir(parents=True, exist_ok=True)
-        manifest.save(config.out)
-        if not (config.out / INVENTORY).exists():
-            Inventory.of(source).save(config.out)
-        found = LatentManifest.load(config.out)  # another process may have been first
-        refuse_differences(config.out, differences(found.facts, manifest.facts, "these options"))
-    return Job(config.out, manifest, source, draws, maker, projection, threads)
+    projection = None if width is None else random_orthonormal(teacher.dim, width, config.seed).to(device)
+    job = Job(config.out, LatentManifest(**facts, notes=notes), source, draws, maker, projection, threads)
+    return begin(config, job) if write else _with_projection(job)
+
+
+def begin(config: CacheConfig, job: Job) -> Job:
+    """Writes the manifest of a new cache, after fitting its projection; what another process wrote already stays.
+
+    Raises:
+        UserError: what is there was made with other options, or no clip can be decoded to fit a projection on.
+        OSError: the folder cannot be written to.
+    """
+    folder = job.folder
+    if job.projection is not None and not (folder / FILE).exists():
+        store(folder, _make_projection(config, job))
+    job = _with_projection(job)
+    folder.mkdir(parents=True, exist_ok=True)
+    job.manifest.save(folder)
+    if not (folder / INVENTORY).exists():
+        Inventory.of(job.source).save(folder)
+    with user_errors(ValueError):
+        found = LatentManifest.load(folder)  # another process may have been first
+    refuse_differences(folder, differences(found.facts, job.manifest.facts, "these options"))
+    return job
+
+
+def _with_projection(job: Job) -> Job:
+    """The job with the projection that is in its folder, where there is one."""
+    if job.projection is None or not (job.folder / FILE).exists():
+        return job
+    with user_errors(ValueError):
+        projection, found = restore(job.folder)
+    notes = {**job.manifest.notes, "projection": projection.kept}
+    manifest = replace(job.manifest, projection_hash=found, notes=notes)
+    return replace(job, manifest=manifest, projection=projection.to(job.maker.device))
 
 
 def reopen_job(folder: Path, teacher: str, data: CacheData) -> Job:
     """Opens what an existing cache was made from; everything but the places is taken from its manifest.
 
     Raises:
-        ValueError: these are not the teacher and videos it was made from.
+        UserError: these are not the teacher and videos it was made from.
         FileNotFoundError: something is not there.
     """
     from fastvid.models.teachers import load_teacher
 
-    manifest = LatentManifest.load(folder)
-    spec = view_spec(manifest.views)
-    source = data.open()
-    model = load_teacher(teacher, frames=spec.frames, size=spec.size)
+    with user_errors(ValueError):
+        manifest = LatentManifest.load(folder)
+        spec = view_spec(manifest.views)
+        source = data.open()
+        model = load_teacher(teacher, frames=spec.frames, size=spec.size)
     wanted = {**teacher_identity(model), "dataset": dataset_hash(data.path, source)}
     lines = differences(manifest.facts, wanted, "these options")
     refuse_differences(folder, with_named_videos(lines, folder, source))
     device = compute_device()
     projection = None
     if manifest.projection != "none":
-        projection, found = restore(folder)
+        with user_errors(ValueError):
+            projection, found = restore(folder)
         if found != manifest.projection_hash:
-            raise ValueError(f"{folder / FILE} is not the projection that {MANIFEST} names")
+            raise UserError(f"{folder / FILE} is not the projection that {MANIFEST} names")
         projection = projection.to(device)
     draws = ViewDraws(spec, manifest.view_seed, manifest.views_per_clip)
     maker = LatentMaker(model, device, manifest.precision, 1)
@@ -173,27 +195,25 @@ def compute_precision(precision: str, device: torch.device) -> str:
 
 
 def refuse_differences(folder: Path, lines: list[str]) -> None:
-    """Raises ValueError with the lines, if there are any."""
+    """Raises UserError with the lines, if there are any."""
     if lines:
-        raise ValueError(
+        raise UserError(
             f"the latents in {folder} were made for something else:\n  "
             + "\n  ".join(lines)
             + "\nchange the options, or use another folder"
         )
 
 
-def _make_projection(
-    config: CacheConfig, dim: int, width: int, source: Source, draws: ViewDraws, maker: LatentMaker, threads: int
-) -> Projection:
+def _make_projection(config: CacheConfig, job: Job) -> Projection:
     """The projection of a new cache, measured on clips chosen by the seed."""
-    kind = config.projection.partition(":")[0]
+    kind, maker, source, width = config.projection.partition(":")[0], job.maker, job.source, job.manifest.dim
     clips = config.projection_clips if kind == "pca" else maker.batch
     ranked = EpochOrder(config.seed, _PROJECTION_DRAW, [len(source.samples)])[:clips]
-    one_view = ViewDraws(draws.spec, draws.seed, 1)
+    one_view = ViewDraws(config.data.views(config.teacher), config.seed, 1)
 
     def batches():
         pixels = []
-        for clip in decoded(source, sorted(ranked), one_view, threads=threads, ahead=2 * maker.batch):
+        for clip in decoded(source, sorted(ranked), one_view, threads=job.threads, ahead=2 * maker.batch):
             pixels += [p for p in clip.pixels if p is not None]
             if len(pixels) >= maker.batch:
                 yield maker.teach(pixels).flatten(0, 1)
@@ -203,7 +223,8 @@ def _make_projection(
 
     if kind == "pca":
         return fit_pca(batches(), width)
-    projection = random_orthonormal(dim, width, config.seed)
+    assert job.projection is not None
+    projection = job.projection.to(torch.device("cpu"))  # drawn when the job was opened
     for tokens in batches():
         projection.measure(tokens.cpu())
         break

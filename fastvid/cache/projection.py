@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from fastvid.command import UserError
 from fastvid.data.latent_manifest import publish
 
 FILE = Path("projection") / "basis.safetensors"
@@ -62,7 +63,7 @@ def fit_pca(batches: Iterable[torch.Tensor], dim: int) -> Projection:
         total = rows.sum(0) if total is None else total + rows.sum(0)
         products = rows.T @ rows if products is None else products + rows.T @ rows
     if last is None or total is None or products is None:
-        raise ValueError("no clip could be decoded to fit the PCA on")
+        raise UserError("no clip could be decoded to fit the PCA on: see `python -m fastvid.data check`")
     mean = total / count
     values, vectors = torch.linalg.eigh(products / count - torch.outer(mean, mean))
     basis = vectors[:, values.argsort(descending=True)[:dim]]

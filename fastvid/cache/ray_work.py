@@ -6,6 +6,7 @@ from collections.abc import Callable
 from fastvid.cache.config import CacheConfig
 from fastvid.cache.job import Shard, open_job
 from fastvid.cache.work import Done, make_shard
+from fastvid.command import UserError
 
 
 class _Worker:
@@ -31,13 +32,13 @@ def make_with_ray(config: CacheConfig, shards: list[Shard], finished: Callable[[
         finished: called with each and what came of it, in the order in which they are finished.
 
     Raises:
-        ValueError: Ray is not installed.
+        UserError: Ray is not installed.
     """
     try:
         import ray
         from ray.util import ActorPool
     except ImportError as error:
-        raise ValueError("--ray needs Ray: pip install 'fastvid[ray]', or run without it") from error
+        raise UserError("--ray needs Ray: pip install 'fastvid[ray]', or run without it") from error
     ray.init(ignore_reinit_error=True, logging_level=logging.WARNING, include_dashboard=False)
     try:
         gpus = 1 if ray.cluster_resources().get("GPU", 0) >= config.ray_workers else 0

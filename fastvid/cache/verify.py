@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 from fastvid.cache.compute import chosen_tokens, decode_views
 from fastvid.cache.job import Job
+from fastvid.command import user_errors
 from fastvid.data import EpochOrder, LatentCache
 from fastvid.data.latent_file import NO_VIEW
 from fastvid.ops import gather_tokens
@@ -57,9 +58,11 @@ def verify(job: Job, sample: float, seed: int) -> Verdict:
         seed: of the choice.
 
     Raises:
-        ValueError: the cache is damaged, incomplete, or of other views.
+        UserError: the cache is damaged, incomplete, or of other views.
     """
-    cache, m = LatentCache(job.folder), job.manifest
+    m = job.manifest
+    with user_errors(ValueError):
+        cache = LatentCache(job.folder)
     total = len(job.source.samples) * m.views_per_clip
     chosen = EpochOrder(seed, _SAMPLE_DRAW, [total])[: max(1, min(total, round(sample * total)))]
     cosines, token_cosines, errors, shares, missing = [], [], [0.0], [0.0], 0
@@ -74,7 +77,8 @@ def verify(job: Job, sample: float, seed: int) -> Verdict:
         if m.is_subset:
             fresh = gather_tokens(fresh, chosen_tokens(m, clip.key)[view, None].to(fresh.device))
         fresh = fresh.cpu()
-        stored = cache.read([clip.key], [clip.hashes[view]])
+        with user_errors(ValueError, KeyError):
+            stored = cache.read([clip.key], [clip.hashes[view]])
         values = stored.float()
         cosines.append(float(F.cosine_similarity(values.flatten(1).double(), fresh.flatten(1).double())))
         token_cosines.append(float(F.cosine_similarity(values, fresh, dim=-1).min()))

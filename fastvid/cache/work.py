@@ -10,6 +10,7 @@ import torch
 
 from fastvid.cache.compute import ClipViews, decoded_groups, narrow
 from fastvid.cache.job import Job, Shard
+from fastvid.command import UserError, user_errors
 from fastvid.data import Latents
 from fastvid.data.latent_file import NO_VIEW, LatentFile
 from fastvid.data.latent_writer import LatentFileWriter
@@ -50,16 +51,33 @@ def share(shards: Sequence[Shard], rank: int, world: int) -> list[Shard]:
 
 
 def place_of_this_process() -> tuple[int, int]:
-    """(rank, world) as torchrun, or else a SLURM array or step, says; alone without either."""
+    """(rank, world) as torchrun, or else a SLURM array or step, says; alone without either.
+
+    Raises:
+        UserError: these variables are no numbers, or describe no place.
+    """
     for rank, world in (
         ("RANK", "WORLD_SIZE"),
         ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT"),
         ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),  # SLURM_NTASKS is set in a batch script, too, which runs once
     ):
         if rank in os.environ and world in os.environ:
-            first = int(os.environ.get("SLURM_ARRAY_TASK_MIN", 0)) if "ARRAY" in rank else 0
-            return int(os.environ[rank]) - first, int(os.environ[world])
+            counted = "ARRAY" in rank and "SLURM_ARRAY_TASK_MIN" in os.environ
+            first = _whole_number("SLURM_ARRAY_TASK_MIN") if counted else 0
+            place = _whole_number(rank) - first, _whole_number(world)
+            if not 0 <= place[0] < place[1]:
+                raise UserError(
+                    f"this process has rank {place[0]} of {place[1]}: the environment describes no place for it"
+                )
+            return place
     return 0, 1
+
+
+def _whole_number(name: str) -> int:
+    value = os.environ[name]
+    if not value.isdecimal():
+        raise UserError(f"the environment variable {name} is {value!r}: it is a whole number that the launcher sets")
+    return int(value)
 
 
 def make_shard(job: Job, shard: Shard, progress: Progress = lambda clips: None) -> Done:
@@ -73,11 +91,12 @@ def make_shard(job: Job, shard: Shard, progress: Progress = lambda clips: None) 
         progress: called with the number of clips done since the last call.
 
     Raises:
-        ValueError: nothing can be read, latents are not finite or do not fit the form, or the file that is there is
+        UserError: nothing can be read, latents are not finite or do not fit the form, or the file that is there is
             damaged.
     """
     path = latent_path(job, shard)
-    before = LatentFile(path, job.manifest) if path.exists() else None
+    with user_errors(ValueError):
+        before = LatentFile(path, job.manifest) if path.exists() else None
     bad: list[dict] = []
     count = 0
     with LatentFileWriter(path, job.manifest) as writer:
@@ -88,7 +107,7 @@ def make_shard(job: Job, shard: Shard, progress: Progress = lambda clips: None) 
                 count += 1
             progress(1)
         if not count and {record["reason"] for record in bad} == {"read"}:  # the disk's or the server's trouble
-            raise ValueError(f"{shard.name}: none of its clips can be read, the last is {bad[-1]['detail']}; not done")
+            raise UserError(f"{shard.name}: none of its clips can be read, the last is {bad[-1]['detail']}; not done")
         if before is None:  # a shard that is there has its list, also after a kill between the two
             _write_bad(bad_list(path), bad)
             writer.commit()
@@ -106,7 +125,8 @@ def _clips(job: Job, rows: range, before: LatentFile | None) -> Iterator[Row]:
     if before is None:
         yield from computed(job, rows)
         return
-    index = before.index()
+    with user_errors(ValueError):
+        index = before.index()
     places = {key: row for row, key in enumerate(index.keys)}
     whole = {key for key, row in places.items() if (index.view_hashes[row] != NO_VIEW).all()}
     for position in rows:
@@ -115,8 +135,9 @@ def _clips(job: Job, rows: range, before: LatentFile | None) -> Iterator[Row]:
             yield from computed(job, [position])
             continue
         latents = Latents.empty(job.manifest, job.manifest.views_per_clip)
-        for view in range(job.manifest.views_per_clip):
-            before.read(index, places[key], view, latents, view)
+        with user_errors(ValueError):
+            for view in range(job.manifest.views_per_clip):
+                before.read(index, places[key], view, latents, view)
         yield key, index.view_hashes[places[key]].tolist(), latents, []
 
 

@@ -15,7 +15,7 @@ import sys
 
 import tyro
 
-from fastvid.command import command
+from fastvid.command import command, loading
 from fastvid.ranges import check_numbers
 
 _COMMANDS = {
@@ -38,7 +38,8 @@ def main(arguments: list[str]) -> int:
         print(f"no command {name!r}: there are {', '.join(_COMMANDS)}", file=sys.stderr)
         return 2
     module, options = _COMMANDS[name]
-    loaded = importlib.import_module(module)
+    with loading():
+        loaded = importlib.import_module(module)
     config = tyro.cli(getattr(loaded, options), prog=f"python -m fastvid.data {name}", args=rest)
     check_numbers(config)
     return loaded.run(config)

@@ -10,12 +10,12 @@ Every pixel is a pure function of (seed, index), and so are the encoded bytes fo
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from fastvid.random import SampleRandom, philox4x32, split64
-from fastvid.ranges import Count, NotNegative, Positive, Share
+from fastvid.ranges import Count, Natural, NotNegative, Positive, Share
 
 CLASSES = ("linear", "circular", "helical", "parabolic")
 SHAPES = ("disc", "square", "triangle", "ring")
@@ -37,6 +37,20 @@ class DemoSpec:
     """Greatest background speed, pixels per frame."""
     radius: tuple[Positive, Positive] = (0.1, 0.18)
     """Smallest and largest radius of a shape, as shares of the frame's side."""
+
+
+@dataclass(frozen=True)
+class DemoSize:
+    """How many demo videos, from which seed, and what they look like."""
+
+    train: Count = 2048
+    """Videos in the folder train."""
+    test: Count = 1024
+    """Videos in the folder test."""
+    seed: Natural = 0
+    """Of every pixel."""
+    spec: DemoSpec = field(default_factory=DemoSpec)
+    """What the videos look like."""
 
 
 def demo_label(index: int) -> str:

@@ -6,40 +6,26 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
 import av
 import numpy as np
 
 from fastvid.data.dataset_file import save_dataset
-from fastvid.data.demo import DemoSpec, demo_frames, demo_label
+from fastvid.data.demo import DemoSize, DemoSpec, demo_frames, demo_label
 from fastvid.data.shard_index import VERSION as INDEX_VERSION
 from fastvid.data.shard_writer import ShardWriter
 from fastvid.files import cache_dir, naming
-from fastvid.ranges import Count, Natural
 from fastvid.video.x264 import x264_params
 
 __all__ = ["DemoSize", "cache_dir", "cached_demo", "encode_h264", "write_demo"]
 
 _VERSION = 2  # of the generator: part of the cached folder's name
 _CHUNK = 64  # videos per task of a rendering process
-
-
-@dataclass(frozen=True)
-class DemoSize:
-    """How many demo videos, from which seed, and what they look like."""
-
-    train: Count = 2048
-    """Videos in the folder train."""
-    test: Count = 1024
-    """Videos in the folder test."""
-    seed: Natural = 0
-    """Of every pixel."""
-    spec: DemoSpec = field(default_factory=DemoSpec)
-    """What the videos look like."""
 
 
 def cached_demo(size: DemoSize, progress: Callable[[int, int], None] | None = None) -> Path:
@@ -118,7 +104,13 @@ def _encoded_videos(seed: int, count: int, spec: DemoSpec) -> Iterator[bytes]:
         return
     # "spawn": forking a process that has started torch's threads is not safe.
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for videos in pool.map(_encode_range, tasks):
+        # Workers inherit what is blocked: a Ctrl-C is for this process, and they would all print a traceback.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            encoded = pool.map(_encode_range, tasks)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for videos in encoded:
             yield from videos
 
 

@@ -3,7 +3,7 @@
 from fastvid.data.known_videos import only_listed, part_of_source, videos_of, with_labels
 from fastvid.data.part_folders import TEST, TRAIN
 from fastvid.data.protocols import Request, assign
-from fastvid.data.source import Source, split_by_key
+from fastvid.data.source import Source, classes_of, split_by_key
 from fastvid.data.video_groups import group_finder
 from fastvid.data.visible_split import Facts, visible_split
 
@@ -13,7 +13,8 @@ def hold_out(source: Source, share: float) -> tuple[Source | None, Source | None
 
     Args:
         source: the videos; those without a label may be trained on.
-        share: of the labelled videos in the second part, where the data set shows no split.
+        share: of the labelled videos in the second part, where the data set shows no split. With fewer than two classes
+            there is nothing to probe, and all videos are in the first part.
 
     Returns:
         (training part, labelled test part, sentences on how they came about), None for a part with nothing in it. A
@@ -24,7 +25,14 @@ def hold_out(source: Source, share: float) -> tuple[Source | None, Source | None
     """
     found = visible_split(Facts.of(videos_of(source)), None)
     if found is None:
-        return *split_by_key(source, share), []
+        classes = classes_of(source)
+        if len(classes) < 2:
+            why = f"all labelled videos are of {classes[0]!r}" if classes else "no video has a label"
+            return source, None, [f"split: none, since the data set shows none and {why}: there is nothing to probe"]
+        rest, held = split_by_key(source, share)
+        count = 0 if held is None else len(held.samples)
+        why = f"since the data set shows none: {count} of {len(source.samples)} videos are held out for the probes"
+        return rest, held, [f"split: protocol hash, {why}, {share:.0%} of those with a label, chosen by key"]
     videos, notes = only_listed(videos_of(source))
     notes.append(f"split: protocol {found.protocol}, since {found.why}")
     videos = with_labels(videos, found.protocol, notes)

@@ -1,26 +1,24 @@
 """``python -m fastvid.eval RUN --data.path LABELLED_FOLDER``: probes the encoders of any run on any labelled videos."""
 
 import dataclasses
+import hashlib
 import json
 import logging
 import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 import tyro
 
-from fastvid.command import UserError, command, sentence, user_errors
-from fastvid.data import Quarantine, classes_of, hold_out, open_parts
+from fastvid.command import UserError, command, loading, sentence, user_errors
 from fastvid.data.remote import without_secrets
-from fastvid.eval.features import Contestant
-from fastvid.eval.suite import run_probes
 from fastvid.files import write_whole
-from fastvid.models import VideoViT, load_encoder
 from fastvid.ranges import Count, Share, check_numbers
-from fastvid.video import ViewSpec
+
+if TYPE_CHECKING:  # what decodes and what encodes take a while to load, and options are read without them
+    from fastvid.video import ViewSpec
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,8 @@ class EvalConfig:
     attentive_epochs: Count = 20
     """Training of the attentive probe."""
     out: Path | None = None
-    """JSON file for the results; default: eval-<data>.json in the run."""
+    """JSON file for the results; default: eval-NAME.json in the run, after the data's folder, and
+    eval-NAME-HASH.json where another folder of that name has its results there."""
 
 
 @command
@@ -65,10 +64,10 @@ def main(arguments: list[str]) -> int:
     config = tyro.cli(EvalConfig, prog="python -m fastvid.eval", args=arguments, config=(tyro.conf.FlagConversionOff,))
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     check_numbers(config)
-    out = config.out or config.run / f"eval-{Path(without_secrets(config.data.path)).name.partition('?')[0]}.json"
+    out = _result_file(config)
     if out.parent.is_dir() and not os.access(out.parent, os.W_OK):  # before the work, and not after it
         raise UserError(f"{out.parent} cannot be written to: give --out a file elsewhere for the results")
-    result = evaluate(config)
+    result = {"data": _data_name(config.data), **evaluate(config)}
     text = json.dumps(result, indent=1) + "\n"
     try:
         write_whole(out, text.encode())
@@ -79,12 +78,55 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
+def _data_name(data: EvalData) -> list[str]:
+    """What the results are of: the videos, and the table of their labels where there is one."""
+    return [
+        without_secrets(place) if "://" in place else str(Path(place).expanduser().resolve())
+        for place in (data.path, data.labels) if place is not None
+    ]  # fmt: skip
+
+
+def _result_file(config: EvalConfig) -> Path:
+    """Where the results go: a file that is not there yet, or one that holds results of the same data.
+
+    Raises:
+        UserError: --out holds anything else.
+    """
+    name = _data_name(config.data)
+    if config.out is not None:
+        if config.out.exists() and _results_of(config.out) != name:
+            raise UserError(f"{config.out} exists, and not with results of {name[0]}: give another --out, or remove it")
+        return config.out
+    plain = Path(name[0].partition("?")[0]).name
+    out = config.run / f"eval-{plain}.json"
+    if not out.exists() or _results_of(out) == name:
+        return out
+    digest = hashlib.blake2b("\n".join(name).encode(errors="surrogateescape"), digest_size=4).hexdigest()
+    return config.run / f"eval-{plain}-{digest}.json"
+
+
+def _results_of(path: Path) -> list[str] | None:
+    """The data that the results in a file are of; None where it does not say."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (ValueError, OSError):
+        return None
+    return found.get("data") if isinstance(found, dict) else None
+
+
 def evaluate(config: EvalConfig) -> dict:
     """Runs the probes and returns :func:`fastvid.eval.suite.run_probes`' table.
 
     Raises:
         UserError: the encoders or the videos cannot be used.
     """
+    with loading():
+        import torch
+
+        from fastvid.data import Quarantine, classes_of, hold_out, open_parts
+        from fastvid.eval.features import Contestant
+        from fastvid.eval.suite import run_probes
+        from fastvid.models import VideoViT, load_encoder
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     folders = {name: config.run / name for name in ("student", "teacher") if (config.run / name).is_dir()}
     with user_errors(ValueError):
@@ -117,7 +159,9 @@ def evaluate(config: EvalConfig) -> dict:
     )  # fmt: skip
 
 
-def _views(config: EvalConfig, encoder) -> ViewSpec:
+def _views(config: EvalConfig, encoder) -> "ViewSpec":
+    from fastvid.video import ViewSpec
+
     settings: dict = {}
     if (config.run / "config.json").is_file():
         data = json.loads((config.run / "config.json").read_text())["data"]

@@ -65,6 +65,8 @@ def run_probes(
         )
 
     fitted, tested = features(train, most_train), features(test, most_test)
+    _name_lost_classes(classes, fitted[0], "to fit on")
+    _name_lost_classes(classes, tested[0], "to test on")
     table = []
     for who, a, b in zip(contestants, fitted, tested, strict=True):
         results = {"knn": knn_probe(a, b, neighbours=neighbours), "linear": linear_probe(a, b)}
@@ -75,3 +77,12 @@ def run_probes(
         table.append({"encoder": who.name, **{name: results[name].as_dict() for name in PROBES}})
     sizes = {"train": len(fitted[0].labels), "test": len(tested[0].labels)}
     return {"classes": classes, **sizes, "chance": 1 / len(classes), "rows": table}
+
+
+def _name_lost_classes(classes: list[str], found: Features, purpose: str) -> None:
+    """Says which classes none of the videos is of: probes cannot learn them, or are not tested on them."""
+    there = set(found.labels.tolist())
+    lost = [name for i, name in enumerate(classes) if i not in there]
+    if lost:
+        names = ", ".join(lost)
+        log.warning("%d of %d classes have no video %s that can be used: %s", len(lost), len(classes), purpose, names)

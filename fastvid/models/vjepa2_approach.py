@@ -2,11 +2,14 @@
 
 import warnings
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from torch import nn
 
-from fastvid.models.vjepa2 import VJepa2Classifier
+from fastvid.ranges import Count, Positive, Range
+
+if TYPE_CHECKING:  # transformers takes seconds, and the options of a run are read without it
+    from fastvid.models.vjepa2 import VJepa2Classifier
 
 Approach = Literal["head", "pooler", "lora", "pooler+lora", "backbone-lora", "full"]
 
@@ -25,16 +28,19 @@ class LoraSettings:
         dropout: probability of an input feature's being dropped, in [0, 1).
     """
 
-    rank: int = 16
-    alpha: float = 32
-    dropout: float = 0.1
+    rank: Count = 16
+    alpha: Positive = 32
+    dropout: Annotated[float, Range(0, 1, open_high=True)] = 0.1
 
     def __post_init__(self):
         if self.rank < 1 or self.alpha <= 0 or not 0 <= self.dropout < 1:
-            raise ValueError(f"LoRA needs rank >= 1, alpha > 0 and dropout in [0, 1); got {self}")
+            raise ValueError(
+                f"LoRA needs rank >= 1, alpha > 0 and dropout in [0, 1); got rank {self.rank}, alpha {self.alpha} and "
+                f"dropout {self.dropout}"
+            )
 
 
-def apply_approach(model: VJepa2Classifier, approach: Approach, lora: LoraSettings = LoraSettings()) -> None:
+def apply_approach(model: "VJepa2Classifier", approach: Approach, lora: LoraSettings = LoraSettings()) -> None:
     """Freezes, in place, all that the approach does not train, and adds its adapters.
 
     ==================  ===========================================================  ======================
@@ -82,13 +88,13 @@ def apply_approach(model: VJepa2Classifier, approach: Approach, lora: LoraSettin
     model.train(model.training)
 
 
-def parameter_counts(model: VJepa2Classifier) -> tuple[int, int]:
+def parameter_counts(model: "VJepa2Classifier") -> tuple[int, int]:
     """(trainable, all) parameters; peft's untouched copy of the head, which nothing uses, is not counted."""
     parameters = [p for name, p in model.named_parameters() if ".original_module." not in name]
     return sum(p.numel() for p in parameters if p.requires_grad), sum(p.numel() for p in parameters)
 
 
-def _adapt(model: VJepa2Classifier, lora: LoraSettings, names: str, expected: int) -> None:
+def _adapt(model: "VJepa2Classifier", lora: LoraSettings, names: str, expected: int) -> None:
     """Adds adapters; peft makes them and the head trainable."""
     from peft import LoraConfig, get_peft_model  # seconds that only those pay who have adapters
 

@@ -3,15 +3,18 @@
 import contextlib
 import logging
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
-from transformers import VJEPA2Config, VJEPA2ForVideoClassification
 
 from fastvid.models.pixel_statistics import pixel_statistics
 from fastvid.models.pretrained import Parts, load_pretrained, open_config
-from fastvid.models.vjepa2 import VJepa2Classifier
+
+if TYPE_CHECKING:  # transformers takes seconds, and the options of a run are read without it
+    from transformers import VJEPA2Config
+
+    from fastvid.models.vjepa2 import VJepa2Classifier
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +37,7 @@ def load_vjepa2(
     init_seed: int = 0,
     head_seed: int = 0,
     keep_head: bool = False,
-) -> VJepa2Classifier:
+) -> "VJepa2Classifier":
     """Opens a V-JEPA 2 video classifier in float32, all of it trainable.
 
     The head is kept if it is for the same classes, and drawn anew otherwise (said in the log). Code of the source
@@ -61,6 +64,10 @@ def load_vjepa2(
             the pooler; frames or a size that do not divide; fewer than 2 classes; another ``init``; a head for other
             classes that is to be kept.
     """
+    from transformers import VJEPA2ForVideoClassification
+
+    from fastvid.models.vjepa2 import VJepa2Classifier
+
     if num_classes < 2:
         raise ValueError(f"a classifier needs at least 2 classes, got {num_classes}")
     if init == "tiny":
@@ -90,12 +97,14 @@ def load_vjepa2(
     return VJepa2Classifier(model, mean=mean, std=std)
 
 
-def tiny_config(num_classes: int) -> VJEPA2Config:
+def tiny_config(num_classes: int) -> "VJEPA2Config":
     """0.5 million parameters on 16 frames of 64 x 64.
 
     The weights start larger than in a large model: with 0.02 at this width attention is uniform and adds next to
     nothing, and a frozen encoder's tokens would be little more than their own pixels.
     """
+    from transformers import VJEPA2Config
+
     config: Any = VJEPA2Config(
         crop_size=64, frames_per_clip=16, hidden_size=64, num_hidden_layers=4, num_attention_heads=4,
         pred_hidden_size=24, pred_num_hidden_layers=1, pred_num_attention_heads=2, pred_num_mask_tokens=1,

@@ -1,5 +1,6 @@
 """The safetensors files that a pretrained model lies in: which they are, and what they hold."""
 
+import functools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+_PATIENCE = 5  # seconds for the hub to answer
 _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
@@ -82,18 +84,25 @@ def find_weights(source: str, *, revision: str | None = None, names: Sequence[st
 def find_file(source: str, name: str, revision: str | None = None) -> Path | None:
     """Find a file of a local folder, or of a hub name in the hub or its cache here; None if it is not there.
 
+    Without a connection to the hub, its cache here alone is looked at, at once.
+
     Raises:
-        OSError: the hub cannot be asked.
-        FileNotFoundError: ``source`` is neither a folder nor a possible hub name.
+        FileNotFoundError: ``source`` is neither a folder nor a name that the hub knows; or the hub cannot be reached
+            and nothing of it was downloaded before.
+        OSError: the hub answers with an error.
     """
     folder = Path(source).expanduser()
     if folder.is_dir():
         path = folder / name
         return path if path.exists() else None
-    from transformers.utils import cached_file  # seconds that only those pay who ask the hub
-
     try:
+        if (trouble := hub_trouble()) is not None:
+            return _downloaded(source, name, revision, trouble)
+        from transformers.utils import cached_file  # seconds that only those pay who ask the hub
+
         found = cached_file(source, name, revision=revision, _raise_exceptions_for_missing_entries=False)
+    except HubUnreachable:
+        raise
     except (OSError, ValueError) as error:
         raise FileNotFoundError(
             f"no model at {source!r}: it must be a folder with config.json and model.safetensors, or a name that the "
@@ -102,10 +111,60 @@ def find_file(source: str, name: str, revision: str | None = None) -> Path | Non
     return None if found is None else Path(found)
 
 
+class HubUnreachable(FileNotFoundError):
+    """Nothing of a model was downloaded before, and the hub cannot be reached now."""
+
+
+def hub_trouble() -> str | None:
+    """Say why the hub cannot be reached; None if it answers. It is asked once in a process, without retries."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set"
+    return _connection_trouble(constants.ENDPOINT)
+
+
+@functools.cache
+def _connection_trouble(endpoint: str) -> str | None:
+    from huggingface_hub import get_session
+
+    try:
+        get_session().head(endpoint, timeout=_PATIENCE)  # any answer will do
+    except Exception as error:  # of any type: it depends on what huggingface_hub sends requests with
+        return first_line(error)
+    return None
+
+
+def _downloaded(source: str, name: str, revision: str | None, trouble: str) -> Path | None:
+    """A file in the hub's cache here; None where the model is there without it.
+
+    Raises:
+        HubUnreachable: nothing of the model is there.
+        ValueError: it is no possible hub name.
+    """
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    cache = Path(constants.HF_HUB_CACHE)
+    found = try_to_load_from_cache(source, name, cache_dir=cache, revision=revision)
+    if isinstance(found, str):
+        return Path(found)
+    if any((cache / f"models--{source.replace('/', '--')}" / "snapshots").glob("*")):
+        return None
+    raise HubUnreachable(
+        f"the model {source!r} cannot be reached: it is no folder here, the Hugging Face hub does not answer "
+        f"({trouble}), and it was not downloaded before; go online, or give a local folder with config.json and "
+        "model.safetensors"
+    )
+
+
 def local_or_hub(source: str) -> str:
-    """``source`` as transformers takes it: a folder with ``~`` expanded, or a hub name."""
+    """``source`` as transformers takes it: a folder with ``~`` expanded, or a hub name. Without a connection to the
+    hub it is the folder of what was downloaded, for transformers would ask again and again for what is not there."""
     folder = Path(source).expanduser()
-    return str(folder) if folder.is_dir() else source
+    if folder.is_dir():
+        return str(folder)
+    config = find_file(source, "config.json") if hub_trouble() is not None else None
+    return source if config is None else str(config.parent)
 
 
 def read_json(path: Path) -> dict[str, Any]:

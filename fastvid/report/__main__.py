@@ -2,8 +2,7 @@
 
 import sys
 
-from fastvid.command import command, user_errors
-from fastvid.report.page import write_report
+from fastvid.command import command, loading, user_errors
 
 
 @command
@@ -12,6 +11,8 @@ def main(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(__doc__)
         return 0 if arguments else 2
+    with loading():
+        from fastvid.report.page import write_report
     for run in arguments:
         with user_errors(FileNotFoundError):
             print(write_report(run))

@@ -11,8 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from fastvid.command import UserError, loading
 from fastvid.command import command as as_command
-from fastvid.command import user_errors
 from fastvid.train.signals import Stopped
 
 PROJECTS = ("vjepa2",)
@@ -34,12 +34,11 @@ def main(arguments: Sequence[str], command: Sequence[str] | None = None) -> int:
         return 0 if arguments else 2
     first, *rest = arguments
     try:
-        with user_errors(ValueError, RuntimeError):
-            if first == "report":
-                return _report(rest)
-            if first not in PROJECTS:
-                raise ValueError(f"no project {first!r}: choose one of {', '.join(PROJECTS)}, or report")
-            return _sweep(first, rest, command or [sys.executable, "-m", "fastvid.train", first])
+        if first == "report":
+            return _report(rest)
+        if first not in PROJECTS:
+            raise UserError(f"no project {first!r}: choose one of {', '.join(PROJECTS)}, or report")
+        return _sweep(first, rest, command or [sys.executable, "-m", "fastvid.train", first])
     except Stopped as stop:
         print(f"{stop}; the same command goes on", file=sys.stderr)
         return 128 + stop.signum
@@ -54,11 +53,13 @@ def _sweep(project: str, arguments: Sequence[str], command: Sequence[str]) -> in
 
         return run_search(project, config, options, command)
 
-    from fastvid.sweep import options as sweep_options
-    from fastvid.sweep.folder import SweepFolder
-    from fastvid.sweep.grid import make_grid, parse_approaches, parse_seeds, parse_videos
-    from fastvid.sweep.grid_command import GridRun
-    from fastvid.sweep.runner import stop_signals
+    with loading():
+        from fastvid.sweep import options as sweep_options
+        from fastvid.sweep.check import check_cells
+        from fastvid.sweep.folder import SweepFolder
+        from fastvid.sweep.grid import make_grid, parse_approaches, parse_seeds, parse_videos
+        from fastvid.sweep.grid_command import GridRun
+        from fastvid.sweep.runner import stop_signals
 
     cells = make_grid(
         parse_approaches(config.approach or "head,pooler,lora,pooler+lora"),
@@ -66,7 +67,9 @@ def _sweep(project: str, arguments: Sequence[str], command: Sequence[str]) -> in
         parse_seeds(config.seed or "0,1,2"),
     )
     where = sweep_options.places(config.gpus)
-    folder = SweepFolder(config.out or Path("sweeps") / project)
+    out = config.out or Path("sweeps") / project
+    check_cells(cells, out, command, sweep_options.command_line(options), where[0])
+    folder = SweepFolder(out)
     try:
         folder.begin(project, options, cells)
         with stop_signals() as signals:
@@ -78,15 +81,16 @@ def _sweep(project: str, arguments: Sequence[str], command: Sequence[str]) -> in
 
 
 def _report(arguments: Sequence[str]) -> int:
-    from fastvid.sweep.folder import SweepFolder
-    from fastvid.sweep.publish import publish
-
     if not arguments or arguments[0] in ("-h", "--help"):
         print("usage: python -m fastvid.sweep report DIR...")
         return 0 if arguments else 2
+    with loading():
+        from fastvid.sweep.folder import SweepFolder
+        from fastvid.sweep.publish import publish
+
     for argument in arguments:
         if not (Path(argument) / "sweep.json").is_file():
-            raise ValueError(f"{argument} is no folder of a sweep: it has no sweep.json")
+            raise UserError(f"{argument} is no folder of a sweep: it has no sweep.json")
         folder = SweepFolder(Path(argument))
         try:
             publish(folder)

@@ -8,7 +8,6 @@ experiments.csv    one row a finished run      json/, tensorboard/    the same, 
 compare.html       the comparison
 """
 
-import json
 import platform
 import sys
 from collections.abc import Sequence
@@ -17,11 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import fastvid
+from fastvid.command import UserError
 from fastvid.files import owned
+from fastvid.report.records import read_json
 from fastvid.sweep.grid import Cell, in_grid_order
 from fastvid.train.rundir import is_locked, write_json
 
 _MANIFEST = "sweep.json"
+_FIELDS = {"project", "search", "cells", "starts", "names", "failed", "options"}
 
 
 class SweepFolder:
@@ -31,7 +33,7 @@ class SweepFolder:
         path: the folder; made where it is not there.
 
     Raises:
-        RuntimeError: another sweep is at work in it.
+        UserError: another sweep is at work in it, or its manifest is damaged.
     """
 
     def __init__(self, path: Path):
@@ -40,9 +42,12 @@ class SweepFolder:
         try:
             self._lock = owned(path / "sweep.lock")
         except BlockingIOError as error:
-            raise RuntimeError(f"{error}: two sweeps cannot share a folder") from None
-        file = self.path / _MANIFEST
-        self.manifest: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
+            raise UserError(f"{error}: two sweeps cannot share a folder") from None
+        self.manifest: dict[str, Any] = read_json(self.path / _MANIFEST, {})
+        lacking = sorted(_FIELDS - self.manifest.keys()) if (self.path / _MANIFEST).exists() else []
+        if lacking:
+            self.close()
+            raise UserError(f"{self.path / _MANIFEST} is no sweep's: it lacks {', '.join(lacking)}; give another --out")
 
     def begin(
         self, project: str, options: dict[str, list[str]], cells: Sequence[Cell], search: dict[str, Any] | None = None
@@ -50,7 +55,7 @@ class SweepFolder:
         """Notes a start. Cells of earlier starts stay part of the sweep.
 
         Raises:
-            ValueError: what is in the folder already was made otherwise.
+            UserError: what is in the folder already was made otherwise.
         """
         if self.manifest:
             self._refuse_changes(project, options, search)
@@ -105,19 +110,19 @@ class SweepFolder:
 
     def _refuse_changes(self, project: str, options: dict[str, list[str]], search: dict[str, Any] | None) -> None:
         if project != self.manifest["project"]:
-            raise ValueError(f"{self.path} holds a sweep of {self.manifest['project']}: give another --out")
+            raise UserError(f"{self.path} holds a sweep of {self.manifest['project']}: give another --out")
         if search != self.manifest["search"]:
             held = (
                 "another search" if self.manifest["search"] and search else "a search" if search is None else "a grid"
             )
-            raise ValueError(f"{self.path} holds {held}: give another --out")
+            raise UserError(f"{self.path} holds {held}: give another --out")
         before = self.manifest["options"]
         if options == before or not any((self.run_path(cell) / "config.json").exists() for cell in self.cells):
             return
         changed = [name for name in {**before, **options} if before.get(name) != options.get(name)]
         was = "; ".join(_said(name, before) for name in changed)
         now = "; ".join(_said(name, options) for name in changed)
-        raise ValueError(
+        raise UserError(
             f"the runs in {self.path} were started with {was}, now it is {now}: runs that differ in more than what is "
             "compared prove nothing; give the same options, or another --out"
         )

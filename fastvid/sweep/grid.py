@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from fastvid.command import UserError
+
 # Our names of the approaches, and under which ones the published experiments keep their JSON files and their
 # TensorBoard runs.
 PUBLISHED_NAMES = {
@@ -57,12 +59,12 @@ def parse_approaches(text: str) -> list[str]:
     """Approaches from a list by comma.
 
     Raises:
-        ValueError: an unknown one, one given twice, or none.
+        UserError: an unknown one, one given twice, or none.
     """
     names = _split("--approach", text)
     for name in names:
         if name not in PUBLISHED_NAMES:
-            raise ValueError(f"--approach {text}: {name!r} is none of {', '.join(PUBLISHED_NAMES)}")
+            raise UserError(f"--approach {text}: {name!r} is none of {', '.join(PUBLISHED_NAMES)}")
     return names
 
 
@@ -70,12 +72,12 @@ def parse_videos(text: str) -> list[int | None]:
     """Videos per class from a list by comma, in ascending order; ``all`` (None, the last) takes all there are.
 
     Raises:
-        ValueError: not a number of at least 1, one given twice, or none.
+        UserError: not a number of at least 1, one given twice, or none.
     """
     counts: list[int | None] = []
     for part in _split("--videos-per-class", text):
         if part != "all" and (not _is_number(part) or int(part) < 1):
-            raise ValueError(f"--videos-per-class {text}: {part!r} is neither a number of at least 1 nor 'all'")
+            raise UserError(f"--videos-per-class {text}: {part!r} is neither a number of at least 1 nor 'all'")
         counts.append(None if part == "all" else int(part))
     return sorted(counts, key=by_amount)
 
@@ -84,12 +86,12 @@ def parse_seeds(text: str) -> list[int]:
     """Seeds from a list by comma, in ascending order.
 
     Raises:
-        ValueError: not a whole number of at least 0, one given twice, or none.
+        UserError: not a whole number of at least 0, one given twice, or none.
     """
     parts = _split("--seed", text)
     for part in parts:
         if not _is_number(part):
-            raise ValueError(f"--seed {text}: {part!r} is no whole number of at least 0")
+            raise UserError(f"--seed {text}: {part!r} is no whole number of at least 0")
     return sorted(int(part) for part in parts)
 
 
@@ -118,9 +120,9 @@ def _is_number(text: str) -> bool:
 def _split(option: str, text: str) -> list[str]:
     parts = [part.strip() for part in text.split(",")]
     if not all(parts):
-        raise ValueError(f"{option} {text!r}: give a list such as a,b without gaps")
+        raise UserError(f"{option} {text!r}: give a list such as a,b without gaps")
     values = [str(int(part)) if _is_number(part) else part for part in parts]
     twice = sorted({part for part in values if values.count(part) > 1})
     if twice:
-        raise ValueError(f"{option} {text}: {', '.join(twice)} is there twice")
+        raise UserError(f"{option} {text}: {', '.join(twice)} is there twice")
     return values

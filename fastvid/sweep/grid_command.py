@@ -1,7 +1,6 @@
 """Runs a grid."""
 
 import json
-import re
 import signal
 import sys
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from fastvid.sweep.check import last_words
 from fastvid.sweep.folder import SweepFolder
 from fastvid.sweep.grid import Cell
 from fastvid.sweep.options import command_line
@@ -163,7 +163,4 @@ def _error(path: Path, console: Path, code: int) -> str:
     if status.get("state") == "failed" and "error" in status:
         return status["error"]
     lines = console.read_text(errors="replace").rpartition(START)[2].splitlines()[1:]
-    boxed = [line.strip("│ ") for line in lines if line.startswith("│")]  # as options are refused
-    rule = next((i for i, line in enumerate(boxed) if set(line) == {"─"}), len(boxed))
-    said = " ".join(boxed[:rule]) or next((line for line in reversed(lines) if line.strip()), "it said nothing")
-    return re.sub(r"\s+", " ", said)[:1000]
+    return last_words(lines)

@@ -7,11 +7,15 @@ from pathlib import Path
 
 import tyro
 
+from fastvid.command import UserError, loading
+from fastvid.ranges import Count, check_numbers
+
 _TAKEN = {
     "--data.videos-per-class": "use --videos-per-class",
     "--run.seed": "use --seed",
     "--run.dir": "runs lie in OUT/runs",
     "--resume": "the same command again goes on with what was not finished",
+    "--check": "a sweep always begins with it",
     "--detach": "start the sweep itself in the background, with nohup",
 }
 
@@ -35,7 +39,7 @@ class SweepConfig:
     search: str | None = None
     """Instead of a grid, search for the options that give the best validation accuracy, with Optuna; by comma: rank,
     alpha, dropout, lr."""
-    trials: int = 20
+    trials: Count = 20
     """Runs of a search."""
 
 
@@ -46,7 +50,7 @@ def parse(project: str, arguments: Sequence[str]) -> tuple[SweepConfig, dict[str
         The sweep's own options, and those to pass on: values by option name, written with dashes.
 
     Raises:
-        ValueError: one to pass on is the sweep's own business, given twice, or no option at all.
+        UserError: one to pass on is the sweep's own business, given twice, or no option at all.
     """
     config, rest = tyro.cli(
         SweepConfig,
@@ -55,8 +59,7 @@ def parse(project: str, arguments: Sequence[str]) -> tuple[SweepConfig, dict[str
         return_unknown_args=True,
         config=(tyro.conf.FlagConversionOff,),
     )
-    if config.trials < 1:
-        raise ValueError(f"--trials must be at least 1; got {config.trials}")
+    check_numbers(config)
     return config, _passed_on(rest)
 
 
@@ -69,11 +72,12 @@ def places(gpus: str) -> list[str | None]:
     """:func:`parse_gpus` on this machine.
 
     Raises:
-        ValueError: there are not as many.
+        UserError: there are not as many.
     """
     if gpus == "0":
         return [""]
-    import torch
+    with loading():
+        import torch
 
     return parse_gpus(gpus, torch.cuda.device_count())
 
@@ -89,7 +93,7 @@ def parse_gpus(text: str, count: int) -> list[str | None]:
         Of each place, the value of CUDA_VISIBLE_DEVICES for its runs; None leaves it as it is.
 
     Raises:
-        ValueError: there are not as many.
+        UserError: there are not as many.
     """
     listed = os.environ.get("CUDA_VISIBLE_DEVICES")
     ids = listed.split(",")[:count] if listed else [str(i) for i in range(count)]
@@ -97,14 +101,14 @@ def parse_gpus(text: str, count: int) -> list[str | None]:
         return [*ids] or [None]
     parts = text.rstrip(",").split(",")
     if not all(part.isascii() and part.isdigit() for part in parts):
-        raise ValueError(f"--gpus {text}: give auto, how many, or their numbers by comma, as in 0,1")
+        raise UserError(f"--gpus {text}: give auto, how many, or their numbers by comma, as in 0,1")
     if "," not in text:
         if int(text) > count:
-            raise ValueError(f"--gpus {text}: this machine shows {count} GPUs")
+            raise UserError(f"--gpus {text}: this machine shows {count} GPUs")
         return [*ids[: int(text)]] or [""]
     numbers = [int(part) for part in parts]
     if max(numbers) >= count or len(set(numbers)) < len(numbers):
-        raise ValueError(f"--gpus {text}: give each GPU once; this machine shows {count}, counted from 0")
+        raise UserError(f"--gpus {text}: give each GPU once; this machine shows {count}, counted from 0")
     return [ids[number] for number in numbers]
 
 
@@ -116,12 +120,12 @@ def _passed_on(rest: Sequence[str]) -> dict[str, list[str]]:
             name, equals, value = part.partition("=")
             name = name.replace("_", "-")
             if name in _TAKEN:
-                raise ValueError(f"{name} is not passed on to the runs: {_TAKEN[name]}")
+                raise UserError(f"{name} is not passed on to the runs: {_TAKEN[name]}")
             if name in options:
-                raise ValueError(f"{name} is given twice")
+                raise UserError(f"{name} is given twice")
             options[name] = [value] if equals else []
         elif name is None:
-            raise ValueError(f"{part!r} is no option: lists go by comma, as in --seed 0,1,2")
+            raise UserError(f"{part!r} is no option: lists go by comma, as in --seed 0,1,2")
         else:
             options[name].append(part)
     return options

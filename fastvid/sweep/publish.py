@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from fastvid.command import loading
 from fastvid.sweep.events import write_events
 from fastvid.sweep.experiments import run_names, write_csv, write_run_json
 from fastvid.sweep.folder import SweepFolder
@@ -31,7 +32,8 @@ def publish_tables(folder: SweepFolder) -> list[CellResult]:
 def publish_page(folder: SweepFolder, results: Sequence[CellResult]) -> None:
     """Writes compare.html, if it is a grid's sweep."""
     if folder.manifest["search"] is None:
-        from fastvid.sweep.page import write_comparison
+        with loading():
+            from fastvid.sweep.page import write_comparison
 
         write_comparison(folder, results)
 

@@ -12,7 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fastvid.command import UserError, loading
 from fastvid.random import SampleRandom
+from fastvid.sweep.check import check_cells
 from fastvid.sweep.folder import SweepFolder
 from fastvid.sweep.grid import Cell, parse_approaches, parse_seeds, parse_videos
 from fastvid.sweep.grid_command import GridRun
@@ -28,17 +30,21 @@ def run_search(project: str, config: SweepConfig, options: dict[str, list[str]],
     """Runs trials until there are as many as asked for; returns the exit code.
 
     Raises:
-        ValueError: Optuna is not installed, or the options do not fit a search.
+        UserError: Optuna is not installed, or the options do not fit a search.
         Stopped: by a signal.
     """
     names, base = _check(config, options)
     try:
-        import optuna
+        with loading():
+            import optuna
     except ImportError:
-        raise ValueError("--search needs Optuna: pip install 'fastvid[optuna]', or pip install optuna") from None
+        raise UserError("--search needs Optuna: pip install 'fastvid[optuna]', or pip install optuna") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     place = places(config.gpus)[:1]  # a trial is drawn from what those before it found
-    folder = SweepFolder(config.out or Path("sweeps") / f"{project}-search")
+    out = config.out or Path("sweeps") / f"{project}-search"
+    if not (out / "runs").is_dir():  # its trials are those that are begun, one after the other
+        check_cells([base], out, command, command_line(options), place[0])
+    folder = SweepFolder(out)
     try:
         what = {"options": names, "approach": base.approach, "videos_per_class": base.videos, "seed": base.seed}
         folder.begin(project, options, [], what)
@@ -82,15 +88,15 @@ def _check(config: SweepConfig, options: Mapping[str, Sequence[str]]) -> tuple[l
     names = (config.search or "").split(",")
     for name in names:
         if name not in _OPTIONS or names.count(name) > 1:
-            raise ValueError(f"--search {config.search}: give some of {','.join(_OPTIONS)}, each once")
+            raise UserError(f"--search {config.search}: give some of {','.join(_OPTIONS)}, each once")
         if _OPTIONS[name] in options:
-            raise ValueError(f"{_OPTIONS[name]} is what --search {config.search} looks for: leave one of them out")
+            raise UserError(f"{_OPTIONS[name]} is what --search {config.search} looks for: leave one of them out")
     approaches = parse_approaches(config.approach or "lora")
     videos, seeds = parse_videos(config.videos_per_class or "100"), parse_seeds(config.seed or "0")
     if max(len(approaches), len(videos), len(seeds)) > 1:
-        raise ValueError("--search needs a single --approach, --videos-per-class and --seed")
+        raise UserError("--search needs a single --approach, --videos-per-class and --seed")
     if "lora" not in approaches[0] and set(names) - {"lr"}:
-        raise ValueError(f"--search {config.search}: {approaches[0]} has no adapters, only lr can be searched")
+        raise UserError(f"--search {config.search}: {approaches[0]} has no adapters, only lr can be searched")
     return [name for name in _OPTIONS if name in names], Cell(approaches[0], videos[0], seeds[0])
 
 

@@ -3,7 +3,7 @@
 import importlib
 import sys
 
-from fastvid.command import command
+from fastvid.command import command, loading
 
 RECIPES = {
     "salt": "masked-latent pretraining of a video ViT against a frozen teacher",
@@ -13,7 +13,7 @@ RECIPES = {
 
 @command
 def main(arguments: list[str]) -> int:
-    """Runs the recipe that the first argument names."""
+    """Runs the recipe that the first argument names; returns the exit code."""
     if not arguments or arguments[0] in ("-h", "--help"):
         print("usage: python -m fastvid.train PROJECT [options]\n\nprojects:")
         for name, purpose in RECIPES.items():
@@ -24,7 +24,14 @@ def main(arguments: list[str]) -> int:
     if project not in RECIPES:
         print(f"no project {project!r}: choose one of {', '.join(RECIPES)}", file=sys.stderr)
         return 2
-    return importlib.import_module(f"fastvid.train.{project}").main(rest)
+    with loading():
+        presets = importlib.import_module(f"fastvid.train.{project}_presets").PRESETS
+        from fastvid.train.config import parse
+    config, launch = parse(project, presets, "demo", rest)
+    with loading():  # models and all that they need: help and a mistyped option do not wait for them
+        recipe = importlib.import_module(f"fastvid.train.{project}")
+        from fastvid.train.session import start
+    return start(project, config, config.run, launch, lambda session: recipe.run(session, config))
 
 
 if __name__ == "__main__":

@@ -70,10 +70,6 @@ class DataConfig:
     bad_in_a_row: Count = 100
     """Stop after this many bad files in a row."""
 
-    def __post_init__(self):
-        if self.window < 1 or self.prefetch < 1 or (self.threads is not None and self.threads < 1):
-            raise ValueError(f"data: window, prefetch and threads must be at least 1; got {self}")
-
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -121,7 +117,7 @@ class RunConfig:
     """Autocast: bfloat16 where the device computes in it, or as told; weights and optimizer stay float32."""
     compile: bool = False
     """torch.compile the training step, for its one set of shapes."""
-    memory_budget: float = 1.0
+    memory_budget: ShareAboveZero = 1.0
     """Of a compiled step: share of its activations kept for the backward pass, which computes the others again, first
     of all what costs next to nothing."""
     threads: Count | None = None
@@ -132,11 +128,7 @@ class RunConfig:
     """Weights & Biases project; needs the wandb package."""
 
     def __post_init__(self):
-        if self.log_every < 1 or self.checkpoint_every < 1 or self.keep < 1:
-            raise ValueError(f"run: log-every, checkpoint-every and keep must be at least 1; got {self}")
-        if not 0 < self.memory_budget <= 1:
-            raise ValueError(f"run: memory-budget must be more than 0 and at most 1; got {self.memory_budget}")
-        if self.memory_budget < 1 and not self.compile:
+        if 0 < self.memory_budget < 1 and not self.compile:
             raise ValueError("run: memory-budget is for compiled steps; add --run.compile True")
 
 
@@ -148,6 +140,8 @@ class Launch:
     """Continue the run in this directory."""
     detach: bool = False
     """Go on in the background: the run outlives the shell it was started from."""
+    check: bool = False
+    """Say whether a run with these options can begin, and stop there: nothing is made."""
     accept_changed: bool = False
     """Go on although videos were added, removed or changed since the run was started."""
 
@@ -181,15 +175,18 @@ def parse(
     base = presets[preset or default]()
     if resume is not None:
         base = _config_of(Path(resume), project, type(base))
-    detach, accept_changed = "--detach" in rest, "--accept-changed" in rest
-    rest = [argument for argument in rest if argument not in ("--detach", "--accept-changed")]
+    flags = ("--detach", "--accept-changed", "--check")
+    detach, accept_changed, check = (flag in rest for flag in flags)
+    rest = [argument for argument in rest if argument not in flags]
+    if check and (resume is not None or detach):
+        raise UserError("--check is for the options of a new run: leave --resume and --detach out")
     names = ", ".join(f"{name} (default)" if name == default else name for name in presets)
     config = tyro.cli(
         type(base),
         prog=f"python -m fastvid.train {project}",
         description=f"Presets, chosen with --preset NAME: {names}. The defaults below are those of "
         f"{preset or default}. Also: --resume RUN continues a run, with --accept-changed on data that has changed "
-        "since; --detach frees it from this shell.",
+        "since; --detach frees it from this shell; --check says whether a run can begin, and makes nothing.",
         default=base,
         args=rest,
         config=(tyro.conf.FlagConversionOff, tyro.conf.SuppressFixed),
@@ -201,7 +198,7 @@ def parse(
     if resume is not None:
         for line in differences(base, config):
             print(f"changed against {resume}/config.json: {without_secrets(line)}", file=sys.stderr)
-    return config, Launch(Path(resume) if resume else None, detach, accept_changed)
+    return config, Launch(Path(resume) if resume else None, detach, check, accept_changed)
 
 
 def _config_of(run: Path, project: str, kind: type[Config]) -> Config:

@@ -25,7 +25,7 @@ def choose_decoder(session: Session, config: DataConfig, source: Source, views: 
         if config.decode != "auto":
             require(config.decode, session.world.device.type)
             chosen = config.decode
-        elif session.run is not None:
+        elif session.world.is_main:
             chosen = _recorded(session) or _measured(source, views)
     except (DecoderUnavailable, ValueError) as error:
         raise UserError(f"{error}; choose another --data.decode") from error
@@ -34,14 +34,12 @@ def choose_decoder(session: Session, config: DataConfig, source: Source, views: 
         raise UserError(
             f"{chosen} leaves no frames in the processor's memory to keep: set --data.cache-gb 0, or --data.decode pyav"
         )
-    if session.run is not None:
-        session.run.note(decoder=chosen)
+    session.note(decoder=chosen)
     return chosen
 
 
 def _recorded(session: Session) -> str | None:
-    assert session.run is not None
-    recorded = session.run.facts().get("decoder")
+    recorded = None if session.run is None else session.run.facts().get("decoder")
     if recorded is not None:
         # Another one could give other pixels, and the run would not be the same run any more.
         require(recorded, session.world.device.type)

@@ -2,6 +2,7 @@
 
 import faulthandler
 import logging
+import logging.handlers
 import signal
 import sys
 import threading
@@ -34,6 +35,16 @@ class _LogFile(logging.FileHandler):
         logging.getLogger(__name__).warning("%s cannot be written (%s): see the terminal", self.baseFilename, error)
 
 
+class _Held(logging.handlers.MemoryHandler):
+    """Keeps all records of the time before the run has a log."""
+
+    def __init__(self):
+        super().__init__(capacity=1, flushOnClose=True)
+
+    def shouldFlush(self, record: logging.LogRecord) -> bool:
+        return False
+
+
 def _thread_failed(args: threading.ExceptHookArgs) -> None:
     """Says in a sentence that a thread cannot write, as TensorBoard's on a full disk; a bug keeps its traceback."""
     if isinstance(args.exc_value, OSError):
@@ -42,29 +53,46 @@ def _thread_failed(args: threading.ExceptHookArgs) -> None:
         threading.__excepthook__(args)
 
 
-def start_logging(path: Path | None) -> None:
-    """Sends log records to the terminal and, where ``path`` is given, to that file.
+def start_logging(*, hold: bool = False) -> None:
+    """Sends log records, warnings among them, to the terminal.
 
-    The file also receives warnings and, from faulthandler, the stacks of all threads when the process crashes in native
-    code or is sent SIGUSR1.
+    Args:
+        hold: keep them as well, for the file that :func:`log_to` will name.
     """
     root = logging.getLogger()
     root.setLevel(logging.INFO)
     root.handlers.clear()
-    handlers: list[logging.Handler] = [_Console()]
-    if path is not None:
-        handlers.append(_LogFile(path, encoding="utf-8", errors="backslashreplace"))
-        crash_file = path.open("a")  # kept open: faulthandler writes to its descriptor
-        faulthandler.enable(crash_file)
-        faulthandler.register(signal.SIGUSR1, crash_file)
-    for handler in handlers:
-        handler.setFormatter(logging.Formatter(_FORMAT, datefmt="%H:%M:%S"))
-        root.addHandler(handler)
+    root.addHandler(_formatted(_Console()))
+    if hold:
+        root.addHandler(_Held())
     threading.excepthook = _thread_failed
     logging.captureWarnings(True)
     warnings.simplefilter("default", category=UserWarning)
     for noisy in ("matplotlib", "PIL", "fsspec", "torch.distributed"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def log_to(path: Path) -> None:
+    """Sends log records to a file as well, beginning with those that were held.
+
+    The file also receives, from faulthandler, the stacks of all threads when the process crashes in native code or is
+    sent SIGUSR1.
+    """
+    root = logging.getLogger()
+    file = _formatted(_LogFile(path, encoding="utf-8", errors="backslashreplace"))
+    root.addHandler(file)
+    for held in [handler for handler in root.handlers if isinstance(handler, _Held)]:
+        root.removeHandler(held)
+        held.setTarget(file)
+        held.close()  # which hands over what it has
+    crash_file = path.open("a")  # kept open: faulthandler writes to its descriptor
+    faulthandler.enable(crash_file)
+    faulthandler.register(signal.SIGUSR1, crash_file)
+
+
+def _formatted(handler: logging.Handler) -> logging.Handler:
+    handler.setFormatter(logging.Formatter(_FORMAT, datefmt="%H:%M:%S"))
+    return handler
 
 
 def progress(total: int, initial: int, description: str, unit: str = "step") -> tqdm:

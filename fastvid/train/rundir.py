@@ -49,12 +49,17 @@ class RunDir:
         Raises:
             FileExistsError: the directory holds a run already.
         """
-        if (path / "config.json").exists():
-            raise FileExistsError(f"{path} holds a run: continue it with --resume {path}, or choose another --run.dir")
+        cls.refuse_used(path)
         path.mkdir(parents=True, exist_ok=True)
         run = cls(path)
         run.write_json("config.json", config)
         return run
+
+    @staticmethod
+    def refuse_used(path: Path) -> None:
+        """Raises FileExistsError where the directory holds a run already."""
+        if (path / "config.json").exists():
+            raise FileExistsError(f"{path} holds a run: continue it with --resume {path}, or choose another --run.dir")
 
     @classmethod
     def reopen(cls, path: Path) -> "RunDir":

@@ -9,7 +9,6 @@
 
 import logging
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -21,7 +20,6 @@ from fastvid.models.saved import save_encoder
 from fastvid.models.teachers import EncoderTeacher, Teacher, check_grids, load_teacher
 from fastvid.models.vit import VideoViT, VideoViTConfig
 from fastvid.nn import Predictor
-from fastvid.train.config import parse
 from fastvid.train.decoder import choose_decoder
 from fastvid.train.engine import Engine, Loader, Stage
 from fastvid.train.optim import OptimConfig, limit_epochs
@@ -32,20 +30,13 @@ from fastvid.train.salt_latents import CachedLatents, KnownLatents, open_latents
 from fastvid.train.salt_loss import CachedTargets, LatentTargets, PixelTargets, StageLoss, Targets
 from fastvid.train.salt_masks import MaskSampler
 from fastvid.train.salt_pictures import feature_pictures, mask_pictures, painted_pictures
-from fastvid.train.salt_presets import PRESETS
 from fastvid.train.salt_probe import probe_run
 from fastvid.train.salt_subset import TokenSubset
 from fastvid.train.salt_window import WindowTeacher, check_window, remove_window
-from fastvid.train.session import Session, start
+from fastvid.train.session import Session
 from fastvid.train.videos import check_data, open_quarantine, train_loader
 
 log = logging.getLogger(__name__)
-
-
-def main(arguments: Sequence[str]) -> int:
-    """``python -m fastvid.train salt``; returns the exit code."""
-    config, launch = parse("salt", PRESETS, "demo", arguments)
-    return start("salt", config, config.run, launch, lambda session: run(session, config))
 
 
 def run(session: Session, config: SaltConfig) -> None:
@@ -63,16 +54,7 @@ class _Recipe:
 
     def __init__(self, session: Session, config: SaltConfig):
         self.session, self.config, self.device = session, config, session.world.device
-        self.data: SaltData = open_data(config.data, config.demo)
-        check_data(session, self.data.whole)
-        self.teacher_optim = self._limited("teacher", config.teacher.optim)
-        self.student_optim = self._limited("student", config.optim)
-        self.quarantine = open_quarantine(session, config.data)
-        self.decoder = choose_decoder(session, config.data, self.data.train, self.data.views)
-        trains_teacher = config.teacher.source == "pixel" and config.latents is None
-        stages = {"pixel": self.teacher_optim.steps} if trains_teacher else {}
-        self.engine: Engine = session.engine({**stages, "salt": self.student_optim.steps})
-        with user_errors(ValueError, OSError):  # everything that a wrong option can break, before anything is trained
+        with user_errors(ValueError, OSError):  # everything that a wrong option can break, before anything is made
             self.encoder_config = VideoViTConfig(
                 name=config.model.name, frames=config.data.frames, size=config.data.size, tubelet=config.model.tubelet,
                 patch=config.model.patch, width=config.model.width, depth=config.model.depth, heads=config.model.heads,
@@ -84,21 +66,32 @@ class _Recipe:
                 VideoViT(self.encoder_config)  # weights that are not there, or do not fit
             self.pixel_masks = self._masks("pixel", untrained.grid)
             self.salt_masks = self._masks("salt", untrained.grid)
-            for optim in (self.teacher_optim, self.student_optim):
+            for optim in (config.teacher.optim, config.optim):
                 optim.check_processes(session.world.size)
             self.given_teacher = None
             if config.teacher.source != "pixel":
                 size = config.data.size
                 self.given_teacher = load_teacher(config.teacher.source, frames=config.data.frames, size=size)
                 check_grids(self.given_teacher, untrained)
-            self.cache: LatentCache | None = None
-            self.subset: TokenSubset | None = None
+        self.data: SaltData = open_data(config.data, config.demo)
+        check_data(session, self.data.whole)
+        self.teacher_optim = self._limited("teacher", config.teacher.optim)
+        self.student_optim = self._limited("student", config.optim)
+        self.decoder = choose_decoder(session, config.data, self.data.train, self.data.views)
+        self.cache: LatentCache | None = None
+        self.subset: TokenSubset | None = None
+        with user_errors(ValueError, OSError):
             if config.latents is not None:
                 self.cache = open_latents(config, self.data, untrained, self.given_teacher)
                 self.subset = token_subset(self.cache, self.salt_masks, config.predictor.tokens, config.run.seed)
             if config.latent_window.echo > 1:
                 dim = untrained.dim if self.given_teacher is None else self.given_teacher.dim
                 check_window(config, session.path, self.data, math.prod(untrained.grid), dim)
+        session.begin()
+        self.quarantine = open_quarantine(session, config.data)
+        trains_teacher = config.teacher.source == "pixel" and config.latents is None
+        stages = {"pixel": self.teacher_optim.steps} if trains_teacher else {}
+        self.engine: Engine = session.engine({**stages, "salt": self.student_optim.steps})
 
     def teacher(self) -> Teacher | None:
         """The frozen teacher: a given one, or the encoder that stage "pixel" trains; None where only its latents are

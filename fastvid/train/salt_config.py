@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from fastvid.data.demo_files import DemoSize
+from fastvid.data.demo import DemoSize
 from fastvid.ops import MaskSpec
-from fastvid.ranges import Count, Natural, NotNegative, Positive, ShareAboveZero
+from fastvid.ranges import Count, Natural, NotNegative, Positive, Range, ShareAboveZero
 from fastvid.train.config import DataConfig, ModelConfig, RunConfig
 from fastvid.train.optim import OptimConfig
 from fastvid.train.paths import PathOption
@@ -17,7 +17,7 @@ class MaskConfig:
 
     specs: tuple[Literal["multiblock", "salt", "vjepa_short", "vjepa_long", "tube", "random"], ...] = ("multiblock",)
     """Mask specs of a step; the loss is averaged over them."""
-    ratio: float = 0.75
+    ratio: Annotated[float, Range(0, 1, open=True, open_high=True)] = 0.75
     """Share of masked tokens; for vjepa_* the published masks decide how many there are."""
     truncate: Literal["random", "tail"] = "random"
     """Which surplus tokens vjepa_* drop: random ones, or the last in token order as the official code does."""
@@ -25,10 +25,6 @@ class MaskConfig:
     """Overrides the share of time that a block spans."""
     area: tuple[ShareAboveZero, ShareAboveZero] | None = None
     """Overrides the share of the frame that a block covers."""
-
-    def __post_init__(self):
-        if not 0 < self.ratio < 1:
-            raise ValueError(f"mask: ratio must lie between 0 and 1, both excluded; got {self.ratio}")
 
     def spec(self, name: str) -> MaskSpec:
         """The MaskSpec of one entry of ``specs``."""
@@ -48,11 +44,11 @@ class MaskConfig:
 class PredictorConfig:
     """The narrow transformer between the student's tokens and the predictions."""
 
-    width: int = 384
+    width: Annotated[int, Range(2)] = 384
     """Even, and divisible by heads."""
-    depth: int = 12
+    depth: Count = 12
     """Blocks."""
-    heads: int = 12
+    heads: Count = 12
     """Attention heads."""
     layout: Literal["concat", "dense", "cross"] = "concat"
     """Run on visible and masked tokens only, scatter into the full grid as SALT-VLA does, or let masked tokens attend
@@ -65,12 +61,8 @@ class PredictorConfig:
     """Predict a random subset of this many masked tokens; default: all of them."""
 
     def __post_init__(self):
-        if self.width < 2 or self.depth < 1 or self.heads < 1 or self.width % self.heads or self.width % 2:
-            raise ValueError(
-                f"predictor: width {self.width} must be even and divisible by its {self.heads} heads, depth at least 1"
-            )
-        if self.tokens is not None and self.tokens < 1:
-            raise ValueError(f"predictor: tokens must be at least 1, got {self.tokens}")
+        if self.heads > 0 and (self.width % self.heads or self.width % 2):  # ranges are compared elsewhere
+            raise ValueError(f"predictor: width {self.width} must be even and divisible by its {self.heads} heads")
 
 
 @dataclass(frozen=True)
@@ -115,10 +107,6 @@ class LatentWindowConfig:
     """What the latents of two windows may take in the run's directory, in 10^9 bytes."""
     form: Literal["fp16", "bf16", "int8"] = "fp16"
     """How an element is stored; int8 has a float16 scale for each token."""
-
-    def __post_init__(self):
-        if self.echo < 1:
-            raise ValueError(f"latent-window: echo must be at least 1, got {self.echo}")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from fastvid.data import EvalBatch, Quarantine, Source, classes_of, eval_batches, hold_out, open_source
-from fastvid.data.demo_files import DemoSize
+from fastvid.data.demo import DemoSize
 from fastvid.random import sample_id
 from fastvid.train.config import DataConfig
 from fastvid.train.session import UserError
@@ -49,14 +49,13 @@ def open_data(config: DataConfig, demo: DemoSize) -> SaltData:
         folder = demo_folder(demo)
         train, test = open_source(folder / "train"), open_source(folder / "test")
         log.info("data: demo, %s", train.description)
+        log.info("split: protocol folders, since the demo data set has folders named test, train")
         return SaltData(str(folder / "train"), train, train, test, classes_of(train), views)
     source = open_videos(config)
     try:
         train, test, notes = hold_out(source, config.holdout)
     except ValueError as error:
         raise UserError(str(error)) from error
-    if not notes and len(classes_of(source)) < 2:
-        train, test = source, None  # nothing to probe with
     if train is None:
         raise UserError(f"data.holdout={config.holdout} leaves none of the {len(source.samples)} videos to train on")
     for sentence in notes:

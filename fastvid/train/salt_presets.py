@@ -2,8 +2,7 @@
 
 from dataclasses import replace
 
-from fastvid.data.demo import DemoSpec
-from fastvid.data.demo_files import DemoSize
+from fastvid.data.demo import DemoSize, DemoSpec
 from fastvid.train.config import DataConfig, ModelConfig
 from fastvid.train.optim import OptimConfig
 from fastvid.train.salt_config import (

@@ -12,12 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch._functorch.config
 
 import fastvid
-from fastvid.command import UserError, sentence
+from fastvid.command import UserError, sentence, user_errors
 from fastvid.data.inventory import Inventory
 from fastvid.names import spelled
 from fastvid.report.page import write_report
@@ -25,7 +26,7 @@ from fastvid.train.checkpoint import Checkpoints
 from fastvid.train.config import Launch, RunConfig, to_dict
 from fastvid.train.distributed import World, broadcast_text, join_world, leave_world, refuse_strangers
 from fastvid.train.engine import Engine
-from fastvid.train.logs import start_logging
+from fastvid.train.logs import log_to, start_logging
 from fastvid.train.metrics import Tracker
 from fastvid.train.rundir import RunDir, how_it_ended
 from fastvid.train.signals import Stopped, StopSignals
@@ -35,13 +36,18 @@ __all__ = ["Session", "UserError", "autocast_dtype", "start"]
 log = logging.getLogger(__name__)
 
 
+class _Checked(Exception):
+    """Raised where a run would begin that was to be checked only."""
+
+
 @dataclass
 class Session:
     """What a recipe is given.
 
     Attributes:
+        project: name of the recipe.
         path: the run's directory.
-        run: the same, open, on the main process; None on the others.
+        run: the same, open, on the main process; None on the others, and of a new run before :meth:`begin`.
         world: this process among its peers.
         signals: requests to stop.
         options: the run's options.
@@ -51,6 +57,7 @@ class Session:
         begun: whether a stage has its weights and goes on: the options and inputs of this start have proved to fit.
     """
 
+    project: str
     path: Path
     run: RunDir | None
     world: World
@@ -60,6 +67,34 @@ class Session:
     launch: Launch = field(default_factory=Launch)
     inventory: Inventory | None = None
     begun: bool = False
+    _facts: dict[str, Any] = field(default_factory=dict)
+
+    def begin(self) -> None:
+        """Make the directory of a new run, now that the options have proved right; from here on a signal is a request
+        to stop in good order. Of a run that is continued, the directory is open already.
+
+        Raises:
+            UserError: another process has made a run there meanwhile.
+            OSError: it cannot be made.
+        """
+        if self.launch.check:
+            raise _Checked
+        self.signals.listen()
+        if not self.world.is_main:
+            return
+        if self.run is None:
+            with user_errors(RuntimeError):
+                self.run = RunDir.create(self.path, self.config)
+            log_to(self.path / "log.txt")
+            _record_start(self.run, None, self.project)
+            self.run.beat("running")
+        self.run.note(**self._facts)
+
+    def note(self, **facts: Any) -> None:
+        """Write facts about the run into its ``run.json``; of a new run, when it begins."""
+        self._facts |= facts
+        if self.run is not None:
+            self.run.note(**facts)
 
     def engine(self, stages: dict[str, int]) -> Engine:
         """The training engine for stages of the given numbers of steps, in order."""
@@ -116,24 +151,25 @@ def start(project: str, config, options: RunConfig, launch: Launch, recipe: Call
     refuse_strangers(project)
     if launch.detach:
         return _detach(project, _choose_dir(project, options, launch), launch)
-    signals = StopSignals()
+    signals = StopSignals(listen=False)
     world = join_world()
     if options.threads:
         torch.set_num_threads(options.threads)
     torch._functorch.config.activation_memory_budget = options.memory_budget
     path = Path(broadcast_text(world, str(_choose_dir(project, options, launch)) if world.is_main else None))
     run = None
-    try:
-        if world.is_main:
-            before = how_it_ended(path) if launch.resume else None
-            run = RunDir.reopen(path) if launch.resume else RunDir.create(path, to_dict(config))
-            start_logging(path / "log.txt")
-            _record_start(run, before, project)
-        else:
-            start_logging(None)
-    except RuntimeError as error:  # another process has the run
-        raise UserError(str(error)) from error
-    code = _guarded(Session(path, run, world, signals, options, to_dict(config), launch), recipe)
+    start_logging(hold=world.is_main)
+    if world.is_main and launch.resume is None:
+        RunDir.refuse_used(path)
+    elif world.is_main:
+        before = how_it_ended(path)
+        with user_errors(RuntimeError):  # another process has the run
+            run = RunDir.reopen(path)
+        log_to(path / "log.txt")
+        _record_start(run, before, project)
+    session = Session(project, path, run, world, signals, options, to_dict(config), launch)
+    code = _guarded(session, recipe)
+    run = session.run
     if run is not None:
         try:
             log.info("report: %s", write_report(path))
@@ -163,14 +199,17 @@ def _guarded(session: Session, recipe: Callable[[Session], None]) -> int:
             beat("failed", error=error)
 
     try:
-        if session.launch.resume is None:
-            beat("running")
         recipe(session)
+    except _Checked:
+        log.info("a run with these options can begin")
+        return 0
     except Stopped as stop:
         log.warning("%s; continue with --resume %s", stop, session.path)
         beat("stopped", signal=str(stop).removeprefix("stopped by "))
         return 128 + stop.signum
     except KeyboardInterrupt:
+        if not session.signals.signum:  # it was not listened to yet: the run is as it was, or not made
+            raise
         log.error(
             "interrupted before the state could be saved; --resume %s goes on from the last checkpoint", session.path
         )
@@ -189,7 +228,9 @@ def _guarded(session: Session, recipe: Callable[[Session], None]) -> int:
         return 2
     except Exception as error:
         log.error("the run failed:\n%s", traceback.format_exc())
-        if session.run is None and session.path.is_dir():  # the log is the main process's, but nothing is to be lost
+        if (
+            not session.world.is_main and session.path.is_dir()
+        ):  # the log is the main process's, but nothing is to be lost
             with (session.path / "log.txt").open("a") as file:
                 file.write(f"process {session.world.rank} failed:\n{traceback.format_exc()}")
         failed(f"{type(error).__name__}: {error}")
@@ -238,6 +279,7 @@ def _detach(project: str, path: Path, launch: Launch) -> int:
     arguments = [a for a in sys.argv[1:] if a != "--detach"]
     if launch.resume is None and not any(a.split("=")[0] == "--run.dir" for a in arguments):
         arguments += ["--run.dir", str(path)]
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.mkdir(parents=True, exist_ok=True)
     with (path / "console.txt").open("ab") as console:
         child = subprocess.Popen(
@@ -251,6 +293,10 @@ def _detach(project: str, path: Path, launch: Launch) -> int:
     while time.monotonic() < deadline and not _has_begun(path, child.pid):
         if child.poll() is not None:  # a mistake shows here, not in a file that nobody opens
             print((path / "console.txt").read_text()[-2000:], file=sys.stderr)
+            if not (path / "config.json").exists():  # it was refused: nothing is left of it
+                (path / "console.txt").unlink()
+                for folder in made:
+                    folder.rmdir()
             return child.returncode
         time.sleep(0.2)
     print(f"running in {path} as process {child.pid}; follow it with: tail -f {path}/log.txt")

@@ -17,13 +17,22 @@ class Stopped(Exception):
 
 class StopSignals:
     """Turns SIGTERM and SIGINT into a flag that the training loop looks at after each step; ignores SIGHUP, so that a
-    closing shell takes nothing with it. A second SIGINT interrupts at once."""
+    closing shell takes nothing with it. A second SIGINT interrupts at once.
 
-    def __init__(self):
+    Args:
+        listen: from now on; else from :meth:`listen` on, and until then SIGTERM and SIGINT end the process.
+    """
+
+    def __init__(self, *, listen: bool = True):
         self.signum = 0
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        if listen:
+            self.listen()
+
+    def listen(self) -> None:
+        """Takes SIGTERM and SIGINT as requests from now on."""
         signal.signal(signal.SIGTERM, self._request)
         signal.signal(signal.SIGINT, self._request)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     def _request(self, signum: int, frame) -> None:
         if self.signum and signum == signal.SIGINT:

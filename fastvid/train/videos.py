@@ -6,7 +6,8 @@ from typing import Any
 
 from fastvid.command import UserError, user_errors
 from fastvid.data import BadSamplePolicy, LoaderState, Quarantine, Source, TrainLoader, open_parts
-from fastvid.data.demo_files import DemoSize, cached_demo
+from fastvid.data.demo import DemoSize
+from fastvid.data.demo_files import cached_demo
 from fastvid.data.filesystem import slow_filesystem_warning
 from fastvid.data.inventory import Inventory
 from fastvid.train.config import DataConfig
@@ -45,7 +46,7 @@ def check_data(session: Session, source: Source) -> None:
     Raises:
         UserError: videos were added, removed or changed since.
     """
-    if session.run is None:
+    if not session.world.is_main:
         return
     with user_errors(ValueError):
         before, now = Inventory.load(session.path), Inventory.of(source)

@@ -9,16 +9,16 @@
 
 import logging
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 from fastvid.cache.features import FeatureSet, FrozenModule, Where, choose_place, features_bytes, make_features
 from fastvid.command import user_errors
 from fastvid.data import FeatureLoader, LatentStore, LoaderState
-from fastvid.data.demo_files import cache_dir
+from fastvid.data.latent_file import NO_VIEW
 from fastvid.data.loader import most_threads
+from fastvid.files import cache_dir
 from fastvid.models.augment import Augment
 from fastvid.models.classifier_about import ClassifierAbout
 from fastvid.models.saved_classifier import frozen_hash, save_classifier
@@ -27,30 +27,24 @@ from fastvid.models.vjepa2_approach import apply_approach
 from fastvid.models.vjepa2_load import drawn_from, load_vjepa2
 from fastvid.report.confusion import confusion_csv, confusion_png
 from fastvid.report.records import RunRecords
-from fastvid.train.config import parse
 from fastvid.train.decoder import choose_decoder
 from fastvid.train.distributed import broadcast_text, wait_for_all
 from fastvid.train.engine import Engine, Loader, Stage
 from fastvid.train.logs import progress
 from fastvid.train.optim import limit_epochs
-from fastvid.train.session import Session, UserError, start
+from fastvid.train.session import Session, UserError
 from fastvid.train.videos import check_data, open_quarantine, train_loader
 from fastvid.train.vjepa2_config import VJepa2Config
-from fastvid.train.vjepa2_data import LabelledData, labels_of, open_labelled
+from fastvid.train.vjepa2_data import LabelledData, labels_of, lost_classes, open_labelled
 from fastvid.train.vjepa2_evaluate import Evaluation
 from fastvid.train.vjepa2_features import EvaluationDraws, TrainingDraws, feature_set, frozen_part
 from fastvid.train.vjepa2_loss import ClassifierLoss
 from fastvid.train.vjepa2_pictures import mistakes, training_views
-from fastvid.train.vjepa2_presets import PRESETS
 from fastvid.train.vjepa2_result import RESULTS, STAGE, write_out
 
 log = logging.getLogger(__name__)
 
-
-def main(arguments: Sequence[str]) -> int:
-    """``python -m fastvid.train vjepa2``; returns the exit code."""
-    config, launch = parse("vjepa2", PRESETS, "demo", arguments)
-    return start("vjepa2", config, config.run, launch, lambda session: run(session, config))
+_PARTS = {"train": "training", "val": "validation", "test": "test"}
 
 
 def run(session: Session, config: VJepa2Config) -> None:
@@ -75,9 +69,7 @@ class _Recipe:
         self.data: LabelledData = open_labelled(config.data, config.demo, config.run.seed)
         check_data(session, self.data.whole)
         self.optim = limit_epochs(config.optim, len(self.data.train.samples))
-        self.quarantine = open_quarantine(session, config.data)
         self.decoder = choose_decoder(session, config.data, self.data.train, self.data.views)
-        self.engine: Engine = session.engine({STAGE: self.optim.steps})
         self.threads = config.data.threads or most_threads()  # nothing else is going on while features are made
         with user_errors(ValueError, OSError):
             self.optim.check_processes(session.world.size)
@@ -88,7 +80,11 @@ class _Recipe:
 
         self.frozen = frozen_hash(self.model)
         self._compare_with_start()
+        session.begin()
+        self.quarantine = open_quarantine(session, config.data)
+        self.engine: Engine = session.engine({STAGE: self.optim.steps})
         self.stores: dict[str, LatentStore] = {}
+        self.lost: set[tuple[str, str]] = set()  # parts and classes that were named
         self._validate: Evaluation
 
     def is_tested(self) -> bool:
@@ -108,6 +104,8 @@ class _Recipe:
             place, folder = self._place(module)
             if place != "none":
                 self._make_features(module, place, folder)
+            if self.stores:
+                self._name_lost_classes("train", "val", "test")
         # A request to stop waits for the end of a validation: the step before it is to be saved.
         self._validate = replace(self._evaluation("val"), check=lambda: None)
         if self.session.run is not None:
@@ -155,6 +153,7 @@ class _Recipe:
         evaluation = self._evaluation("test")
         val = self._validate()
         test = replace(evaluation(), inference_ms_per_clip=evaluation.milliseconds())
+        self._name_lost_classes("train", "test")
         log.info("tested with the weights of step %d:\n%s", best, test.table())
         save_classifier(run.path / "classifier", self.model, self._about())
         confusion_csv(run.path / "confusion.csv", test.classes, test.confusion)
@@ -203,10 +202,7 @@ class _Recipe:
 
     def _compare_with_start(self) -> None:
         """Frozen weights are not in the checkpoints: a run that goes on must find the same ones, frozen likewise."""
-        run = self.session.run
-        if run is None:
-            return
-        facts = run.facts()
+        facts = {} if self.session.run is None else self.session.run.facts()
         approach = facts.get("approach", self.config.approach)
         if approach != self.config.approach:
             raise UserError(f"this run trains with the approach {approach}; for {self.config.approach} begin a new run")
@@ -215,7 +211,7 @@ class _Recipe:
                 f"the frozen weights of {self.config.model.source} are not those that this run began with: restore "
                 "them, or begin a new run"
             )
-        run.note(approach=approach, frozen=self.frozen)
+        self.session.note(approach=approach, frozen=self.frozen)
 
     def _training_draws(self) -> TrainingDraws:
         f, data = self.config.features, self.data
@@ -260,9 +256,36 @@ class _Recipe:
             self.engine.cast, self.config.features.batch, self.threads, self.quarantine, self.session.signals.check,
         )  # fmt: skip
 
+    def _name_lost_classes(self, *parts: Literal["train", "val", "test"]) -> None:
+        """Says once of each class that none of its videos in a part can be used, as soon as that is known.
+
+        Raises:
+            UserError: of the training videos that is so for all classes but one, and the features of all are there.
+        """
+        for part in parts:
+            source, store = getattr(self.data, part), self.stores.get(part)
+            if store is None:
+                usable = labels_of(source).keys() - self.quarantine.bad.keys()
+            else:
+                usable = {key for key, hashes in store.clips() if NO_VIEW not in hashes}
+            lost = lost_classes(source, usable)
+            if part == "train" and store is not None and len(lost) > len(self.data.classes) - 2:
+                raise UserError(
+                    f"training needs two classes, and no training video of {', '.join(lost)} can be used: see "
+                    "bad_samples.jsonl"
+                )
+            new = [name for name in lost if (part, name) not in self.lost]
+            self.lost.update((part, name) for name in new)
+            if new:
+                log.warning(
+                    "%d of %d classes have no %s video that can be used: %s; see bad_samples.jsonl",
+                    len(new), len(self.data.classes), _PARTS[part], ", ".join(new),
+                )  # fmt: skip
+
     def _validated(self, step: int) -> dict[str, float]:
         result = self._validate()
         values = {"val_accuracy": result.accuracy.value, "val_loss": result.nll}
+        self._name_lost_classes("train", "val")
         epoch = step * self.optim.batch / len(self.data.train.samples)
         log.info("epoch %.3g: validation %s", epoch, result.accuracy)
         return values

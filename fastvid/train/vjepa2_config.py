@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from fastvid.data.demo_files import DemoSize
+from fastvid.data.demo import DemoSize
 from fastvid.models.vjepa2_approach import Approach, LoraSettings
 from fastvid.models.vjepa2_load import VITL_SSV2
 from fastvid.ranges import Count, Natural, NotNegative, Range, Share, ShareAboveZero
@@ -73,10 +73,6 @@ class FeaturesConfig:
     """Folder that runs share: features of all training videos are kept there, whatever data.videos-per-class is."""
     batch: Count = 16
     """Clips in a forward pass."""
-
-    def __post_init__(self):
-        if self.views < 1 or self.batch < 1 or self.ram_gb < 0 or self.disk_gb < 0:
-            raise ValueError(f"features: views and batch must be at least 1, sizes not negative; got {self}")
 
 
 @dataclass(frozen=True)

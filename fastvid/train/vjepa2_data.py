@@ -2,11 +2,12 @@
 
 import functools
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from fastvid.command import user_errors
 from fastvid.data import Source, mirror_changes, open_parts, split_labelled
-from fastvid.data.demo_files import DemoSize
+from fastvid.data.demo import DemoSize
 from fastvid.train.videos import demo_folder, open_videos, view_spec
 from fastvid.train.vjepa2_config import LabelledDataConfig
 from fastvid.video import ViewSpec
@@ -46,6 +47,12 @@ class LabelledData:
 def labels_of(source: Source) -> dict[str, str]:
     """The class of each video, by key."""
     return {sample.key: sample.label or "" for sample in source.samples}
+
+
+def lost_classes(source: Source, usable: Collection[str]) -> list[str]:
+    """Classes of videos none of which is among the usable keys."""
+    labels = labels_of(source)
+    return sorted(set(labels.values()) - {labels[key] for key in usable if key in labels})
 
 
 def open_labelled(config: LabelledDataConfig, demo: DemoSize, seed: int) -> LabelledData:

@@ -1,7 +1,6 @@
 """Presets of the V-JEPA 2 recipe."""
 
-from fastvid.data.demo import DemoSpec
-from fastvid.data.demo_files import DemoSize
+from fastvid.data.demo import DemoSize, DemoSpec
 from fastvid.train.config import RunConfig
 from fastvid.train.optim import OptimConfig
 from fastvid.train.vjepa2_config import FeaturesConfig, LabelledDataConfig, VJepa2Config, VJepa2ModelConfig

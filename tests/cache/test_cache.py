@@ -304,7 +304,7 @@ def test_what_does_not_fit_is_refused_with_what_would(cache, monkeypatch):
     for words in ("online: train without --latents", "--form int8", "--projection pca:16", "--tokens 0.25"):
         assert words in said
     assert "24.6 kB do not fit into the" in said
-    assert not list(folder.glob("*.safetensors"))
+    assert not folder.exists()
     code, _, said = cache("--yes")
     assert code == 0
     per_clip = LatentManifest.load(folder).view_bytes
@@ -324,17 +324,24 @@ def test_a_plan_writes_nothing(cache):
     [
         (("--projection", "pca:64"), "the teacher's latents have only 32 dimensions"),
         (("--projection", "lda:8"), "use none, pca:D or random:D"),
-        (("--tokens", "0"), "tokens is the share of tokens to store"),
+        (("--tokens", "0"), "--tokens must be above 0 and at most 1; got 0.0"),
         (("--data.frames", "8"), "takes clips of 4 frames"),
     ],
 )
-def test_wrong_options_are_one_sentence(cache, options, words):
+def test_wrong_options_are_one_sentence_and_make_nothing(cache, tmp_path, options, words):
     try:
         code, _, said = cache(*options)
     except SystemExit as stop:  # tyro found it
         code, said = stop.code, words
     assert code == 2
     assert words in said
+    assert not (tmp_path / "latents").exists()
+
+
+def test_a_fault_of_ours_keeps_its_traceback(cache, monkeypatch):
+    monkeypatch.setattr("fastvid.cache.job.teacher_identity", lambda _: [].index(3))
+    with pytest.raises(ValueError, match="is not in list"):
+        cache()
 
 
 def test_a_place_that_cannot_be_written_is_named(cache):

@@ -27,7 +27,7 @@ from fastvid.predict import _videos
 from fastvid.random import SampleRandom, sample_id
 from fastvid.report.markup import document
 from fastvid.train.config import Launch, RunConfig
-from fastvid.train.logs import start_logging
+from fastvid.train.logs import log_to, start_logging
 from fastvid.train.session import start
 from fastvid.video import View, ViewSpec
 
@@ -144,7 +144,8 @@ def test_pages_and_logs_take_them(tmp_path):
     root = logging.getLogger()
     before, level = list(root.handlers), root.level
     try:
-        start_logging(tmp_path / "log.txt")
+        start_logging()
+        log_to(tmp_path / "log.txt")
         logging.getLogger("fastvid").info("run %s", ODD)
     finally:
         logging.captureWarnings(False)

@@ -138,7 +138,7 @@ def test_features_of_videos(tmp_path):
         extract(who, source, bad, views, ["a", "b"], device=torch.device("cpu"))
 
 
-def test_the_suite_makes_a_table(tmp_path):
+def test_the_suite_makes_a_table(tmp_path, caplog):
     for label in ("a", "b"):
         (tmp_path / label).mkdir()
         for i in range(8):
@@ -159,6 +159,16 @@ def test_the_suite_makes_a_table(tmp_path):
     # Were they the first ten in the order of the folders, a constant answer would score 80 %.
     chosen = sorted(source.samples, key=lambda sample: sample_id(sample.key))[:10]
     assert {sample.label for sample in chosen[:4]} == {"a", "b"}
+    assert "classes have no video" not in caplog.text
+    broken = tmp_path / "c" / "0.mp4"
+    broken.parent.mkdir()
+    broken.write_bytes(b"rubbish")
+    run_probes(
+        who, source, open_source(tmp_path), ["a", "b", "c"], ViewSpec(frames=4, size=32, sampling="stride", stride=1),
+        device=torch.device("cpu"), attentive_epochs=1, neighbours=3,
+    )  # fmt: skip
+    for purpose in ("to fit on", "to test on"):
+        assert f"1 of 3 classes have no video {purpose} that can be used: c" in caplog.text
     (row,) = result["rows"]
     assert row["encoder"] == "statistics"
     assert row["knn"]["accuracy"] == 1.0

@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+import socket
 
 import huggingface_hub.constants
 import pytest
@@ -23,7 +24,7 @@ from transformers import (
     VJEPA2Model,
 )
 
-from fastvid.models import VideoViT, VideoViTConfig, load_encoder, load_teacher, load_vjepa2, save_encoder
+from fastvid.models import VideoViT, VideoViTConfig, load_encoder, load_teacher, load_vjepa2, save_encoder, weight_files
 from fastvid.models.identity import weights_hash
 from fastvid.models.pixel_statistics import pixel_statistics
 from fastvid.models.pretrained import Parts, load_pretrained, load_timm
@@ -212,12 +213,56 @@ def test_broken_files_are_one_sentence(encoder, case):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("source", ["/no/such/folder", "no/such-model", "not a name", "~/no-such-folder", "a/b/c"])
+@pytest.mark.parametrize("source", ["/no/such/folder", "not a name", "~/no-such-folder", "a/b/c"])
 def test_a_teacher_that_is_not_there_is_one_sentence(source, monkeypatch, tmp_path):
     offline(monkeypatch, tmp_path)
     with pytest.raises(FileNotFoundError, match="no model at") as caught:
         teacher(source)
     assert "\n" not in str(caught.value)
+
+
+@pytest.fixture(params=["HF_HUB_OFFLINE", "no name server"])
+def unreachable(request, monkeypatch, tmp_path):
+    """The hub out of reach, and an empty cache in ``tmp_path``: a list of the names that were looked up."""
+    asked = []
+
+    def no_answer(name, *_, **__):
+        asked.append(name)
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    offline(monkeypatch, tmp_path)
+    if request.param != "HF_HUB_OFFLINE":
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(socket, "getaddrinfo", no_answer)
+    weight_files._connection_trouble.cache_clear()
+    yield asked
+    weight_files._connection_trouble.cache_clear()
+
+
+OUT_OF_REACH = r"^the model '.*' cannot be reached: it is no folder here, .*, or give a local folder with config\.json"
+
+
+def test_a_hub_that_cannot_be_reached_is_said_to_be(unreachable):
+    for load in (
+        lambda: teacher("no/such-model"),
+        lambda: load_vjepa2("no/such-model", num_classes=3),
+        lambda: VideoViT(VideoViTConfig("test_vit", 4, 32, pretrained=True)),
+    ):
+        with pytest.raises(FileNotFoundError, match=OUT_OF_REACH) as caught:
+            load()
+        assert "\n" not in str(caught.value)
+        assert ("HF_HUB_OFFLINE is set" in str(caught.value)) == (not unreachable)
+    assert len(unreachable) <= 1  # once in all: retries would take half a minute
+
+
+def test_what_was_downloaded_is_used_without_the_hub(unreachable, encoder, tmp_path):
+    repository = tmp_path / "models--some--teacher"
+    shutil.copytree(encoder, repository / "snapshots" / ("c" * 40))
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("c" * 40)
+    found, there = teacher("some/teacher"), teacher(encoder)
+    assert all(torch.equal(a, b) for a, b in zip(found.parameters(), there.parameters(), strict=True))
+    assert len(unreachable) <= 1
 
 
 def test_a_file_that_cannot_be_read(encoder):
@@ -337,7 +382,7 @@ def test_pretrained_image_weights_from_the_hubs_cache(tmp_path, monkeypatch, cap
     caplog.set_level(logging.INFO)
     offline(monkeypatch, tmp_path)
     config = VideoViTConfig("test_vit", 4, 32, pretrained=True)
-    with pytest.raises(FileNotFoundError, match=r"test_vit.*download a hub model before going offline") as caught:
+    with pytest.raises(FileNotFoundError, match=r"test_vit.* cannot be reached") as caught:
         VideoViT(config)
     assert "\n" not in str(caught.value)
     model = timm.create_model("test_vit", num_classes=1000)

@@ -2,6 +2,7 @@
 
 Which videos come out right is drawn per video and run, so that approaches differ by what ``ACCURACY`` plants.
 Environment: FAKE_SECONDS per step; FAKE_FAIL, names of runs that fail; FAKE_PLANT, JSON of accuracies by approach;
+FAKE_REFUSE, a sentence that options are refused with;
 FAKE_KEYS, the prefix of test videos' keys by approach, as JSON.
 """
 
@@ -31,7 +32,12 @@ def main() -> int:
     for name, default in (("run.seed", 0), ("optim.lr", 2e-4), ("lora.rank", 16), ("lora.alpha", 32),
                           ("lora.dropout", 0.1), ("optim.max-epochs", STEPS)):  # fmt: skip
         parser.add_argument(f"--{name}", dest=name, type=type(default), default=default)
+    parser.add_argument("--check", action="store_true")
     options = vars(parser.parse_args())
+    if options["check"]:
+        if refused := os.environ.get("FAKE_REFUSE"):
+            print(f"12:00:00 E {refused}: {options['data.videos-per-class']}")
+        return 2 if refused else 0
     signals = StopSignals()
     path = Path(options["resume"] or options["run.dir"])
     try:

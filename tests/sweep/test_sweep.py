@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from fastvid.command import UserError
 from fastvid.sweep import options as sweep_options
 from fastvid.sweep.__main__ import main
 from fastvid.sweep.grid import make_grid, parse_approaches, parse_seeds, parse_videos
@@ -153,13 +154,11 @@ def test_runs_that_fail_for_one_reason_stand_together(sweep, tmp_path, monkeypat
     assert failed == {name: {"code": 2, "error": "a class with one video"} for name in NAMES[:2]}
 
 
-def test_what_a_run_prints_is_its_error_when_it_could_not_begin(sweep):
+def test_what_a_run_prints_is_the_sweeps_error_when_it_could_not_begin(sweep):
     code, printed = sweep(*ONE_SEED, "--optim.lr", "fast")
-    assert code == 1
-    assert (
-        "failed with exit code 2: fake_recipe.py: error: argument --optim.lr: invalid float value: 'fast'"
-        in printed.out
-    )
+    assert code == 2
+    said = "no run is started: fake_recipe.py: error: argument --optim.lr: invalid float value: 'fast'\n"
+    assert printed.err == said
 
 
 def test_a_run_that_is_killed_is_a_failure_that_the_next_start_mends(tmp_path, sweep):
@@ -204,6 +203,36 @@ def test_wrong_options_are_one_sentence_before_anything_is_run(sweep, tmp_path, 
     assert not (tmp_path / "s").exists()
 
 
+@pytest.mark.parametrize("search", [(), ("--search", "lr")])
+def test_what_the_runs_would_refuse_is_refused_before_anything_is_made(sweep, tmp_path, monkeypatch, search):
+    pytest.importorskip("optuna")
+    monkeypatch.setenv("FAKE_REFUSE", "too many videos")
+    amount = "50" if search else "20,all,50,30"
+    code, printed = sweep("--gpus", "0", "--seed", "0", "--videos-per-class", amount, *search)
+    assert (code, printed.err) == (2, "no run is started: too many videos: 50\n")
+    assert not (tmp_path / "s").exists()
+    code, printed = sweep("--gpus", "0", "--no-such-option", "3", *search)
+    assert code == 2
+    assert "--no-such-option" in printed.err
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_fault_of_the_sweep_keeps_its_traceback(sweep, monkeypatch):
+    from fastvid.sweep.folder import SweepFolder
+
+    monkeypatch.setattr(SweepFolder, "begin", lambda *_: [].index(3))
+    with pytest.raises(ValueError, match="is not in list"):
+        sweep(*ONE_SEED)
+
+
+def test_a_folder_of_something_else_is_refused(sweep, tmp_path):
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "sweep.json").write_text('{"cells": []}')
+    code, printed = sweep(*ONE_SEED)
+    assert code == 2
+    assert "sweep.json is no sweep's: it lacks failed, names," in printed.err
+
+
 def test_other_options_for_runs_that_are_there_are_refused(sweep, tmp_path):
     assert sweep(*ONE_SEED)[0] == 0
     before = (tmp_path / "s" / "sweep.json").read_text()
@@ -223,7 +252,7 @@ def test_gpus_are_places_for_runs_side_by_side(sweep, tmp_path, monkeypatch):
     assert parse_gpus("0", 2) == [""]
     assert parse_gpus("1,", 2) == ["1"]
     for text in ("0,2", "1,1", "3"):
-        with pytest.raises(ValueError, match="this machine shows 2"):
+        with pytest.raises(UserError, match="this machine shows 2"):
             parse_gpus(text, 2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
     assert parse_gpus("auto", 2) == ["5", "7"]

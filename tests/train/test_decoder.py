@@ -27,7 +27,8 @@ def source(tmp_path):
 @pytest.fixture
 def session(tmp_path):
     run = RunDir.create(tmp_path / "run", {})
-    yield SimpleNamespace(run=run, world=SimpleNamespace(size=1, device=torch.device("cpu")))
+    world = SimpleNamespace(size=1, is_main=True, device=torch.device("cpu"))
+    yield SimpleNamespace(run=run, world=world, note=run.note)
     run.close()
 
 

@@ -103,7 +103,7 @@ from fastvid.train.logs import start_logging
 def fail(error):
     raise error
 
-start_logging(None)
+start_logging()
 for error in (OSError(errno.ENOSPC, "No space left on device", "events"), ZeroDivisionError("bug")):
     thread = threading.Thread(target=fail, args=(error,))
     thread.start()

@@ -37,13 +37,21 @@ def test_a_split_without_labels_trains_on_its_training_part(tmp_path):
     assert (data.test, data.classes) == (None, [])
 
 
-def test_without_a_split_a_share_is_held_out_and_without_classes_nothing(tmp_path):
+def test_without_a_split_a_share_is_held_out_and_without_classes_nothing(tmp_path, caplog):
+    caplog.set_level("INFO")
     make(tmp_path / "two", [f"{label}/{i}.mp4" for label in "ab" for i in range(50)])
     data = open_data(DataConfig(path=str(tmp_path / "two")), DemoSize())
     assert len(data.train.samples) + len(data.test.samples) == 100
+    held = len(data.test.samples)
+    assert f"split: protocol hash, since the data set shows none: {held} of 100 videos are held out" in caplog.text
     make(tmp_path / "one", [f"a/{i}.mp4" for i in range(50)])
     data = open_data(DataConfig(path=str(tmp_path / "one")), DemoSize())
     assert (len(data.train.samples), data.test) == (50, None)
+    assert "split: none, since the data set shows none and all labelled videos are of 'a'" in caplog.text
+    make(tmp_path / "none", [f"{i}.mp4" for i in range(5)])
+    data = open_data(DataConfig(path=str(tmp_path / "none")), DemoSize())
+    assert (len(data.train.samples), data.test) == (5, None)
+    assert "split: none, since the data set shows none and no video has a label" in caplog.text
 
 
 def test_a_table_that_does_not_fit_is_one_sentence(tmp_path):

@@ -168,12 +168,12 @@ def test_other_approaches(vjepa2, tmp_path, approach):
 # All in one process: what takes time is starting one.
 _RUN_ALL = """
 import contextlib, io, json, sys
-from fastvid.train.vjepa2 import main
+from fastvid.train.__main__ import main
 for arguments in json.loads(sys.argv[1]):
     said = io.StringIO()
     with contextlib.redirect_stderr(said):
         try:
-            code = main(arguments)
+            code = main(["vjepa2", *arguments])
         except SystemExit as stop:
             code = stop.code
     print(json.dumps([code, said.getvalue()]))
@@ -227,6 +227,26 @@ def test_wrong_inputs_get_one_sentence(tmp_path, environment):
     assert "no head to keep" in last_sentence(head)
     assert "everything" in approach
     assert "backbone-lora" in approach
+
+
+def test_a_class_without_a_usable_video_is_named(tmp_path, environment, vjepa2):
+    clip = encode_h264(demo_frames(0, 0, DemoSpec(size=32, frames=8)), 8)
+    for part, label, i in ((part, label, i) for part in ("train", "test") for label in "abc" for i in range(4)):
+        path = tmp_path / "data" / part / label / f"{i}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"rubbish" if label == "c" or (label == "b" and part == "test") else clip)
+    options = ["--approach", "head", "--optim.max-epochs", "1", "--data.bad-files", "99"]
+    for name, keep in (("kept", "memory"), ("anew", "none")):
+        done = vjepa2(tmp_path / name, "--data.path", tmp_path / "data", *options, "--features.keep", keep)
+        assert done.returncode == 0, done.stderr
+        log = (tmp_path / name / "log.txt").read_text()
+        assert log.count("1 of 3 classes have no training video that can be used: c; see bad_samples.jsonl") == 1
+        assert log.count("2 of 3 classes have no test video that can be used: b, c; see bad_samples.jsonl") == 1
+    for path in (tmp_path / "data" / "train" / "b").iterdir():
+        path.write_bytes(b"rubbish")
+    done = vjepa2(tmp_path / "lost", "--data.path", tmp_path / "data", *options)
+    assert done.returncode == 2
+    assert "training needs two classes, and no training video of b, c can be used" in done.stderr
 
 
 def test_a_finished_run_is_left_alone_and_one_that_goes_on_is_tested_anew(vjepa2, finished, tmp_path):
