@@ -96,8 +96,8 @@ int64_t foveated_glimpse(FV_GLIMPSE_PARAMETERS, Address out, int out_dtype, int 
     if (!(args.scale[i] > 0.0f)) return i;
   }
   py::gil_scoped_release release;
-  fv::prepare_output(at<void>(out), args.B * args.T * args.G * args.levels * 3 * args.size * args.size *
-                                           fv::dtype_size(out_dtype));
+  args.stream = fv::prepare_output(at<void>(out), args.B * args.T * args.G * args.levels * 3 * args.size * args.size *
+                                                      fv::dtype_size(out_dtype));
   if (!fv::cpu_kernels().foveated_glimpse(args, threads)) throw std::bad_alloc();
   return -1;
 }

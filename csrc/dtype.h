@@ -99,7 +99,8 @@ FV_HD void narrow_row(uint16_t* out, int dtype, int64_t n, const float* values) 
 FV_HD void store_row(void* row, int dtype, int64_t n, const float* values, bool stream) {
   if (dtype == kFloat32) {
     if (stream) return stream_copy(row, values, n * sizeof(float));
-    std::memcpy(row, values, n * sizeof(float));
+    float* floats = static_cast<float*>(row);
+    for (int64_t i = 0; i < n; ++i) floats[i] = values[i];  // short rows: a call of memcpy costs more
     return;
   }
   uint16_t* out = static_cast<uint16_t*>(row);

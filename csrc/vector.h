@@ -46,6 +46,39 @@ inline Vec flip(Vec v, LaneList<L...>) {
   return __builtin_shufflevector(v, v, (L ^ bit)...);
 }
 
+// Of each pair of lanes that differ in the bit, the lower ones of a and b, or the upper ones.
+template <int bit, int... L>
+inline Vec lower(Vec a, Vec b, LaneList<L...>) {
+  return __builtin_shufflevector(a, b, (L & bit ? int(kLanes) + (L & ~bit) : L)...);
+}
+template <int bit, int... L>
+inline Vec upper(Vec a, Vec b, LaneList<L...>) {
+  return __builtin_shufflevector(a, b, (L & bit ? int(kLanes) + L : (L | bit))...);
+}
+
+// Lane l of v[i] becomes lane i of v[l]: squares of 2 x 2 are transposed, then squares of those.
+template <int bit = 1>
+inline void transpose(Vec* v) {
+#pragma GCC unroll 16
+  for (int i = 0; i < kLanes; ++i) {
+    if (i & bit) continue;
+    const Vec a = v[i], b = v[i | bit];
+    v[i] = lower<bit>(a, b, AllLanes{});
+    v[i | bit] = upper<bit>(a, b, AllLanes{});
+  }
+  if constexpr (2 * bit < kLanes) transpose<2 * bit>(v);
+}
+
+// Transposes kLanes x kLanes floats; rows of `from` and of `to` are so many floats apart.
+inline void transpose_tile(const float* from, int64_t from_pitch, float* to, int64_t to_pitch) {
+  Vec v[kLanes];
+#pragma GCC unroll 16
+  for (int i = 0; i < kLanes; ++i) v[i] = load_vec(from + i * from_pitch);
+  transpose(v);
+#pragma GCC unroll 16
+  for (int i = 0; i < kLanes; ++i) store_vec(to + i * to_pitch, v[i]);
+}
+
 // Halves are added, then quarters: one lane after the other would wait for as many additions as there are lanes.
 template <int bit = int(kLanes) / 2>
 inline float lane_sum(Vec v) {
