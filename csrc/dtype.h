@@ -4,7 +4,10 @@
 #include <cstring>
 
 #include "common.h"
+
+#ifndef __CUDACC__
 #include "memory.h"
+#endif
 
 #if defined(__F16C__)
 #include <immintrin.h>
@@ -79,6 +82,8 @@ FV_HD const float* load_row(const void* row, int dtype, int64_t n, float* scratc
   return scratch;
 }
 
+#ifndef __CUDACC__  // whole rows are the CPU's
+
 // Writes n float32 values as bfloat16 or float16.
 FV_HD void narrow_row(uint16_t* out, int dtype, int64_t n, const float* values) {
   int64_t i = 0;
@@ -113,5 +118,7 @@ FV_HD void store_row(void* row, int dtype, int64_t n, const float* values, bool 
     stream_copy(out + i, piece, count * sizeof(uint16_t));
   }
 }
+
+#endif  // __CUDACC__
 
 }  // namespace fv
