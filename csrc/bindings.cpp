@@ -52,12 +52,19 @@ int64_t masked_latent_loss(Address pred, int pred_dtype, int64_t pred_batch, int
   args.pred_batch = pred_batch, args.pred_row = pred_row;
   args.target_batch = target_batch, args.target_row = target_row;
   args.grad_scale = static_cast<float>(grad_scale);
-  if (grad) fv::advise_huge_pages(args.grad, B * M * D * fv::dtype_size(pred_dtype));
+  args.stream = grad && fv::prepare_output(args.grad, B * M * D * fv::dtype_size(pred_dtype));
   if (!fv::cpu_kernels().masked_latent_loss(args, threads)) throw std::bad_alloc();
   double sum = 0.0;
   for (double chunk : partial) sum += chunk;
   *at<float>(loss) = static_cast<float>(sum * mean_scale);
   return -1;
+}
+
+void scale_gradient(Address grad, Address out, int dtype, int64_t count, double factor, int threads) {
+  py::gil_scoped_release release;
+  const bool stream = fv::prepare_output(at<void>(out), count * fv::dtype_size(dtype));
+  fv::cpu_kernels().scale_gradient(
+      {at<const void>(grad), at<void>(out), dtype, count, static_cast<float>(factor), stream}, threads);
 }
 
 int64_t gather_tubelets(Address clip, int64_t batch_stride, int64_t frame_stride, int64_t row_stride, Address index,
@@ -75,7 +82,7 @@ int64_t gather_tubelets(Address clip, int64_t batch_stride, int64_t frame_stride
   args.out_dtype = out_dtype;
   args.B = B, args.V = V, args.T = T, args.H = H, args.W = W, args.tubelet = tubelet, args.patch = patch;
   args.batch_stride = batch_stride, args.frame_stride = frame_stride, args.row_stride = row_stride;
-  fv::advise_huge_pages(args.out, B * V * 3 * tubelet * patch * patch * fv::dtype_size(out_dtype));
+  fv::prepare_output(args.out, B * V * 3 * tubelet * patch * patch * fv::dtype_size(out_dtype));
   for (int c = 0; c < 3; ++c) args.scale[c] = scale.at(c), args.shift[c] = shift.at(c);
   if (!fv::cpu_kernels().gather_tubelets(args, threads)) throw std::bad_alloc();
   return -1;
@@ -89,8 +96,8 @@ int64_t foveated_glimpse(FV_GLIMPSE_PARAMETERS, Address out, int out_dtype, int 
     if (!(args.scale[i] > 0.0f)) return i;
   }
   py::gil_scoped_release release;
-  fv::advise_huge_pages(at<void>(out), args.B * args.T * args.G * args.levels * 3 * args.size * args.size *
-                                           fv::dtype_size(out_dtype));
+  args.stream = fv::prepare_output(at<void>(out), args.B * args.T * args.G * args.levels * 3 * args.size * args.size *
+                                                      fv::dtype_size(out_dtype));
   if (!fv::cpu_kernels().foveated_glimpse(args, threads)) throw std::bad_alloc();
   return -1;
 }
@@ -116,9 +123,9 @@ int64_t gather_tokens(Address x, int64_t batch_stride, int64_t row_stride, Addre
   const int64_t bad = first_out_of_range(at<const int64_t>(index), B * K, N);
   if (bad >= 0) return bad;
   py::gil_scoped_release release;
-  fv::advise_huge_pages(at<void>(out), B * K * row_bytes);
+  const bool stream = fv::prepare_output(at<void>(out), B * K * row_bytes);
   fv::gather_tokens_cpu({at<const char>(x), at<const int64_t>(index), at<char>(out), B, N, K, batch_stride, row_stride,
-                         row_bytes},
+                         row_bytes, stream},
                         threads);
   return -1;
 }
@@ -130,9 +137,9 @@ std::pair<int64_t, int64_t> scatter_tokens(Address grad, int64_t batch_stride, i
   const int64_t bad = first_out_of_range(at<const int64_t>(index), B * K, N);
   if (bad >= 0) return {bad, -1};
   py::gil_scoped_release release;
-  fv::advise_huge_pages(at<void>(out), B * N * row_bytes);
+  const bool stream = fv::prepare_output(at<void>(out), B * N * row_bytes);
   return {-1, fv::scatter_tokens_cpu({at<const char>(grad), at<const int64_t>(index), at<char>(out), B, N, K,
-                                      batch_stride, row_stride, row_bytes},
+                                      batch_stride, row_stride, row_bytes, stream},
                                      threads)};
 }
 
@@ -196,8 +203,8 @@ void query_attend_backward(Address query, Address key, Address value, int dtype,
   py::gil_scoped_release release;
   const int64_t cache_bytes = args.in.B * args.in.H * args.in.N * args.in.D * fv::dtype_size(dtype);
   if (args.grad_key) {
-    fv::advise_huge_pages(args.grad_key, cache_bytes);
-    fv::advise_huge_pages(args.grad_value, cache_bytes);
+    args.stream = fv::prepare_output(args.grad_key, cache_bytes);
+    args.stream = fv::prepare_output(args.grad_value, cache_bytes) && args.stream;
   }
   if (!fv::cpu_kernels().query_attend_backward(args, threads)) throw std::bad_alloc();
 }
@@ -234,6 +241,7 @@ PYBIND11_MODULE(_C, m) {
   m.def("use_isa", &fv::use_cpu_kernels, "Switch to a CPU kernel set by name; False if it cannot run here.");
   m.def("multiblock_mask_cpu", &multiblock_mask_cpu);
   m.def("masked_latent_loss", &masked_latent_loss);
+  m.def("scale_gradient", &scale_gradient);
   m.def("gather_tubelets", &gather_tubelets);
   m.def("foveated_glimpse", &foveated_glimpse);
   m.def("foveated_glimpse_gaze_grad", &foveated_glimpse_gaze_grad);

@@ -6,6 +6,7 @@
 #define FV_DECLARE(ISA)                                               \
   namespace fv::ISA {                                                 \
   bool masked_latent_loss(const MaskedLatentLossArgs&, int);          \
+  void scale_gradient(const ScaleGradientArgs&, int);                 \
   bool gather_tubelets(const GatherTubeletsArgs&, int);               \
   bool foveated_glimpse(const FoveatedGlimpseArgs&, int);             \
   bool foveated_glimpse_gaze_grad(const FoveatedGlimpseArgs&, int);   \
@@ -17,6 +18,7 @@
   static const fv::CpuKernels k_##ISA = {                             \
       #ISA,                                                           \
       fv::ISA::masked_latent_loss,                                    \
+      fv::ISA::scale_gradient,                                        \
       fv::ISA::gather_tubelets,                                       \
       fv::ISA::foveated_glimpse,                                      \
       fv::ISA::foveated_glimpse_gaze_grad,                            \

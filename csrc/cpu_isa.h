@@ -12,6 +12,7 @@ namespace fv {
 struct CpuKernels {
   const char* isa;  // "baseline", "avx2" or "avx512"
   bool (*masked_latent_loss)(const MaskedLatentLossArgs&, int threads);
+  void (*scale_gradient)(const ScaleGradientArgs&, int threads);
   bool (*gather_tubelets)(const GatherTubeletsArgs&, int threads);
   bool (*foveated_glimpse)(const FoveatedGlimpseArgs&, int threads);
   bool (*foveated_glimpse_gaze_grad)(const FoveatedGlimpseArgs&, int threads);

@@ -5,6 +5,10 @@
 
 #include "common.h"
 
+#ifndef __CUDACC__
+#include "memory.h"
+#endif
+
 #if defined(__F16C__)
 #include <immintrin.h>
 #endif
@@ -78,21 +82,11 @@ FV_HD const float* load_row(const void* row, int dtype, int64_t n, float* scratc
   return scratch;
 }
 
-// Writes n float32 values in the row's dtype. With `stream`, aligned float32 rows bypass the cache: for outputs larger
-// than the cache that saves the read-for-ownership, a third of the traffic of a store.
-FV_HD void store_row(void* row, int dtype, int64_t n, const float* values, [[maybe_unused]] bool stream) {
+#ifndef __CUDACC__  // whole rows are the CPU's
+
+// Writes n float32 values as bfloat16 or float16.
+FV_HD void narrow_row(uint16_t* out, int dtype, int64_t n, const float* values) {
   int64_t i = 0;
-  if (dtype == kFloat32) {
-    float* out = static_cast<float*>(row);
-#if defined(__AVX__)
-    if (stream && reinterpret_cast<uintptr_t>(out) % 32 == 0) {
-      for (; i + 8 <= n; i += 8) _mm256_stream_ps(out + i, _mm256_loadu_ps(values + i));
-    }
-#endif
-    for (; i < n; ++i) out[i] = values[i];
-    return;
-  }
-  uint16_t* out = static_cast<uint16_t*>(row);
   if (dtype == kBFloat16) {
     for (; i < n; ++i) out[i] = float_to_bf16(values[i]);
     return;
@@ -105,11 +99,26 @@ FV_HD void store_row(void* row, int dtype, int64_t n, const float* values, [[may
   for (; i < n; ++i) out[i] = float_to_fp16(values[i]);
 }
 
-// Non-temporal stores are weakly ordered; each thread fences once after its last row.
-FV_HD void store_fence() {
-#if defined(__AVX__)
-  _mm_sfence();
-#endif
+// Writes n float32 values in the row's dtype; with `stream` past the cache (see prepare_output), and the thread calls
+// store_fence after its last row.
+FV_HD void store_row(void* row, int dtype, int64_t n, const float* values, bool stream) {
+  if (dtype == kFloat32) {
+    if (stream) return stream_copy(row, values, n * sizeof(float));
+    float* floats = static_cast<float*>(row);
+    for (int64_t i = 0; i < n; ++i) floats[i] = values[i];  // short rows: a call of memcpy costs more
+    return;
+  }
+  uint16_t* out = static_cast<uint16_t*>(row);
+  if (!stream) return narrow_row(out, dtype, n, values);
+  constexpr int64_t kPiece = 512;
+  uint16_t piece[kPiece];
+  for (int64_t i = 0; i < n; i += kPiece) {
+    const int64_t count = n - i < kPiece ? n - i : kPiece;
+    narrow_row(piece, dtype, count, values + i);
+    stream_copy(out + i, piece, count * sizeof(uint16_t));
+  }
 }
+
+#endif  // __CUDACC__
 
 }  // namespace fv

@@ -23,6 +23,7 @@ struct FoveatedGlimpseArgs {
   int out_dtype;
   float *to_center, *to_scale;  // gradients, shaped as center and scale
   void* to_frames;              // gradient [B, T, H, W, 3] contiguous, in frames_dtype
+  bool stream;                  // CPU: the stores to `out` bypass the cache
   float* partial;               // CUDA: [B, T, G, levels * tiles, 3] workspace of a reduction
 };
 

@@ -1,39 +1,128 @@
 // Compiled once per instruction set (FV_ISA). Gradients of the glimpses: to centre and scale, reduced in a fixed order, and
 // to the pixels, where a thread owns a frame; no atomics, and the same bits whatever the number of threads.
+//
+// kLanes rows of samples are a block. The pixel rows under their windows are weighed in order, then transposed, so that a
+// lane is a row of samples: a pixel of a block is three registers, and a column's weight is one number for all lanes.
 #include "foveated_glimpse_rows.h"
 
 namespace fv {
 namespace {
 
-// The transpose of weigh_pixels over a row of samples: dst[x, c] = sum over k of grad[c][k] * w_k(x).
-void spread_pixels(float* const* grad, const Taps* taps, int64_t size, const Columns& columns, float* padded, float* dst) {
-  // Four floats a pixel: overlapping reads and writes of three would wait for each other.
-  __builtin_memset(padded, 0, columns.count * sizeof(Pixel));
-  for (int64_t k = 0; k < size; ++k) {
-    const Taps& t = taps[k];
-    const Pixel g = {grad[0][k], grad[1][k], grad[2][k], 0.0f};
-    float* p = padded + 4 * (t.window.first - columns.begin);
-    store_pixel(p, load_pixel(p) + t.first * g);
-    if (t.next == 0) continue;
-    const Pixel between = t.middle * g;
-    for (int x = 0; x < t.between; ++x) {
-      p += 4;
-      store_pixel(p, load_pixel(p) + between);
-    }
-    p += 4;
-    store_pixel(p, load_pixel(p) + t.last * g);
-  }
-  for (int64_t x = 0; x < columns.count; ++x) store_pixel(dst + 3 * x, load_pixel(padded + 4 * x));
+// Floats of a pixel row that are weighed before they are transposed: so many fit the L1 cache, kLanes times.
+constexpr int64_t kStrip = 256;
+
+// `floats` rounded up to whole registers.
+inline int64_t padded(int64_t floats) { return (floats + kLanes - 1) / kLanes * kLanes; }
+
+struct BlockScratch : Scratch {
+  int64_t pitch, plane, columns;  // floats of a row, of one colour of the samples and of all pixels
+  float* rows;                    // [kLanes, pitch]: a strip of rows, or rows of samples, before or after it is transposed
+  float* block;                   // [3 W padded, kLanes]: weighed pixels
+  float* spread;                  // [3 W padded, kLanes]: gradients to them
+  float* samples;                 // [3, size padded, kLanes]: gradients of samples
+
+  explicit BlockScratch(const FoveatedGlimpseArgs& a)
+      : BlockScratch(a, padded(a.size) > kStrip ? padded(a.size) : kStrip, padded(a.size) * kLanes,
+                     padded(3 * a.W) * kLanes) {}
+
+ private:
+  BlockScratch(const FoveatedGlimpseArgs& a, int64_t pitch, int64_t plane, int64_t columns)
+      : Scratch(a, kLanes * pitch + 2 * columns + 3 * plane), pitch(pitch), plane(plane), columns(columns),
+        rows(rest), block(rows + kLanes * pitch), spread(block + columns), samples(spread + columns) {}
+};
+
+Rows strip_of(const Rows& rows, int64_t start) {
+  const int64_t rest = rows.floats - start;
+  return {rows.corner + start * dtype_size(rows.dtype), rows.stride, rest < kStrip ? rest : kStrip, rows.dtype};
 }
 
-// Row i of a glimpse level's gradient, times the gain: grad[c][k].
-void load_grad(const FoveatedGlimpseArgs& a, int64_t unit, int64_t i, float* const* grad) {
-  for (int64_t c = 0; c < 3; ++c) {
-    const int64_t offset = ((unit * 3 + c) * a.size + i) * a.size;
-    const float* g = load_row(static_cast<const char*>(a.out) + offset * dtype_size(a.out_dtype), a.out_dtype, a.size,
-                              grad[c]);
-    for (int64_t k = 0; k < a.size; ++k) grad[c][k] = a.gain[c] * g[k];
+// The block of rows of samples from `first` on, `count` of them.
+void weigh_block(const Rows& rows, const BlockScratch& s, int64_t first, int64_t count) {
+  for (int64_t start = 0; start < rows.floats; start += kStrip) {
+    const Rows strip = strip_of(rows, start);
+    for (int64_t r = 0; r < count; ++r) weigh_rows(strip, s.y[first + r], s.other, s.rows + r * s.pitch);
+    for (int64_t j = 0; j < strip.floats; j += kLanes) {
+      transpose_tile(s.rows + j, s.pitch, s.block + (start + j) * kLanes, kLanes);
+    }
   }
+}
+
+// A float of each lane: rows of samples from `first` on.
+template <class Value>
+inline Vec of_rows(const Taps* taps, int64_t first, int64_t count, Value value) {
+  Vec v = {};
+  for (int64_t r = 0; r < count; ++r) v[r] = value(taps[first + r]);
+  return v;
+}
+
+// Gradients of a block of samples, times the gain, lanes being rows; those from `count` on are zero.
+void load_grads(const FoveatedGlimpseArgs& a, int64_t unit, int64_t first, int64_t count, const BlockScratch& s) {
+  for (int64_t c = 0; c < 3; ++c) {
+    for (int64_t r = 0; r < kLanes; ++r) {
+      float* to = s.rows + r * s.pitch;
+      if (r >= count) {
+        __builtin_memset(to, 0, a.size * sizeof(float));
+        continue;
+      }
+      const int64_t offset = ((unit * 3 + c) * a.size + first + r) * a.size;
+      const float* from =
+          load_row(static_cast<const char*>(a.out) + offset * dtype_size(a.out_dtype), a.out_dtype, a.size, to);
+      for (int64_t k = 0; k < a.size; ++k) to[k] = a.gain[c] * from[k];
+    }
+    for (int64_t k = 0; k < a.size; k += kLanes) {
+      transpose_tile(s.rows + k, s.pitch, s.samples + c * s.plane + k * kLanes, kLanes);
+    }
+  }
+}
+
+inline void add_pixel(float* p, const Vec* v, float weight) {
+  for (int c = 0; c < 3; ++c) store_vec(p + c * kLanes, load_vec(p + c * kLanes) + weight * v[c]);
+}
+
+// The transpose of weighing the columns: spread[x, c] = sum over k of gradients[c][k] * w_k(x).
+void spread_block(const BlockScratch& s, int64_t size, int64_t floats) {
+  // Copies, which the stores below cannot change as far as the compiler knows.
+  const float* const planes[3] = {s.samples, s.samples + s.plane, s.samples + 2 * s.plane};
+  const Taps* x = s.x;
+  float* const spread = s.spread;
+  __builtin_memset(spread, 0, floats * sizeof(Vec));
+  for (int64_t k = 0; k < size; ++k) {
+    const Taps taps = x[k];
+    Vec g[3];
+    for (int c = 0; c < 3; ++c) g[c] = load_vec(planes[c] + k * kLanes);
+    float* p = spread + taps.offset * kLanes;
+    add_pixel(p, g, taps.first);
+    if (taps.next == 0) continue;
+    for (int x = 0; x < taps.between; ++x) add_pixel(p += 3 * kLanes, g, taps.middle);
+    add_pixel(p += 3 * kLanes, g, taps.last);
+  }
+}
+
+// Calls use(start, floats) for strips of the spread gradients, with their rows in s.rows.
+template <class Use>
+void for_strips(const BlockScratch& s, int64_t floats, Use use) {
+  for (int64_t start = 0; start < floats; start += kStrip) {
+    const int64_t n = floats - start < kStrip ? floats - start : kStrip;
+    for (int64_t j = 0; j < n; j += kLanes) {
+      transpose_tile(s.spread + (start + j) * kLanes, kLanes, s.rows + j, s.pitch);
+    }
+    use(start, n);
+  }
+}
+
+inline Vec bytes_as(Vec, const uint8_t* p) { return to_float(widen(p)); }
+inline float bytes_as(float, const uint8_t* p) { return *p; }
+
+// Sum over a strip of a pixel row times a row of gradients.
+float dot(const Rows& strip, int64_t y, const float* grad, float* scratch) {
+  if (strip.dtype == kUInt8) {
+    const uint8_t* bytes = reinterpret_cast<const uint8_t*>(strip.at(y));
+    return sum_terms(strip.floats, [=](int64_t i, auto like) {
+      return bytes_as(like, bytes + i) * load_as<decltype(like)>(grad + i);
+    });
+  }
+  const float* row = load_row(strip.at(y), strip.dtype, strip.floats, scratch);
+  return sum_pairs(row, grad, strip.floats, [](auto p, auto g) { return p * g; });
 }
 
 struct Gaze {
@@ -42,59 +131,69 @@ struct Gaze {
 
 // Moving a window moves its edges: d(mean)/du = (right - left) / width of the pixels at the edges, and widening it gives
 // d(mean)/d(width) = ((right + left) / 2 - mean) / width. Pixels count from `pivot`, which is what lies outside.
-Gaze gaze(const FoveatedGlimpseArgs& a, int64_t unit, const Scratch& s) {
+Gaze gaze(const FoveatedGlimpseArgs& a, int64_t unit, const BlockScratch& s) {
   const int64_t fixation = unit / a.levels, size = a.size;
   const GlimpseAxis axis = glimpse_axis(a, fixation, unit % a.levels, 0);
   const Columns columns = fill(axis, s.x);
   fill(glimpse_axis(a, fixation, unit % a.levels, 1), s.y);
   const Rows rows = rows_of(a, fixation / a.G, columns);
-  const int64_t n = rows.floats;
-  // Inside the frame, and where its border is repeated, a window's weights sum to one and a pivot makes no difference.
-  const Pixel pivot = a.zeros ? Pixel{a.pivot[0], a.pivot[1], a.pivot[2], 0.0f} : Pixel{};
   const bool widens = axis.half > 0.5f;
   Gaze sum = {0.0, 0.0, 0.0};
   double wider = 0.0;
-  for (int64_t i = 0; i < size; ++i) {
-    load_grad(a, unit, i, s.planes);
-    const Taps& taps = s.y[i];
-    weigh_rows(rows, taps, s, s.row);
-    const Pixel outside = pivot * taps.inside;
-    Pixel moved = {}, stretched = {}, edges = {}, seen = {};
+  for (int64_t first = 0; first < size; first += kLanes) {
+    const int64_t count = size - first < kLanes ? size - first : kLanes;
+    load_grads(a, unit, first, count, s);
+    weigh_block(rows, s, first, count);
+    const Vec inside = of_rows(s.y, first, count, [](const Taps& t) { return t.inside; });
+    Vec moved = {}, stretched = {}, edges = {}, pivots = {}, mean = {};
     for (int64_t k = 0; k < size; ++k) {
-      const GlimpseWindow& w = s.x[k].window;
-      const Pixel g = {s.planes[0][k], s.planes[1][k], s.planes[2][k], 0.0f};
-      const Pixel right = w.right_cell < 0 ? Pixel{} : load_pixel(s.row + 3 * (w.right_cell - columns.begin)) - outside;
-      const Pixel left = w.left_cell < 0 ? Pixel{} : load_pixel(s.row + 3 * (w.left_cell - columns.begin)) - outside;
-      const Pixel difference = g * (right - left);
-      moved += difference;
-      stretched += s.x[k].shift * difference;
-      edges += 0.5f * g * (right + left);
-      seen += s.x[k].inside * g * pivot;
-    }
-    // The other axis, transposed: the row of gradients is spread over the pixels once instead of weighing three rows.
-    spread_pixels(s.planes, s.x, size, columns, s.padded, s.spread);
-    const float pivots = seen[0] + seen[1] + seen[2];
-    float edge[2];  // pixel rows at the upper and at the lower edge of the window
-    const int cells[2] = {taps.window.left_cell, taps.window.right_cell};
-    for (int e = 0; e < 2; ++e) {
-      edge[e] = 0.0f;
-      if (cells[e] < 0) continue;
-      const float* row = s.other;
-      if (rows.dtype == kUInt8) {
-        const uint8_t* bytes = reinterpret_cast<const uint8_t*>(rows.at(cells[e]));
-        for (int64_t j = 0; j < n; ++j) s.other[j] = static_cast<float>(bytes[j]);
-      } else {
-        row = load_row(rows.at(cells[e]), rows.dtype, n, s.other);
+      const Taps& taps = s.x[k];
+      const int left_cell = taps.window.left_cell, right_cell = taps.window.right_cell;
+      for (int c = 0; c < 3; ++c) {
+        const Vec g = load_vec(s.samples + c * s.plane + k * kLanes);
+        const float* pixel = s.block + (c - 3 * columns.begin) * kLanes;
+        Vec left = {}, right = {};
+        if (left_cell >= 0) left = load_vec(pixel + 3 * left_cell * kLanes);
+        if (right_cell >= 0) right = load_vec(pixel + 3 * right_cell * kLanes);
+        // Inside the frame, and where its border is repeated, a window's weights sum to one: no pivot is needed.
+        if (a.zeros) {
+          const Vec outside = a.pivot[c] * inside;
+          if (left_cell >= 0) left -= outside;
+          if (right_cell >= 0) right -= outside;
+          pivots += (taps.inside * a.pivot[c]) * g;
+        }
+        const Vec difference = g * (right - left);
+        moved += difference;
+        stretched += taps.shift * difference;
+        if (widens) edges += 0.5f * g * (right + left);
       }
-      edge[e] = sum_pairs(row, s.spread, n, [](auto p, auto q) { return p * q; }) - pivots;
     }
-    const float down = edge[1] - edge[0];
-    sum.x += moved[0] + moved[1] + moved[2];
-    sum.y += down;
-    sum.side += stretched[0] + stretched[1] + stretched[2] + taps.shift * down;
-    if (widens) {
-      const float mean = sum_pairs(s.row, s.spread, n, [](auto p, auto q) { return p * q; }) - pivots * taps.inside;
-      wider += (edges[0] + edges[1] + edges[2] - mean) + (0.5f * (edge[0] + edge[1]) - mean);
+    // The other axis, transposed: gradients are spread over the pixels once instead of weighing three pixel rows.
+    spread_block(s, size, rows.floats);
+    for (int64_t j = 0; widens && j < rows.floats; ++j) {
+      mean += load_vec(s.spread + j * kLanes) * load_vec(s.block + j * kLanes);
+    }
+    float edge[kLanes][2] = {};  // pixel rows at the upper and at the lower edge of the window
+    for_strips(s, rows.floats, [&](int64_t start, int64_t) {
+      const Rows strip = strip_of(rows, start);
+      for (int64_t r = 0; r < count; ++r) {
+        const GlimpseWindow& w = s.y[first + r].window;
+        const float* grad = s.rows + r * s.pitch;
+        if (w.left_cell >= 0) edge[r][0] += dot(strip, w.left_cell, grad, s.other);
+        if (w.right_cell >= 0) edge[r][1] += dot(strip, w.right_cell, grad, s.other);
+      }
+    });
+    for (int64_t r = 0; r < count; ++r) {
+      const Taps& taps = s.y[first + r];
+      const float upper = taps.window.left_cell < 0 ? 0.0f : edge[r][0] - pivots[r];
+      const float lower = taps.window.right_cell < 0 ? 0.0f : edge[r][1] - pivots[r];
+      sum.x += moved[r];
+      sum.y += lower - upper;
+      sum.side += stretched[r] + taps.shift * (lower - upper);
+      if (widens) {
+        const float here = mean[r] - pivots[r] * taps.inside;
+        wider += (edges[r] - here) + (0.5f * (upper + lower) - here);
+      }
     }
   }
   const double inverse = 0.5 / axis.half;
@@ -110,7 +209,7 @@ bool foveated_glimpse_gaze_grad(const FoveatedGlimpseArgs& a, int threads) {
   bool ok = true;
 #pragma omp parallel num_threads(threads) reduction(&& : ok)
   {
-    Scratch scratch(a);
+    BlockScratch scratch(a);
     ok = scratch.memory != nullptr;
 #pragma omp for schedule(dynamic)
     for (int64_t fixation = 0; fixation < a.B * a.T * a.G; ++fixation) {
@@ -135,7 +234,7 @@ bool foveated_glimpse_frames_grad(const FoveatedGlimpseArgs& a, int threads) {
   bool ok = true;
 #pragma omp parallel num_threads(threads) reduction(&& : ok)
   {
-    Scratch s(a);
+    BlockScratch s(a);
     float* frame = static_cast<float*>(std::malloc(floats * sizeof(float)));
     ok = s.memory != nullptr && frame != nullptr;
 #pragma omp for schedule(dynamic)
@@ -145,14 +244,20 @@ bool foveated_glimpse_frames_grad(const FoveatedGlimpseArgs& a, int threads) {
       for (int64_t unit = t * a.G * a.levels; unit < (t + 1) * a.G * a.levels; ++unit) {
         const Columns columns = fill(glimpse_axis(a, unit / a.levels, unit % a.levels, 0), s.x);
         fill(glimpse_axis(a, unit / a.levels, unit % a.levels, 1), s.y);
-        for (int64_t i = 0; i < a.size; ++i) {
-          const Taps& taps = s.y[i];
-          load_grad(a, unit, i, s.planes);
-          spread_pixels(s.planes, s.x, a.size, columns, s.padded, s.spread);
-          for (int y = taps.window.first; y <= taps.window.last; ++y) {
-            const float weight = y == taps.window.first ? taps.first : y == taps.window.last ? taps.last : taps.middle;
-            add(s.spread, weight, 3 * columns.count, frame + (y * a.W + columns.begin) * 3);
-          }
+        for (int64_t first = 0; first < a.size; first += kLanes) {
+          const int64_t count = a.size - first < kLanes ? a.size - first : kLanes;
+          load_grads(a, unit, first, count, s);
+          spread_block(s, a.size, 3 * columns.count);
+          for_strips(s, 3 * columns.count, [&](int64_t start, int64_t n) {
+            for (int64_t r = 0; r < count; ++r) {
+              const Taps& taps = s.y[first + r];
+              for (int y = taps.window.first; y <= taps.window.last; ++y) {
+                const float weight =
+                    y == taps.window.first ? taps.first : y == taps.window.last ? taps.last : taps.middle;
+                add(s.rows + r * s.pitch, weight, n, frame + (y * a.W + columns.begin) * 3 + start);
+              }
+            }
+          });
         }
       }
       char* out = static_cast<char*>(a.to_frames) + t * floats * dtype_size(a.frames_dtype);

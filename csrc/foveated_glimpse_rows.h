@@ -4,7 +4,7 @@
 
 #include <cstdlib>
 
-#if defined(__SSE2__)
+#if defined(__AVX2__)
 #include <immintrin.h>
 #endif
 
@@ -14,16 +14,6 @@
 
 namespace fv {
 namespace {
-
-typedef float Pixel __attribute__((vector_size(16)));  // r, g, b and a lane that is carried along
-
-inline Pixel load_pixel(const float* p) {
-  Pixel v;
-  __builtin_memcpy(&v, p, sizeof v);
-  return v;
-}
-
-inline void store_pixel(float* p, Pixel v) { __builtin_memcpy(p, &v, sizeof v); }
 
 // A window with its weights: those of the first and last pixel, and the common one of those between.
 struct Taps {
@@ -63,27 +53,22 @@ Columns fill(const GlimpseAxis& axis, Taps* taps) {
   return {begin, end - begin};
 }
 
-// Buffers of one thread, all from one allocation.
+// Buffers of one thread, all from one allocation: those of every pass, and `own` floats from `rest` on.
 struct Scratch {
-  Taps *x = nullptr, *y = nullptr;
-  float *row = nullptr, *other = nullptr, *spread = nullptr, *padded = nullptr;
-  float* planes[3] = {};  // one row of samples
-  uint16_t* sum = nullptr;
-  void* memory;  // nullptr when it could not be had
+  Taps *x = nullptr, *y = nullptr;  // of the columns and of the rows of samples
+  float* other = nullptr;           // a row of pixels that were not float32
+  float* rest = nullptr;            // starts a cache line
+  void* memory;                     // nullptr when it could not be had
 
-  explicit Scratch(const FoveatedGlimpseArgs& a) {
-    const int64_t row_floats = 3 * a.W + 16, size_floats = a.size + 16;
-    const int64_t floats = 3 * row_floats + (4 * a.W + 16) + 3 * size_floats;
-    memory = std::malloc(2 * (a.size + 3) * sizeof(Taps) + floats * sizeof(float) + row_floats * sizeof(uint16_t));
+  Scratch(const FoveatedGlimpseArgs& a, int64_t own) {
+    constexpr int64_t kLine = 64;
+    const int64_t taps = a.size + 3;
+    memory = std::malloc(kLine + (own + 3 * a.W) * sizeof(float) + 2 * taps * sizeof(Taps));
     if (!memory) return;
-    x = static_cast<Taps*>(memory);
-    y = x + a.size + 3;
-    row = reinterpret_cast<float*>(y + a.size + 3);
-    other = row + row_floats;
-    spread = other + row_floats;
-    padded = spread + row_floats;
-    for (int c = 0; c < 3; ++c) planes[c] = padded + 4 * a.W + 16 + c * size_floats;
-    sum = reinterpret_cast<uint16_t*>(planes[2] + size_floats);
+    rest = reinterpret_cast<float*>((reinterpret_cast<uintptr_t>(memory) + kLine - 1) / kLine * kLine);
+    other = rest + own;
+    x = reinterpret_cast<Taps*>(other + 3 * a.W);
+    y = x + taps;
   }
 };
 
@@ -102,33 +87,47 @@ Rows rows_of(const FoveatedGlimpseArgs& a, int64_t frame, const Columns& columns
   return {static_cast<const char*>(a.frames) + offset * size, a.row_stride * size, 3 * columns.count, a.frames_dtype};
 }
 
-// kLanes bytes as floats; left to itself the compiler takes them one by one.
-inline Vec widen(const uint8_t* p) {
+typedef int32_t IntVec __attribute__((vector_size(FV_VECTOR_BYTES)));
+
+// kLanes bytes as integers; left to itself the compiler takes them one by one.
+inline IntVec widen(const uint8_t* p) {
 #if defined(__AVX512F__)
-  // The forms without a mask make GCC warn about their own header.
-  const __m512i words = _mm512_maskz_cvtepu8_epi32(0xffff, _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-  return _mm512_maskz_cvtepi32_ps(0xffff, words);
+  // The form without a mask makes GCC warn about its own header.
+  return (IntVec)_mm512_maskz_cvtepu8_epi32(0xffff, _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
 #elif defined(__AVX2__)
-  return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+  return (IntVec)_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
 #else
-  Vec v;
-  for (int64_t lane = 0; lane < kLanes; ++lane) v[lane] = static_cast<float>(p[lane]);
+  IntVec v;
+  for (int64_t lane = 0; lane < kLanes; ++lane) v[lane] = p[lane];
   return v;
 #endif
 }
 
+inline Vec to_float(IntVec v) { return __builtin_convertvector(v, Vec); }
+
 // dst = first * top + last * bottom
-void combine(const uint8_t* top, const uint8_t* bottom, float first, float last, int64_t n, float* __restrict dst) {
+void combine(const uint8_t* top, const uint8_t* bottom, const Taps& taps, int64_t n, float* __restrict dst) {
+  const float first = taps.first, last = taps.last;
   int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes) {
-    const Vec v = first * widen(top + i) + last * widen(bottom + i);
-    __builtin_memcpy(dst + i, &v, sizeof v);
+    store_vec(dst + i, first * to_float(widen(top + i)) + last * to_float(widen(bottom + i)));
   }
   for (; i < n; ++i) dst[i] = first * static_cast<float>(top[i]) + last * static_cast<float>(bottom[i]);
 }
 
-void add(const uint8_t* src, int64_t n, uint16_t* __restrict sum) {
-  for (int64_t i = 0; i < n; ++i) sum[i] = static_cast<uint16_t>(sum[i] + src[i]);
+// dst += middle * the sum of `count` rows from `row` on, `registers` times kLanes bytes of each. They weigh the same and
+// are summed as integers, in registers.
+template <int registers>
+inline void add_between(const uint8_t* row, int64_t stride, int count, float middle, float* dst) {
+  IntVec sum[registers] = {};
+  for (int y = 0; y < count; ++y, row += stride) {
+#pragma GCC unroll 4
+    for (int i = 0; i < registers; ++i) sum[i] += widen(row + i * kLanes);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < registers; ++i) {
+    store_vec(dst + i * kLanes, load_vec(dst + i * kLanes) + middle * to_float(sum[i]));
+  }
 }
 
 void add(const float* src, float weight, int64_t n, float* __restrict dst) {
@@ -136,47 +135,31 @@ void add(const float* src, float weight, int64_t n, float* __restrict dst) {
 }
 
 // The pixel rows under a window, weighed: dst[x, c] = sum over y of w(y) * pixel(y, x, c).
-void weigh_rows(const Rows& rows, const Taps& taps, const Scratch& s, float* dst) {
+void weigh_rows(const Rows& rows, const Taps& taps, float* other, float* dst) {
   const int first = taps.window.first, last = taps.window.last;
   const int64_t n = rows.floats;
   if (rows.dtype != kUInt8) {
     for (int64_t i = 0; i < n; ++i) dst[i] = 0.0f;
     for (int y = first; y <= last; ++y) {
       const float weight = y == first ? taps.first : y == last ? taps.last : taps.middle;
-      add(load_row(rows.at(y), rows.dtype, n, s.other), weight, n, dst);
+      add(load_row(rows.at(y), rows.dtype, n, other), weight, n, dst);
     }
     return;
   }
   const uint8_t* top = reinterpret_cast<const uint8_t*>(rows.at(first));
-  const uint8_t* bottom = last > first ? reinterpret_cast<const uint8_t*>(rows.at(last)) : top;
-  combine(top, bottom, taps.first, taps.last, n, dst);
-  // The rows between weigh the same: they are summed as integers, as many as 16 bits hold.
-  constexpr int kMost = 65535 / 255;
-  for (int y = first + 1; y < last; y += kMost) {
-    const int end = y + kMost < last ? y + kMost : last;
-    __builtin_memset(s.sum, 0, n * sizeof(uint16_t));
-    for (int row = y; row < end; ++row) add(reinterpret_cast<const uint8_t*>(rows.at(row)), n, s.sum);
-    for (int64_t i = 0; i < n; ++i) dst[i] += taps.middle * static_cast<float>(s.sum[i]);
+  combine(top, taps.next > 0 ? reinterpret_cast<const uint8_t*>(rows.at(last)) : top, taps, n, dst);
+  if (taps.between == 0) return;
+  const uint8_t* next = top + rows.stride;
+  int64_t i = 0;
+  for (; i + 4 * kLanes <= n; i += 4 * kLanes) {
+    add_between<4>(next + i, rows.stride, taps.between, taps.middle, dst + i);
   }
-}
-
-// One sample of a weighed row: sum over x of w(x) * row[x, c].
-inline Pixel weigh_pixels(const float* row, const Taps& taps) {
-  const float* p = row + taps.offset;
-  const Pixel first = taps.first * load_pixel(p);
-  p += taps.next;
-  if (taps.between == 0) return first + taps.last * load_pixel(p);
-  Pixel even = {}, odd = {};
-  int x = 0;
-  for (; x + 2 <= taps.between; x += 2, p += 6) {
-    even += load_pixel(p);
-    odd += load_pixel(p + 3);
+  for (; i + kLanes <= n; i += kLanes) add_between<1>(next + i, rows.stride, taps.between, taps.middle, dst + i);
+  for (; i < n; ++i) {
+    int sum = 0;
+    for (int y = 0; y < taps.between; ++y) sum += next[y * rows.stride + i];
+    dst[i] += taps.middle * static_cast<float>(sum);
   }
-  if (x < taps.between) {
-    even += load_pixel(p);
-    p += 3;
-  }
-  return first + taps.middle * (even + odd) + taps.last * load_pixel(p);
 }
 
 }  // namespace

@@ -11,6 +11,7 @@ struct GatherTokensArgs {
   char* out;             // [B, K, D] contiguous
   int64_t B, N, K;
   int64_t batch_stride, row_stride, row_bytes;  // bytes
+  bool stream;  // the stores to `out` bypass the cache
 };
 
 struct ScatterTokensArgs {
@@ -19,6 +20,7 @@ struct ScatterTokensArgs {
   char* out;             // [B, N, D] contiguous
   int64_t B, N, K;
   int64_t batch_stride, row_stride, row_bytes;  // bytes, of grad
+  bool stream;  // the stores to `out` bypass the cache
 };
 
 void gather_tokens_cpu(const GatherTokensArgs& args, int threads);

@@ -19,9 +19,20 @@ struct MaskedLatentLossArgs {
   double* partial;     // [chunks]: sum of the loss over each chunk of rows, before the mean
   int pred_dtype, target_dtype, kind;
   bool normalize_target;
+  bool stream;  // the gradient's stores bypass the cache
   int64_t B, M, N, D;
   int64_t pred_batch, pred_row, target_batch, target_row;  // strides in elements
   float grad_scale;    // multiplies d(sum of the loss)/d(pred)
+};
+
+// out = factor * grad, multiplied in float32.
+struct ScaleGradientArgs {
+  const void* grad;  // [count]
+  void* out;         // [count], in the same dtype
+  int dtype;
+  int64_t count;
+  float factor;
+  bool stream;  // the stores bypass the cache
 };
 
 // Rows are summed in chunks of fixed size, so the loss does not depend on the number of threads.

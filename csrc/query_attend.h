@@ -36,6 +36,7 @@ struct QueryAttendBackwardArgs {
   void* grad_key;             // [B, H, N, D] in dtype, strides below, or nullptr; grad_value likewise and together
   void* grad_value;
   int64_t grad_cache_strides[3];
+  bool stream;  // the stores to grad_key and grad_value bypass the cache
 };
 
 // Queries that are attended to together.

@@ -196,8 +196,7 @@ void score_gradients(const BackwardScratch& f, int64_t i, int64_t padded_n, floa
   }
 }
 
-void backward_head(const QueryAttendBackwardArgs& a, int64_t b, int64_t h, int64_t width, bool stream,
-                   const BackwardScratch& f) {
+void backward_head(const QueryAttendBackwardArgs& a, int64_t b, int64_t h, int64_t width, const BackwardScratch& f) {
   const QueryAttendInputs& in = a.in;
   const int64_t queries = in.S * in.Q, size = dtype_size(in.dtype);
   const char* keys = row_at(in.key, in.dtype, b * in.key_strides[0] + h * in.key_strides[1]);
@@ -227,8 +226,8 @@ void backward_head(const QueryAttendBackwardArgs& a, int64_t b, int64_t h, int64
     for (int64_t j = 0; j < n; ++j) {
       const int64_t* strides = a.grad_cache_strides;
       const int64_t at = b * strides[0] + h * strides[1] + (start + j) * strides[2];
-      store_row(static_cast<char*>(a.grad_key) + at * size, in.dtype, in.D, f.grad_key + j * width, stream);
-      store_row(static_cast<char*>(a.grad_value) + at * size, in.dtype, in.D, f.grad_value + j * width, stream);
+      store_row(static_cast<char*>(a.grad_key) + at * size, in.dtype, in.D, f.grad_key + j * width, a.stream);
+      store_row(static_cast<char*>(a.grad_value) + at * size, in.dtype, in.D, f.grad_value + j * width, a.stream);
     }
   }
   for (int64_t i = 0; i < queries && a.grad_query; ++i) {
@@ -269,7 +268,6 @@ bool query_attend(const QueryAttendArgs& a, int threads) {
 bool query_attend_backward(const QueryAttendBackwardArgs& a, int threads) {
   const QueryAttendInputs& in = a.in;
   const int64_t width = (in.D + kLanes - 1) / kLanes * kLanes, queries = in.S * in.Q;
-  const bool stream = in.B * in.H * in.N * in.D * dtype_size(in.dtype) > (int64_t{4} << 20);
   bool ok = true;
 #pragma omp parallel num_threads(threads) reduction(&& : ok)
   {
@@ -285,7 +283,7 @@ bool query_attend_backward(const QueryAttendBackwardArgs& a, int threads) {
     f.grad_key = arena.take(kChunk * width), f.grad_value = arena.take(kChunk * width);
 #pragma omp for schedule(static)
     for (int64_t unit = 0; unit < in.B * in.H; ++unit) {
-      if (ok) backward_head(a, unit / in.H, unit % in.H, width, stream, f);
+      if (ok) backward_head(a, unit / in.H, unit % in.H, width, f);
     }
     store_fence();
     std::free(arena.base);

@@ -29,18 +29,6 @@ inline Rows load_rows(const char* rows, int dtype, int64_t stride, int64_t n, in
   return {scratch, width};
 }
 
-inline void store_vec(float* p, Vec v) { __builtin_memcpy(p, &v, sizeof v); }
-
-template <int... Lane>
-struct LaneList {};
-#if FV_VECTOR_BYTES == 64
-typedef LaneList<0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15> AllLanes;
-#elif FV_VECTOR_BYTES == 32
-typedef LaneList<0, 1, 2, 3, 4, 5, 6, 7> AllLanes;
-#else
-typedef LaneList<0, 1, 2, 3> AllLanes;
-#endif
-
 // Lane l of the result is x[l without bit] + x[l with bit], where x is b if l has the bit and a if not.
 template <int bit, int... L>
 inline Vec fold(Vec a, Vec b, LaneList<L...>) {

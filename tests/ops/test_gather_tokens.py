@@ -56,6 +56,19 @@ def test_a_repeated_index_is_refused_where_it_would_lose_gradient():
         out.sum().backward()
 
 
+@pytest.mark.parametrize("width", [256, 250, 251])  # rows of whole cache lines, of whole words, and of neither
+def test_large_outputs_are_written_whole_into_new_and_used_memory(width):
+    """Beyond 4 MB stores may bypass the cache, which depends on the memory that the allocator gives."""
+    x, index = torch.randn(2, 3000, width), torch.stack([torch.randperm(3000)[:2200] for _ in range(2)])
+    upstream = torch.randn(2, 2200, width)
+    expected = torch.zeros_like(x).scatter_(1, index[..., None].expand_as(upstream), upstream)
+    for _ in range(2):
+        leaf = x.detach().requires_grad_()
+        out = gather_tokens(leaf, index)
+        assert torch.equal(out, torch.take_along_dim(x, index[..., None], 1))
+        assert torch.equal(torch.autograd.grad(out, leaf, upstream)[0], expected)
+
+
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [

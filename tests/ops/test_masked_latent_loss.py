@@ -206,3 +206,20 @@ def test_float64_insists_on_the_reference():
     assert masked_mse(p.double(), t.double(), masked).dtype == torch.float64
     with pytest.raises(TypeError, match="the kernel takes float32, bfloat16 or float16"):
         masked_mse(p.double(), t.double(), masked, backend="native")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("width", [512, 515])
+def test_large_gradients_are_written_whole_and_scaled(isa, dtype, width):
+    """Beyond 4 MB stores may bypass the cache; an upstream gradient that is not 1 takes another pass."""
+    masked = torch.stack([torch.randperm(3000)[:2200] for _ in range(2)])
+    target = torch.randn(2, 3000, width).to(dtype)
+    pred = torch.randn(2, 2200, width).to(dtype).requires_grad_()
+    for kind, upstream in (("mse", 1.0), ("l1", 4096.0)):
+        results = []
+        for backend in ("reference", "native"):
+            loss = masked_latent_loss(pred, target, masked, kind=kind, backend=backend)
+            results.append(torch.autograd.grad(loss, pred, torch.tensor(upstream))[0])
+        near = 1e-6 if dtype == torch.float32 else 1e-2
+        step = 2**-24 if dtype == torch.float16 else 1e-12  # of float16 near zero
+        torch.testing.assert_close(results[1], results[0], rtol=near, atol=step)

@@ -57,11 +57,20 @@ def _cpu(pred, target, target_scale, masked, kind, normalize_target, with_grad, 
     return loss, grad
 
 
+def _scale_cpu(grad, upstream, factor, backend):
+    grad, out = grad.contiguous(), torch.empty_like(grad, memory_format=torch.contiguous_format)
+    _native.CORE.scale_gradient(
+        grad.data_ptr(), out.data_ptr(), _native.DTYPE_CODES[grad.dtype], grad.numel(), (upstream * factor).item(),
+        torch.get_num_threads(),
+    )  # fmt: skip
+    return out
+
+
 _op = register(_SCHEMA, fake=_fake, cpu=_cpu, triton=_TRITON)
 _scale = register(
     _SCALE_SCHEMA,
     fake=lambda grad, upstream, factor, backend: grad.new_empty(grad.shape),
-    cpu=lambda grad, upstream, factor, backend: reference.scale_gradient(grad, upstream, factor),
+    cpu=_scale_cpu,
     triton=_TRITON,
 )
 
