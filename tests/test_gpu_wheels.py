@@ -15,7 +15,7 @@ import os, sys, zipfile
 if sys.argv[1:3] != ["-m", "pip"]:
     os.execv({python!r}, [{python!r}, *sys.argv[1:]])
 open({asked!r}, "w").write("\\n".join(sys.argv[1:]))
-wheels = [("av", "", {size}), ("tyro", "Requires-Dist: rich>=11\\n", 10), ("rich", "", 10), ("typing_extensions", "", 10)]
+wheels = [("av", "", {size}), ("tyro", "Requires-Dist: rich>=11\\n", 9), ("rich", "", 9), ("typing_extensions", "", 9)]
 for name, needs, size in wheels:
     path = os.path.join(sys.argv[sys.argv.index("--dest") + 1], f"{{name}}-1.0-py3-none-any.whl")
     with zipfile.ZipFile(path, "w") as wheel:
