@@ -1,5 +1,5 @@
-"""Every launch that a kernel may be tuned to, compiled without a GPU: under the compilers in resources.json none spills,
-and each fits the shared memory of its cards."""
+"""Every launch a kernel may be tuned to, compiled without a GPU: under the compilers in resources.json none spills, and
+each fits the shared memory of its cards."""
 
 import functools
 import warnings
