@@ -20,7 +20,7 @@ CASES = [
     "foveated_glimpse zeros outside, no antialias",
     "foveated_glimpse float frames",
 ]
-DTYPES = [torch.float32] if INTERPRETED else [torch.float32, torch.bfloat16]
+DTYPES = [torch.float32 if INTERPRETED else torch.bfloat16]
 
 
 def with_each_option(check) -> None:
