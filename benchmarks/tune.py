@@ -203,6 +203,8 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"--kernels: {', '.join(sorted(unknown))} is none of {', '.join(KERNELS)}")
     if options.device == "cuda" and not torch.cuda.is_available():
         parser.error("torch sees no CUDA device; --device cpu rehearses the tuning")
+    if options.device == "cuda" and INTERPRETED:
+        parser.error("TRITON_INTERPRET=1 is set: nothing would be compiled")
     if options.device == "cpu" and not INTERPRETED:  # Triton looks at this when it is imported: start anew
         again = [sys.executable, "-m", "benchmarks.tune", *(sys.argv[1:] if arguments is None else arguments)]
         os.execve(sys.executable, again, {**os.environ, "TRITON_INTERPRET": "1"})

@@ -188,10 +188,11 @@ def attend_options(queries: int, dim: int, dtype: torch.dtype, backward: bool) -
     block_n = max(elements // block_d, 16)
     # With float32 tiles a third stage fits a narrow forward pass only.
     stages = 2 if wide and dot and (backward or block_d > 64) else 3
-    # None gives a thread more to hold than the default does: that would spill.
-    around = [(block_n, warps, stages), (block_n // 2, warps // 2, stages), (2 * block_n, 2 * warps, stages)]
-    around += [(block_n // 2, warps, stages), (block_n, 2 * warps, stages)]
+    around = [(block_n, warps, stages), (block_n // 2, warps, stages)]
     around += [(block_n, warps, stages - 1), (block_n, warps, stages + 1)]
+    # What gives a thread more to hold than the default does spills, and so do these two under some compilers.
+    around += [(block_n, 2 * warps, stages)] if dot or not backward else []
+    around += [(block_n // 2, warps // 2, stages), (2 * block_n, 2 * warps, stages)] if not dot else []
     launches = [
         {"BLOCK_Q": block_q, "BLOCK_N": max(n, 16), "BLOCK_D": block_d, "num_warps": w, "num_stages": s}
         for n, w, s in around
