@@ -4,8 +4,8 @@
     python -m benchmarks.report --json run.json
 
 A pytest-benchmark file becomes ``benchmarks/results/<device>.json``, which replaces that device's last one. All results
-there are then printed as Markdown, put into docs/benchmarks.md and drawn as docs/roofline.png; without ``--json`` only
-that.
+there are then printed as Markdown, put into docs/benchmarks.md, those of GPUs also into docs/gpu.md, and drawn as
+docs/roofline.png; without ``--json`` only that.
 """
 
 import argparse
@@ -118,7 +118,7 @@ def load(folder: Path) -> list[dict]:
 def blocks(results: list[dict]) -> dict[str, str]:
     """What the docs hold between their comments: name -> Markdown."""
     shown = "\n\n".join(f"{heading(one)}\n\n{table(one)}" for one in results) or "Nothing has been measured."
-    return {"results": shown, "predictions": predictions.table()}
+    return {"results": shown}
 
 
 def put(page: str, name: str, text: str) -> str:
@@ -160,6 +160,8 @@ def main(arguments: list[str] | None = None) -> None:
         for name, block in text.items():
             page = put(page, name, block)
         docs.write_text(page)
+    if own:
+        predictions.PAGE.write_text(predictions.page(results))
     try:
         roofline.draw(roofline.panels(results, floors.read(floors.PATH.read_text())), plot)
     except ImportError as error:

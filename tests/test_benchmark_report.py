@@ -251,7 +251,7 @@ def run(monkeypatch):
 
 def test_a_run_becomes_a_result_a_table_and_a_plot(run, tmp_path, capsys):
     page = tmp_path / "page.md"
-    page.write_text("before\n" + "".join(f"<!-- {n} -->\n<!-- end of {n} -->\n" for n in ("results", "predictions")))
+    page.write_text("before\n" + "".join(f"<!-- {n} -->\n<!-- end of {n} -->\n" for n in ("results",)))
     (tmp_path / "run.json").write_text(json.dumps(run))
     report.main(["--json", str(tmp_path / "run.json"), "--results", str(tmp_path / "results"), "--docs", str(page)])
     kept = json.loads((tmp_path / "results" / "nvidia-h200.json").read_text())

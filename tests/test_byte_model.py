@@ -1,7 +1,6 @@
 """The least bytes of every op, against numbers worked out by hand."""
 
 from benchmarks import byte_model as model
-from benchmarks import predictions
 
 
 def test_multiblock_mask():
@@ -55,12 +54,3 @@ def test_query_attend():
     assert model.query_attend_forward(1, 1, 3, 4, size=2, stats=False) == 48 + 16 + 4
     # Keys, values and their gradients 96; query, output and their gradients 32; log-sum-exp 4.
     assert model.query_attend_backward(1, 1, 3, 4, size=2) == 96 + 32 + 4
-
-
-def test_predictions_are_bytes_over_bandwidth():
-    assert predictions.least_microseconds(1_008_000, 1008) == 1.0
-    table = predictions.table()
-    assert "RTX 4090, 1008 GB/s" in table
-    # 42.5 MB of glimpses at 4800 GB/s are 8.8 microseconds, and 8 x 16 x 4 fixations 6 KB.
-    (row,) = [line for line in table.splitlines() if "B8 T16 G4 96x96" in line]
-    assert row.endswith("| 42.5 MB | 42 us | 24 us | 9 us |")

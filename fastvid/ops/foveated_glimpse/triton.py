@@ -1,11 +1,22 @@
 """Triton kernels of foveated glimpses. csrc/foveated_glimpse.h holds the same window arithmetic."""
 
+import functools
+from collections.abc import Iterable
+
 import torch
 import triton
 import triton.language as tl
 
+from fastvid.ops._launch import Launch, Options, choose_launch, options
 from fastvid.ops._layout import interleaved
 from fastvid.ops.foveated_glimpse.op import glimpses, normalization
+
+# (rows and columns of a program's tile, warps), the default first.
+_FORWARD = [(16, 32, 4), (4, 32, 4), (8, 32, 4), (8, 32, 8), (16, 32, 8), (16, 16, 4)]
+_GAZE = [(8, 32, 4), (4, 32, 2), (4, 32, 4), (8, 32, 8), (8, 16, 4), (16, 32, 8)]
+_FRAMES = [(8, 32, 4), (4, 32, 2), (8, 32, 8), (16, 32, 8)]
+# (partial sums that a program adds at a time, warps), the default first.
+_SUM = [(128, 4), (128, 1), (128, 2), (64, 2), (32, 1)]
 
 # Sizes that are 1 would otherwise become constants without a dtype, and every frame size a compilation of its own.
 _SIZES = ("T", "G", "H", "W", "size", "batch_stride", "frame_stride", "row_stride")
@@ -271,8 +282,42 @@ def foveated_glimpse_frames_kernel(
     tl.store(pixel + 2, (gain2 * blue).to(dtype), mask=exists)
 
 
-def _block(side: int, most: int) -> int:
-    return min(most, triton.next_power_of_2(side))
+def _tiles(height: int, width: int, tiles: Iterable[tuple[int, int, int]]) -> list[Launch]:
+    """Launches with a tile a program, none larger than height x width demands."""
+    sides = triton.next_power_of_2(height), triton.next_power_of_2(width)
+    return [{"BLOCK_Y": min(y, sides[0]), "BLOCK_X": min(x, sides[1]), "num_warps": w} for y, x, w in tiles]
+
+
+def _tile_class(height: int, width: int, size: int) -> str:
+    small = [f"{min(triton.next_power_of_2(side), 32)}" for side in (height, width)]
+    return f"{' x '.join(small)} of {size} bytes"
+
+
+@functools.cache
+def forward_options(side: int, size: int) -> Options:
+    """Launches for crops of side x side from pixels of ``size`` bytes."""
+    return options("foveated_glimpse_kernel", _tile_class(side, side, size), _tiles(side, side, _FORWARD))
+
+
+@functools.cache
+def gaze_options(side: int, size: int) -> Options:
+    """Launches for crops of side x side from pixels of ``size`` bytes."""
+    # Left alone, ptxas spills two registers to save others that nothing else needs.
+    launches = [{**tile, "maxnreg": 128} for tile in _tiles(side, side, _GAZE)]
+    return options("foveated_glimpse_gaze_kernel", _tile_class(side, side, size), launches)
+
+
+@functools.cache
+def sum_options() -> Options:
+    """Launches of the sum over a fixation's tiles."""
+    launches = [{"BLOCK": block, "num_warps": warps} for block, warps in _SUM]
+    return options("foveated_glimpse_sum_kernel", "any", launches)
+
+
+@functools.cache
+def frames_options(height: int, width: int, size: int) -> Options:
+    """Launches for frames of height x width pixels of ``size`` bytes."""
+    return options("foveated_glimpse_frames_kernel", _tile_class(height, width, size), _tiles(height, width, _FRAMES))
 
 
 def foveated_glimpse(
@@ -283,13 +328,13 @@ def foveated_glimpse(
     G = center.shape[2]
     out = glimpses(frames, center, size, levels, dtype)
     frames, center, scale = interleaved(frames), center.contiguous(), scale.contiguous()
-    block_y, block_x = _block(size, 16), _block(size, 32)
-    programs = B * T * G * levels * triton.cdiv(size, block_y) * triton.cdiv(size, block_x)
+    launch = choose_launch(forward_options(size, frames.element_size()), frames.device)
+    programs = B * T * G * levels * triton.cdiv(size, launch["BLOCK_Y"]) * triton.cdiv(size, launch["BLOCK_X"])
     if programs:
         gain, pivot = normalization(frames, mean, std)
         foveated_glimpse_kernel[(programs,)](
             frames, center, scale, out, T, G, H, W, size, *frames.stride()[:3], level_ratio, *gain, *pivot,
-            LEVELS=levels, ZEROS=padding == "zeros", ANTIALIAS=antialias, BLOCK_Y=block_y, BLOCK_X=block_x, num_warps=4,
+            LEVELS=levels, ZEROS=padding == "zeros", ANTIALIAS=antialias, **launch,
         )  # fmt: skip
     return out
 
@@ -302,17 +347,18 @@ def foveated_glimpse_gaze_grad(
     B, _, G, _ = center.shape
     to_center, to_scale = center.new_empty(center.shape), scale.new_empty(scale.shape)
     grad, frames, center, scale = grad.contiguous(), interleaved(frames), center.contiguous(), scale.contiguous()
-    block_y, block_x = _block(size, 8), _block(size, 32)
-    count = levels * triton.cdiv(size, block_y) * triton.cdiv(size, block_x)  # of partial sums per fixation
+    launch = choose_launch(gaze_options(size, frames.element_size()), frames.device)
+    tiles = triton.cdiv(size, launch["BLOCK_Y"]) * triton.cdiv(size, launch["BLOCK_X"])
+    count = levels * tiles  # of partial sums per fixation
     if B * T * G:
         gain, pivot = normalization(frames, mean, std)
         partial = center.new_empty((B * T * G, count, 3))
         foveated_glimpse_gaze_kernel[(B * T * G * count,)](
             grad, frames, center, scale, partial, T, G, H, W, size, *frames.stride()[:3], level_ratio, *gain, *pivot,
-            LEVELS=levels, ZEROS=padding == "zeros", ANTIALIAS=antialias, BLOCK_Y=block_y, BLOCK_X=block_x, num_warps=4,
-            maxnreg=128,  # left alone, ptxas spills two of them to save registers that nothing else needs
+            LEVELS=levels, ZEROS=padding == "zeros", ANTIALIAS=antialias, **launch,
         )  # fmt: skip
-        foveated_glimpse_sum_kernel[(B * T * G,)](partial, to_center, to_scale, count, BLOCK=128, num_warps=4)
+        launch = choose_launch(sum_options(), center.device)
+        foveated_glimpse_sum_kernel[(B * T * G,)](partial, to_center, to_scale, count, **launch)
     return to_center, to_scale
 
 
@@ -324,12 +370,12 @@ def foveated_glimpse_frames_grad(
     G = center.shape[2]
     to_frames = frames.new_empty(frames.shape)
     grad, center, scale = grad.contiguous(), center.contiguous(), scale.contiguous()
-    block_y, block_x = _block(H, 8), _block(W, 32)
-    programs = B * T * triton.cdiv(H, block_y) * triton.cdiv(W, block_x)
+    launch = choose_launch(frames_options(H, W, frames.element_size()), frames.device)
+    programs = B * T * triton.cdiv(H, launch["BLOCK_Y"]) * triton.cdiv(W, launch["BLOCK_X"])
     if programs:
         gain, _ = normalization(frames, mean, std)
         foveated_glimpse_frames_kernel[(programs,)](
             grad, center, scale, to_frames, G, H, W, size, level_ratio, *gain,
-            LEVELS=levels, ZEROS=padding == "zeros", ANTIALIAS=antialias, BLOCK_Y=block_y, BLOCK_X=block_x, num_warps=4,
+            LEVELS=levels, ZEROS=padding == "zeros", ANTIALIAS=antialias, **launch,
         )  # fmt: skip
     return to_frames

@@ -1,15 +1,20 @@
 """Triton kernels of gather_tokens: copies of rows, without atomics in either direction."""
 
+import functools
+
 import torch
 import triton
 import triton.language as tl
 
+from fastvid.ops._launch import Options, choose_launch, options
 from fastvid.ops._layout import rows_contiguous
-from fastvid.ops._tiles import row_tile
+from fastvid.ops._tiles import row_class, row_launches
 from fastvid.ops.gather_tokens.op import gathered, scattered
 
-_TILE = 4096  # elements a program holds at a time
-_SEARCH = 256  # indices compared at a time
+# (elements that a program holds at a time, warps), the default first.
+_GATHER = [(4096, 4), (1024, 4), (2048, 2), (2048, 4), (4096, 8), (8192, 8)]
+# The same, and the indices compared at a time.
+_SCATTER = [(4096, 4, 256), (4096, 4, 128), (2048, 4, 256), (2048, 4, 512), (4096, 8, 256), (8192, 8, 256)]
 
 
 @triton.jit
@@ -58,17 +63,31 @@ def scatter_tokens_kernel(
         tl.store(target[:, None] + d[None, :], row, mask=inside)
 
 
+@functools.cache
+def gather_options(width: int, size: int) -> Options:
+    """Launches for rows of ``width`` elements of ``size`` bytes."""
+    return options("gather_tokens_kernel", row_class(width, size), row_launches(width, _GATHER))
+
+
+@functools.cache
+def scatter_options(width: int, size: int) -> Options:
+    """Launches for rows of ``width`` elements of ``size`` bytes."""
+    tiles = row_launches(width, [(elements, warps) for elements, warps, _ in _SCATTER])
+    launches = [{**tile, "SEARCH": search} for tile, (_, _, search) in zip(tiles, _SCATTER, strict=True)]
+    return options("scatter_tokens_kernel", row_class(width, size), launches)
+
+
 def gather_tokens(x: torch.Tensor, index: torch.Tensor, backend: str) -> torch.Tensor:
     """x [B, N, D], index int64 [B, K] -> [B, K, D]; NaN (-1 for integers) where an index is out of range."""
     (B, N, D), K = x.shape, index.shape[1]
     out = gathered(x, index, backend)
     if out.numel():
         x, index = rows_contiguous(x), index.contiguous()
-        rows, block = row_tile(D, _TILE)
-        chunks = triton.cdiv(K, rows)
+        launch = choose_launch(gather_options(D, x.element_size()), x.device)
+        chunks = triton.cdiv(K, launch["ROWS"])
         gather_tokens_kernel[(B * chunks,)](
             x, index, out, N, K, D, x.stride(0), x.stride(1), chunks,
-            UNKNOWN=float("nan") if x.is_floating_point() else -1, ROWS=rows, BLOCK=block,
+            UNKNOWN=float("nan") if x.is_floating_point() else -1, **launch,
         )  # fmt: skip
     return out
 
@@ -79,10 +98,9 @@ def scatter_tokens(grad: torch.Tensor, index: torch.Tensor, tokens: int, backend
     out = scattered(grad, index, tokens, backend)
     if out.numel():
         grad, index = rows_contiguous(grad), index.contiguous()
-        rows, block = row_tile(D, _TILE)
-        chunks = triton.cdiv(tokens, rows)
+        launch = choose_launch(scatter_options(D, grad.element_size()), grad.device)
+        chunks = triton.cdiv(tokens, launch["ROWS"])
         scatter_tokens_kernel[(B * chunks,)](
-            grad, index, out, tokens, K, D, grad.stride(0), grad.stride(1), chunks,
-            ROWS=rows, BLOCK=block, SEARCH=_SEARCH,
-        )  # fmt: skip
+            grad, index, out, tokens, K, D, grad.stride(0), grad.stride(1), chunks, **launch
+        )
     return out

@@ -1,15 +1,19 @@
 """Triton kernel of gather_tubelets: pixels are read once, as bytes, and tokens written once."""
 
+import functools
+
 import torch
 import triton
 import triton.language as tl
 
+from fastvid.ops._launch import Options, choose_launch, options
 from fastvid.ops._layout import interleaved
-from fastvid.ops._tiles import row_tile
+from fastvid.ops._tiles import row_class, row_launches
 from fastvid.ops.gather_tubelets.op import output
 from fastvid.ops.gather_tubelets.reference import scale_shift
 
-_TILE = 2048  # elements a program writes at a time
+# (elements that a program writes at a time, warps), the default first.
+_TILES = [(2048, 4), (1024, 2), (1024, 4), (2048, 8), (4096, 4), (4096, 8)]
 
 
 @triton.jit
@@ -42,6 +46,12 @@ def gather_tubelets_kernel(
         tl.store(out + row[:, None] * E + e[None, :], value.to(out.dtype.element_ty), mask=inside)
 
 
+@functools.cache
+def tubelet_options(width: int, size: int) -> Options:
+    """Launches for tubelets of ``width`` values written in ``size`` bytes each."""
+    return options("gather_tubelets_kernel", row_class(width, size), row_launches(width, _TILES))
+
+
 def gather_tubelets(
     clip: torch.Tensor,
     index: torch.Tensor | None,
@@ -59,12 +69,12 @@ def gather_tubelets(
     if not out.numel():
         return out
     clip = interleaved(clip)
-    rows, block = row_tile(out.shape[2], _TILE)
+    launch = choose_launch(tubelet_options(out.shape[2], out.element_size()), out.device)
     scale, shift = scale_shift(mean, std)
-    gather_tubelets_kernel[(triton.cdiv(B * out.shape[1], rows),)](
+    gather_tubelets_kernel[(triton.cdiv(B * out.shape[1], launch["ROWS"]),)](
         clip, clip if index is None else index.contiguous(), out,
         out.shape[1], tokens, B * out.shape[1], H // patch, W // patch,
         clip.stride(0), clip.stride(1), clip.stride(2), *scale, *shift,
-        HAS_INDEX=index is not None, TUBELET=tubelet, PATCH=patch, ROWS=rows, BLOCK=block,
+        HAS_INDEX=index is not None, TUBELET=tubelet, PATCH=patch, **launch,
     )  # fmt: skip
     return out

@@ -1,9 +1,12 @@
 """Triton kernels of masked_latent_loss: a row of pred and of target is read once, its gradient written once."""
 
+import functools
+
 import torch
 import triton
 import triton.language as tl
 
+from fastvid.ops._launch import Options, choose_launch, options
 from fastvid.ops._layout import rows_contiguous
 from fastvid.ops.masked_latent_loss.mean import grad_scale, mean_scale
 from fastvid.ops.masked_latent_loss.op import KINDS, outputs
@@ -14,7 +17,11 @@ MAX_DIM = 1 << 14
 
 _MSE, _L1, _SMOOTH_L1 = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
 _LAYER_NORM_EPS, _COSINE_EPS = tl.constexpr(LAYER_NORM_EPS), tl.constexpr(COSINE_EPS)
-_REDUCE = 1024
+
+# (elements that a program takes at a time, warps), the default first.
+_SUM = [(1024, 4), (1024, 8), (4096, 8), (4096, 16), (8192, 16), (8192, 32)]
+_SCALE = [(2048, 4), (1024, 4), (4096, 4), (4096, 8), (8192, 8)]
+_FEW_ROWS = 8192
 
 
 @triton.jit
@@ -83,6 +90,31 @@ def scale_gradient_kernel(grad, upstream, out, size, factor: tl.float32, BLOCK: 
     tl.store(out + i, value.to(out.dtype.element_ty), mask=i < size)
 
 
+@functools.cache
+def loss_options(width: int, pred_size: int, target_size: int) -> Options:
+    """Launches for tokens of ``width`` dimensions, of so many bytes each in pred and target."""
+    block = max(128, triton.next_power_of_2(width))
+    default = min(max(block // 256, 1), 16)
+    others = [warps for warps in (1, 2, 4, 8, 16, 32) if block // 1024 <= warps <= block // 64]
+    launches = [{"BLOCK": block, "num_warps": warps} for warps in (default, *others)]
+    shape = f"up to {block} dimensions, {pred_size} and {target_size} bytes"
+    return options("masked_latent_loss_kernel", shape, launches)
+
+
+@functools.cache
+def sum_options(few: bool) -> Options:
+    """Launches of the one program that adds up the rows."""
+    shape = f"{'up to' if few else 'more than'} {_FEW_ROWS} rows"
+    return options("sum_rows_kernel", shape, [{"BLOCK": block, "num_warps": warps} for block, warps in _SUM])
+
+
+@functools.cache
+def scale_options(size: int) -> Options:
+    """Launches for a gradient in elements of ``size`` bytes."""
+    launches = [{"BLOCK": block, "num_warps": warps} for block, warps in _SCALE]
+    return options("scale_gradient_kernel", f"{size} bytes", launches)
+
+
 def masked_latent_loss(
     pred: torch.Tensor,
     target: torch.Tensor,
@@ -111,15 +143,16 @@ def masked_latent_loss(
         )
     pred, target = rows_contiguous(pred), rows_contiguous(target)
     row_loss = pred.new_empty((B * M,), dtype=torch.float32)
-    block = max(128, triton.next_power_of_2(D))
+    launch = choose_launch(loss_options(D, pred.element_size(), target.element_size()), pred.device)
     masked_latent_loss_kernel[(B * M,)](
         pred, target, target if target_scale is None else target_scale.contiguous(), masked.contiguous(),
         grad if with_grad else pred, row_loss,
         M, N, D, pred.stride(0), pred.stride(1), target.stride(0), target.stride(1), grad_scale(pred, kind),
         KIND=KINDS.index(kind), NORMALIZE=normalize_target, WITH_GRAD=with_grad, QUANTIZED=target_scale is not None,
-        BLOCK=block, num_warps=min(max(block // 256, 1), 16),
+        **launch,
     )  # fmt: skip
-    sum_rows_kernel[(1,)](row_loss, loss, B * M, mean_scale(pred, kind), BLOCK=_REDUCE)
+    launch = choose_launch(sum_options(B * M <= _FEW_ROWS), pred.device)
+    sum_rows_kernel[(1,)](row_loss, loss, B * M, mean_scale(pred, kind), **launch)
     return loss, grad
 
 
@@ -128,8 +161,7 @@ def scale_gradient(grad: torch.Tensor, upstream: torch.Tensor, factor: float, ba
     grad = grad.contiguous()
     out = grad.new_empty(grad.shape)
     if grad.numel():
-        block = 2048
-        scale_gradient_kernel[(triton.cdiv(grad.numel(), block),)](
-            grad, upstream, out, grad.numel(), factor, BLOCK=block
-        )
+        launch = choose_launch(scale_options(grad.element_size()), grad.device)
+        programs = triton.cdiv(grad.numel(), launch["BLOCK"])
+        scale_gradient_kernel[(programs,)](grad, upstream, out, grad.numel(), factor, **launch)
     return out

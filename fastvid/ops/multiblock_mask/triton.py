@@ -1,9 +1,12 @@
 """Triton kernel of multiblock_mask: one program draws one sample's mask, the same as reference.py bit for bit."""
 
+import functools
+
 import torch
 import triton
 import triton.language as tl
 
+from fastvid.ops._launch import Options, choose_launch, options
 from fastvid.ops.multiblock_mask.op import outputs
 from fastvid.ops.multiblock_mask.reference import MAX_BLOCKS
 from fastvid.ops.multiblock_mask.spec import PLAN_FIELDS
@@ -163,6 +166,18 @@ def multiblock_mask_kernel(
     _store_indices(visible_out + sample * visible, seen, want_visible, cells, repeats, BLOCK)
 
 
+@functools.cache
+def mask_options(cells: int) -> Options:
+    """Launches for grids of ``cells`` tokens."""
+    block = max(128, triton.next_power_of_2(cells))
+    default = min(max(block // 256, 4), 32)
+    # Left alone, ptxas spills a few registers to save others that nothing else needs.
+    launches = [{"BLOCK": block, "num_warps": default, "maxnreg": min(96, 2048 // default)}]
+    others = [warps for warps in (4, 8, 16, 32) if block // 512 <= warps <= block // 64]
+    launches += [{"BLOCK": block, "num_warps": warps, "maxnreg": min(255, 2048 // warps)} for warps in others]
+    return options("multiblock_mask_kernel", f"up to {block} tokens", launches)
+
+
 def multiblock_mask(
     ids: torch.Tensor, plan: list[int], seed: int, draw: int, backend: str
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -180,13 +195,9 @@ def multiblock_mask(
             "use backend='native' or backend='reference'"
         )
     if len(ids):
-        block = max(128, triton.next_power_of_2(cells))
-        warps = min(max(block // 256, 4), 32)
         constants = {name.upper(): p.pop(name) for name in ("kind", "meet", "tail", "same_size", "by_area")}
         multiblock_mask_kernel[(len(ids),)](
             ids.contiguous(), visible, masked, seed, draw, **p, **constants, MAX_BLOCKS=MAX_BLOCKS,
-            SIDE=triton.next_power_of_2(max(p["H"], p["W"])), BLOCK=block,
-            num_warps=warps,
-            maxnreg=min(96, 2048 // warps),  # left alone, ptxas spills a few to save registers that nothing else needs
+            SIDE=triton.next_power_of_2(max(p["H"], p["W"])), **choose_launch(mask_options(cells), ids.device),
         )  # fmt: skip
     return visible, masked

@@ -3,10 +3,13 @@
 Up to four queries are multiplied by broadcasting; more go through ``tl.dot`` in full float32, padded to sixteen rows.
 """
 
+import functools
+
 import torch
 import triton
 import triton.language as tl
 
+from fastvid.ops._launch import Options, choose_launch, options
 from fastvid.ops._layout import rows_contiguous
 from fastvid.ops.query_attend.op import gradients, outputs
 
@@ -169,8 +172,9 @@ def query_attend_backward_kernel(
         tl.store(grad_query + at, (mixed * scale).to(grad_query.dtype.element_ty), mask=there)
 
 
-def blocks(queries: int, dim: int, dtype: torch.dtype, backward: bool) -> dict[str, int | bool]:
-    """Block sizes and warps for `queries` of dimension `dim`: what keeps a program's tiles in registers."""
+@functools.cache
+def attend_options(queries: int, dim: int, dtype: torch.dtype, backward: bool) -> Options:
+    """Launches for `queries` of dimension `dim`; the default keeps a program's tiles in registers."""
     dot = queries > _BROADCAST
     block_d = max(triton.next_power_of_2(dim), 16)
     block_q = _TILE if dot else triton.next_power_of_2(queries)
@@ -184,8 +188,17 @@ def blocks(queries: int, dim: int, dtype: torch.dtype, backward: bool) -> dict[s
     block_n = max(elements // block_d, 16)
     # With float32 tiles a third stage fits a narrow forward pass only.
     stages = 2 if wide and dot and (backward or block_d > 64) else 3
-    sizes = {"BLOCK_Q": block_q, "BLOCK_N": block_n, "BLOCK_D": block_d}
-    return {"DOT": dot, **sizes, "num_warps": warps, "num_stages": stages}
+    around = [(block_n, warps, stages), (block_n // 2, warps, stages)]
+    around += [(block_n, warps, stages - 1), (block_n, warps, stages + 1)]
+    # What gives a thread more to hold than the default does spills, and so do these two under some compilers.
+    around += [(block_n, 2 * warps, stages)] if dot or not backward else []
+    around += [(block_n // 2, warps // 2, stages), (2 * block_n, 2 * warps, stages)] if not dot else []
+    launches = [
+        {"BLOCK_Q": block_q, "BLOCK_N": max(n, 16), "BLOCK_D": block_d, "num_warps": w, "num_stages": s}
+        for n, w, s in around
+    ]
+    shape = f"tiles of {block_q} queries, {block_d} x {dtype.itemsize} bytes"
+    return options(f"query_attend{'_backward' if backward else ''}_kernel", shape, launches)
 
 
 def grouped(query: torch.Tensor) -> torch.Tensor:
@@ -199,12 +212,12 @@ def query_attend(query, key, value, scale, with_stats, with_grad, backend):
         return result
     query, key, value = rows_contiguous(grouped(query)), rows_contiguous(key), rows_contiguous(value)
     (B, S, H, Q, D), N = query.shape, key.shape[2]
-    sizes = blocks(S * Q, D, query.dtype, backward=False)
-    query_attend_kernel[(B * H, triton.cdiv(S * Q, sizes["BLOCK_Q"]))](
+    tile = choose_launch(attend_options(S * Q, D, query.dtype, backward=False), query.device)
+    query_attend_kernel[(B * H, triton.cdiv(S * Q, tile["BLOCK_Q"]))](
         query, key, value, out, precise, lse, entropy, peak,
         scale, S, H, Q, N, D,
         *query.stride()[:-1], *key.stride()[:-1], *value.stride()[:-1],
-        STATS=with_stats, PRECISE=precise.numel() > 0, **sizes,
+        STATS=with_stats, PRECISE=precise.numel() > 0, DOT=tile["BLOCK_Q"] > _BROADCAST, **tile,
     )  # fmt: skip
     return result
 
@@ -233,8 +246,8 @@ def query_attend_backward(
         return result[0], result[1].zero_(), result[2].zero_()
     query, key, value, grad_out = (rows_contiguous(x) for x in (grouped(query), key, value, grouped(grad_out)))
     (B, S, H, Q, D), N = query.shape, key.shape[2]
-    sizes = blocks(S * Q, D, query.dtype, backward=True)
-    tiles = triton.cdiv(S * Q, sizes["BLOCK_Q"])
+    tile = choose_launch(attend_options(S * Q, D, query.dtype, backward=True), query.device)
+    tiles = triton.cdiv(S * Q, tile["BLOCK_Q"])
     with_entropy = grad_entropy is not None
     if with_entropy:
         grad_entropy = grad_entropy.contiguous()
@@ -246,7 +259,7 @@ def query_attend_backward(
             scale, S, H, Q, N, D, tiles_of_cache,
             *grad_out.stride()[:-1], *query.stride()[:-1], *key.stride()[:-1], *value.stride()[:-1],
             *(result[1].stride()[:-1] if cache_too else (0, 0, 0)),
-            ENTROPY=with_entropy, WITH_QUERY=query_too, WITH_CACHE=cache_too, **sizes,
+            ENTROPY=with_entropy, WITH_QUERY=query_too, WITH_CACHE=cache_too, DOT=tile["BLOCK_Q"] > _BROADCAST, **tile,
         )  # fmt: skip
 
     if tiles == 1:
