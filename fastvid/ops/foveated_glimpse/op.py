@@ -7,7 +7,7 @@ import torch
 
 from fastvid import _native
 from fastvid.ops import _checks
-from fastvid.ops._autograd import differentiable_once, wants_grad
+from fastvid.ops._autograd import wants_grad
 from fastvid.ops._dispatch import Backend, choose, kernel_dtype, kernel_writes, register
 from fastvid.ops._layout import interleaved
 from fastvid.ops.foveated_glimpse import reference
@@ -122,6 +122,31 @@ def _gaze_cuda(grad, frames, center, scale, size, levels, *options):
     return to_center, to_scale
 
 
+def _setup_context(ctx, inputs, output):
+    frames, center, scale, *ctx.geometry, _, ctx.backend = inputs
+    ctx.save_for_backward(frames, center, scale)
+
+
+def _backward(ctx, grad):
+    frames, center, scale = ctx.saved_tensors
+    for_frames, for_center, for_scale = ctx.needs_input_grad[:3]
+    to_frames = to_center = to_scale = None
+    if for_center or for_scale:
+        to_center, to_scale = _gaze_grad(grad, frames, center, scale, *ctx.geometry, ctx.backend)
+    if for_frames:
+        backend = _frames_backend(frames, ctx.backend)
+        to_frames = _frames_grad(grad, frames, center, scale, *ctx.geometry, backend)
+    gradients = (to_frames, to_center if for_center else None, to_scale if for_scale else None)
+    return *gradients, *[None] * (len(ctx.geometry) + 2)
+
+
+def _frames_backend(frames: torch.Tensor, backend: Backend) -> Backend:
+    """The implementation of the gradient of frames, beside that of the glimpse: there is no CUDA kernel."""
+    if frames.is_cpu or backend != "native":
+        return backend
+    return choose(f"{_NAME}_frames_grad", frames.device, "auto")
+
+
 _TRITON = "fastvid.ops.foveated_glimpse.triton"
 _op = register(
     f"{_NAME}({_GEOMETRY}, ScalarType dtype, str backend) -> Tensor",
@@ -129,6 +154,8 @@ _op = register(
     cpu=_cpu,
     cuda=_cuda,
     triton=_TRITON,
+    setup_context=_setup_context,
+    backward=_backward,
 )
 _gaze_grad = register(
     f"{_NAME}_gaze_grad(Tensor grad, {_GEOMETRY}, str backend) -> (Tensor to_center, Tensor to_scale)",
@@ -143,29 +170,6 @@ _frames_grad = register(
     cpu=_frames_cpu,
     triton=_TRITON,
 )
-
-
-class _FoveatedGlimpse(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, frames, center, scale, geometry, dtype, backend, frames_backend):
-        ctx.save_for_backward(frames, center, scale)
-        ctx.geometry, ctx.backend, ctx.frames_backend = geometry, backend, frames_backend
-        return _op(frames, center, scale, *geometry, dtype, backend)
-
-    @staticmethod
-    def backward(ctx, grad):
-        frames, center, scale = ctx.saved_tensors
-        for_frames, for_center, for_scale = ctx.needs_input_grad[:3]
-
-        def compute():
-            to_frames = to_center = to_scale = None
-            if for_center or for_scale:
-                to_center, to_scale = _gaze_grad(grad, frames, center, scale, *ctx.geometry, ctx.backend)
-            if for_frames:
-                to_frames = _frames_grad(grad, frames, center, scale, *ctx.geometry, ctx.frames_backend)
-            return to_frames, to_center if for_center else None, to_scale if for_scale else None
-
-        return *differentiable_once(_NAME, compute, grad, frames, center, scale), None, None, None, None
 
 
 def foveated_glimpse(
@@ -234,17 +238,14 @@ def foveated_glimpse(
     if frames.is_floating_point():
         narrow = kernel_dtype(_NAME, backend, "frames", frames) and narrow
     narrow = kernel_writes(_NAME, backend, dtype) and narrow
-    frames_kernel = kernel
-    if frames.requires_grad and frames.device.type != "cpu" and kernel == "native":
-        frames_kernel = choose(f"{_NAME}_frames_grad", frames.device, "auto")
+    frames_kernel = _frames_backend(frames, kernel) if frames.requires_grad else kernel
     if "reference" in (kernel, frames_kernel) or not narrow:
         return reference.foveated_glimpse(
             frames, center, scale, size, levels, level_ratio, mean, std, padding, antialias, dtype
         )
     geometry = (size, levels, float(level_ratio), list(mean), list(std), padding, antialias)
     center, scale = center.float(), scale.float()
-    if wants_grad(_NAME, frames, center, scale):
-        return _FoveatedGlimpse.apply(frames, center, scale, geometry, dtype, kernel, frames_kernel)
+    wants_grad(_NAME, frames, center, scale)  # or refuses
     return _op(frames, center, scale, *geometry, dtype, kernel)
 
 
