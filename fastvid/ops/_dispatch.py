@@ -35,12 +35,12 @@ _warned: set[str] = set()
 def register(
     schema: str,
     *,
-    fake: Callable,
-    cpu: Callable,
-    cuda: Callable | None = None,
+    fake: Callable[..., Any],
+    cpu: Callable[..., Any],
+    cuda: Callable[..., Any] | None = None,
     triton: str,
-    backward: Callable | None = None,
-    setup_context: Callable | None = None,
+    backward: Callable[..., Any] | None = None,
+    setup_context: Callable[..., Any] | None = None,
 ) -> Callable[..., Any]:
     """Define ``fastvid::<schema>`` with its fake and its implementations; return the operator to call.
 
@@ -64,7 +64,7 @@ def register(
     public = triton.split(".")[-2]  # the folder is named for the function
     LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
     torch.library.register_fake(f"fastvid::{name}", fake, lib=LIBRARY)
-    launch: Callable | None = None
+    launch: Callable[..., Any] | None = None
 
     def run_triton(*args):
         nonlocal launch
@@ -86,7 +86,8 @@ def register(
         raise second_derivative_error(public)
 
     torch.library.register_autograd(f"fastvid::{name}", backward or refuse, setup_context=setup_context, lib=LIBRARY)
-    return getattr(torch.ops.fastvid, name).default
+    overload: Callable[..., Any] = getattr(torch.ops.fastvid, name).default
+    return overload
 
 
 def choose(op: str, device: torch.device, backend: Backend) -> Backend:
@@ -103,7 +104,8 @@ def choose(op: str, device: torch.device, backend: Backend) -> Backend:
     if torch.compiler.is_compiling():
         from fastvid.ops import _compiled  # while it traces this line: PyTorch's compiler is imported by now
 
-        return _compiled.choose_for(op, device.type, device.index, backend)
+        constant: Backend = _compiled.choose_for(op, device.type, device.index, backend)
+        return constant
     return choose_for(op, device.type, device.index, backend)
 
 

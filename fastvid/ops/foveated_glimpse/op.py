@@ -1,6 +1,7 @@
 """foveated_glimpse: schemas, fakes, CPU and CUDA implementations, autograd, public function."""
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -25,7 +26,7 @@ _GEOMETRY = (
 )
 
 
-def glimpses(frames, center, size, levels, dtype) -> torch.Tensor:
+def glimpses(frames: torch.Tensor, center: torch.Tensor, size: int, levels: int, dtype: torch.dtype) -> torch.Tensor:
     """[B, T, G, levels, 3, size, size], not yet written."""
     B, T, G, _ = center.shape
     return frames.new_empty((B, T, G, levels, 3, size, size), dtype=dtype)
@@ -49,7 +50,7 @@ def normalization(frames: torch.Tensor, mean: list[float], std: list[float]) -> 
     return [1 / (unit * s) for s in std], [unit * m for m in mean]
 
 
-def _arguments(frames, center, scale, size, levels, level_ratio, mean, std, padding, antialias) -> tuple:
+def _arguments(frames, center, scale, size, levels, level_ratio, mean, std, padding, antialias):
     """What every native function takes first. The tensors must outlive the call, and are contiguous."""
     B, T, H, W, _ = frames.shape
     return (
@@ -148,7 +149,7 @@ def _frames_backend(frames: torch.Tensor, backend: Backend) -> Backend:
 
 
 _TRITON = "fastvid.ops.foveated_glimpse.triton"
-_op = register(
+_op: Callable[..., torch.Tensor] = register(
     f"{_NAME}({_GEOMETRY}, ScalarType dtype, str backend) -> Tensor",
     fake=_fake,
     cpu=_cpu,
@@ -157,14 +158,14 @@ _op = register(
     setup_context=_setup_context,
     backward=_backward,
 )
-_gaze_grad = register(
+_gaze_grad: Callable[..., tuple[torch.Tensor, torch.Tensor]] = register(
     f"{_NAME}_gaze_grad(Tensor grad, {_GEOMETRY}, str backend) -> (Tensor to_center, Tensor to_scale)",
     fake=_gaze_fake,
     cpu=_gaze_cpu,
     cuda=_gaze_cuda,
     triton=_TRITON,
 )
-_frames_grad = register(
+_frames_grad: Callable[..., torch.Tensor] = register(
     f"{_NAME}_frames_grad(Tensor grad, {_GEOMETRY}, str backend) -> Tensor",
     fake=_frames_fake,
     cpu=_frames_cpu,
@@ -249,7 +250,7 @@ def foveated_glimpse(
     return _op(frames, center, scale, *geometry, dtype, kernel)
 
 
-def _check(frames, center, scale, size, levels, level_ratio, mean, std, dtype, padding) -> None:
+def _check(frames, center, scale, size, levels, level_ratio, mean, std, dtype, padding):
     _checks.tensors(_NAME, frames=frames, center=center, scale=scale)
     if frames.dtype != torch.uint8 and not frames.is_floating_point():
         raise TypeError(f"{_NAME}: frames must be uint8 pixels or floats in [0, 1], got {frames.dtype}")

@@ -1,5 +1,7 @@
 """gather_tokens: schemas, fakes, CPU implementations, autograd, public function."""
 
+from collections.abc import Callable
+
 import torch
 
 from fastvid import _native
@@ -80,7 +82,7 @@ def _scatter_backward(ctx, grad):
 
 
 # Both are linear, and each other's adjoint: derivatives of every order are these two.
-_gather = register(
+_gather: Callable[..., torch.Tensor] = register(
     "gather_tokens(Tensor x, Tensor index, str backend) -> Tensor",
     fake=gathered,
     cpu=_gather_cpu,
@@ -88,7 +90,7 @@ _gather = register(
     setup_context=_gather_context,
     backward=_gather_backward,
 )
-_scatter = register(
+_scatter: Callable[..., torch.Tensor] = register(
     "scatter_tokens(Tensor grad, Tensor index, SymInt tokens, str backend) -> Tensor",
     fake=scattered,
     cpu=_scatter_cpu,

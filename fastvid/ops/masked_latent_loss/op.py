@@ -1,5 +1,6 @@
 """masked_latent_loss: schemas, fakes, CPU implementations, autograd, public functions."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -78,8 +79,10 @@ def _backward(ctx, upstream, grad_of_grad):
     return grad, None, None, None, None, None, None, None
 
 
-_op = register(_SCHEMA, fake=_fake, cpu=_cpu, triton=_TRITON, setup_context=_setup_context, backward=_backward)
-_scale = register(
+_op: Callable[..., tuple[torch.Tensor, torch.Tensor]] = register(
+    _SCHEMA, fake=_fake, cpu=_cpu, triton=_TRITON, setup_context=_setup_context, backward=_backward
+)
+_scale: Callable[..., torch.Tensor] = register(
     _SCALE_SCHEMA,
     fake=lambda grad, upstream, factor, backend: grad.new_empty(grad.shape),
     cpu=lambda grad, upstream, factor, backend: reference.scale_gradient(grad, upstream, factor),

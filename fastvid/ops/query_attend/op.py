@@ -1,5 +1,6 @@
 """query_attend: schemas, fakes, CPU implementations, autograd, public function."""
 
+from collections.abc import Callable
 from typing import Literal, overload
 
 import torch
@@ -93,7 +94,7 @@ def _address(x: torch.Tensor | None) -> int:
     return 0 if x is None else x.data_ptr()  # of an empty tensor it is 0 too
 
 
-def _write(query, key, value, scale, *results) -> None:
+def _write(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, *results: int) -> None:
     """Into the addresses of out, precise, lse, entropy and peak; 0 is not written."""
     query_strides, key_strides, value_strides = query.stride(), key.stride(), value.stride()
     if not query_strides[-1] == key_strides[-1] == value_strides[-1] == 1:
@@ -173,9 +174,13 @@ def _backward(ctx, grad_out, grad_precise, grad_lse, grad_entropy, grad_peak):
     return *(grad if needs else None for grad, needs in zip(grads, needed, strict=True)), None, None, None, None
 
 
-_attend = register(_SCHEMA, fake=_fake, cpu=_cpu, triton=_TRITON, setup_context=_setup_context, backward=_backward)
-_attend_out = register(_OUT_SCHEMA, fake=_out_fake, cpu=_out_cpu, triton=_TRITON)
-_attend_backward = register(_BACKWARD_SCHEMA, fake=_backward_fake, cpu=_backward_cpu, triton=_TRITON)
+_attend: Callable[..., tuple[torch.Tensor, ...]] = register(
+    _SCHEMA, fake=_fake, cpu=_cpu, triton=_TRITON, setup_context=_setup_context, backward=_backward
+)
+_attend_out: Callable[..., torch.Tensor] = register(_OUT_SCHEMA, fake=_out_fake, cpu=_out_cpu, triton=_TRITON)
+_attend_backward: Callable[..., Triple] = register(
+    _BACKWARD_SCHEMA, fake=_backward_fake, cpu=_backward_cpu, triton=_TRITON
+)
 
 
 @overload
