@@ -5,7 +5,7 @@ import dataclasses
 import importlib.util
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -55,7 +55,7 @@ def _parse(base: Config, arguments: list[str]) -> Config:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    readers = {".json": json.loads, ".yaml": _yaml, ".yml": _yaml, ".toml": _toml}
+    readers: dict[str, Callable[[str], Any]] = {".json": json.loads, ".yaml": _yaml, ".yml": _yaml, ".toml": _toml}
     if path.suffix not in readers:
         raise UserError(f"--config {path}: the name must end in {', '.join(readers)}")
     if not path.is_file():
