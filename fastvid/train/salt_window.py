@@ -102,7 +102,8 @@ class WindowTeacher:
         self.manifest = LatentManifest(
             teacher=identity["teacher"], weights=identity["weights"], layer="last", precision=precision,
             grid=teacher.grid, views=view_facts(data.views), view_seed=config.run.seed, views_per_clip=1,
-            form=self._options.form, projection="none", projection_hash="", dim=teacher.dim, tokens=math.prod(teacher.grid), token_seed=0,
+            form=self._options.form, projection="none", projection_hash="", dim=teacher.dim,
+            tokens=math.prod(teacher.grid), token_seed=0,
             dataset=dataset_hash(data.path, data.whole), clips=len(data.train.samples),
             shards=sum(count > 0 for count in data.train.shard_sizes),
         )  # fmt: skip

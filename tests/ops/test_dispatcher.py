@@ -127,7 +127,7 @@ def test_autograd_records_a_call_only_where_it_is_enabled():
 
 @pytest.mark.filterwarnings("ignore:`torch.jit")
 def test_forward_mode_derivatives_are_refused_and_not_lost():
-    """Without an autograd.Function around it the op would return a result whose derivative is silently zero."""
+    """An operator has no forward-mode derivative, and autograd would take that for zero."""
     query, key = torch.randn(1, 2, 1, 8), torch.randn(1, 2, 5, 8)
     frames, gaze = torch.rand(1, 1, 8, 8, 3), (torch.zeros(1, 1, 1, 2), torch.full((1, 1, 1), 0.5))
     calls = [
