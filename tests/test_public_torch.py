@@ -25,10 +25,9 @@ def private_names(source: str) -> set[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
-                used.add(alias.name)
-                meaning[alias.asname or alias.name.split(".")[0]] = alias.name if alias.asname else "torch"
-                if alias.name.split(".")[0] != "torch":
-                    meaning.pop(alias.asname or alias.name.split(".")[0])
+                if alias.name.split(".")[0] == "torch":
+                    used.add(alias.name)
+                    meaning[alias.asname or "torch"] = alias.name if alias.asname else "torch"
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and (node.module or "").split(".")[0] == "torch":
             for alias in node.names:
                 full = f"{node.module}.{alias.name}"
