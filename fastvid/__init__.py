@@ -5,6 +5,7 @@ Importing this package is cheap: sub-packages load when they are first used.
 
 import importlib
 import sys
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
@@ -16,6 +17,16 @@ if sys.argv[0:1] == ["-m"] and any(part.partition(".")[0] == "fastvid" for part 
     interrupt_quietly()
 
 _PACKAGES = ("data", "eval", "models", "nn", "ops", "report", "train", "video")
+
+if TYPE_CHECKING:
+    from fastvid import data as data
+    from fastvid import eval as eval
+    from fastvid import models as models
+    from fastvid import nn as nn
+    from fastvid import ops as ops
+    from fastvid import report as report
+    from fastvid import train as train
+    from fastvid import video as video
 
 
 def __getattr__(name: str):

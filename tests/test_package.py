@@ -20,16 +20,16 @@ def test_importing_the_ops_is_cheap_and_pulls_in_nothing_large():
     code = """
 import sys, time, json, torch
 before = set(sys.modules)
-started = time.perf_counter()
+started = time.process_time()
 import fastvid, fastvid.ops
-seconds = time.perf_counter() - started
+seconds = time.process_time() - started
 print(json.dumps([seconds, sorted(m.split(".")[0] for m in set(sys.modules) - before)]))
 """
-    results = [json.loads(python(code)) for _ in range(3)]
-    seconds = min(r[0] for r in results)
-    assert seconds < 0.3
+    seconds, modules = json.loads(python(code))
+    assert seconds < 0.3  # of the processor
     heavy = {"transformers", "timm", "av", "matplotlib", "torchvision", "peft", "numba", "triton", "PIL", "tqdm"}
-    assert not heavy & set(results[0][1])
+    assert not heavy & set(modules)
+    assert python("import sys, fastvid.ops; print('torch._dynamo' in sys.modules)").strip() == "False"
 
 
 def test_importing_does_not_start_cuda():

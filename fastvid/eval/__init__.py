@@ -1,6 +1,7 @@
 """Is it any good: probes on frozen features, signs of collapse, a classifier's scores and their comparison."""
 
 import importlib
+from typing import TYPE_CHECKING
 
 _HOMES = {
     "Accuracy": "accuracy",
@@ -20,6 +21,22 @@ _HOMES = {
 }
 
 __all__ = sorted(_HOMES)
+
+if TYPE_CHECKING:
+    from fastvid.eval.accuracy import Accuracy as Accuracy
+    from fastvid.eval.accuracy import wilson_interval as wilson_interval
+    from fastvid.eval.attentive import attentive_probe as attentive_probe
+    from fastvid.eval.classification import Classification as Classification
+    from fastvid.eval.classification import ClassScores as ClassScores
+    from fastvid.eval.classification import average_views as average_views
+    from fastvid.eval.features import extract as extract
+    from fastvid.eval.health import rank_me as rank_me
+    from fastvid.eval.knn import knn_probe as knn_probe
+    from fastvid.eval.linear import linear_probe as linear_probe
+    from fastvid.eval.paired import holm as holm
+    from fastvid.eval.paired import mcnemar_exact as mcnemar_exact
+    from fastvid.eval.paired import paired_bootstrap as paired_bootstrap
+    from fastvid.eval.paired import paired_permutation as paired_permutation
 
 
 def __getattr__(name: str):

@@ -1,6 +1,7 @@
 """Models: nn.Modules over the ops. No argument parsing, no training loops; ``saved`` reads and writes weights."""
 
 import importlib
+from typing import TYPE_CHECKING
 
 _HOMES = {
     "Augment": "augment",
@@ -26,6 +27,28 @@ _HOMES = {
 }
 
 __all__ = sorted(_HOMES)
+
+if TYPE_CHECKING:
+    from fastvid.models.augment import Augment as Augment
+    from fastvid.models.augment import mixup as mixup
+    from fastvid.models.classifier_about import ClassifierAbout as ClassifierAbout
+    from fastvid.models.salt import MaskedPrediction as MaskedPrediction
+    from fastvid.models.saved import load_encoder as load_encoder
+    from fastvid.models.saved import save_encoder as save_encoder
+    from fastvid.models.saved_classifier import TrainedClassifier as TrainedClassifier
+    from fastvid.models.saved_classifier import load_classifier as load_classifier
+    from fastvid.models.saved_classifier import save_classifier as save_classifier
+    from fastvid.models.saved_run import load as load
+    from fastvid.models.teachers import EncoderTeacher as EncoderTeacher
+    from fastvid.models.teachers import HuggingFaceTeacher as HuggingFaceTeacher
+    from fastvid.models.teachers import Teacher as Teacher
+    from fastvid.models.teachers import load_teacher as load_teacher
+    from fastvid.models.vit import VideoViT as VideoViT
+    from fastvid.models.vit import VideoViTConfig as VideoViTConfig
+    from fastvid.models.vjepa2 import VJepa2Classifier as VJepa2Classifier
+    from fastvid.models.vjepa2_approach import LoraSettings as LoraSettings
+    from fastvid.models.vjepa2_approach import apply_approach as apply_approach
+    from fastvid.models.vjepa2_load import load_vjepa2 as load_vjepa2
 
 
 def __getattr__(name: str):

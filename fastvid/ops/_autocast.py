@@ -1,11 +1,12 @@
 """Arithmetic that autocast must not narrow."""
 
 import contextlib
+from typing import Any
 
 import torch
 
 
-def without_autocast(device: torch.device) -> contextlib.AbstractContextManager:
+def without_autocast(device: torch.device) -> contextlib.AbstractContextManager[Any]:
     """Return a context in which autocast is off.
 
     The meta device has none. It is named, since torch 2.11 cannot trace ``torch.amp.is_autocast_available``.

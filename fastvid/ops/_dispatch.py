@@ -9,14 +9,9 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
-from torch import is_grad_enabled
-from torch._C import _dispatch_keys as _tensor_keys
-from torch._C import _dispatch_tls_local_include_set as _thread_keys
-from torch._C import _has_torch_function
-from torch.autograd import _profiler_enabled
-from torch.compiler import is_dynamo_compiling
 
 from fastvid import _native
+from fastvid.ops._autograd import second_derivative_error
 
 Backend = Literal["auto", "reference", "native", "triton"]
 BACKENDS = ("auto", "reference", "native", "triton")
@@ -36,24 +31,23 @@ _OLDEST = (8, 0)  # bfloat16 arithmetic, and what the kernels are compiled for
 
 _warned: set[str] = set()
 
-# What the dispatcher looks at when nothing stands between a call and a CPU kernel: the thread's keys, in and outside
-# inference mode, and those of a tensor made in and outside it. Modes, functorch, tracers and wrappers add keys, and so
-# do lazy negation and conjugation; keys that an op has no kernel for, autocast's, are passed through.
-_Keys, _Key = torch._C.DispatchKeySet, torch._C.DispatchKey
-_THREAD = _Keys(_Key.BackendSelect)
-_TENSOR = _Keys(_Key.CPU).add(_Key.AutocastCPU)
-_PLAIN_THREAD = frozenset({_THREAD.raw_repr(), _THREAD.add(_Key.ADInplaceOrView).raw_repr()})
-_PLAIN_TENSOR = frozenset(
-    {_TENSOR.raw_repr(), _TENSOR.add(_Key.ADInplaceOrView).add(_Key.AutogradCPU).raw_repr()}  # `add` returns a new set
-)
-
 
 def register(
-    schema: str, *, fake: Callable, cpu: Callable, cuda: Callable | None = None, triton: str
+    schema: str,
+    *,
+    fake: Callable[..., Any],
+    cpu: Callable[..., Any],
+    cuda: Callable[..., Any] | None = None,
+    triton: str,
+    backward: Callable[..., Any] | None = None,
+    setup_context: Callable[..., Any] | None = None,
 ) -> Callable[..., Any]:
-    """Defines ``fastvid::<schema>`` with its fake and its implementations; returns the function to call it by.
+    """Define ``fastvid::<schema>`` with its fake and its implementations; return the operator to call.
 
     The schema's last argument is ``str backend``, as :func:`choose` gave it.
+
+    Its derivative belongs to the operator, where every tracer finds it. An ``autograd.Function`` around the operator
+    would not do: torch.compile takes a derivative of its backward pass for zero.
 
     Args:
         schema: ``name(arguments) -> results``.
@@ -62,11 +56,15 @@ def register(
         cuda: the native CUDA implementation, likewise.
         triton: the module whose function ``name`` launches the Triton kernels. It is imported by the first call: Triton
             takes long to import, and need not be there.
+        backward: gradients of the inputs, see :func:`torch.library.register_autograd`. Without it the operator is
+            itself a backward pass, or takes nothing differentiable, and its derivative raises.
+        setup_context: saves what ``backward`` needs.
     """
     name = schema.split("(", 1)[0]
+    public = triton.split(".")[-2]  # the folder is named for the function
     LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
     torch.library.register_fake(f"fastvid::{name}", fake, lib=LIBRARY)
-    launch: Callable | None = None
+    launch: Callable[..., Any] | None = None
 
     def run_triton(*args):
         nonlocal launch
@@ -83,41 +81,13 @@ def register(
 
     LIBRARY.impl(name, on_cpu, "CPU")
     LIBRARY.impl(name, on_cuda, "CUDA")
-    return _shortcut(getattr(torch.ops.fastvid, name).default, cpu)
 
+    def refuse(ctx, *grads):
+        raise second_derivative_error(public)
 
-def _shortcut(overload: torch._ops.OpOverload, cpu: Callable) -> Callable[..., Any]:
-    """``overload``, but straight to its CPU implementation where the dispatcher would do nothing else.
-
-    Python's way through the dispatcher costs more than all else in a small call. It is left out when nobody can tell:
-    no compiler or tracer, mode, transform or profiler is active, and all tensors are plain ones on the CPU that
-    autograd does not record.
-    """
-    tensors = [i for i, argument in enumerate(overload._schema.arguments) if "Tensor" in str(argument.type)]
-
-    def call(*args):
-        if (
-            args[-1] == "triton"
-            or is_dynamo_compiling()
-            or _has_torch_function(args)  # modes too
-            or _profiler_enabled()
-            or _thread_keys().raw_repr() not in _PLAIN_THREAD
-        ):
-            return overload(*args)
-        for i in tensors:
-            x = args[i]
-            if x is None:
-                continue
-            if not is_plain(x) or (x.requires_grad and is_grad_enabled()):
-                return overload(*args)
-        return cpu(*args)
-
-    return call
-
-
-def is_plain(x: torch.Tensor) -> bool:
-    """True for a tensor that is memory of the CPU and nothing else: no subclass with keys, fake or batched tensor."""
-    return _tensor_keys(x).raw_repr() in _PLAIN_TENSOR
+    torch.library.register_autograd(f"fastvid::{name}", backward or refuse, setup_context=setup_context, lib=LIBRARY)
+    overload: Callable[..., Any] = getattr(torch.ops.fastvid, name).default
+    return overload
 
 
 def choose(op: str, device: torch.device, backend: Backend) -> Backend:
@@ -131,10 +101,16 @@ def choose(op: str, device: torch.device, backend: Backend) -> Backend:
         return backend
     if device == _CPU and backend in ("auto", "native") and _native.CORE is not None:
         return "native"  # the most frequent case, first
-    return _choose(op, device.type, device.index, backend)
+    if torch.compiler.is_compiling():
+        from fastvid.ops import _compiled  # while it traces this line: PyTorch's compiler is imported by now
+
+        constant: Backend = _compiled.choose_for(op, device.type, device.index, backend)
+        return constant
+    return choose_for(op, device.type, device.index, backend)
 
 
-def _choose(op: str, device_type: str, index: int | None, backend: str) -> Backend:
+def choose_for(op: str, device_type: str, index: int | None, backend: str) -> Backend:
+    """:func:`choose` by a device's type and index. The answer is the same for the life of a process."""
     if backend not in BACKENDS:
         raise ValueError(f"{op}: backend must be one of {', '.join(BACKENDS)}; got {backend!r}")
     capability = torch.cuda.get_device_capability(index) if device_type == "cuda" else None
@@ -153,11 +129,6 @@ def _choose(op: str, device_type: str, index: int | None, backend: str) -> Backe
         return "triton"
     _warn_once(f"fastvid ops run as plain PyTorch on {device_type}: {no_triton if capability else no_native}")
     return "reference"
-
-
-# Its answer is the same for the life of a process, so a compiled graph may hold it as a constant. This is what
-# torch.compiler.assume_constant_result does, which would import torch._dynamo: seconds, for those who never compile.
-_choose._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def why_no_native(op: str, device_type: str, capability: tuple[int, int] | None) -> str | None:

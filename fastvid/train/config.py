@@ -18,6 +18,7 @@ from fastvid.command import UserError
 from fastvid.data.remote import without_secrets
 from fastvid.ranges import Count, Natural, NotNegative, Positive, Share, ShareAboveZero, check_numbers
 from fastvid.report.records import read_json
+from fastvid.train.config_file import with_file
 from fastvid.train.paths import PathOption, check_old_paths, with_absolute_paths
 
 Config = TypeVar("Config")
@@ -156,7 +157,7 @@ def parse(
         presets: by name.
         default: name of the preset used without ``--preset``.
         arguments: after the project's name. ``--preset NAME`` picks a preset, ``--resume RUN`` starts from the run's
-            own configuration; every other option changes a field.
+            own configuration, ``--config FILE`` changes fields as a file says; every other option changes a field.
 
     Returns:
         The configuration, its paths absolute, and what to do with it. Prints help and exits where that is asked for.
@@ -168,11 +169,16 @@ def parse(
     rest = list(arguments)
     preset = _take(rest, "--preset")
     resume = _take(rest, "--resume")
+    file = _take(rest, "--config")
     if preset is not None and preset not in presets:
         raise UserError(f"--preset {preset}: choose one of {', '.join(presets)}")
     if resume is not None and preset is not None:
         raise UserError("--resume continues a run with its own configuration: leave --preset out")
+    if resume is not None and file is not None:
+        raise UserError("--resume continues a run with its own configuration: leave --config out")
     base = presets[preset or default]()
+    if file is not None:
+        base = with_file(base, Path(file))
     if resume is not None:
         base = _config_of(Path(resume), project, type(base))
     flags = ("--detach", "--accept-changed", "--check")
@@ -185,8 +191,9 @@ def parse(
         type(base),
         prog=f"python -m fastvid.train {project}",
         description=f"Presets, chosen with --preset NAME: {names}. The defaults below are those of "
-        f"{preset or default}. Also: --resume RUN continues a run, with --accept-changed on data that has changed "
-        "since; --detach frees it from this shell; --check says whether a run can begin, and makes nothing.",
+        f"{preset or default}. Also: --config FILE takes options from a run's config.json, or from YAML or TOML with "
+        "its keys, and those given beside it win; --resume RUN continues a run, with --accept-changed on data that has "
+        "changed since; --detach frees it from this shell; --check says whether a run can begin, and makes nothing.",
         default=base,
         args=rest,
         config=(tyro.conf.FlagConversionOff, tyro.conf.SuppressFixed),

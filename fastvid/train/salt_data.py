@@ -45,6 +45,8 @@ def open_data(config: DataConfig, demo: DemoSize) -> SaltData:
         UserError: there are no videos there.
     """
     views = view_spec(config)
+    train: Source | None
+    test: Source | None
     if config.path == "demo":
         folder = demo_folder(demo)
         train, test = open_source(folder / "train"), open_source(folder / "test")

@@ -95,10 +95,10 @@ class StageLoss:
         *,
         compile: bool = False,
         subset: TokenSubset | None = None,
-        latents: Callable[[Batch], Latents] | None = None,
+        latents: Callable[[Batch], Latents | None] | None = None,
     ):
         self.subset = subset
-        self._latents = latents or (lambda batch: batch.latents if isinstance(batch, LatentBatch) else None)
+        self._latents = latents or _own_latents
         self.config, self.masks, self.targets, self.world = config, masks, targets, world
         self.distance = MaskedLatentLoss(config.kind, normalize_target=config.normalize_target)
         self._prepare = torch.compile(targets.prepare, dynamic=False) if compile else targets.prepare
@@ -132,3 +132,7 @@ class StageLoss:
             rows = gather_rows(self.world, pred.flatten(0, 1).float())
             terms |= {name: f(rows) for name, f in penalties.items()}
         return terms
+
+
+def _own_latents(batch: Batch) -> Latents | None:
+    return batch.latents if isinstance(batch, LatentBatch) else None

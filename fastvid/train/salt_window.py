@@ -98,10 +98,12 @@ class WindowTeacher:
         self._compiled = torch.compile(teacher, dynamic=False) if config.run.compile else teacher
         self._window: LatentWindow | None = None
         self._options = config.latent_window
+        identity = teacher_identity(teacher)
         self.manifest = LatentManifest(
-            **teacher_identity(teacher), layer="last", precision=precision, grid=teacher.grid,
-            views=view_facts(data.views), view_seed=config.run.seed, views_per_clip=1, form=self._options.form,
-            projection="none", projection_hash="", dim=teacher.dim, tokens=math.prod(teacher.grid), token_seed=0,
+            teacher=identity["teacher"], weights=identity["weights"], layer="last", precision=precision,
+            grid=teacher.grid, views=view_facts(data.views), view_seed=config.run.seed, views_per_clip=1,
+            form=self._options.form, projection="none", projection_hash="", dim=teacher.dim,
+            tokens=math.prod(teacher.grid), token_seed=0,
             dataset=dataset_hash(data.path, data.whole), clips=len(data.train.samples),
             shards=sum(count > 0 for count in data.train.shard_sizes),
         )  # fmt: skip

@@ -98,6 +98,14 @@ def load(module: Path) -> ModuleType:
     return loaded
 
 
+class EmulatedGlimpse(torch.autograd.Function):
+    """The operator's CUDA implementation with the operator's derivative."""
+
+    forward = staticmethod(glimpse_op._cuda)
+    setup_context = staticmethod(glimpse_op._setup_context)
+    backward = staticmethod(glimpse_op._backward)
+
+
 @contextlib.contextmanager
 def emulated_cuda(module: ModuleType) -> Iterator[None]:
     """Within it, ``backend="native"`` of the ops with CUDA kernels runs what it runs on a GPU, on CPU tensors."""
@@ -107,7 +115,7 @@ def emulated_cuda(module: ModuleType) -> Iterator[None]:
         mock.patch.object(_native, "CORE", core),
         mock.patch.object(torch.cuda, "current_stream", return_value=stream),
         mock.patch.object(mask_op, "_op", mask_op._cuda),
-        mock.patch.object(glimpse_op, "_op", glimpse_op._cuda),
+        mock.patch.object(glimpse_op, "_op", EmulatedGlimpse.apply),
         mock.patch.object(glimpse_op, "_gaze_grad", glimpse_op._gaze_cuda),
     ):
         yield

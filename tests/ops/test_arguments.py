@@ -5,7 +5,7 @@ import inspect
 import numpy as np
 import pytest
 import torch
-from torch._subclasses import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from fastvid import ops
 
@@ -123,11 +123,14 @@ def test_meta_and_fake_tensors_give_the_shapes_of_real_ones(name, backend):
         how = {}  # its loop ends when the data says so: only the op has a shape without data
     expected = call(name)
     tensors = CALLS[name][0]
-    places = {"meta": {argument: x.to("meta") for argument, x in tensors.items()}}
-    with FakeTensorMode() as mode:
-        places["fake"] = {argument: mode.from_tensor(x) for argument, x in tensors.items()}
-    for place, changed in places.items():
-        with mode if place == "fake" else torch.no_grad():
-            for got, real in zip(call(name, **changed, **how), expected, strict=True):
-                assert (got.shape, got.dtype) == (real.shape, real.dtype)
-                assert got.device == (torch.device("meta") if place == "meta" else real.device)
+    on_meta = call(name, **{argument: x.to("meta") for argument, x in tensors.items()}, **how)
+    fake: list[torch.Tensor] = []
+
+    def record(*traced):
+        fake.extend(call(name, **dict(zip(tensors, traced, strict=True)), **how))
+        return fake
+
+    make_fx(record, tracing_mode="fake")(*tensors.values())
+    for results, device in ((on_meta, "meta"), (fake, "cpu")):
+        for got, real in zip(results, expected, strict=True):
+            assert (got.shape, got.dtype, got.device) == (real.shape, real.dtype, torch.device(device))

@@ -38,21 +38,17 @@ def inputs(batch):
 def test_a_whole_step_compiles_to_one_graph_with_equal_results(backend):
     torch.compiler.reset()
     compiled = torch.compile(step, fullgraph=True, dynamic=True)
-    with torch._dynamo.config.patch(error_on_recompile=False):
-        for batch, draw in ((3, 7), (5, 8), (4, 9)):
-            clip, ids, weight, target = inputs(batch)
-            grads, losses = [], []
-            for function in (step, compiled):
-                leaf = weight.clone().requires_grad_()
-                loss = function(clip, ids, leaf, target, draw, backend)
-                loss.backward()
-                losses.append(loss.detach())
-                grads.append(leaf.grad)
-            torch.testing.assert_close(losses[1], losses[0])
-            torch.testing.assert_close(grads[1], grads[0], rtol=1e-4, atol=1e-6)
-    explained = torch._dynamo.explain(step)(*inputs(3), 7, backend)
-    assert explained.graph_break_count == 0
-    assert explained.graph_count == 1
+    for batch, draw in ((3, 7), (5, 8), (4, 9)):
+        clip, ids, weight, target = inputs(batch)
+        grads, losses = [], []
+        for function in (step, compiled):
+            leaf = weight.clone().requires_grad_()
+            loss = function(clip, ids, leaf, target, draw, backend)
+            loss.backward()
+            losses.append(loss.detach())
+            grads.append(leaf.grad)
+        torch.testing.assert_close(losses[1], losses[0])
+        torch.testing.assert_close(grads[1], grads[0], rtol=1e-4, atol=1e-6)
 
 
 def test_a_changing_draw_does_not_recompile():
@@ -61,7 +57,7 @@ def test_a_changing_draw_does_not_recompile():
     compiled = torch.compile(step, fullgraph=True, dynamic=True)
     compiled(clip, ids, weight, target, 2, "auto")
     compiled(clip, ids, weight, target, 3, "auto")
-    with torch._dynamo.config.patch(error_on_recompile=True):
+    with torch.compiler.set_stance("fail_on_recompile"):
         for draw in (4, 100, 2**31):
             compiled(clip, ids, weight, target, draw, "auto")
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fastvid import _native
-from fastvid.ops import _dispatch
+from fastvid.ops import _dispatch, gather_tokens
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def gpu(monkeypatch):
 
 
 def choose(op: str, backend="auto") -> str:
-    return _dispatch._choose(op, "cuda", 0, backend)
+    return _dispatch.choose_for(op, "cuda", 0, backend)
 
 
 def test_the_native_kernel_is_taken_where_there_is_one_and_triton_elsewhere(gpu):
@@ -69,7 +69,7 @@ def test_without_any_kernel_the_reference_runs_with_a_warning(gpu, capability, t
 
 def test_other_devices_run_the_reference():
     with pytest.warns(UserWarning, match="not for mps"):
-        assert _dispatch._choose("gather_tokens", "mps", None, "auto") == "reference"
+        assert _dispatch.choose_for("gather_tokens", "mps", None, "auto") == "reference"
 
 
 @pytest.mark.skipif(_dispatch.INTERPRETED, reason="kernels are interpreted on the CPU")
@@ -98,7 +98,14 @@ def test_which_gpus_a_build_runs_on(archs, capability, loads):
     assert loads or f"sm_{capability[0]}{capability[1]}" in reason
 
 
-def test_the_choice_is_a_constant_to_the_compiler():
-    """It is marked by hand, to keep torch._dynamo out of the import; the mark must stay what PyTorch's own is."""
-    marked = torch.compiler.assume_constant_result(lambda: None)
-    assert vars(_dispatch._choose).items() >= vars(marked).items() != set()
+def test_the_choice_is_a_constant_to_the_compiler(monkeypatch):
+    """It warns and, for a GPU, asks the driver: neither can be traced, and neither breaks the graph."""
+    monkeypatch.setattr(_native, "CORE", None)
+    monkeypatch.setattr(_native, "MISSING_REASON", "it was not built")
+    monkeypatch.setattr(_dispatch, "HAS_TRITON", False)
+    monkeypatch.setattr(_dispatch, "_warned", set())
+    torch.compiler.reset()
+    x, index = torch.randn(2, 4, 3), torch.tensor([[2, 0], [1, 3]])
+    with pytest.warns(UserWarning, match="run as plain PyTorch on cpu: it was not built"):
+        got = torch.compile(gather_tokens, fullgraph=True, dynamic=True, backend="eager")(x, index)
+    assert torch.equal(got, x.gather(1, index.unsqueeze(-1).expand(-1, -1, 3)))

@@ -1,13 +1,14 @@
 """foveated_glimpse: schemas, fakes, CPU and CUDA implementations, autograd, public function."""
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import torch
 
 from fastvid import _native
 from fastvid.ops import _checks
-from fastvid.ops._autograd import differentiable_once, wants_grad
+from fastvid.ops._autograd import wants_grad
 from fastvid.ops._dispatch import Backend, choose, kernel_dtype, kernel_writes, register
 from fastvid.ops._layout import interleaved
 from fastvid.ops.foveated_glimpse import reference
@@ -25,7 +26,7 @@ _GEOMETRY = (
 )
 
 
-def glimpses(frames, center, size, levels, dtype) -> torch.Tensor:
+def glimpses(frames: torch.Tensor, center: torch.Tensor, size: int, levels: int, dtype: torch.dtype) -> torch.Tensor:
     """[B, T, G, levels, 3, size, size], not yet written."""
     B, T, G, _ = center.shape
     return frames.new_empty((B, T, G, levels, 3, size, size), dtype=dtype)
@@ -49,7 +50,7 @@ def normalization(frames: torch.Tensor, mean: list[float], std: list[float]) -> 
     return [1 / (unit * s) for s in std], [unit * m for m in mean]
 
 
-def _arguments(frames, center, scale, size, levels, level_ratio, mean, std, padding, antialias) -> tuple:
+def _arguments(frames, center, scale, size, levels, level_ratio, mean, std, padding, antialias):
     """What every native function takes first. The tensors must outlive the call, and are contiguous."""
     B, T, H, W, _ = frames.shape
     return (
@@ -122,50 +123,54 @@ def _gaze_cuda(grad, frames, center, scale, size, levels, *options):
     return to_center, to_scale
 
 
+def _setup_context(ctx, inputs, output):
+    frames, center, scale, *ctx.geometry, _, ctx.backend = inputs
+    ctx.save_for_backward(frames, center, scale)
+
+
+def _backward(ctx, grad):
+    frames, center, scale = ctx.saved_tensors
+    for_frames, for_center, for_scale = ctx.needs_input_grad[:3]
+    to_frames = to_center = to_scale = None
+    if for_center or for_scale:
+        to_center, to_scale = _gaze_grad(grad, frames, center, scale, *ctx.geometry, ctx.backend)
+    if for_frames:
+        backend = _frames_backend(frames, ctx.backend)
+        to_frames = _frames_grad(grad, frames, center, scale, *ctx.geometry, backend)
+    gradients = (to_frames, to_center if for_center else None, to_scale if for_scale else None)
+    return *gradients, *[None] * (len(ctx.geometry) + 2)
+
+
+def _frames_backend(frames: torch.Tensor, backend: Backend) -> Backend:
+    """The implementation of the gradient of frames, beside that of the glimpse: there is no CUDA kernel."""
+    if frames.is_cpu or backend != "native":
+        return backend
+    return choose(f"{_NAME}_frames_grad", frames.device, "auto")
+
+
 _TRITON = "fastvid.ops.foveated_glimpse.triton"
-_op = register(
+_op: Callable[..., torch.Tensor] = register(
     f"{_NAME}({_GEOMETRY}, ScalarType dtype, str backend) -> Tensor",
     fake=_fake,
     cpu=_cpu,
     cuda=_cuda,
     triton=_TRITON,
+    setup_context=_setup_context,
+    backward=_backward,
 )
-_gaze_grad = register(
+_gaze_grad: Callable[..., tuple[torch.Tensor, torch.Tensor]] = register(
     f"{_NAME}_gaze_grad(Tensor grad, {_GEOMETRY}, str backend) -> (Tensor to_center, Tensor to_scale)",
     fake=_gaze_fake,
     cpu=_gaze_cpu,
     cuda=_gaze_cuda,
     triton=_TRITON,
 )
-_frames_grad = register(
+_frames_grad: Callable[..., torch.Tensor] = register(
     f"{_NAME}_frames_grad(Tensor grad, {_GEOMETRY}, str backend) -> Tensor",
     fake=_frames_fake,
     cpu=_frames_cpu,
     triton=_TRITON,
 )
-
-
-class _FoveatedGlimpse(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, frames, center, scale, geometry, dtype, backend, frames_backend):
-        ctx.save_for_backward(frames, center, scale)
-        ctx.geometry, ctx.backend, ctx.frames_backend = geometry, backend, frames_backend
-        return _op(frames, center, scale, *geometry, dtype, backend)
-
-    @staticmethod
-    def backward(ctx, grad):
-        frames, center, scale = ctx.saved_tensors
-        for_frames, for_center, for_scale = ctx.needs_input_grad[:3]
-
-        def compute():
-            to_frames = to_center = to_scale = None
-            if for_center or for_scale:
-                to_center, to_scale = _gaze_grad(grad, frames, center, scale, *ctx.geometry, ctx.backend)
-            if for_frames:
-                to_frames = _frames_grad(grad, frames, center, scale, *ctx.geometry, ctx.frames_backend)
-            return to_frames, to_center if for_center else None, to_scale if for_scale else None
-
-        return *differentiable_once(_NAME, compute, grad, frames, center, scale), None, None, None, None
 
 
 def foveated_glimpse(
@@ -234,21 +239,18 @@ def foveated_glimpse(
     if frames.is_floating_point():
         narrow = kernel_dtype(_NAME, backend, "frames", frames) and narrow
     narrow = kernel_writes(_NAME, backend, dtype) and narrow
-    frames_kernel = kernel
-    if frames.requires_grad and frames.device.type != "cpu" and kernel == "native":
-        frames_kernel = choose(f"{_NAME}_frames_grad", frames.device, "auto")
+    frames_kernel = _frames_backend(frames, kernel) if frames.requires_grad else kernel
     if "reference" in (kernel, frames_kernel) or not narrow:
         return reference.foveated_glimpse(
             frames, center, scale, size, levels, level_ratio, mean, std, padding, antialias, dtype
         )
     geometry = (size, levels, float(level_ratio), list(mean), list(std), padding, antialias)
     center, scale = center.float(), scale.float()
-    if wants_grad(_NAME, frames, center, scale):
-        return _FoveatedGlimpse.apply(frames, center, scale, geometry, dtype, kernel, frames_kernel)
+    wants_grad(_NAME, frames, center, scale)  # or refuses
     return _op(frames, center, scale, *geometry, dtype, kernel)
 
 
-def _check(frames, center, scale, size, levels, level_ratio, mean, std, dtype, padding) -> None:
+def _check(frames, center, scale, size, levels, level_ratio, mean, std, dtype, padding):
     _checks.tensors(_NAME, frames=frames, center=center, scale=scale)
     if frames.dtype != torch.uint8 and not frames.is_floating_point():
         raise TypeError(f"{_NAME}: frames must be uint8 pixels or floats in [0, 1], got {frames.dtype}")

@@ -1,5 +1,7 @@
 """gather_tokens: schemas, fakes, CPU implementations, autograd, public function."""
 
+from collections.abc import Callable
+
 import torch
 
 from fastvid import _native
@@ -58,48 +60,44 @@ def _scatter_cpu(grad, index, tokens, backend):
     return out
 
 
-_gather = register(
+def _gather_context(ctx, inputs, output):
+    x, index, ctx.backend = inputs
+    ctx.tokens = x.shape[1]
+    ctx.save_for_backward(index)
+
+
+def _gather_backward(ctx, grad):
+    (index,) = ctx.saved_tensors
+    return _scatter(grad, index, ctx.tokens, ctx.backend), None, None
+
+
+def _scatter_context(ctx, inputs, output):
+    _, index, _, ctx.backend = inputs
+    ctx.save_for_backward(index)
+
+
+def _scatter_backward(ctx, grad):
+    (index,) = ctx.saved_tensors
+    return _gather(grad, index, ctx.backend), None, None, None
+
+
+# Both are linear, and each other's adjoint: derivatives of every order are these two.
+_gather: Callable[..., torch.Tensor] = register(
     "gather_tokens(Tensor x, Tensor index, str backend) -> Tensor",
     fake=gathered,
     cpu=_gather_cpu,
     triton="fastvid.ops.gather_tokens.triton",
+    setup_context=_gather_context,
+    backward=_gather_backward,
 )
-_scatter = register(
+_scatter: Callable[..., torch.Tensor] = register(
     "scatter_tokens(Tensor grad, Tensor index, SymInt tokens, str backend) -> Tensor",
     fake=scattered,
     cpu=_scatter_cpu,
     triton="fastvid.ops.gather_tokens.triton",
+    setup_context=_scatter_context,
+    backward=_scatter_backward,
 )
-
-
-class _GatherTokens(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x, index, backend):
-        ctx.save_for_backward(index)
-        ctx.tokens, ctx.backend = x.shape[1], backend
-        return _gather(x, index, backend)
-
-    @staticmethod
-    def backward(ctx, grad):
-        (index,) = ctx.saved_tensors
-        scatter = _ScatterTokens.apply if torch.is_grad_enabled() else _scatter
-        return scatter(grad, index, ctx.tokens, ctx.backend), None, None
-
-
-class _ScatterTokens(torch.autograd.Function):
-    """The backward pass of a gather where that is differentiated again: both are linear, and each other's adjoint."""
-
-    @staticmethod
-    def forward(ctx, grad, index, tokens, backend):
-        ctx.save_for_backward(index)
-        ctx.backend = backend
-        return _scatter(grad, index, tokens, backend)
-
-    @staticmethod
-    def backward(ctx, grad):
-        (index,) = ctx.saved_tensors
-        gather = _GatherTokens.apply if torch.is_grad_enabled() else _gather
-        return gather(grad, index, ctx.backend), None, None, None
 
 
 def gather_tokens(x: torch.Tensor, index: torch.Tensor, *, backend: Backend = "auto") -> torch.Tensor:
@@ -136,4 +134,5 @@ def gather_tokens(x: torch.Tensor, index: torch.Tensor, *, backend: Backend = "a
     kernel = choose(_NAME, x.device, backend)
     if kernel == "reference":
         return reference.gather_tokens(x, index)
-    return _GatherTokens.apply(x, index, kernel) if wants_grad(_NAME, x) else _gather(x, index, kernel)
+    wants_grad(_NAME, x)  # or refuses
+    return _gather(x, index, kernel)

@@ -1,5 +1,7 @@
 """gather_tubelets: schema, fake, CPU implementation, public function."""
 
+from collections.abc import Callable
+
 import torch
 
 from fastvid import _native
@@ -17,7 +19,9 @@ _SCHEMA = (
 )
 
 
-def output(clip, index, tubelet, patch, dtype) -> torch.Tensor:
+def output(
+    clip: torch.Tensor, index: torch.Tensor | None, tubelet: int, patch: int, dtype: torch.dtype
+) -> torch.Tensor:
     """[B, V, 3 * tubelet * patch**2], not yet written."""
     B, T, H, W, _ = clip.shape
     tokens = (T // tubelet) * (H // patch) * (W // patch) if index is None else index.shape[1]
@@ -45,7 +49,7 @@ def _cpu(clip, index, tubelet, patch, mean, std, dtype, backend):
     return out
 
 
-_op = register(_SCHEMA, fake=_fake, cpu=_cpu, triton="fastvid.ops.gather_tubelets.triton")
+_op: Callable[..., torch.Tensor] = register(_SCHEMA, fake=_fake, cpu=_cpu, triton="fastvid.ops.gather_tubelets.triton")
 
 
 def gather_tubelets(

@@ -16,3 +16,8 @@ def grad_scale(pred: torch.Tensor, kind: str) -> float:
     factor is applied in the backward pass, together with the loss scale it was invented for.
     """
     return 1.0 if pred.dtype == torch.float16 else mean_scale(pred, kind)
+
+
+def factor_left(pred: torch.Tensor, kind: str) -> float:
+    """The factor that is left for the backward pass to apply."""
+    return mean_scale(pred, kind) if pred.dtype == torch.float16 and pred.numel() else 1.0

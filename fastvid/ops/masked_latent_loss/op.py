@@ -1,17 +1,19 @@
 """masked_latent_loss: schemas, fakes, CPU implementations, autograd, public functions."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
 
 from fastvid import _native
 from fastvid.ops import _checks
-from fastvid.ops._autograd import second_derivative_error, wants_grad
-from fastvid.ops._dispatch import Backend, choose, is_plain, kernel_dtype, register
+from fastvid.ops._autograd import readable_value, second_derivative_error, wants_grad
+from fastvid.ops._dispatch import Backend, choose, kernel_dtype, register
 from fastvid.ops._layout import rows_contiguous
 from fastvid.ops.masked_latent_loss import reference
-from fastvid.ops.masked_latent_loss.mean import grad_scale, mean_scale
+from fastvid.ops.masked_latent_loss.mean import factor_left, grad_scale, mean_scale
 
+_NAME = "masked_latent_loss"
 Kind = Literal["mse", "l1", "smooth_l1", "cosine"]
 KINDS = ("mse", "l1", "smooth_l1", "cosine")
 
@@ -66,38 +68,35 @@ def _scale_cpu(grad, upstream, factor, backend):
     return out
 
 
-_op = register(_SCHEMA, fake=_fake, cpu=_cpu, triton=_TRITON)
-_scale = register(
+def _setup_context(ctx, inputs, output):
+    pred, _, _, _, kind, _, _, ctx.backend = inputs
+    ctx.set_materialize_grads(False)
+    # Of an output autograd knows that it depends on pred, which is not kept: second derivatives come back here.
+    ctx.save_for_backward(output[1])
+    ctx.factor = factor_left(pred, kind)
+
+
+def _backward(ctx, upstream, grad_of_grad):
+    if grad_of_grad is not None:
+        raise second_derivative_error(_NAME)
+    (grad,) = ctx.saved_tensors
+    if torch.is_grad_enabled():  # PyTorch's own arithmetic, which has derivatives
+        grad = reference.scale_gradient(grad, upstream, ctx.factor)
+    # On a CPU looking at the scale is free, and `loss.backward()` gives exactly 1: no pass over the gradient.
+    elif ctx.factor != 1.0 or readable_value(upstream) != 1.0:
+        grad = _scale(grad, upstream, ctx.factor, ctx.backend)
+    return grad, None, None, None, None, None, None, None
+
+
+_op: Callable[..., tuple[torch.Tensor, torch.Tensor]] = register(
+    _SCHEMA, fake=_fake, cpu=_cpu, triton=_TRITON, setup_context=_setup_context, backward=_backward
+)
+_scale: Callable[..., torch.Tensor] = register(
     _SCALE_SCHEMA,
     fake=lambda grad, upstream, factor, backend: grad.new_empty(grad.shape),
     cpu=_scale_cpu,
     triton=_TRITON,
 )
-
-
-class _MaskedLatentLoss(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, pred, target, target_scale, masked, kind, normalize_target, backend):
-        loss, grad = _op(pred, target, target_scale, masked, kind, normalize_target, True, backend)
-        ctx.set_materialize_grads(False)
-        # Of an output autograd knows that it depends on pred, which is not kept: second derivatives come back here.
-        ctx.save_for_backward(grad)
-        ctx.factor = mean_scale(pred, kind) / grad_scale(pred, kind) if pred.numel() else 1.0
-        ctx.backend = backend
-        return loss, grad
-
-    @staticmethod
-    def backward(ctx, upstream, grad_of_grad):
-        # The compiler's trace fills in zeros for what is not asked for, and refuses second derivatives itself.
-        if grad_of_grad is not None and not torch.compiler.is_compiling():
-            raise second_derivative_error("masked_latent_loss")
-        (grad,) = ctx.saved_tensors
-        if torch.is_grad_enabled():  # PyTorch's own arithmetic, which has derivatives
-            grad = reference.scale_gradient(grad, upstream, ctx.factor)
-        # On a CPU looking at the scale is free, and `loss.backward()` gives exactly 1: no pass over the gradient.
-        elif torch.compiler.is_compiling() or not is_plain(upstream) or upstream.item() * ctx.factor != 1.0:
-            grad = _scale(grad, upstream, ctx.factor, ctx.backend)
-        return grad, None, None, None, None, None, None
 
 
 def masked_latent_loss(
@@ -149,9 +148,8 @@ def masked_latent_loss(
         narrow = kernel_dtype("masked_latent_loss", backend, "target", target) and narrow
     if kernel == "reference" or not narrow:
         return reference.masked_latent_loss(pred, target, target_scale, masked, kind, normalize_target)
-    if wants_grad("masked_latent_loss", pred, target, target_scale):
-        return _MaskedLatentLoss.apply(pred, target, target_scale, masked, kind, normalize_target, kernel)[0]
-    return _op(pred, target, target_scale, masked, kind, normalize_target, False, kernel)[0]
+    with_grad = wants_grad(_NAME, pred, target, target_scale)
+    return _op(pred, target, target_scale, masked, kind, normalize_target, with_grad, kernel)[0]
 
 
 def masked_mse(

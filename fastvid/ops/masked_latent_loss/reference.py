@@ -36,7 +36,7 @@ def masked_latent_loss(
         return F.l1_loss(pred, picked)
     if kind == "smooth_l1":
         return F.smooth_l1_loss(pred, picked)
-    norms = pred.norm(dim=-1).clamp(min=COSINE_EPS) * picked.norm(dim=-1).clamp(min=COSINE_EPS)
+    norms: torch.Tensor = pred.norm(dim=-1).clamp(min=COSINE_EPS) * picked.norm(dim=-1).clamp(min=COSINE_EPS)
     return (1 - (pred * picked).sum(-1) / norms).mean()
 
 

@@ -1,5 +1,7 @@
 """multiblock_mask: schema, fake, implementations, public function."""
 
+from collections.abc import Callable
+
 import torch
 
 from fastvid import _native
@@ -51,7 +53,9 @@ def _cuda(sample_ids, plan, seed, draw, backend):
     return visible, masked
 
 
-_op = register(_SCHEMA, fake=_fake, cpu=_cpu, cuda=_cuda, triton="fastvid.ops.multiblock_mask.triton")
+_op: Callable[..., tuple[torch.Tensor, torch.Tensor]] = register(
+    _SCHEMA, fake=_fake, cpu=_cpu, cuda=_cuda, triton="fastvid.ops.multiblock_mask.triton"
+)
 
 
 def multiblock_mask(

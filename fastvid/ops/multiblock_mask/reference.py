@@ -106,7 +106,8 @@ def _block(p: SimpleNamespace, rng: SampleWords, b: int) -> tuple[torch.Tensor, 
 
 def _grid_axis(p: SimpleNamespace, axis: int, rng: SampleWords) -> torch.Tensor:
     token = torch.arange(p.T * p.H * p.W, device=rng.ids.device)
-    return (token // (p.H * p.W), token // p.W % p.H, token % p.W)[axis]
+    place: tuple[torch.Tensor, ...] = (token // (p.H * p.W), token // p.W % p.H, token % p.W)
+    return place[axis]
 
 
 def _between(word: torch.Tensor, low: int, high: int) -> torch.Tensor:

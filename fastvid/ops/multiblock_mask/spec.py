@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Range = tuple[float, float]
 
@@ -61,7 +61,7 @@ class MaskSpec:
     meet: Literal["trim", "truncate", "tokens"] = "trim"
     truncate: Literal["random", "tail"] = "random"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.kind not in _KINDS:
             raise ValueError(f"MaskSpec: kind must be one of {', '.join(_KINDS)}; got {self.kind!r}")
         if self.meet not in _MEETS:
@@ -81,12 +81,12 @@ class MaskSpec:
             raise ValueError(f"MaskSpec: aspect must satisfy 1/64 <= low <= high <= 64; got {self.aspect}")
 
     @classmethod
-    def multiblock(cls, **changes) -> "MaskSpec":
+    def multiblock(cls, **changes: Any) -> "MaskSpec":
         """The default: blocks of 15 % of the frame through all time, added until the target is met."""
         return dataclasses.replace(cls(), **changes)
 
     @classmethod
-    def salt(cls, **changes) -> "MaskSpec":
+    def salt(cls, **changes: Any) -> "MaskSpec":
         """The published SALT-VLA sampler: 4 to 8 blocks of independent sides, then i.i.d. tokens to the exact count.
 
         At 75 % masked on an 8 x 14 x 14 grid the blocks cover 19 % on average, so most masked tokens are i.i.d.
@@ -95,13 +95,13 @@ class MaskSpec:
         return dataclasses.replace(spec, **changes)
 
     @classmethod
-    def vjepa_short(cls, *, truncate: Literal["random", "tail"] = "random", **changes) -> "MaskSpec":
+    def vjepa_short(cls, *, truncate: Literal["random", "tail"] = "random", **changes: Any) -> "MaskSpec":
         """V-JEPA's short-range masks: 8 blocks of 15 % of the frame through all time."""
         spec = cls(count=(8, 8), same_size=True, meet="truncate", truncate=truncate)
         return dataclasses.replace(spec, **changes)
 
     @classmethod
-    def vjepa_long(cls, *, truncate: Literal["random", "tail"] = "random", **changes) -> "MaskSpec":
+    def vjepa_long(cls, *, truncate: Literal["random", "tail"] = "random", **changes: Any) -> "MaskSpec":
         """V-JEPA's long-range masks: 2 blocks of 70 % of the frame through all time."""
         spec = cls(count=(2, 2), area=(0.7, 0.7), same_size=True, meet="truncate", truncate=truncate)
         return dataclasses.replace(spec, **changes)

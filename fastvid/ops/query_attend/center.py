@@ -5,7 +5,7 @@ import math
 import torch
 
 from fastvid.ops import _checks
-from fastvid.ops._dispatch import is_plain
+from fastvid.ops._autograd import readable_value
 
 
 def peak_to_center(peak: torch.Tensor, grid: tuple[int, ...], *, prefix: int = 0) -> torch.Tensor:
@@ -38,10 +38,10 @@ def peak_to_center(peak: torch.Tensor, grid: tuple[int, ...], *, prefix: int = 0
         raise ValueError(f"peak_to_center: grid must be (H, W) or (T, H, W), each at least 1; got {tuple(grid)}")
     if prefix < 0:
         raise ValueError(f"peak_to_center: prefix counts the tokens before the grid's, at least 0; got {prefix}")
-    # On a GPU looking at the values would wait for them; a fake tensor has none.
-    if not torch.compiler.is_compiling() and is_plain(peak) and peak.numel():
-        low, high, tokens = int(peak.min()), int(peak.max()), prefix + math.prod(grid)
-        if low < 0 or high >= tokens:
+    # On a GPU looking at the values would wait for them.
+    if not torch.compiler.is_compiling() and peak.is_cpu and peak.numel():
+        low, high, tokens = readable_value(peak.min()), readable_value(peak.max()), prefix + math.prod(grid)
+        if low is not None and high is not None and (low < 0 or high >= tokens):
             raise IndexError(f"peak_to_center: peak holds {low if low < 0 else high}, outside [0, {tokens})")
     H, W = grid[-2:]
     cell = (peak - prefix) % (H * W)

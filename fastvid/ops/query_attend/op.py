@@ -1,12 +1,13 @@
 """query_attend: schemas, fakes, CPU implementations, autograd, public function."""
 
+from collections.abc import Callable
 from typing import Literal, overload
 
 import torch
 
 from fastvid import _native
 from fastvid.ops import _checks
-from fastvid.ops._autograd import differentiable_once, wants_grad
+from fastvid.ops._autograd import second_derivative_error, wants_grad
 from fastvid.ops._dispatch import Backend, choose, kernel_dtype, register
 from fastvid.ops._layout import rows_contiguous
 from fastvid.ops.query_attend import reference
@@ -93,7 +94,7 @@ def _address(x: torch.Tensor | None) -> int:
     return 0 if x is None else x.data_ptr()  # of an empty tensor it is 0 too
 
 
-def _write(query, key, value, scale, *results) -> None:
+def _write(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, *results: int) -> None:
     """Into the addresses of out, precise, lse, entropy and peak; 0 is not written."""
     query_strides, key_strides, value_strides = query.stride(), key.stride(), value.stride()
     if not query_strides[-1] == key_strides[-1] == value_strides[-1] == 1:
@@ -151,39 +152,35 @@ def _backward_cpu(
     return result
 
 
-_attend = register(_SCHEMA, fake=_fake, cpu=_cpu, triton=_TRITON)
-_attend_out = register(_OUT_SCHEMA, fake=_out_fake, cpu=_out_cpu, triton=_TRITON)
-_attend_backward = register(_BACKWARD_SCHEMA, fake=_backward_fake, cpu=_backward_cpu, triton=_TRITON)
+def _setup_context(ctx, inputs, output):
+    query, key, value, ctx.scale, _, _, ctx.backend = inputs
+    out, precise, lse, entropy, _ = output
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(query, key, value, out if query.dtype == torch.float32 else precise, lse, entropy)
 
 
-class _QueryAttend(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, query, key, value, scale, with_stats, backend):
-        with_grad = any(ctx.needs_input_grad[:3])
-        out, precise, lse, entropy, peak = _attend(query, key, value, scale, with_stats, with_grad, backend)
-        kept = out if query.dtype == torch.float32 else precise
-        ctx.save_for_backward(query, key, value, kept, lse, *([entropy] if with_stats else []))
-        ctx.scale, ctx.backend = scale, backend
-        if not with_stats:
-            return out
-        ctx.mark_non_differentiable(peak)
-        return out, entropy, peak
+def _backward(ctx, grad_out, grad_precise, grad_lse, grad_entropy, grad_peak):
+    if grad_precise is not None or grad_lse is not None:  # kept for this function only
+        raise second_derivative_error(_NAME)
+    query, key, value, kept, lse, entropy = ctx.saved_tensors
+    needed = ctx.needs_input_grad[:3]
+    # A projection [B, N, h, d] seen as [B, h, N, d] gets its gradient in the order it has in memory.
+    token_major = key.stride(1) < key.stride(2)
+    grads = _attend_backward(
+        torch.zeros_like(query) if grad_out is None else grad_out, grad_entropy, query, key, value, kept, lse,
+        None if grad_entropy is None else entropy, ctx.scale, needed[0], needed[1] or needed[2], token_major,
+        ctx.backend,
+    )  # fmt: skip
+    return *(grad if needs else None for grad, needs in zip(grads, needed, strict=True)), None, None, None, None
 
-    @staticmethod
-    def backward(ctx, grad_out, grad_entropy=None, grad_peak=None):
-        query, key, value, kept, lse, *stats = ctx.saved_tensors
-        needed = ctx.needs_input_grad[:3]
 
-        def compute():
-            # A projection [B, N, h, d] seen as [B, h, N, d] gets its gradient in the order it has in memory.
-            token_major = key.stride(1) < key.stride(2)
-            grads = _attend_backward(
-                grad_out, grad_entropy if stats else None, query, key, value, kept, lse, stats[0] if stats else None,
-                ctx.scale, needed[0], needed[1] or needed[2], token_major, ctx.backend,
-            )  # fmt: skip
-            return tuple(grad if needs else None for grad, needs in zip(grads, needed, strict=True))
-
-        return *differentiable_once(_NAME, compute, grad_out, grad_entropy, query, key, value), None, None, None
+_attend: Callable[..., tuple[torch.Tensor, ...]] = register(
+    _SCHEMA, fake=_fake, cpu=_cpu, triton=_TRITON, setup_context=_setup_context, backward=_backward
+)
+_attend_out: Callable[..., torch.Tensor] = register(_OUT_SCHEMA, fake=_out_fake, cpu=_out_cpu, triton=_TRITON)
+_attend_backward: Callable[..., Triple] = register(
+    _BACKWARD_SCHEMA, fake=_backward_fake, cpu=_backward_cpu, triton=_TRITON
+)
 
 
 @overload
@@ -256,12 +253,11 @@ def query_attend(
     if kernel == "reference" or not kernel_dtype(_NAME, backend, "query", query):
         result = reference.query_attend(query, key, value, scale)
         return result if return_stats else result[0]
-    if wants_grad(_NAME, query, key, value):
-        return _QueryAttend.apply(query, key, value, scale, return_stats, kernel)
-    if return_stats:
-        out, _, _, entropy, peak = _attend(query, key, value, scale, True, False, kernel)
-        return out, entropy, peak
-    return _attend_out(query, key, value, scale, kernel)
+    with_grad = wants_grad(_NAME, query, key, value)
+    if not with_grad and not return_stats:
+        return _attend_out(query, key, value, scale, kernel)
+    out, _, _, entropy, peak = _attend(query, key, value, scale, return_stats, with_grad, kernel)
+    return (out, entropy, peak) if return_stats else out
 
 
 def _check(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> None:

@@ -23,6 +23,7 @@ def query_attend(
     entropy = -(weights * log_weights).sum(-1)
 
     def split(x: torch.Tensor) -> torch.Tensor:
-        return x.unflatten(2, (S, Q)).transpose(1, 2)
+        sets: torch.Tensor = x.unflatten(2, (S, Q))
+        return sets.transpose(1, 2)
 
     return split(out).to(query.dtype).contiguous(), split(entropy).contiguous(), split(scores.argmax(-1)).contiguous()

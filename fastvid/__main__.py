@@ -1,0 +1,56 @@
+"""``fastvid COMMAND``, or ``python -m fastvid COMMAND``: the package's commands under one name.
+
+train    PROJECT       train a model: salt or vjepa2
+data     COMMAND       make, pack, check and describe data sets: demo, pack, check, info, index
+eval     RUN           probe the encoders of a run on labelled videos
+cache                  store what a frozen teacher makes of the videos
+sweep    PROJECT       train with many settings, and compare
+predict  RUN VIDEO...  classify videos with a trained classifier
+export   RUN           write a trained model for other programs
+report   RUN           write the report of a run anew
+info                   versions, devices and decoders, for a bug report
+
+fastvid COMMAND --help lists a command's options. Each is also python -m fastvid.COMMAND.
+"""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from fastvid.command import command, interrupt_quietly
+
+# The module whose main function runs the command. It is imported when the command is given: most import torch.
+COMMANDS = {
+    "train": "fastvid.train.__main__",
+    "data": "fastvid.data.__main__",
+    "eval": "fastvid.eval.__main__",
+    "cache": "fastvid.cache.__main__",
+    "sweep": "fastvid.sweep.__main__",
+    "predict": "fastvid.predict",
+    "export": "fastvid.export",
+    "report": "fastvid.report.__main__",
+    "info": "fastvid.info",
+}
+
+
+@command
+def main(arguments: Sequence[str]) -> int:
+    """Run the command that the first argument names; return its exit code."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(__doc__.rstrip() if __doc__ else ", ".join(COMMANDS))
+        return 0 if arguments else 2
+    name, *rest = arguments
+    if name not in COMMANDS:
+        print(f"no command {name!r}: choose one of {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    interrupt_quietly()  # while its module is imported; the command itself ends as it always does
+    return importlib.import_module(COMMANDS[name]).main(rest)
+
+
+def run() -> int:
+    """Run the command line of the ``fastvid`` script."""
+    return main(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(run())
