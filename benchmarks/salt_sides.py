@@ -20,9 +20,8 @@ from benchmarks.published_salt import PublishedEncoder, PublishedPredictor
 from fastvid.models import VideoViT, VideoViTConfig
 from fastvid.models.salt import Mask
 from fastvid.nn import Predictor
-from fastvid.ops import masked_latent_loss
-from fastvid.train.salt_config import MaskConfig
-from fastvid.train.salt_masks import MaskSampler
+from fastvid.ops import MaskSpec, masked_latent_loss, multiblock_mask
+from fastvid.train.salt_masks import random_subset
 
 RATIO = 0.75  # of tokens masked
 PREDICTED = 1 / 4  # of the tokens, where not all masked ones are predicted
@@ -194,7 +193,7 @@ class Fastvid(Side):
     ):
         super().__init__(copy.deepcopy(student), copy.deepcopy(predictor), size, device)
         self.teacher = copy.deepcopy(teacher).requires_grad_(False).eval().to(device)
-        self.sampler = MaskSampler(MaskConfig(specs=("salt",), ratio=RATIO), size.grid, predicted, 0, "salt")
+        self.predicted = predicted
         self.ids, self.draw = torch.arange(size.batch, device=device), 0
 
     def blocks(self):
@@ -202,7 +201,13 @@ class Fastvid(Side):
 
     def masks(self):
         self.draw += 1
-        return self.sampler(self.ids, self.draw)[0]
+        tokens, hidden = self.size.tokens, round(RATIO * self.size.tokens)
+        visible, masked = multiblock_mask(
+            self.ids, self.size.grid, masked=hidden, visible=tokens - hidden, spec=MaskSpec.salt(), seed=0, draw=self.draw
+        )
+        if self.predicted is not None:
+            masked = random_subset(self.ids, masked, self.predicted, seed=1, draw=self.draw)
+        return visible, masked
 
     @torch.no_grad()
     def teach(self, pixels):
