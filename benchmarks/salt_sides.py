@@ -62,6 +62,8 @@ SIZES = {
     "base": Size("vit_base_patch16_224", 224, 32, width=384, heads=12),
     # A quarter of its widths and of its tokens: matrices and attention keep their shares of the arithmetic.
     "quarter": Size("vit_tiny_patch16_224", 112, 4, width=96, heads=3),
+    # To try the code that measures, in a second.
+    "rehearsal": Size("vit_tiny_patch16_224", 32, 2, width=48, heads=3, depth=1),
 }
 
 
@@ -201,9 +203,10 @@ class Fastvid(Side):
 
     def masks(self):
         self.draw += 1
-        tokens, hidden = self.size.tokens, round(RATIO * self.size.tokens)
+        hidden = round(RATIO * self.size.tokens)
+        counts = {"masked": hidden, "visible": self.size.tokens - hidden}
         visible, masked = multiblock_mask(
-            self.ids, self.size.grid, masked=hidden, visible=tokens - hidden, spec=MaskSpec.salt(), seed=0, draw=self.draw
+            self.ids, self.size.grid, **counts, spec=MaskSpec.salt(), seed=0, draw=self.draw
         )
         if self.predicted is not None:
             masked = random_subset(self.ids, masked, self.predicted, seed=1, draw=self.draw)
