@@ -93,7 +93,7 @@ class Check:
         extra = TUNE if self.tune and stage.name == "ops" else 0.0
         patience = scale(self.rehearse).patience
         cap = left * stage.share if stage.cap is None else min(left, patience * (stage.cap + extra))
-        if cap < LEAST:
+        if left < LEAST:
             self.done[stage.name] = Result(stage.name, NOT_RUN, "no time was left")
             return
         record, log = self.work / "stages" / f"{stage.name}.json", self.work / "logs" / f"{stage.name}.log"

@@ -6,6 +6,7 @@ worth most first; its rows are kept as they come, and where it dies another goes
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -46,10 +47,10 @@ def main(task: Task) -> None:
 
 
 def tune(task: Task) -> None:
-    """Look for better launch parameters; raises where that fails."""
-    table = task.results / "launches.json"
+    """Look for faster launches, with which the ops are then measured; raises where that fails."""
+    table = ROOT / task.scale.launches
     command = [
-        sys.executable, "-m", "benchmarks.tune", "--out", str(table), "--seconds", f"{TUNE - 15:.0f}",
+        sys.executable, "-m", "benchmarks.tune", "--out", str(table), "--seconds", f"{TUNE - 30:.0f}",
         "--device", task.scale.device.kind,
     ]  # fmt: skip
     ended = run(command, TUNE, task.work / "logs" / "tune.log", {})
@@ -58,6 +59,7 @@ def tune(task: Task) -> None:
         why = "was killed at its cap" if ended.killed else f"ended with {ended.code}"
         raise RuntimeError(f"benchmarks.tune {why}: {said[-1] if said else 'no output'}")
     task.record.value("tuned", said[-1] if said else "")
+    shutil.copyfile(table, task.results / "launches.json")
 
 
 def pytest_command(task: Task, *arguments: str) -> list[str]:
@@ -117,7 +119,7 @@ def measure(task: Task, names: list[str]) -> None:
         done, _, begun = outcomes.read(outcome)
         if ended.killed or ended.code not in (0, 1):
             why = "not over at the cap" if ended.killed else f"its process died with exit code {ended.code}"
-            died.update({name: why for name in begun})
+            died.update(dict.fromkeys(begun, why))
         tick()
         before, names = names, [name for name in names if name not in done and name not in begun]
         if before == names:

@@ -69,8 +69,8 @@ def read(path: Path) -> tuple[dict[str, str], dict[str, str], list[str]]:
     for text in path.read_text().splitlines() if path.exists() else []:
         line = json.loads(text)
         begun[line["id"]] = None
-        if "outcome" in line and ended.get(line["id"]) != "failed":
-            ended[line["id"]] = line["outcome"]
-            if "message" in line:
-                messages[line["id"]] = line["message"]
+        if line.get("outcome") == "passed":  # its end passed; what came before may have failed or been skipped
+            ended.setdefault(line["id"], "passed")
+        elif "outcome" in line and ended.get(line["id"]) != "failed":
+            ended[line["id"]], messages[line["id"]] = line["outcome"], line["message"]
     return ended, messages, [name for name in begun if name not in ended]

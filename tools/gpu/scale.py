@@ -16,6 +16,7 @@ class Scale:
         build: of the stage that builds, beside the architecture.
         smoke_everything: all cases, dtypes and masks in the smoke test; else the first of each op.
         benchmarks: what pytest's ``-k`` takes, of the files of ``tools.gpu.ops``.
+        launches: the table that ``--tune`` adds to, under the repository.
         salt: the name in ``benchmarks.salt_sides.SIZES``.
         vjepa2: keyword arguments of ``benchmarks.vjepa2_step.Size``.
         compiled: whether compiled steps are compiled.
@@ -32,6 +33,7 @@ class Scale:
     smoke_everything: bool = True
     smoke_processes: int = 12
     benchmarks: str = ""
+    launches: str = "fastvid/ops/launches.json"
     salt: str = "base"
     vjepa2: dict[str, Any] = field(default_factory=dict)
     compiled: bool = True
@@ -61,6 +63,7 @@ REHEARSAL = Scale(
     smoke_everything=False,
     smoke_processes=2,
     benchmarks="gather_tokens or (query_attend and h3 and N257) or (multiblock_mask and salt)",
+    launches="build/gpu_check/launches.json",
     salt="rehearsal",
     vjepa2={"layers": 1, "width": 64, "side": 32, "batch": 2},
     compiled=False,

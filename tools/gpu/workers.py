@@ -38,7 +38,8 @@ class _Worker:
         self.process.start()
         theirs.close()
         self.item: Any = None
-        self.began = 0.0
+        self.began = time.monotonic()
+        self.ready = False  # it has imported what it needs
 
     def give(self, item: Any) -> None:
         self.item, self.began = item, time.monotonic()
@@ -51,6 +52,7 @@ class _Worker:
 
 
 def _serve(check: Callable[[Any], None], healthy: Callable[[], None], connection: Connection) -> None:
+    connection.send(None)
     while True:
         try:
             item = connection.recv()
@@ -132,11 +134,15 @@ def _outcome(worker: _Worker, limit: float) -> Outcome | None:
     seconds = time.monotonic() - worker.began
     if worker.connection.poll():
         try:
-            return Outcome(worker.item, seconds, *worker.connection.recv())
+            message = worker.connection.recv()
+            if message is None:
+                worker.ready, worker.began = True, time.monotonic()
+                return None
+            return Outcome(worker.item, seconds, *message)
         except (EOFError, ConnectionError):
             worker.process.join(2)
             return Outcome(worker.item, seconds, f"the process died with exit code {worker.process.exitcode}", True)
-    if seconds > limit:
+    if worker.ready and seconds > limit:
         return Outcome(worker.item, seconds, f"not over after {limit:.0f} s: killed", True)
     return None
 
