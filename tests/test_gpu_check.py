@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from benchmarks import floors
-from benchmarks.vjepa2_step import NAME as VJEPA2
 from fastvid import _native
+from tests.gpu.misbehaviour import behave, nothing
 from tools.gpu import build, ops, outcomes, sanitizer, steps, train
 from tools.gpu.__main__ import install
 from tools.gpu.check import FAILED, KILLED, NOT_RUN, PASSED, Check
@@ -46,6 +46,8 @@ def test_the_caps_leave_time_for_the_rest():
 
 
 def test_every_number_of_the_steps_has_a_target_on_every_device():
+    from benchmarks.vjepa2_step import NAME as VJEPA2  # and transformers with it
+
     table = floors.read(floors.PATH.read_text())
     for name in [benchmark for _, benchmark in steps.SALT] + [VJEPA2, "SALT step, recommended, peak memory"]:
         for cls in ("cpu", "h100", "h200", "gpu"):
@@ -359,20 +361,6 @@ def test_outcomes_are_kept_up_to_the_test_that_lost_the_device(tmp_path):
     assert "illegal memory access" in messages["test_some.py::test_lost"]
     path.write_text(path.read_text() + json.dumps({"id": "test_some.py::test_never", "began": True}) + "\n")
     assert outcomes.read(path)[2] == ["test_some.py::test_never"]
-
-
-def behave(what: str) -> None:
-    """A check of the next test."""
-    if what == "dies":
-        os._exit(7)
-    if what == "hangs":
-        time.sleep(1000)
-    if what == "wrong":
-        raise AssertionError("1 is not 2")
-
-
-def nothing() -> None:
-    """A device that is always healthy."""
 
 
 def test_a_check_that_dies_or_hangs_costs_itself_alone():
