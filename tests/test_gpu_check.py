@@ -294,7 +294,9 @@ def test_the_folder_holds_few_small_files_and_a_result_to_commit(fakes, tmp_path
 def task_of(tmp_path: Path, which=REHEARSAL) -> Task:
     for folder in ("work/logs", "results"):
         (tmp_path / folder).mkdir(parents=True)
-    return Task(Record(tmp_path / "stage.json"), tmp_path / "results", tmp_path / "work", 60.0, which, False)
+    return Task(
+        Record(tmp_path / "stage.json"), tmp_path / "results", tmp_path / "work", time.time() + 600, which, False
+    )
 
 
 def test_a_core_that_is_older_than_a_failed_build_is_not_measured(tmp_path, monkeypatch):

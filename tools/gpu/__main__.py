@@ -30,6 +30,7 @@ def main() -> int:
     environment = {
         "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
         "PYTHONUNBUFFERED": "1",
+        "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"])),  # cmake and ninja from wheels
         "TRITON_CACHE_DIR": str(WORK / "triton"),
         "TORCHINDUCTOR_CACHE_DIR": str(WORK / "inductor"),
         **scale(options.rehearse).environment,

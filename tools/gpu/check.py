@@ -100,7 +100,7 @@ class Check:
         record.unlink(missing_ok=True)
         command = [
             sys.executable, "-m", stage.module, "--record", str(record), "--results", str(self.results), "--work",
-            str(self.work), "--seconds", f"{cap:.1f}", *(["--rehearse"] if self.rehearse else []),
+            str(self.work), "--until", f"{time.time() + cap:.1f}", *(["--rehearse"] if self.rehearse else []),
             *(["--tune"] if self.tune else []),
         ]  # fmt: skip
         self.done[stage.name] = Result(stage.name, KILLED, "with the whole check", cap=cap)

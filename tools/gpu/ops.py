@@ -5,7 +5,6 @@ worth most first; its rows are kept as they come, and where it dies another goes
 """
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from tools.gpu import outcomes
 from tools.gpu.plan import TUNE
 from tools.gpu.record import Task, one_line, stage
 from tools.gpu.runner import run
+from tools.gpu.scale import FEW_THREADS, side_by_side
 
 ROOT = Path(__file__).parents[2]
 FILES = tuple(
@@ -31,7 +31,7 @@ WORTH = (
     "test_gather_tokens[ViT-B B32]", "test_patch_embedding_at_a_quarter_visible[ViT-B B32]", "test_gaze_gradient[B8 ",
     "test_multiblock_mask", "test_query_attend[h3 N257",
 )  # fmt: skip
-_COMPILING = 0.35  # of the stage's time, at most
+_COMPILING = 0.35  # of the time that is left, at most
 
 
 def main(task: Task) -> None:
@@ -86,11 +86,11 @@ def by_worth(names: list[str]) -> list[str]:
 
 def compile_all(task: Task) -> None:
     """Check and run all sides once, over several processes. What fails here fails again where it is measured."""
-    processes = min(task.scale.smoke_processes, max(1, (os.cpu_count() or 1) // 2))
+    processes = side_by_side(task.scale)
     chosen = ["-k", task.scale.benchmarks] if task.scale.benchmarks else []
     command = pytest_command(task, "-n", str(processes), "--benchmark-disable", "--compile-only", *chosen, *FILES)
     log = task.work / "logs" / "compile.log"
-    ended = run(command, min(task.left, _COMPILING * task.seconds), log, {})
+    ended = run(command, min(task.left, _COMPILING * task.left), log, FEW_THREADS)
     if ended.killed:
         task.record.value(
             "compiling", f"stopped after {ended.seconds:.0f} s: the rest is compiled where it is measured"

@@ -73,7 +73,7 @@ class Task:
         record: where its results go.
         results: folder of what is kept.
         work: folder of everything else: packages, caches, runs.
-        seconds: until the stage is killed.
+        until: when the stage is killed, in seconds since the epoch.
         scale: sizes, and the device.
         tune: look for better launch parameters of the Triton kernels first.
     """
@@ -81,15 +81,14 @@ class Task:
     record: Record
     results: Path
     work: Path
-    seconds: float
+    until: float
     scale: Scale
     tune: bool
-    began: float = field(default_factory=time.monotonic)
 
     @property
     def left(self) -> float:
         """Seconds until the stage is killed."""
-        return self.seconds - (time.monotonic() - self.began)
+        return self.until - time.time()
 
 
 def stage(main: Callable[[Task], None]) -> int:
@@ -98,13 +97,13 @@ def stage(main: Callable[[Task], None]) -> int:
     parser.add_argument("--record", type=Path, required=True)
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--until", type=float, required=True)
     parser.add_argument("--rehearse", action="store_true")
     parser.add_argument("--tune", action="store_true")
     given = parser.parse_args()
     record = Record(given.record)
     record.save()
-    task = Task(record, given.results, given.work, given.seconds, scale(given.rehearse), given.tune)
+    task = Task(record, given.results, given.work, given.until, scale(given.rehearse), given.tune)
     with record.part(given.record.stem):
         main(task)
     sys.stdout.flush()

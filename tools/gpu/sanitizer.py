@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from pathlib import Path
 
 from tools.gpu.record import Task, stage
@@ -52,7 +53,7 @@ def watch(task: Task, tool: str, program: str | None, seconds: float) -> None:
     inner.unlink(missing_ok=True)
     command = [
         *(prefix(program, tool) if program else []), sys.executable, "-m", "tools.gpu.smoke", "--record", str(inner),
-        "--results", str(task.results), "--work", str(task.work), "--seconds", f"{seconds:.0f}",
+        "--results", str(task.results), "--work", str(task.work), "--until", f"{time.time() + seconds:.1f}",
         *(["--rehearse"] if task.scale.device.kind == "cpu" else []),
     ]  # fmt: skip
     # Each tensor an allocation of its own: in a pool, what lies beyond one is another one's memory and no error.

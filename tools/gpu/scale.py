@@ -1,7 +1,10 @@
 """What differs between the check on a card and its rehearsal on a CPU: sizes, never the way."""
 
+import os
 from dataclasses import dataclass, field
 from typing import Any
+
+import torch
 
 from tests.gpu.streams import Cpu, Cuda, Device
 
@@ -23,7 +26,7 @@ class Scale:
         rounds: of timed steps.
         presets: of ``fastvid.train salt``, with the options that make them fit.
         suites: what pytest is given in the stage "suites".
-        smoke_processes: at most, of the smoke test and of compiling.
+        processes: at most, of what runs side by side.
         patience: times that the caps of the stages are longer.
     """
 
@@ -31,7 +34,7 @@ class Scale:
     environment: dict[str, str] = field(default_factory=dict)
     build: dict[str, str] = field(default_factory=dict)
     smoke_everything: bool = True
-    smoke_processes: int = 12
+    processes: int = 12
     benchmarks: str = ""
     launches: str = "fastvid/ops/launches.json"
     salt: str = "base"
@@ -61,7 +64,7 @@ REHEARSAL = Scale(
     environment={"TRITON_INTERPRET": "1"},
     build={"FASTVID_CUDA": "0"},
     smoke_everything=False,
-    smoke_processes=2,
+    processes=2,
     benchmarks="gather_tokens or (query_attend and h3 and N257) or (multiblock_mask and salt)",
     launches="build/gpu_check/launches.json",
     salt="rehearsal",
@@ -81,6 +84,19 @@ REHEARSAL = Scale(
     suites=("tests/gpu", "tests/conformance/test_conformance.py", "-k", "gather_tokens and float32"),
     patience=4.0,  # a busy machine, with a few of its cores
 )  # fmt: skip
+
+
+def side_by_side(which: Scale) -> int:
+    """How many processes the machine has cores for, and the card memory."""
+    room = which.processes
+    if which.device.kind == "cuda":
+        room = torch.cuda.get_device_properties().total_memory // _PROCESS
+    return max(1, min(which.processes, room, os.cpu_count() or 1))
+
+
+# Each process of several compiles with few threads of its own; what it compiles is found whatever their number.
+FEW_THREADS = {"TORCHINDUCTOR_COMPILE_THREADS": "4"}
+_PROCESS = 5 << 30  # bytes of the card for each: a context, and tensors of a benchmark's size
 
 
 def scale(rehearse: bool) -> Scale:

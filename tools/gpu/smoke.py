@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 
 from tools.gpu.record import Task, one_line, stage
+from tools.gpu.scale import FEW_THREADS, side_by_side
 from tools.gpu.smoke_checks import LIMIT, Check, all_checks, healthy, missing, native_checks, run_check
 from tools.gpu.workers import run_checks
 
@@ -18,9 +19,10 @@ def main(task: Task) -> None:
     gone = missing(task.scale.device.kind)
     task.record.value("left out", [f"no {backend} kernel: {why}" for backend, why in gone.items()])
     checks = native_checks(task.scale) if native_only else all_checks(task.scale)
-    processes = 0 if native_only else min(task.scale.smoke_processes, max(1, (os.cpu_count() or 1) - 2))
+    processes = 0 if native_only else side_by_side(task.scale)
     if not checks:
         raise RuntimeError(f"nothing to check: {'; '.join(gone.values())}")
+    os.environ.update(FEW_THREADS)
     smoke(task, checks, processes)
 
 

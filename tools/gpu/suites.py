@@ -1,6 +1,5 @@
 """Stage "suites": the tests of the GPU, of conformance and of the ops, over several processes."""
 
-import os
 import sys
 from collections import Counter
 from pathlib import Path
@@ -8,13 +7,14 @@ from pathlib import Path
 from tools.gpu import outcomes
 from tools.gpu.record import Task, one_line, stage
 from tools.gpu.runner import run
+from tools.gpu.scale import side_by_side
 
 
 def main(task: Task) -> None:
     """Run the tests; those that failed, and why, one line each."""
     outcome = task.work / "suites-outcomes.jsonl"
     outcome.unlink(missing_ok=True)
-    processes = min(task.scale.smoke_processes, os.cpu_count() or 1)
+    processes = side_by_side(task.scale)
     command = [
         sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "tools.gpu.outcomes",
         "-n", str(processes), *task.scale.suites,

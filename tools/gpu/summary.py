@@ -17,7 +17,8 @@ def summary(everything: dict[str, Any]) -> str:
     rows = [row for stage in stages for row in stage["found"]["rows"]]
     bad = _within(["failures:", *failures] if failures else ["no failures"], _FAILURES)
     left = MOST - sum(len(line) + 1 for line in [*head, *bad]) - 200
-    targets = [line for row in rows for line in _targets(row)]
+    steps = {name: value for stage in stages for name, value in stage["found"]["values"].items()}
+    targets = [line for row in rows for line in _targets(row, steps.get(row["benchmark"]))]
     missed = sum(line.startswith("MISSED") for line in targets)
     title = f"targets (benchmarks/floors.toml): {len(targets) - missed} met, {missed} missed"
     targets.sort(key=lambda line: not line.startswith("MISSED"))  # first, where not all have room
@@ -94,15 +95,15 @@ def _run(preset: str, found: dict[str, Any]) -> str:
     return f"{preset}: {', '.join([*stages, *shown])}"
 
 
-def _targets(row: dict[str, Any]) -> list[str]:
-    """A line for each floor of a row; of one that was missed also what bounds it."""
+def _targets(row: dict[str, Any], step: Any) -> list[str]:
+    """A line for each floor of a row; of one that was missed also what bounds it. ``step``: a step's own values."""
     lines = []
     for floor in row["floors"]:
         got, sign = row["metrics"][floor["metric"]], ">=" if floor["sign"] > 0 else "<="
         line = (
             f"{label(row)}: {_number(floor['metric'], got)} ({sign} {_number(floor['metric'], floor['value'], True)})"
         )
-        lines.append(f"met    {line}" if floor["met"] else f"MISSED {line}{_bound(row)}")
+        lines.append(f"met    {line}" if floor["met"] else f"MISSED {line}{_bound(row, step)}")
     return lines
 
 
@@ -116,22 +117,20 @@ def _number(metric: str, value: float, bare: bool = False) -> str:
     return text if bare else text + rest
 
 
-def _bound(row: dict[str, Any]) -> str:
-    """What the byte model says of a row: the time that its least bytes take at the speed of a copy."""
+def _bound(row: dict[str, Any], step: Any) -> str:
+    """What bounds a row: the time that its least bytes take at the speed of a copy, or how much of the GEMM rate it
+    reached; where neither is known, where the target is from."""
     metrics = row["metrics"]
+    if isinstance(step, dict) and "share of the GEMM rate" in step:
+        return f"; {step['GFLOP']:.4g} GFLOP at {100 * step['share of the GEMM rate']:.0f} % of the GEMM rate"
     if not row["least_bytes"] or "share of copy" not in metrics:
-        return f"; {floor_sources(row)}"
+        return "; " + "; ".join(floor["source"] for floor in row["floors"] if not floor["met"])
     least_us = metrics["us"] * metrics["share of copy"]
     launches = f", {metrics['launches']} launches" if "launches" in metrics else ""
     return (
         f"; {row['least_bytes'] / 1e6:.4g} MB take {least_us:.3g} us at the speed of a copy, and it took "
         f"{metrics['us']:.3g} us{launches}"
     )
-
-
-def floor_sources(row: dict[str, Any]) -> str:
-    """Where the targets of a row come from."""
-    return "; ".join(floor["source"] for floor in row["floors"] if not floor["met"])
 
 
 def _within(lines: list[str], most: int) -> list[str]:
