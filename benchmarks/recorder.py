@@ -96,7 +96,15 @@ class Recorder:
             side.results() if side.inputs else side.forward()
 
     def keep(self, name: str, metrics: dict[str, float]) -> list[dict]:
-        """Compare numbers that are no times, such as a share of memory, with the floors; returns them as a row."""
+        """Compare numbers that are no times, such as a share of memory, with the floors; returns them as a row.
+
+        Raises:
+            ValueError: there is a floor of a number that is not among them.
+        """
+        wanted = floor_table.lookup(self.floors, name, self.device.cls)
+        for floor in wanted:
+            if floor.part != CALL or floor.metric not in metrics:
+                raise ValueError(f"{name}: there is a floor of {floor}, and its numbers are {', '.join(metrics)}")
         row = {
             "benchmark": name,
             "part": CALL,
@@ -106,7 +114,7 @@ class Recorder:
             "peak_bytes": {},
             "launches": {},
             "timers_disagree": {},
-            "floors": _compared(floor_table.lookup(self.floors, name, self.device.cls), metrics),
+            "floors": _compared(wanted, metrics),
         }
         self.rows.append(row)
         return [row]

@@ -10,6 +10,7 @@ import tarfile
 import time
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ from tools.gpu.check import FAILED, KILLED, NOT_RUN, PASSED, Check
 from tools.gpu.plan import NAMES, STAGES, SUMMARY, TUNE, Stage
 from tools.gpu.record import Record, Task
 from tools.gpu.runner import Ended, run
-from tools.gpu.scale import CARD, REHEARSAL
+from tools.gpu.scale import CARD, REHEARSAL, side_by_side
 from tools.gpu.smoke_checks import native_checks
 from tools.gpu.summary import summary
 from tools.gpu.workers import run_checks
@@ -307,6 +308,57 @@ def test_a_core_that_is_older_than_a_failed_build_is_not_measured(tmp_path, monk
     with pytest.raises(RuntimeError, match=r"ended with 1: a.cu\(3\): error: what is wrong"):
         build.main(task_of(tmp_path))
     assert not list((tmp_path / "fastvid").iterdir())
+
+
+def test_a_core_is_built_for_the_card_and_no_other(tmp_path, monkeypatch):
+    (tmp_path / "fastvid").mkdir()
+    (tmp_path / "setup.py").write_text(
+        "import os, sys; sys.exit('error: ' + os.environ['FASTVID_CUDA'] + ' ' + os.environ['FASTVID_CUDA_ARCHS'])"
+    )
+    monkeypatch.setattr(build, "ROOT", tmp_path)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (9, 0))
+    with pytest.raises(RuntimeError, match="error: 1 90-real"):
+        build.main(task_of(tmp_path, CARD))
+
+
+def test_as_many_processes_as_the_card_has_memory_for(monkeypatch):
+    for gigabytes, expected in ((24, 4), (80, 12), (2, 1)):
+        card = SimpleNamespace(total_memory=gigabytes << 30)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda card=card: card)
+        monkeypatch.setattr(os, "cpu_count", lambda: 64)
+        assert side_by_side(CARD) == expected
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    assert side_by_side(REHEARSAL) == 2
+
+
+@pytest.mark.parametrize(
+    ("passed", "code", "error"),
+    [
+        (3, 0, None),
+        (3, 9, "found something: Invalid __global__ write of size 4 bytes at foveated_glimpse_kernel"),
+        (0, 0, "ended with 0 after 0 checks"),
+        (1, 1, "ended with 1 after 1 checks: ERROR SUMMARY: 0 errors"),
+    ],
+)
+def test_what_the_sanitizer_finds(tmp_path, passed, code, error):
+    """With a program in its place that prints what it would print, and runs nothing."""
+    found = "Invalid __global__ write of size 4 bytes\\n=========     at foveated_glimpse_kernel"
+    program = tmp_path / "compute-sanitizer"
+    program.write_text(
+        f"#!{sys.executable}\n"
+        "import json, sys\n"
+        "path = sys.argv[sys.argv.index('--record') + 1]\n"
+        "content = {'values': {'passed': {'masks': PASSED}, 'checks': 3}, 'failures': []}\n"
+        "open(path, 'w').write(json.dumps(content))\n"
+        f"if CODE == 9: print('========= {found}')\n"
+        "print('========= ERROR SUMMARY: ' + ('1 error' if CODE == 9 else '0 errors'))\n"
+        "sys.exit(CODE)\n".replace("CODE", str(code)).replace("PASSED", str(passed))
+    )
+    program.chmod(0o755)
+    task = task_of(tmp_path)
+    with pytest.raises(RuntimeError, match=error) if error else contextlib.nullcontext():
+        sanitizer.watch(task, "memcheck", str(program), 60)
+    assert task.record.values["memcheck"].startswith(f"{passed} of 3 checks passed")
 
 
 def test_without_what_training_needs_it_is_not_run(tmp_path, monkeypatch):

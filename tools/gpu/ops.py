@@ -90,7 +90,7 @@ def compile_all(task: Task) -> None:
     chosen = ["-k", task.scale.benchmarks] if task.scale.benchmarks else []
     command = pytest_command(task, "-n", str(processes), "--benchmark-disable", "--compile-only", *chosen, *FILES)
     log = task.work / "logs" / "compile.log"
-    ended = run(command, min(task.left, _COMPILING * task.left), log, FEW_THREADS)
+    ended = run(command, _COMPILING * task.left, log, FEW_THREADS)
     if ended.killed:
         task.record.value(
             "compiling", f"stopped after {ended.seconds:.0f} s: the rest is compiled where it is measured"

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from tools.gpu.record import Task, stage
+from tools.gpu.record import Task, one_line, stage
 from tools.gpu.runner import run
 from tools.gpu.smoke_checks import missing
 
@@ -65,13 +65,13 @@ def watch(task: Task, tool: str, program: str | None, seconds: float) -> None:
     )
     for failure in content["failures"]:
         task.record.fail(f"{tool}: {failure}")
-    said = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("=========")]
+    lines = log.read_text(errors="replace").splitlines()
+    said = [line.strip("= ") for line in lines if line.startswith("=========") and "COMPUTE-SANITIZER" not in line]
     if ended.killed:
         raise RuntimeError(f"not over after {ended.seconds:.0f} s, {passed} of {checks} checks passed")
     if ended.code == FOUND or any("ERROR SUMMARY" in line and "ERROR SUMMARY: 0" not in line for line in said):
-        first = " ".join(line.strip("= ") for line in said if "at" in line or "Error" in line or "hazard" in line)
-        raise RuntimeError(f"found something: {first[:250] or 'see its log'}")
-    if ended.code not in (0, 1) or not passed:
+        raise RuntimeError(f"found something: {one_line(' '.join(said[:3])) or 'see its log'}")
+    if (ended.code and not content["failures"]) or not passed:
         raise RuntimeError(f"ended with {ended.code} after {passed} checks: {said[-1] if said else 'see its log'}")
 
 
