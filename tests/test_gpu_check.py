@@ -218,7 +218,7 @@ def test_from_a_stage_on_keeps_the_results_of_those_before(fakes):
 
 
 def test_where_no_time_is_left_no_stage_begins(fakes):
-    check = fakes("passes", first="passes", minutes=SUMMARY / 60)
+    check = fakes("passes", first="passes", minutes=10, spent=600 - SUMMARY)
     check.run()
     assert check.done["passes"].why == "no time was left"
 

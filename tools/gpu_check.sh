@@ -5,7 +5,6 @@
 #
 # docs/gpu_check.md describes the stages, which are in tools/gpu. Exit code 0 when every stage passed.
 set -euo pipefail
-results=$(realpath -ms -- "${1:?usage: tools/gpu_check.sh RESULTS [options]; --help lists them}")
-[ "${1#-}" = "$1" ] || results=$1
-cd "$(dirname "$0")/.."
-exec "${PYTHON:-python3}" -m tools.gpu "$results" "${@:2}"
+root=$(cd "$(dirname "$0")/.." && pwd)
+export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
+exec "${PYTHON:-python3}" -m tools.gpu "$@"

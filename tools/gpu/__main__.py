@@ -27,6 +27,8 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)
     results = options.results.absolute()
+    wheels = None if options.wheels is None else options.wheels.absolute()
+    os.chdir(ROOT)
     environment = {
         "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
         "PYTHONUNBUFFERED": "1",
@@ -35,12 +37,12 @@ def main() -> int:
         "TORCHINDUCTOR_CACHE_DIR": str(WORK / "inductor"),
         **scale(options.rehearse).environment,
     }
-    if options.wheels is not None:
-        packages = install(options.wheels.absolute(), WORK / "packages")
+    if wheels is not None:
+        packages = install(wheels, WORK / "packages")
         environment["PYTHONPATH"] = os.pathsep.join((environment["PYTHONPATH"], str(packages)))
     check = Check(
         results, WORK, minutes=options.minutes, first=options.first, rehearse=options.rehearse, tune=options.tune,
-        commit=options.commit, environment=environment,
+        commit=options.commit, environment=environment, spent=seconds_alive(),
     )  # fmt: skip
     try:
         check.run()
@@ -65,6 +67,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--wheels", type=Path, metavar="DIR", help="wheels to install first: tools/gpu_wheels.sh DIR")
     parser.add_argument("--commit", default="", help="of this tree, where it is a copy without git")
     return parser.parse_args()
+
+
+def seconds_alive() -> float:
+    """Seconds since this process started: the first import of torch from a disk takes some of the check's time."""
+    started = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+    return float(Path("/proc/uptime").read_text().split()[0]) - started
 
 
 def install(wheels: Path, packages: Path) -> Path:

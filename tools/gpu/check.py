@@ -52,6 +52,7 @@ class Check:
         rehearse: on a CPU, with tiny sizes.
         tune: look for better launch parameters in the stage "ops".
         commit: of the tree, where git does not know it.
+        spent: seconds of the minutes that have passed.
         environment: of every stage, beside its own.
         stages: what is run.
         about: date, commit and options, for the files.
@@ -65,6 +66,7 @@ class Check:
     rehearse: bool = False
     tune: bool = False
     commit: str = ""
+    spent: float = 0.0
     environment: dict[str, str] = field(default_factory=dict)
     stages: Sequence[Stage] = STAGES
     about: dict[str, Any] = field(default_factory=dict)
@@ -72,7 +74,7 @@ class Check:
 
     def run(self) -> None:
         """Run the stages; whatever happens, what there is lies in the folder, and nothing that was started is left."""
-        began = time.monotonic()
+        began = time.monotonic() - self.spent
         end = began + 60 * self.minutes - SUMMARY
         for folder in (self.results, self.work / "logs", self.work / "stages"):
             folder.mkdir(parents=True, exist_ok=True)
