@@ -35,7 +35,9 @@ def smoke(task: Task, checks: list[Check], processes: int) -> None:
         record.running.append(str(check))
         record.save()
 
-    for outcome in run_checks(run_check, checks, processes=processes, limit=LIMIT, healthy=healthy, begun=begun):
+    for outcome in run_checks(
+        run_check, checks, processes=processes, limit=LIMIT * task.scale.patience, healthy=healthy, begun=begun
+    ):
         name = str(outcome.item)
         record.running.remove(name)
         seconds[name] = outcome.seconds
