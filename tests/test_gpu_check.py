@@ -1,6 +1,7 @@
 """The check of a GPU holds its promises: caps, order, what is kept and how much. .ci/run rehearses its stages."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import signal
@@ -319,6 +320,49 @@ def test_a_core_is_built_for_the_card_and_no_other(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (9, 0))
     with pytest.raises(RuntimeError, match="error: 1 90-real"):
         build.main(task_of(tmp_path, CARD))
+
+
+def test_a_tuner_that_fails_is_a_failure(tmp_path, monkeypatch):
+    def fails(command, cap, log, environment):
+        assert command[1:3] == ["-m", "benchmarks.tune"]
+        log.write_text("some trouble\nNo module named benchmarks.tune\n")
+        return Ended(1, 0.1, False)
+
+    monkeypatch.setattr(ops, "run", fails)
+    with pytest.raises(RuntimeError, match=r"benchmarks\.tune ended with 1: No module named benchmarks\.tune"):
+        ops.tune(task_of(tmp_path))
+
+
+def test_after_a_benchmark_that_dies_or_is_stuck_the_others_are_measured(tmp_path, monkeypatch):
+    names = [f"benchmarks/bench_a.py::test[{what}]" for what in ("dies", "stuck", "good")]
+
+    def pretend(command, cap, log, environment, tick):
+        """Runs the first benchmark that is asked for, as pytest would."""
+        name = next(argument for argument in command if "::" in argument)
+        outcome, rows = Path(environment["FASTVID_OUTCOMES"]), Path(command[command.index("--rows") + 1])
+        with outcome.open("a") as lines:
+            lines.write(json.dumps({"id": name, "began": True}) + "\n")
+            if "good" in name:
+                lines.write(json.dumps({"id": name, "outcome": "passed"}) + "\n")
+        if "good" in name:
+            rows.write_text(json.dumps({"device": {"slug": "a"}, "rows": [row(0)]}) + '\n{"device": {"sl')
+        if "stuck" in name:
+            os.utime(outcome, (0, 0))
+            later = time.time() + 1000
+            monkeypatch.setattr(ops.time, "time", lambda: later)
+        tick()
+        return Ended(0 if "good" in name else -11, 1.0, False)
+
+    monkeypatch.setattr(ops, "run", pretend)
+    task = task_of(tmp_path)
+    task = dataclasses.replace(task, until=task.until + 10_000)
+    ops.measure(task, names)
+    assert task.record.rows == [row(0)]
+    assert task.record.failures == [
+        f"{names[0]}: its process died with exit code -11",
+        f"{names[1]}: nothing came of it for 45 s: killed",
+    ]
+    assert task.record.values["measured"] == 1
 
 
 def test_as_many_processes_as_the_card_has_memory_for(monkeypatch):

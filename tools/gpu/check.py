@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -85,11 +86,18 @@ class Check:
         self.done = {one["stage"]: Result(**one) for one in files.read(self.results) if one["stage"] in before}
         for stage in self.stages[len(before) :]:
             self._run(stage, end - time.monotonic())
-            files.write(self)
+            self._keep()
             last = self.done[stage.name]
             print(f"{stage.name:10s} {last.ended} {last.why} ({last.seconds:.1f} s of {last.cap:.0f})", flush=True)
         self.about["seconds"] = round(time.monotonic() - began, 1)
         files.write(self)
+
+    def _keep(self) -> None:
+        """Write what there is so far; where that fails, the stages still go on, and the last write raises."""
+        try:
+            files.write(self)
+        except Exception:
+            traceback.print_exc()
 
     def _run(self, stage: Stage, left: float) -> None:
         extra = TUNE if self.tune and stage.name == "ops" else 0.0
@@ -109,7 +117,7 @@ class Check:
 
         def tick() -> None:
             self.done[stage.name].found = _found(record)
-            files.write(self)
+            self._keep()
 
         try:
             ended = run(command, cap, log, self.environment, tick=tick)

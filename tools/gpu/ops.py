@@ -4,15 +4,15 @@ First all that is compared is compiled, side by side, into the caches on the dis
 worth most first; its rows are kept as they come, and where it dies another goes on with the next benchmark.
 """
 
-import json
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from tools.gpu import outcomes
 from tools.gpu.plan import TUNE
-from tools.gpu.record import Task, one_line, stage
+from tools.gpu.record import Task, one_line, read_lines, stage
 from tools.gpu.runner import run
 from tools.gpu.scale import FEW_THREADS, side_by_side
 
@@ -32,6 +32,13 @@ WORTH = (
     "test_multiblock_mask", "test_query_attend[h3 N257",
 )  # fmt: skip
 _COMPILING = 0.35  # of the time that is left, at most
+
+
+_SLOWEST = 45.0  # seconds of a benchmark that comes to an end
+
+
+class Stuck(Exception):
+    """A benchmark that takes too long to be one that comes to an end."""
 
 
 def main(task: Task) -> None:
@@ -106,31 +113,44 @@ def measure(task: Task, names: list[str]) -> None:
         old.unlink(missing_ok=True)
     died: dict[str, str] = {}
     measured = ["--benchmark-only", "--benchmark-columns=median", "--rows", str(rows), "-p", "tools.gpu.outcomes"]
-
-    def tick() -> None:
-        keep(task, rows, outcome, died)
-
     for turn in range(1, len(names) + 1):
         if not names or task.left < 8:
             break
-        log = task.work / "logs" / f"ops-{turn}.log"
-        environment = {"FASTVID_OUTCOMES": str(outcome)}
-        ended = run(pytest_command(task, *measured, *names), task.left - 3, log, environment, tick=tick)
-        done, _, begun = outcomes.read(outcome)
-        if ended.killed or ended.code not in (0, 1):
+        log, began = task.work / "logs" / f"ops-{turn}.log", time.time()
+
+        def tick(began: float = began) -> None:
+            keep(task, rows, outcome, died)
+            last = max(began, outcome.stat().st_mtime if outcome.exists() else 0.0)
+            if time.time() - last > _SLOWEST * task.scale.patience:
+                raise Stuck
+
+        code, why = None, f"nothing came of it for {_SLOWEST:.0f} s: killed"
+        try:
+            ended = run(
+                pytest_command(task, *measured, *names),
+                task.left - 3,
+                log,
+                {"FASTVID_OUTCOMES": str(outcome)},
+                tick=tick,
+            )
+            code = None if ended.killed else ended.code
             why = "not over at the cap" if ended.killed else f"its process died with exit code {ended.code}"
-            died.update(dict.fromkeys(begun, why))
-        tick()
+        except Stuck:
+            print(f"turn {turn}: {why}")
+        done, _, begun = outcomes.read(outcome)
+        if code not in (0, 1):
+            died.update({name: why for name in begun if name not in died})
+        keep(task, rows, outcome, died)
         before, names = names, [name for name in names if name not in done and name not in begun]
         if before == names:
-            raise RuntimeError(f"pytest ended with {ended.code} and ran nothing: logs/ops-{turn}.log")
+            raise RuntimeError(f"pytest ran nothing, its exit code is {code}: logs/ops-{turn}.log")
     if names:
         task.record.value("not measured", names)
 
 
 def keep(task: Task, rows: Path, outcome: Path, died: dict[str, str]) -> None:
     """Put what there is into the record; ``died`` says of benchmarks that began why they did not end."""
-    lines = [json.loads(line) for line in rows.read_text().splitlines()] if rows.exists() else []
+    lines = read_lines(rows)
     task.record.rows = [row for line in lines for row in line["rows"]]
     ended, messages, _ = outcomes.read(outcome)
     why = {name: f"{result}: {messages.get(name, '')}" for name, result in ended.items() if result != "passed"}

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tools.gpu.record import read_lines
+
 _LOST = ("CUDA error", "AcceleratorError", "device-side assert")
 
 
@@ -66,8 +68,7 @@ def read(path: Path) -> tuple[dict[str, str], dict[str, str], list[str]]:
     ended: dict[str, str] = {}
     messages: dict[str, str] = {}
     begun: dict[str, None] = {}
-    for text in path.read_text().splitlines() if path.exists() else []:
-        line = json.loads(text)
+    for line in read_lines(path):
         begun[line["id"]] = None
         if line.get("outcome") == "passed":  # its end passed; what came before may have failed or been skipped
             ended.setdefault(line["id"], "passed")

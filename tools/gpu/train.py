@@ -6,8 +6,9 @@ import shutil
 import sys
 import tarfile
 from pathlib import Path
+from typing import Any
 
-from tools.gpu.record import Task, stage
+from tools.gpu.record import Task, read_lines, stage
 from tools.gpu.runner import run
 
 NEEDED = ("av", "tyro")
@@ -50,12 +51,8 @@ def train(task: Task, preset: str, options: tuple[str, ...], folder: Path) -> No
 
 def keep(task: Task, preset: str, folder: Path) -> None:
     """What the run's files say so far: of each stage the last record, and the probes."""
-    metrics, found = folder / "metrics.jsonl", {}
-    for line in metrics.read_text().splitlines() if metrics.exists() else []:
-        try:
-            record = json.loads(line)
-        except ValueError:
-            break  # a line that is being written
+    found: dict[str, Any] = {}
+    for record in read_lines(folder / "metrics.jsonl"):
         if "clips_per_s" in record:
             shown = {key: value for key, value in record.items() if key in SHOWN or key.startswith("share_")}
             found[record["stage"]] = {"step": record["step"], **shown}
