@@ -204,10 +204,10 @@ class Fastvid(Side):
     def masks(self):
         self.draw += 1
         hidden = round(RATIO * self.size.tokens)
-        counts = {"masked": hidden, "visible": self.size.tokens - hidden}
         visible, masked = multiblock_mask(
-            self.ids, self.size.grid, **counts, spec=MaskSpec.salt(), seed=0, draw=self.draw
-        )
+            self.ids, self.size.grid, masked=hidden, visible=self.size.tokens - hidden, spec=MaskSpec.salt(),
+            seed=0, draw=self.draw,
+        )  # fmt: skip
         if self.predicted is not None:
             masked = random_subset(self.ids, masked, self.predicted, seed=1, draw=self.draw)
         return visible, masked

@@ -35,7 +35,7 @@ def run(
     cap: float,
     log: Path,
     environment: Mapping[str, str],
-    tick: Callable[[], None] = lambda: None,
+    tick: Callable[[], object] = lambda: None,
     every: float = 5.0,
 ) -> Ended:
     """Run a command until it ends or its time is up; then nothing that it started is left.

@@ -4,6 +4,7 @@ import contextlib
 import math
 import sys
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
@@ -51,7 +52,8 @@ def salt(task: Task, recorder: Recorder) -> None:
     with task.record.part("same mathematics"):  # before a step, which changes the weights
         check_same(published, make_side("same", size, device), clip)
     peaks = {"published": salt_measure.peak_bytes(published, clip)}
-    other = Call(lambda: step(published, clip), capture=False)
+    published_work = salt_measure.flops(published, clip)
+    other = Call(partial(step, published, clip), capture=False)
     for name, benchmark in SALT:
         with task.record.part(benchmark):
             side = make_side(name, size, device)
@@ -59,20 +61,18 @@ def salt(task: Task, recorder: Recorder) -> None:
             if name == "recommended":
                 share = peaks[name] / peaks["published"]
                 task.record.rows += recorder.keep(f"{benchmark}, peak memory", {"memory of as published": share})
-            ours = Call(lambda side=side: step(side, clip), capture=False)
+            ours = Call(partial(step, side, clip), capture=False)
             rows = recorder.measure(benchmark, {"fastvid": ours, "as published": other}, rounds=task.scale.rounds)
             task.record.rows += rows
-            seconds = 1e-3 * rows[-1]["ms"]["fastvid"]["median"]
-            work = salt_measure.flops(side, clip)
-            task.record.value(benchmark, {
-                "clips/s": size.batch / seconds, "peak GB": peaks[name] / 1e9, "GFLOP": work / 1e9,
-                "share of the GEMM rate": work / seconds / rate,
-            })  # fmt: skip
-            before = 1e-3 * rows[-1]["ms"]["as published"]["median"]
-    task.record.value("SALT step, as published", {
-        "clips/s": size.batch / before, "peak GB": peaks["published"] / 1e9,
-        "GFLOP": salt_measure.flops(published, clip) / 1e9,
-    })  # fmt: skip
+            ms = {which: rows[-1]["ms"][which]["median"] for which in ("fastvid", "as published")}
+            for title, peak, work, which in (
+                ("SALT step, as published", peaks["published"], published_work, "as published"),
+                (benchmark, peaks[name], salt_measure.flops(side, clip), "fastvid"),
+            ):
+                task.record.value(title, {
+                    "clips/s": 1e3 * size.batch / ms[which], "peak GB": peak / 1e9, "GFLOP": work / 1e9,
+                    "share of the GEMM rate": 1e3 * work / ms[which] / rate,
+                })  # fmt: skip
 
 
 def vjepa2(task: Task, recorder: Recorder) -> None:

@@ -135,7 +135,8 @@ def _bound(row: dict[str, Any], step: Any) -> str:
 
 def _within(lines: list[str], most: int) -> list[str]:
     """The first lines that have room, and how many have none."""
-    kept, length = [], 0
+    kept: list[str] = []
+    length = 0
     for i, line in enumerate(lines):
         length += len(line) + 1
         if length > most:
