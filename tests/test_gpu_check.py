@@ -18,6 +18,10 @@ import torch
 
 from benchmarks import floors
 from fastvid import _native
+from fastvid.ops._dispatch import CUDA_OPS
+from tests.conformance.cases import CASES
+from tests.gpu.behaviour import CHECKS
+from tests.gpu.calls import CALLS
 from tests.gpu.misbehaviour import behave, nothing
 from tools.gpu import build, ops, outcomes, sanitizer, steps, train
 from tools.gpu.__main__ import install
@@ -26,7 +30,7 @@ from tools.gpu.plan import NAMES, STAGES, SUMMARY, TUNE, Stage
 from tools.gpu.record import Record, Task
 from tools.gpu.runner import Ended, run
 from tools.gpu.scale import CARD, REHEARSAL, side_by_side
-from tools.gpu.smoke_checks import native_checks
+from tools.gpu.smoke_checks import SmokeCheck, all_checks, missing, native_checks
 from tools.gpu.summary import summary
 from tools.gpu.workers import run_checks
 
@@ -66,11 +70,38 @@ def test_what_is_measured_first_is_there(capfd):
     assert sorted(ops.by_worth(names)) == sorted(names)
 
 
-def test_the_sanitizer_gets_the_cuda_kernels_of_every_op_that_has_one(monkeypatch):
+@pytest.fixture
+def card(monkeypatch):
+    """What says which kernels there are says so of an H100, with a core built for it."""
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (9, 0))
     monkeypatch.setattr(_native, "HAS_CUDA_KERNELS", True)
     monkeypatch.setattr(_native, "CORE", object())
     monkeypatch.setattr(_native, "BUILD_INFO", {"cuda_archs": "90-real"})
+
+
+def test_the_smoke_test_has_every_op_in_every_dtype_from_every_kernel(card):
+    checks = set(all_checks(CARD))
+    for name in CASES:
+        for dtype in ("float32", "bfloat16", "float16"):
+            for backend in ("triton", *(["native"] if name.split()[0] in CUDA_OPS else [])):
+                wanted = SmokeCheck("against float64", name, dtype, backend, False)
+                assert (wanted in checks) == (" far" not in name), wanted
+    assert {(check.name, check.what) for check in checks if check.what in CHECKS} == {
+        (c, w) for c in CALLS for w in CHECKS
+    }
+    assert {check.dtype for check in checks if check.what == "compiled step"} == {"float32", "bfloat16", "float16"}
+
+
+def test_without_native_kernels_the_smoke_test_is_of_triton_alone(card, monkeypatch):
+    monkeypatch.setattr(_native, "CORE", None)
+    monkeypatch.setattr(_native, "MISSING_REASON", "its build failed")
+    assert missing("cuda") == {"native": "its build failed"}
+    names = [str(check) for check in all_checks(CARD)]
+    assert names
+    assert not any("native" in name or "in CUDA" in name for name in names)
+
+
+def test_the_sanitizer_gets_the_cuda_kernels_of_every_op_that_has_one(card):
     names = [str(check) for check in native_checks(CARD)]
     for part in ("foveated_glimpse in CUDA", "multiblock_mask in CUDA", "foveated_glimpse float frames, bfloat16"):
         assert any(part in name for name in names), part

@@ -6,10 +6,10 @@ import torch
 
 from fastvid.ops import gather_tokens, gather_tubelets, masked_latent_loss, multiblock_mask
 from tests.gpu.calls import Call
-from tests.gpu.streams import Device
+from tests.gpu.streams import CudaOrCpu
 
 
-def check_two_runs_agree(call: Call, device: Device) -> None:
+def check_two_runs_agree(call: Call, device: CudaOrCpu) -> None:
     """Two runs give the same bits, also where torch insists on deterministic algorithms."""
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(True)
@@ -19,14 +19,14 @@ def check_two_runs_agree(call: Call, device: Device) -> None:
         torch.use_deterministic_algorithms(before)
 
 
-def check_nothing_waits(call: Call, device: Device) -> None:
+def check_nothing_waits(call: Call, device: CudaOrCpu) -> None:
     """The host does not wait for the device."""
     call()
     with device.no_waiting():
         call()
 
 
-def check_side_stream(call: Call, device: Device) -> None:
+def check_side_stream(call: Call, device: CudaOrCpu) -> None:
     """Results on a second stream are those on the first."""
     expected = call()
     with device.side_stream():
@@ -34,7 +34,7 @@ def check_side_stream(call: Call, device: Device) -> None:
     _check_equal(beside, expected)
 
 
-def check_graph(call: Call, device: Device) -> None:
+def check_graph(call: Call, device: CudaOrCpu) -> None:
     """A replayed graph writes the results anew."""
     expected = tuple(x.clone() for x in call())
     with device.side_stream():
@@ -46,7 +46,7 @@ def check_graph(call: Call, device: Device) -> None:
     _check_equal(captured, expected)
 
 
-CHECKS: dict[str, Callable[[Call, Device], None]] = {
+CHECKS: dict[str, Callable[[Call, CudaOrCpu], None]] = {
     "two runs agree": check_two_runs_agree,
     "nothing waits": check_nothing_waits,
     "side stream": check_side_stream,
@@ -54,7 +54,7 @@ CHECKS: dict[str, Callable[[Call, Device], None]] = {
 }
 
 
-def check_compiled_step(dtype: torch.dtype, device: Device) -> None:
+def check_compiled_step(dtype: torch.dtype, device: CudaOrCpu) -> None:
     """A step of several ops is one graph for all sizes, and gives the eager step's loss and gradient."""
 
     def step(clip, ids, weight, target, draw: int):

@@ -76,4 +76,4 @@ class Cpu:
         yield
 
 
-Device = Cuda | Cpu
+CudaOrCpu = Cuda | Cpu

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from tests.gpu.streams import Cpu, Cuda, Device
+from tests.gpu.streams import Cpu, Cuda, CudaOrCpu
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Scale:
         patience: times that the caps of the stages are longer.
     """
 
-    device: Device
+    device: CudaOrCpu
     environment: dict[str, str] = field(default_factory=dict)
     build: dict[str, str] = field(default_factory=dict)
     smoke_everything: bool = True

@@ -9,7 +9,7 @@ from collections import Counter
 
 from tools.gpu.record import Task, one_line, stage
 from tools.gpu.scale import FEW_THREADS, side_by_side
-from tools.gpu.smoke_checks import LIMIT, Check, all_checks, healthy, missing, native_checks, run_check
+from tools.gpu.smoke_checks import LIMIT, SmokeCheck, all_checks, healthy, missing, native_checks, run_check
 from tools.gpu.workers import run_checks
 
 
@@ -26,13 +26,13 @@ def main(task: Task) -> None:
     smoke(task, checks, processes)
 
 
-def smoke(task: Task, checks: list[Check], processes: int) -> None:
+def smoke(task: Task, checks: list[SmokeCheck], processes: int) -> None:
     """Run the checks and keep what came of them."""
     record, passed = task.record, Counter[str]()
     seconds: dict[str, float] = {}
     record.value("checks", len(checks))
 
-    def begun(check: Check) -> None:
+    def begun(check: SmokeCheck) -> None:
         record.running.append(str(check))
         record.save()
 

@@ -17,7 +17,7 @@ GRIDS = (((8, 14, 14), 1176, 392), ((3, 7, 5), 60, 30))
 LIMIT = 75.0  # seconds of one check
 
 
-class Check(NamedTuple):
+class SmokeCheck(NamedTuple):
     """One check.
 
     Attributes:
@@ -45,7 +45,7 @@ def missing(kind: str) -> dict[str, str]:
     return {backend: why for backend, why in found.items() if why}
 
 
-def all_checks(which: Scale) -> list[Check]:
+def all_checks(which: Scale) -> list[SmokeCheck]:
     """What is run on a device, what takes longest first."""
     kind, rehearsed = which.device.kind, which.device.kind == "cpu"
     gone = missing(kind)
@@ -61,23 +61,24 @@ def all_checks(which: Scale) -> list[Check]:
     names = [name for name in CASES if " far" not in name]  # gigabytes: the stage "suites" has them
     if not which.smoke_everything:
         names = [next(name for name in names if name.split()[0] == op) for op in {name.split()[0]: 0 for name in names}]
-    checks = [Check("SALT step", side, "float32" if rehearsed else "bfloat16", "auto", rehearsed) for side in SIDES]
-    checks += [Check("compiled step", "several ops", dtype, "auto", rehearsed) for dtype in dtypes]
+    usual = "float32" if rehearsed else "bfloat16"  # of a step, and of how ops behave
+    checks = [SmokeCheck("SALT step", side, usual, "auto", rehearsed) for side in SIDES]
+    checks += [SmokeCheck("compiled step", "several ops", dtype, "auto", rehearsed) for dtype in dtypes]
     checks += [
-        Check("against float64", name, dtype, backend, rehearsed)
+        SmokeCheck("against float64", name, dtype, backend, rehearsed)
         for name in sorted(names, key=lambda name: "glimpse" not in name)
         for dtype in dtypes
         for backend in backends
         if runs(name.split()[0], backend)
     ]
     checks += [
-        Check("masks", spec, "float32", backend, rehearsed)
+        SmokeCheck("masks", spec, "float32", backend, rehearsed)
         for spec in list(SPECS)[: None if which.smoke_everything else 2]
         for backend in backends
         if runs("multiblock_mask", backend)
     ]
     checks += [
-        Check(what, call, dtypes[-1] if which.smoke_everything else dtypes[0], "auto", rehearsed)
+        SmokeCheck(what, call, usual, "auto", rehearsed)
         for call in CALLS
         if not (call.endswith("in CUDA") and "native" in gone)
         and not (call.endswith("in Triton") and ("triton" in gone or INTERPRETED))  # its sizes take the latter minutes
@@ -86,7 +87,7 @@ def all_checks(which: Scale) -> list[Check]:
     return checks
 
 
-def native_checks(which: Scale) -> list[Check]:
+def native_checks(which: Scale) -> list[SmokeCheck]:
     """Those of kernels of the native core alone, for the sanitizer: it slows everything."""
     return [
         check
@@ -99,7 +100,7 @@ def native_checks(which: Scale) -> list[Check]:
 SIDES = ("recommended", "subset, budget")
 
 
-def run_check(check: Check) -> None:
+def run_check(check: SmokeCheck) -> None:
     """Run one check; raises what is wrong."""
     which = scale(check.rehearsed)
     device, dtype = which.device, DTYPES[check.dtype]
