@@ -68,11 +68,8 @@ def test_the_recommended_step_does_not_wait_for_the_device(sides, clip, benchmar
     benchmark.pedantic(unsynchronised, rounds=1)
 
 
-def test_peak_memory_of_the_recommended_step(sides, benchmark):
-    """A number of bytes, not a time: measured once. The published batch of 32 on a GPU, half of it on a CPU.
-
-    0.54 on a CPU, whatever CPU it is: the limit leaves a tenth for what a version of torch may change.
-    """
+def test_peak_memory_of_the_recommended_step(sides, benchmark, record_numbers):
+    """A number of bytes, not a time: measured once. The published batch of 32 on a GPU, half of it on a CPU."""
     sides.clear()  # the last test that could use them: a card of 24 GB has no room for these and more
     size = dataclasses.replace(SIZE, batch=32 if CUDA else 16)
     clip = random_clip(size, DEVICE)
@@ -84,4 +81,4 @@ def test_peak_memory_of_the_recommended_step(sides, benchmark):
     published = peak("published")
     recommended = benchmark.pedantic(peak, args=("recommended",), rounds=1)
     benchmark.extra_info.update(peak_mb={"published": published / 1e6, "recommended": recommended / 1e6})
-    assert recommended <= 0.6 * published, f"peak memory is {recommended / published:.2f} of the published step's"
+    record_numbers("SALT step, recommended, peak memory", {"memory of as published": recommended / published})

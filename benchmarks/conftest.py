@@ -4,6 +4,9 @@ Every benchmark first checks that the sides compute the same thing, and fails wh
 ``floors.toml``. A session measures one device: the GPU if there is one, or what ``--device`` says.
 """
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -18,6 +21,13 @@ _RECORDER = pytest.StashKey[Recorder]()
 
 def pytest_addoption(parser):
     parser.addoption("--device", choices=("cpu", "cuda"), help="what to measure; default: the GPU if there is one")
+    parser.addoption(
+        "--rows", type=Path, help="file to which each result is appended as a line of JSON; floors then fail nothing"
+    )
+    parser.addoption(
+        "--compile-only", action="store_true",
+        help="check the sides and run them once, to fill the caches of compiled code; with --benchmark-disable",
+    )  # fmt: skip
 
 
 def _kind(config: pytest.Config) -> str:
@@ -46,7 +56,7 @@ def device(request) -> devices.Device:
 def _session(request, device) -> tuple[Recorder, dict]:
     facts = devices.describe(device)
     timer = GpuTimer if device.kind == "cuda" else CpuTimer
-    bandwidth = timer({}).copy_bandwidth()
+    bandwidth = 1.0 if request.config.getoption("--compile-only") else timer({}).copy_bandwidth()
     facts["copy_gb_per_s"] = bandwidth / 1e9
     recorder = Recorder(device, floors.read(floors.PATH.read_text()), bandwidth)
     request.config.stash[_RECORDER] = recorder
@@ -70,7 +80,7 @@ def kernel(device):
 
 
 @pytest.fixture
-def record(benchmark, device, _session):
+def record(request, benchmark, device, _session):
     """Checks, measures, keeps the result with the benchmark, prints it at the end, and checks the floors.
 
         record("name", {"fastvid": side, "another": side}, least_bytes={"forward": 123}, tolerance=1e-4)
@@ -89,22 +99,47 @@ def record(benchmark, device, _session):
     Returns:
         How many times faster ours is than each other side, over the last part.
     """
-    recorder, facts = _session
+    recorder, _ = _session
+    keep = _keeper(request.config, benchmark, _session)
 
     def measure(name, sides, **arguments) -> dict[str, float]:
+        if request.config.getoption("--compile-only"):
+            recorder.warm(name, sides, **arguments)
+            return {}
         ours = sides[OURS]
         forward = ours.forward if isinstance(ours, Side) else ours
         rows = recorder.measure(name, sides, **arguments)
-        kept = benchmark.extra_info.setdefault("rows", [])
-        if not kept:  # the plugin's own clock runs once a test
+        if not benchmark.extra_info.get("rows"):  # the plugin's own clock runs once a test
             benchmark.pedantic(_waited(forward, device.kind), rounds=5, warmup_rounds=1)
-        kept.extend(rows)
-        benchmark.extra_info["device"] = facts
-        if missed(rows):
-            pytest.fail("; ".join(missed(rows)), pytrace=False)
+        keep(rows)
         return {m.removeprefix("x "): v for m, v in rows[-1]["metrics"].items() if m.startswith("x ")}
 
     return measure
+
+
+@pytest.fixture
+def record_numbers(request, benchmark, _session):
+    """``record`` for numbers that are no times, by metric: ``record_numbers("name", {"memory of another": 0.5})``."""
+    recorder, _ = _session
+    keep = _keeper(request.config, benchmark, _session)
+    return lambda name, metrics: keep(recorder.keep(name, metrics))
+
+
+def _keeper(config: pytest.Config, benchmark, session: tuple[Recorder, dict]):
+    """What puts rows where they are asked for, and fails where one missed its floor."""
+    facts = session[1]
+
+    def keep(rows: list[dict]) -> None:
+        benchmark.extra_info.setdefault("rows", []).extend(rows)
+        benchmark.extra_info["device"] = facts
+        path = config.getoption("--rows")
+        if path is not None:
+            with path.open("a") as lines:
+                lines.write(json.dumps({"device": facts, "rows": rows}) + "\n")
+        elif missed(rows):
+            pytest.fail("; ".join(missed(rows)), pytrace=False)
+
+    return keep
 
 
 def _waited(call, kind: str):

@@ -16,7 +16,8 @@ else:
 PATH = Path(__file__).with_name("floors.toml")
 PARTS = (FORWARD, BACKWARD, BOTH, CALL)
 SHARES = ("share of copy", "share of datasheet")
-METRICS = (*SHARES, "us", "launches")  # and "x OTHER SIDE"
+METRICS = (*SHARES, "us", "launches")  # and "x OTHER SIDE", "memory of OTHER SIDE"
+_OF_A_SIDE = ("x ", "memory of ")  # how many times faster, and peak memory as a share of the other's
 _SOURCE = re.compile(r"(measured|predicted|target): \S")
 
 
@@ -42,8 +43,8 @@ def entry(where: str, key: str, fields: dict) -> Floor:
     part, separator, metric = key.partition(": ")
     if not separator or part not in PARTS:
         raise ValueError(f"{where}: {key!r} must start with one of {', '.join(PARTS)} and a colon")
-    if metric not in METRICS and not metric.startswith("x "):
-        raise ValueError(f"{where}: {metric!r} is none of {', '.join(METRICS)}, x OTHER SIDE")
+    if metric not in METRICS and not metric.startswith(_OF_A_SIDE):
+        raise ValueError(f"{where}: {metric!r} is none of {', '.join(METRICS)}, x OTHER SIDE, memory of OTHER SIDE")
     bounds = fields.keys() & {"at_least", "at_most"}
     if len(bounds) != 1 or fields.keys() - bounds != {"source"}:
         raise ValueError(f"{where}: {key!r} needs at_least or at_most, and source, and has {', '.join(sorted(fields))}")

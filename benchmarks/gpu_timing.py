@@ -59,7 +59,7 @@ class GpuTimer:
             except NotRetained as reason:
                 self.no_retain[name] = str(reason)
                 continue
-            peak, launches, kernel_ms = self._facts(call)
+            peak, launches, kernel_ms = self._facts(call, 3 if side.capture else 1)
             facts = {"peak_bytes": peak, "launches": launches, "kernel_ms": kernel_ms}
             self.found.setdefault(part, {})[name] = facts
             self.runs.setdefault(part, {})[name] = self._capture(name, call, side)
@@ -85,8 +85,11 @@ class GpuTimer:
         torch.cuda.synchronize()
         return call
 
-    def _facts(self, call: Callable[[], object]) -> tuple[int, int | None, float | None]:
-        """Peak bytes over what was allocated before, number of kernels, copies and fills, and their summed ms."""
+    def _facts(self, call: Callable[[], object], profiles: int) -> tuple[int, int | None, float | None]:
+        """Peak bytes over what was allocated before, number of kernels, copies and fills, and their summed ms.
+
+        ``profiles``: of whose sums the median is taken; one of a whole step takes seconds.
+        """
         with torch.cuda.stream(self.stream):
             torch.cuda.synchronize()
             torch.cuda.reset_peak_memory_stats()
@@ -96,7 +99,7 @@ class GpuTimer:
             peak = torch.cuda.max_memory_allocated() - before
             del result
             sums = []
-            for _ in range(3):
+            for _ in range(profiles):
                 self.flush.zero_()
                 torch.cuda.synchronize()
                 with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
@@ -110,7 +113,7 @@ class GpuTimer:
                     and event.name != "Context Sync"
                 ]
                 sums.append((sum(event.device_time_total for event in device) / 1e3, len(device)))
-        kernel_ms, launches = sorted(sums)[1]
+        kernel_ms, launches = sorted(sums)[profiles // 2]
         return peak, launches or None, kernel_ms or None
 
     def _capture(self, name: str, call: Callable[[], object], side: Side) -> Run:

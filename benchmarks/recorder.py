@@ -9,7 +9,7 @@ from benchmarks import floors as floor_table
 from benchmarks.devices import Device
 from benchmarks.floors import SHARES, Floor
 from benchmarks.gpu_timing import GpuTimer
-from benchmarks.timing import BOTH, Call, CpuTimer, Side, Timed, disagreement
+from benchmarks.timing import BOTH, CALL, Call, CpuTimer, Side, Timed, disagreement
 
 OURS = "fastvid"
 # A guard should fail for what changed in the code and not for a busy neighbour: it must fall short this often in a row.
@@ -76,6 +76,48 @@ class Recorder:
         ]
         self.rows += new
         return new
+
+    def warm(
+        self,
+        name: str,
+        sides: Mapping[str, Side | Callable[[], object]],
+        *,
+        gate: Callable[[], object] | None = None,
+        tolerance: float | None = None,
+        **_: object,
+    ) -> None:
+        """Run what :meth:`measure` would compile, and time nothing: the caches of compiled code are full after it."""
+        made = {side: call if isinstance(call, Side) else Call(call) for side, call in sides.items()}  # type: ignore[arg-type]
+        if gate is not None:
+            gate()
+        if tolerance is not None:
+            agree(name, made, tolerance)
+        for side in made.values():
+            side.results() if side.inputs else side.forward()
+
+    def keep(self, name: str, metrics: dict[str, float]) -> list[dict]:
+        """Compare numbers that are no times, such as a share of memory, with the floors; returns them as a row.
+
+        Raises:
+            ValueError: there is a floor of a number that is not among them.
+        """
+        wanted = floor_table.lookup(self.floors, name, self.device.cls)
+        for floor in wanted:
+            if floor.part != CALL or floor.metric not in metrics:
+                raise ValueError(f"{name}: there is a floor of {floor}, and its numbers are {', '.join(metrics)}")
+        row = {
+            "benchmark": name,
+            "part": CALL,
+            "least_bytes": None,
+            "ms": {},
+            "metrics": metrics,
+            "peak_bytes": {},
+            "launches": {},
+            "timers_disagree": {},
+            "floors": _compared(wanted, metrics),
+        }
+        self.rows.append(row)
+        return [row]
 
     def _floors(self, name: str, sides: dict[str, Side], floors: dict[str, float] | None) -> list[Floor]:
         parts = sides[OURS].parts
@@ -148,18 +190,22 @@ class Recorder:
                 for side, fact in facts.items()
                 if fact["kernel_ms"] and disagreement(fact["kernel_ms"], times[side].median) > _TIMERS_AGREE
             },
-            "floors": [
-                {
-                    "metric": floor.metric,
-                    "value": floor.value,
-                    "sign": floor.sign,
-                    "source": floor.source,
-                    "met": floor.met(metrics[floor.metric]),
-                }
-                for floor in wanted
-                if floor.part == part
-            ],
+            "floors": _compared([floor for floor in wanted if floor.part == part], metrics),
         }
+
+
+def _compared(wanted: Sequence[Floor], metrics: dict[str, float]) -> list[dict]:
+    """Floors as a row holds them, each with whether it was met."""
+    return [
+        {
+            "metric": floor.metric,
+            "value": floor.value,
+            "sign": floor.sign,
+            "source": floor.source,
+            "met": floor.met(metrics[floor.metric]),
+        }
+        for floor in wanted
+    ]
 
 
 def missed(rows: Sequence[dict]) -> list[str]:
@@ -195,9 +241,11 @@ def _bound(floor: dict) -> str:
 
 def line(row: dict) -> str:
     """A row as one line of the terminal's table."""
-    metrics, ours = row["metrics"], row["ms"][OURS]
-    short = ours["median"] < 0.1
-    text = f"{1e3 * ours['median']:8.1f} us" if short else f"{ours['median']:8.2f} ms"
+    metrics, ours = row["metrics"], row["ms"].get(OURS)
+    text = f"{'':11s}"
+    if ours is not None:
+        short = ours["median"] < 0.1
+        text = f"{1e3 * ours['median']:8.1f} us" if short else f"{ours['median']:8.2f} ms"
     if "GB/s" in metrics:
         text += f"  {metrics['GB/s']:6.1f} GB/s = {100 * metrics['share of copy']:3.0f} % of copy"
     bounds = {floor["metric"]: floor for floor in row["floors"]}

@@ -77,13 +77,14 @@ def table(found: dict) -> str:
 
 
 def _cells(row: dict, gpu: bool) -> list[str]:
-    metrics, ours = row["metrics"], row["ms"][OURS]["median"]
+    metrics = row["metrics"]
     others = [side for side in row["ms"] if side != OURS]
     share = {m: f"{100 * metrics[m]:.0f} %" if m in metrics else "" for m in floors.SHARES}
     bounds = {floor["metric"]: floor for floor in row["floors"]}
     ratios = [f"{metrics[f'x {side}']:.1f}x {_how(row, side)}{_floor(bounds.get(f'x {side}'))}" for side in others]
+    ratios += [f"{v:.2f} of the {m}{_floor(bounds.get(m))}" for m, v in metrics.items() if m.startswith("memory of ")]
     name = row["benchmark"] if row["part"] == CALL else label(row)
-    time = f"{1e3 * ours:.1f} us" if ours < 0.1 else f"{ours:.2f} ms"
+    time = _time(row["ms"][OURS]["median"]) if OURS in row["ms"] else ""
     cells = [name, time + _floor(bounds.get("us")), f"{metrics['GB/s']:.4g}" if "GB/s" in metrics else ""]
     cells.append(share["share of copy"] + _floor(bounds.get("share of copy")))
     if gpu:
@@ -95,6 +96,10 @@ def _cells(row: dict, gpu: bool) -> list[str]:
         cells.append(" / ".join(f"{peaks[s] / 1e6:.0f} MB" if s in peaks else "?" for s in sides))
         cells.append(" / ".join(str(launches.get(s) or "?") for s in sides))
     return cells
+
+
+def _time(ms: float) -> str:
+    return f"{1e3 * ms:.1f} us" if ms < 0.1 else f"{ms:.2f} ms"
 
 
 def _how(row: dict, side: str) -> str:

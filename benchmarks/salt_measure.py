@@ -9,6 +9,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.gemm import gemm_rate as gemm_rate
 from benchmarks.salt_sides import Side, autocast, step
 
 PIECES = ("pixels to tokens", "masks", "teacher", "encoder", "predictor", "loss", "optimizer")
@@ -171,25 +172,6 @@ def flops(side: Side, clip: torch.Tensor) -> int:
     with torch.compiler.set_stance("force_eager"), FlopCounterMode(display=False) as counter:
         step(side, clip)
     return counter.get_total_flops()
-
-
-def gemm_rate(device: torch.device) -> float:
-    """FLOP/s of a large matrix product in the step's dtype, the best of several: the peak a step could reach here.
-
-    On a CPU, per second of a processor, as a busy neighbour would halve what the wall's clock says.
-    """
-    n, dtype = (8192, torch.bfloat16) if device.type == "cuda" else (2048, torch.float32)
-    clock = time.perf_counter if device.type == "cuda" else time.process_time
-    a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
-
-    def once() -> float:
-        started = clock()
-        a @ b
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        return clock() - started
-
-    return 2 * n**3 / min([once() for _ in range(8)][2:])
 
 
 _KINDS = {  # parts of the names of PyTorch's operators on a CPU, and of kernels on a GPU

@@ -20,9 +20,8 @@ from benchmarks.published_salt import PublishedEncoder, PublishedPredictor
 from fastvid.models import VideoViT, VideoViTConfig
 from fastvid.models.salt import Mask
 from fastvid.nn import Predictor
-from fastvid.ops import masked_latent_loss
-from fastvid.train.salt_config import MaskConfig
-from fastvid.train.salt_masks import MaskSampler
+from fastvid.ops import MaskSpec, masked_latent_loss, multiblock_mask
+from fastvid.train.salt_masks import random_subset
 
 RATIO = 0.75  # of tokens masked
 PREDICTED = 1 / 4  # of the tokens, where not all masked ones are predicted
@@ -63,6 +62,8 @@ SIZES = {
     "base": Size("vit_base_patch16_224", 224, 32, width=384, heads=12),
     # A quarter of its widths and of its tokens: matrices and attention keep their shares of the arithmetic.
     "quarter": Size("vit_tiny_patch16_224", 112, 4, width=96, heads=3),
+    # To try the code that measures, in a second.
+    "rehearsal": Size("vit_tiny_patch16_224", 32, 2, width=48, heads=3, depth=1),
 }
 
 
@@ -194,7 +195,7 @@ class Fastvid(Side):
     ):
         super().__init__(copy.deepcopy(student), copy.deepcopy(predictor), size, device)
         self.teacher = copy.deepcopy(teacher).requires_grad_(False).eval().to(device)
-        self.sampler = MaskSampler(MaskConfig(specs=("salt",), ratio=RATIO), size.grid, predicted, 0, "salt")
+        self.predicted = predicted
         self.ids, self.draw = torch.arange(size.batch, device=device), 0
 
     def blocks(self):
@@ -202,7 +203,14 @@ class Fastvid(Side):
 
     def masks(self):
         self.draw += 1
-        return self.sampler(self.ids, self.draw)[0]
+        hidden = round(RATIO * self.size.tokens)
+        visible, masked = multiblock_mask(
+            self.ids, self.size.grid, masked=hidden, visible=self.size.tokens - hidden, spec=MaskSpec.salt(),
+            seed=0, draw=self.draw,
+        )  # fmt: skip
+        if self.predicted is not None:
+            masked = random_subset(self.ids, masked, self.predicted, seed=1, draw=self.draw)
+        return visible, masked
 
     @torch.no_grad()
     def teach(self, pixels):

@@ -7,6 +7,7 @@ import torch
 
 from fastvid import _native
 from fastvid.ops._dispatch import HAS_TRITON, INTERPRETED
+from tests.conformance.checks import poisoned_memory
 
 
 def pytest_configure():
@@ -31,17 +32,10 @@ def _watched_kernels():
 
 
 @pytest.fixture
-def poisoned(monkeypatch):
+def poisoned():
     """Fresh memory is NaN, or a wild number: an output element that nobody writes cannot pass for a right one."""
-    plain = torch.Tensor.new_empty
-
-    def new_empty(self, *args, **kwargs):
-        out = plain(self, *args, **kwargs)
-        if out.dtype.is_floating_point:
-            return out.fill_(float("nan"))
-        return out if out.dtype == torch.bool else out.fill_(torch.iinfo(out.dtype).max)
-
-    monkeypatch.setattr(torch.Tensor, "new_empty", new_empty)
+    with poisoned_memory():
+        yield
 
 
 @pytest.fixture(params=_native.CORE.usable_isas() if _native.CORE is not None else [])

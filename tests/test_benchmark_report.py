@@ -192,6 +192,39 @@ def test_nothing_is_timed_behind_a_red_gate(monkeypatch):
     assert clock.asked == 0
 
 
+def test_a_run_that_only_compiles_checks_and_calls_each_side_and_times_nothing(monkeypatch):
+    called = []
+    clock = Clock(4.0)
+    monkeypatch.setattr(recorder, "CpuTimer", clock)
+    found = Recorder(CPU, {}, copy_bandwidth=1e9)
+    x = torch.tensor([1.0, 2.0], requires_grad=True)
+
+    def side(name):
+        def forward():
+            called.append(name)
+            return (x * x).sum()
+
+        return Side(forward, [x])
+
+    found.warm("a", {"fastvid": side("ours"), "other": side("theirs")}, gate=lambda: called.append("gate"), rounds=5)
+    assert called == ["gate", "ours", "theirs"]
+    assert clock.asked == 0
+    assert not found.rows
+
+
+def test_numbers_that_are_no_times_have_floors_too():
+    text = '[a.cpu]\n"call: memory of other" = {at_most = 0.6, SOURCE}'
+    found = Recorder(CPU, table(text), copy_bandwidth=1e9)
+    (row,) = found.keep("a", {"memory of other": 0.7})
+    assert recorder.missed([row]) == ["a, call: memory of other is 0.7, the limit is 0.6"]
+    assert found.rows == [row]
+    assert "memory of other 0.7 (limit 0.6)" in recorder.line(row)
+    shown = report.table({"device": {"kind": "cpu"}, "rows": [row]})
+    assert "| a |  |  |  | 0.70 of the memory of other (<= 0.6, missed) |" in shown
+    with pytest.raises(ValueError, match="its numbers are share"):
+        found.keep("a", {"share": 0.5})
+
+
 def test_results_that_differ_close_the_gate():
     x = torch.tensor([1.0, 2.0], requires_grad=True)
 

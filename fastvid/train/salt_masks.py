@@ -1,11 +1,17 @@
 """The masks of a SALT step: how many tokens each spec hides, and which of them are predicted."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import torch
 
 from fastvid.models.salt import Mask
 from fastvid.ops import MaskSpec, gather_tokens, multiblock_mask, sample_id
 from fastvid.ops.multiblock_mask.counts import typical_counts
-from fastvid.train.salt_config import MaskConfig
+
+if TYPE_CHECKING:  # a step's masks are drawn where neither PyAV nor tyro is installed
+    from fastvid.train.salt_config import MaskConfig
 
 
 class MaskSampler:
@@ -38,7 +44,7 @@ class MaskSampler:
         for which, (visible, masked) in enumerate(self.complete(ids, draw)):
             if self.tokens is not None and self.tokens < masked.shape[1]:
                 turn = draw * len(self.specs) + which
-                masked = _random_subset(ids, masked, self.tokens, seed=self.seed ^ 1, draw=turn)
+                masked = random_subset(ids, masked, self.tokens, seed=self.seed ^ 1, draw=turn)
             masks.append((visible, masked))
         return masks
 
@@ -62,8 +68,8 @@ class MaskSampler:
         ]
 
 
-def _random_subset(ids: torch.Tensor, index: torch.Tensor, count: int, *, seed: int, draw: int) -> torch.Tensor:
-    """``count`` of the K entries of each row of ``index`` int64 [B, K], in order, drawn like masks are."""
+def random_subset(ids: torch.Tensor, index: torch.Tensor, count: int, *, seed: int, draw: int) -> torch.Tensor:
+    """Draw ``count`` of the K entries of each row of ``index`` int64 [B, K], in order, as masks are drawn."""
     line = (1, 1, index.shape[1])
     _, chosen = multiblock_mask(ids, line, masked=count, visible=0, spec=MaskSpec.random(), seed=seed, draw=draw)
     return gather_tokens(index.unsqueeze(-1), chosen).squeeze(-1)

@@ -1,5 +1,9 @@
 """The rules of the conformance suite, for any backend on any device."""
 
+import contextlib
+from collections.abc import Iterator
+from unittest import mock
+
 import torch
 
 from fastvid.ops import MaskSpec, multiblock_mask
@@ -47,3 +51,18 @@ def check_masks(name: str, grid, masked: int, visible: int, backend: str, device
         got = multiblock_mask(ids.to(device), grid, backend=backend, **arguments)
         assert torch.equal(got[0].cpu(), expected[0])
         assert torch.equal(got[1].cpu(), expected[1])
+
+
+@contextlib.contextmanager
+def poisoned_memory() -> Iterator[None]:
+    """Fill what ``Tensor.new_empty`` returns, in which ops write their results, with NaN or a wild number."""
+    plain = torch.Tensor.new_empty
+
+    def new_empty(self, *args, **kwargs):
+        out = plain(self, *args, **kwargs)
+        if out.dtype.is_floating_point:
+            return out.fill_(float("nan"))
+        return out if out.dtype == torch.bool else out.fill_(torch.iinfo(out.dtype).max)
+
+    with mock.patch.object(torch.Tensor, "new_empty", new_empty):
+        yield

@@ -1,4 +1,4 @@
-"""One call of every op on a CUDA device, forward and backward, with its inputs made beforehand."""
+"""One call of every op, forward and backward, with its inputs made beforehand on the device that is asked for."""
 
 from collections.abc import Callable
 
@@ -20,8 +20,8 @@ B, N, K, D = 4, 196, 49, 192
 Call = Callable[[], tuple[torch.Tensor, ...]]
 
 
-def _index() -> torch.Tensor:
-    return torch.stack([torch.randperm(N)[:K].sort().values for _ in range(B)]).cuda()
+def _index(device: str) -> torch.Tensor:
+    return torch.stack([torch.randperm(N)[:K].sort().values for _ in range(B)]).to(device)
 
 
 def _with_grad(function: Callable[..., torch.Tensor], *leaves: torch.Tensor) -> Call:
@@ -36,36 +36,36 @@ def _with_grad(function: Callable[..., torch.Tensor], *leaves: torch.Tensor) -> 
     return call
 
 
-def gather(dtype: torch.dtype) -> Call:
-    index = _index()
-    return _with_grad(lambda x: gather_tokens(x, index), torch.randn(B, N, D, device="cuda", dtype=dtype))
+def gather(dtype: torch.dtype, device: str) -> Call:
+    index = _index(device)
+    return _with_grad(lambda x: gather_tokens(x, index), torch.randn(B, N, D, device=device, dtype=dtype))
 
 
-def tubelets(dtype: torch.dtype) -> Call:
-    clip = torch.randint(256, (B, 2, 224, 224, 3), dtype=torch.uint8, device="cuda")
-    index = _index()
+def tubelets(dtype: torch.dtype, device: str) -> Call:
+    clip = torch.randint(256, (B, 2, 224, 224, 3), dtype=torch.uint8, device=device)
+    index = _index(device)
     return lambda: (gather_tubelets(clip, index, dtype=dtype),)
 
 
-def loss(dtype: torch.dtype) -> Call:
-    index, target = _index(), torch.randn(B, N, D, device="cuda", dtype=dtype)
+def loss(dtype: torch.dtype, device: str) -> Call:
+    index, target = _index(device), torch.randn(B, N, D, device=device, dtype=dtype)
     return _with_grad(
         lambda pred: masked_latent_loss(pred, target, index, kind="smooth_l1", normalize_target=True),
-        torch.randn(B, K, D, device="cuda", dtype=dtype),
+        torch.randn(B, K, D, device=device, dtype=dtype),
     )
 
 
-def loss_of_int8(dtype: torch.dtype) -> Call:
-    index = _index()
-    target, scale = quantize_tokens(torch.randn(B, N, D, device="cuda"))
+def loss_of_int8(dtype: torch.dtype, device: str) -> Call:
+    index = _index(device)
+    target, scale = quantize_tokens(torch.randn(B, N, D, device=device))
     return _with_grad(
         lambda pred: masked_latent_loss(pred, target, index, target_scale=scale),
-        torch.randn(B, K, D, device="cuda", dtype=dtype),
+        torch.randn(B, K, D, device=device, dtype=dtype),
     )
 
 
-def attend(dtype: torch.dtype) -> Call:
-    query, key, value = (torch.randn(B, 3, n, 64, device="cuda", dtype=dtype) for n in (2, N, N))
+def attend(dtype: torch.dtype, device: str) -> Call:
+    query, key, value = (torch.randn(B, 3, n, 64, device=device, dtype=dtype) for n in (2, N, N))
 
     def both(*tensors: torch.Tensor) -> torch.Tensor:
         out, entropy, _ = query_attend(*tensors, return_stats=True)
@@ -74,10 +74,10 @@ def attend(dtype: torch.dtype) -> Call:
     return _with_grad(both, query, key, value)
 
 
-def _glimpses(backend: str) -> Callable[[torch.dtype], Call]:
-    def make(dtype: torch.dtype) -> Call:
-        frames = torch.randint(256, (2, 3, 120, 160, 3), dtype=torch.uint8, device="cuda")
-        center, scale = torch.rand(2, 3, 2, 2, device="cuda") - 0.5, 0.1 + 0.2 * torch.rand(2, 3, 2, device="cuda")
+def _glimpses(backend: str) -> Callable[[torch.dtype, str], Call]:
+    def make(dtype: torch.dtype, device: str) -> Call:
+        frames = torch.randint(256, (2, 3, 120, 160, 3), dtype=torch.uint8, device=device)
+        center, scale = torch.rand(2, 3, 2, 2, device=device) - 0.5, 0.1 + 0.2 * torch.rand(2, 3, 2, device=device)
         return _with_grad(
             lambda c, s: foveated_glimpse(frames, c, s, size=24, levels=3, dtype=dtype, backend=backend), center, scale
         )
@@ -85,15 +85,15 @@ def _glimpses(backend: str) -> Callable[[torch.dtype], Call]:
     return make
 
 
-def glimpses_of_floats(dtype: torch.dtype) -> Call:
-    center, scale = torch.rand(2, 3, 2, 2, device="cuda") - 0.5, 0.1 + 0.2 * torch.rand(2, 3, 2, device="cuda")
-    frames = torch.rand(2, 3, 60, 80, 3, device="cuda", dtype=dtype)
+def glimpses_of_floats(dtype: torch.dtype, device: str) -> Call:
+    center, scale = torch.rand(2, 3, 2, 2, device=device) - 0.5, 0.1 + 0.2 * torch.rand(2, 3, 2, device=device)
+    frames = torch.rand(2, 3, 60, 80, 3, device=device, dtype=dtype)
     return _with_grad(lambda x: foveated_glimpse(x, center, scale, size=24, levels=2, dtype=dtype), frames)
 
 
-def _masks(backend: str) -> Callable[[torch.dtype], Call]:
-    def make(dtype: torch.dtype) -> Call:
-        ids = torch.arange(32, device="cuda")
+def _masks(backend: str) -> Callable[[torch.dtype, str], Call]:
+    def make(dtype: torch.dtype, device: str) -> Call:
+        ids = torch.arange(32, device=device)
         return lambda: multiblock_mask(
             ids, (8, 14, 14), masked=1176, visible=392, spec=MaskSpec.salt(), seed=0, draw=3, backend=backend
         )
@@ -101,7 +101,7 @@ def _masks(backend: str) -> Callable[[torch.dtype], Call]:
     return make
 
 
-CALLS: dict[str, Callable[[torch.dtype], Call]] = {
+CALLS: dict[str, Callable[[torch.dtype, str], Call]] = {
     "gather_tokens": gather,
     "gather_tubelets": tubelets,
     "masked_latent_loss": loss,

@@ -8,7 +8,9 @@ import torch
 
 from fastvid import _native
 from fastvid.ops import gather_tokens, gather_tubelets, masked_latent_loss, multiblock_mask
+from tests.gpu import behaviour
 from tests.gpu.calls import CALLS
+from tests.gpu.streams import Cuda
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
@@ -21,58 +23,14 @@ def make(request):
     return CALLS[request.param]
 
 
-def equal(a, b) -> bool:
-    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
-
-
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_two_runs_agree_bit_for_bit(make, dtype):
-    call = make(dtype)
-    before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(True)
-    try:
-        assert equal(call(), call())
-    finally:
-        torch.use_deterministic_algorithms(before)
+    behaviour.check_two_runs_agree(make(dtype, "cuda"), Cuda())
 
 
-def test_nothing_waits_for_the_device(make):
-    call = make(torch.bfloat16)
-    call()
-    torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        call()
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-
-
-def test_on_a_side_stream(make):
-    call = make(torch.bfloat16)
-    expected = call()
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        beside = call()
-    torch.cuda.current_stream().wait_stream(side)
-    assert equal(beside, expected)
-
-
-def test_captured_in_a_graph(make):
-    call = make(torch.bfloat16)
-    expected = tuple(x.clone() for x in call())
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        call()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        captured = call()
-    for x in captured:
-        x.zero_()
-    graph.replay()
-    assert equal(captured, expected)
+@pytest.mark.parametrize("check", [name for name in behaviour.CHECKS if name != "two runs agree"])
+def test_an_op_behaves(make, check):
+    behaviour.CHECKS[check](make(torch.bfloat16, "cuda"), Cuda())
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="one GPU")
@@ -90,27 +48,7 @@ def test_on_a_device_that_is_not_the_current_one():
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_compiled_step_is_one_graph_with_equal_results(dtype):
-    def step(clip, ids, weight, target, draw: int):
-        visible, masked = multiblock_mask(ids, (2, 4, 4), masked=20, visible=12, seed=3, draw=draw)
-        tokens = gather_tubelets(clip, visible, patch=8, dtype=dtype) @ weight
-        spread = torch.nn.functional.pad(tokens, (0, 0, 0, masked.shape[1]))
-        every = torch.arange(masked.shape[1], device=ids.device).expand(len(ids), -1)
-        return masked_latent_loss(gather_tokens(spread, every), target, masked, normalize_target=True) * 2
-
-    torch.compiler.reset()
-    compiled = torch.compile(step, fullgraph=True, dynamic=True)
-    for batch, draw in ((3, 7), (5, 8), (4, 9)):
-        clip = torch.randint(256, (batch, 4, 32, 32, 3), dtype=torch.uint8, device="cuda")
-        ids = torch.arange(batch, device="cuda")
-        target = torch.randn(batch, 32, 16, device="cuda")
-        weight = (torch.randn(3 * 2 * 64, 16, device="cuda") * 0.05).to(dtype)
-        results = []
-        for function in (step, compiled):
-            leaf = weight.clone().requires_grad_()
-            loss = function(clip, ids, leaf, target, draw)
-            loss.backward()
-            results.append((loss.detach(), leaf.grad))
-        torch.testing.assert_close(results[1], results[0])
+    behaviour.check_compiled_step(dtype, Cuda())
 
 
 def test_offsets_beyond_two_to_the_31():

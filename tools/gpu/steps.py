@@ -1,0 +1,108 @@
+"""Stage "steps": whole training steps, against those published."""
+
+import contextlib
+import math
+import sys
+from collections.abc import Callable
+from functools import partial
+
+import torch
+
+from benchmarks import devices, floors
+from benchmarks.gemm import gemm_rate
+from benchmarks.recorder import Recorder
+from benchmarks.timing import Call
+from tools.gpu.record import Task, stage
+from tools.gpu.scale import Scale
+
+
+def main(task: Task) -> None:
+    """Measure every step of :data:`STEPS`; each keeps its rows as it goes."""
+    device = devices.find(task.scale.device.kind)
+    task.record.value("device", devices.describe(device))
+    recorder = Recorder(device, floors.read(floors.PATH.read_text()), copy_bandwidth=1.0)  # no step has least bytes
+    with eager_unless_compiled(task.scale):
+        for name, measure in STEPS.items():
+            with task.record.part(name):
+                measure(task, recorder)
+
+
+def eager_unless_compiled(scale: Scale) -> contextlib.AbstractContextManager:
+    """Nothing is compiled inside, where the sizes say so."""
+    return contextlib.nullcontext() if scale.compiled else torch.compiler.set_stance("force_eager")
+
+
+# Sides of benchmarks.salt_sides, the names of their floors, and whose peak memory has one.
+SALT = (
+    ("recommended", "SALT step, recommended"),
+    ("same", "SALT step, same mathematics"),
+    ("subset, budget", "SALT step, careful"),
+)
+
+
+def salt(task: Task, recorder: Recorder) -> None:
+    """A SALT step as published, and fastvid's: time, peak memory, and how near to the GEMM rate it runs."""
+    from benchmarks import salt_measure
+    from benchmarks.salt_sides import SIZES, make_side, random_clip, step
+    from benchmarks.salt_step import check_same
+
+    device, size = torch.device(task.scale.device.kind), SIZES[task.scale.salt]
+    clip, rate = random_clip(size, device), gemm_rate(torch.device(task.scale.device.kind))
+    published = make_side("published", size, device)
+    with task.record.part("same mathematics"):  # before a step, which changes the weights
+        check_same(published, make_side("same", size, device), clip)
+    peaks = {"published": salt_measure.peak_bytes(published, clip)}
+    published_work = salt_measure.flops(published, clip)
+    other = Call(partial(step, published, clip), capture=False)
+    for name, benchmark in SALT:
+        with task.record.part(benchmark):
+            side = make_side(name, size, device)
+            peaks[name] = salt_measure.peak_bytes(side, clip)
+            if name == "recommended":
+                share = peaks[name] / peaks["published"]
+                task.record.rows += recorder.keep(f"{benchmark}, peak memory", {"memory of as published": share})
+            ours = Call(partial(step, side, clip), capture=False)
+            rows = recorder.measure(benchmark, {"fastvid": ours, "as published": other}, rounds=task.scale.rounds)
+            task.record.rows += rows
+            ms = {which: rows[-1]["ms"][which]["median"] for which in ("fastvid", "as published")}
+            for title, peak, work, which in (
+                ("SALT step, as published", peaks["published"], published_work, "as published"),
+                (benchmark, peaks[name], salt_measure.flops(side, clip), "fastvid"),
+            ):
+                task.record.value(title, {
+                    "clips/s": 1e3 * size.batch / ms[which], "peak GB": peak / 1e9, "GFLOP": work / 1e9,
+                    "share of the GEMM rate": 1e3 * work / ms[which] / rate,
+                })  # fmt: skip
+
+
+def vjepa2(task: Task, recorder: Recorder) -> None:
+    """A step of V-JEPA 2's pooler on kept features, against one that runs the encoder."""
+    from benchmarks.vjepa2_step import NAME, OTHER, Size, make_steps
+
+    size = Size(**task.scale.vjepa2)
+    on_kept, on_clips = make_steps(size, torch.device(task.scale.device.kind))
+    sides = {"fastvid": Call(on_kept, capture=False), OTHER: Call(on_clips, capture=False)}
+    rows = recorder.measure(NAME, sides, rounds=task.scale.rounds)
+    task.record.rows += rows
+    task.record.value(NAME, {"clips/s": size.batch / (1e-3 * rows[-1]["ms"]["fastvid"]["median"])})
+
+
+# A project's step is one line here.
+STEPS: dict[str, Callable[[Task, Recorder], None]] = {"SALT": salt, "V-JEPA 2": vjepa2}
+
+
+def salt_step_is_finite(name: str, scale: Scale) -> None:
+    """Make one whole step of a side of ``benchmarks.salt_sides``; raises where its loss is no number."""
+    from benchmarks.salt_sides import SIZES, forward, make_side, random_clip
+
+    device, size = torch.device(scale.device.kind), SIZES[scale.salt]
+    with eager_unless_compiled(scale):
+        side = make_side(name, size, device)
+        loss = forward(side, random_clip(size, device))
+        loss.backward()
+        side.update()
+    assert math.isfinite(loss.item()), f"the loss of the {name} step is {loss.item()}"
+
+
+if __name__ == "__main__":
+    sys.exit(stage(main))
