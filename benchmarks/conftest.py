@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import devices, floors
-from benchmarks.gpu_timing import GpuTimer
-from benchmarks.recorder import OURS, Recorder, label, line, missed
-from benchmarks.timing import CpuTimer, Side
+from benchmarks.harness import devices, floors
+from benchmarks.harness.gpu_timing import GpuTimer
+from benchmarks.harness.recorder import OURS, Recorder, label, line, missed
+from benchmarks.harness.timing import CpuTimer, Side
 from fastvid.ops._dispatch import choose
 
 _RECORDER = pytest.StashKey[Recorder]()
@@ -87,7 +87,7 @@ def record(request, benchmark, device, _session):
 
     Args:
         name: the benchmark's name in ``floors.toml``.
-        sides: ours under the key ``fastvid``, the others with what they are; each a :class:`benchmarks.timing.Side`,
+        sides: ours under the key ``fastvid``, the others with what they are; each a :class:`benchmarks.harness.timing.Side`,
             whose passes are timed apart, or a plain function (or ``timing.Call``), timed whole.
         floors: for a benchmark without an entry in the file: other side -> how many times faster ours must be.
         least_bytes: what ours must move, by part; a single number is for the last part.

@@ -13,9 +13,9 @@ import json
 import re
 from pathlib import Path
 
-from benchmarks import floors, predictions, roofline
-from benchmarks.recorder import OURS, label
-from benchmarks.timing import CALL
+from benchmarks.harness import floors, predictions, roofline
+from benchmarks.harness.recorder import OURS, label
+from benchmarks.harness.timing import CALL
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"

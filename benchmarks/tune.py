@@ -20,10 +20,10 @@ from typing import Any
 import torch
 from triton.runtime.errors import OutOfResources
 
-from benchmarks import devices
-from benchmarks.gpu_timing import GpuTimer
-from benchmarks.launch_workloads import KERNELS, WORKLOADS, Place
-from benchmarks.timing import CALL, Call, CpuTimer, Timed
+from benchmarks.harness import devices
+from benchmarks.harness.gpu_timing import GpuTimer
+from benchmarks.harness.launch_workloads import KERNELS, WORKLOADS, Place
+from benchmarks.harness.timing import CALL, Call, CpuTimer, Timed
 from fastvid.files import write_whole
 from fastvid.ops import _launch
 from fastvid.ops._dispatch import INTERPRETED

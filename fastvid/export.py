@@ -36,9 +36,9 @@ def main(arguments: list[str]) -> int:
     with loading():
         from transformers.utils.logging import disable_progress_bar
 
-        from fastvid.models.exported import export
-        from fastvid.models.saved_classifier import load_classifier
-        from fastvid.models.saved_run import classifier_folder
+        from fastvid.projects.load import classifier_folder
+        from fastvid.projects.vjepa2.checkpoint import load_classifier
+        from fastvid.projects.vjepa2.export import export
         from fastvid.report.records import read_json
 
     disable_progress_bar()

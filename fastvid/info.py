@@ -146,10 +146,10 @@ def measure_decoders(path: str, videos: int = 8) -> str:
         FileNotFoundError: nothing is at ``path``.
         ValueError: no videos are there, or none can be decoded.
     """
-    from fastvid.data.joined import open_parts
-    from fastvid.data.sample_views import sample_views
+    from fastvid.data.loader.sample_views import sample_views
+    from fastvid.data.sources.open import open_parts
     from fastvid.video import ViewSpec
-    from fastvid.video.decoders.measure import choose, measure, table
+    from fastvid.video.measure_decoders import choose, measure, table
 
     source, spec = open_parts(path), ViewSpec()
     samples, left_out = sample_views(source, spec, videos)

@@ -19,7 +19,7 @@ from fastvid.names import spelled
 from fastvid.ranges import Count, check_numbers
 
 if TYPE_CHECKING:  # what decodes takes a while to load, and options are read without it
-    from fastvid.models import TrainedClassifier
+    from fastvid.projects.vjepa2.checkpoint import TrainedClassifier
     from fastvid.video import VideoInfo, ViewSpec
 
 _MOST_WINDOWS = 32  # chosen by "auto"
@@ -57,8 +57,8 @@ def main(arguments: list[str]) -> int:
     with loading():
         from transformers.utils.logging import disable_progress_bar
 
-        from fastvid.models.saved_classifier import load_classifier
-        from fastvid.models.saved_run import classifier_folder
+        from fastvid.projects.load import classifier_folder
+        from fastvid.projects.vjepa2.checkpoint import load_classifier
         from fastvid.video import DecodeError
 
     disable_progress_bar()

@@ -5,10 +5,11 @@ import json
 import pytest
 import torch
 
-from benchmarks import devices, floors, recorder, report, roofline, timing
-from benchmarks.devices import Device
-from benchmarks.recorder import Recorder
-from benchmarks.timing import Call, CpuTimer, Side, Timed, summary
+from benchmarks import report
+from benchmarks.harness import devices, floors, recorder, roofline, timing
+from benchmarks.harness.devices import Device
+from benchmarks.harness.recorder import Recorder
+from benchmarks.harness.timing import Call, CpuTimer, Side, Timed, summary
 
 CPU = Device("cpu", "Some CPU, 2 threads", "cpu")
 H200 = Device("cuda", "NVIDIA H200", "h200", 4800, 50 << 20)

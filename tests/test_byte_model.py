@@ -1,6 +1,6 @@
 """The least bytes of every op, against numbers worked out by hand."""
 
-from benchmarks import byte_model as model
+from benchmarks.harness import byte_model as model
 
 
 def test_multiblock_mask():

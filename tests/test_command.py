@@ -250,7 +250,7 @@ def test_results_of_other_data_are_never_replaced(tmp_path, capsys, monkeypatch)
 
 
 def test_a_demo_that_does_not_fit_leaves_nothing(tmp_path, monkeypatch):
-    from fastvid.data import demo_files
+    from fastvid.data.demo import files as demo_files
 
     def full(self, *arguments, **options):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -4,14 +4,17 @@ import json
 
 import pytest
 import torch
-from clips import encode
 from peft import PeftModel
 from transformers import AutoVideoProcessor, VJEPA2ForVideoClassification, VJEPA2VideoProcessor
 
 from fastvid.export import main
-from fastvid.models import ClassifierAbout, apply_approach, load_classifier, load_vjepa2, save_classifier
-from fastvid.models.exported import export
+from fastvid.projects.vjepa2.approach import apply_approach
+from fastvid.projects.vjepa2.checkpoint import load_classifier, save_classifier
+from fastvid.projects.vjepa2.export import export
+from fastvid.projects.vjepa2.load import load_vjepa2
+from fastvid.projects.vjepa2.metadata import ClassifierAbout
 from fastvid.video import decode, decode_view, probe
+from tests.video.clips import encode
 
 APPROACHES = ["head", "pooler", "lora", "pooler+lora", "backbone-lora", "full"]
 CLASSES = ("left", "right", "still")
@@ -157,7 +160,7 @@ def test_an_export_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
     def full(path, content):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("fastvid.models.exported.write_whole", full)
+    monkeypatch.setattr("fastvid.projects.vjepa2.export.write_whole", full)
     for folder, options in ((tmp_path / "new", {}), (tmp_path / "out", {"overwrite": True})):
         with pytest.raises(OSError, match="No space left"):
             export(classifier, folder, **options)

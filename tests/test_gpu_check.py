@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from benchmarks import floors
+from benchmarks.harness import floors
 from fastvid import _native
 from fastvid.ops._dispatch import CUDA_OPS
 from tests.conformance.cases import CASES
@@ -52,7 +52,7 @@ def test_the_caps_leave_time_for_the_rest():
 
 
 def test_every_number_of_the_steps_has_a_target_on_every_device():
-    from benchmarks.vjepa2_step import NAME as VJEPA2  # and transformers with it
+    from benchmarks.training.vjepa2_step import NAME as VJEPA2  # and transformers with it
 
     table = floors.read(floors.PATH.read_text())
     for name in [benchmark for _, benchmark in steps.SALT] + [VJEPA2, "SALT step, recommended, peak memory"]:

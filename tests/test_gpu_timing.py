@@ -7,8 +7,8 @@ import warnings
 import pytest
 import torch
 
-from benchmarks import gpu_timing
-from benchmarks.timing import Call, Side
+from benchmarks.harness import gpu_timing
+from benchmarks.harness.timing import Call, Side
 
 
 class Pretended:

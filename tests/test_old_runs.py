@@ -13,10 +13,11 @@ import torch
 from safetensors.torch import load_file
 
 from fastvid.cache.__main__ import main as cache
-from fastvid.data import LatentCache, open_parts
+from fastvid.data import open_parts
 from fastvid.data.__main__ import main as data
-from fastvid.models import load
+from fastvid.latents import LatentCache
 from fastvid.predict import main as predict
+from fastvid.projects.load import load
 from tests.train.conftest import records
 
 HERE = Path(__file__).parent / "old_runs"
@@ -81,7 +82,9 @@ def test_cached_latents_are_those_of_the_student(old, monkeypatch):
 def test_shards_are_whole_and_hold_the_videos(old, capsys):
     assert data(["check", str(old / "packed")]) == 0
     source = open_parts(old / "packed")
-    videos = {path.relative_to(old / "videos").as_posix(): path.read_bytes() for path in (old / "videos").rglob("*.mp4")}
+    videos = {
+        path.relative_to(old / "videos").as_posix(): path.read_bytes() for path in (old / "videos").rglob("*.mp4")
+    }
     assert {f"{sample.key.partition('/')[2]}.mp4": source.read(n) for n, sample in enumerate(source.samples)} == videos
 
 

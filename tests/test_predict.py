@@ -5,21 +5,17 @@ import json
 import numpy as np
 import pytest
 import torch
-from clips import encode
 
 from fastvid.command import UserError
 from fastvid.data import ShardWriter
-from fastvid.data.demo_files import encode_h264
-from fastvid.models import (
-    ClassifierAbout,
-    TrainedClassifier,
-    apply_approach,
-    load_classifier,
-    load_vjepa2,
-    save_classifier,
-)
+from fastvid.data.demo.files import encode_h264
 from fastvid.predict import main, predict
+from fastvid.projects.vjepa2.approach import apply_approach
+from fastvid.projects.vjepa2.checkpoint import TrainedClassifier, load_classifier, save_classifier
+from fastvid.projects.vjepa2.load import load_vjepa2
+from fastvid.projects.vjepa2.metadata import ClassifierAbout
 from fastvid.video import ViewSpec, decode_view, probe
+from tests.video.clips import encode
 
 CLASSES = ("left", "right", "still", "up")
 
@@ -157,7 +153,7 @@ def test_json_has_everything(run, tmp_path, capsys):
 def test_what_is_printed(run, tmp_path, capsys, monkeypatch):
     classifier = Brightness()
     classifier.to = lambda device: classifier
-    monkeypatch.setattr("fastvid.models.saved_classifier.load_classifier", lambda *_, **__: classifier)
+    monkeypatch.setattr("fastvid.projects.vjepa2.checkpoint.load_classifier", lambda *_, **__: classifier)
     (tmp_path / "dusk.mp4").write_bytes(shades([255] * 9 + [0] * 7))
     (tmp_path / "night.mp4").write_bytes(shades([0] * 3))
     monkeypatch.chdir(tmp_path)

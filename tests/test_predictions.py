@@ -2,8 +2,9 @@
 
 import pytest
 
-from benchmarks import predictions, report
-from benchmarks.predictions import CARDS, OPS, Card, Op
+from benchmarks import report
+from benchmarks.harness import predictions
+from benchmarks.harness.predictions import CARDS, OPS, Card, Op
 
 
 def row(table, start):
@@ -13,7 +14,7 @@ def row(table, start):
 
 def test_the_page_shows_the_tables_as_they_are():
     assert predictions.page(report.load(report.RESULTS)) == predictions.PAGE.read_text(), (
-        "run python -m benchmarks.predictions --write"
+        "run python -m benchmarks.harness.predictions --write"
     )
 
 

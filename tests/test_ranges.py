@@ -6,15 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from fastvid.cache.config import CacheConfig, CacheData, VerifyConfig
 from fastvid.command import UserError
-from fastvid.data.demo_files import DemoSize
+from fastvid.data.demo.files import DemoSize
 from fastvid.eval.__main__ import EvalConfig, EvalData
+from fastvid.latents.config import CacheConfig, CacheData, VerifyConfig
+from fastvid.projects.salt import presets as salt_presets
+from fastvid.projects.salt.config import SaltConfig
+from fastvid.projects.vjepa2 import presets as vjepa2_presets
+from fastvid.projects.vjepa2.config import VJepa2Config
 from fastvid.ranges import Range, check_numbers
-from fastvid.train import salt_presets, vjepa2_presets
 from fastvid.train.config import parse
-from fastvid.train.salt_config import SaltConfig
-from fastvid.train.vjepa2_config import VJepa2Config
 
 CONFIGS = [
     SaltConfig(), VJepa2Config(), DemoSize(), CacheConfig("hf:x", CacheData("x"), Path("out")),

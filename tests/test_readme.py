@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from fastvid.train.salt_presets import PRESETS
+from fastvid.projects.salt.presets import PRESETS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

@@ -11,7 +11,7 @@ import torch
 pytest.importorskip("triton")
 
 from benchmarks import tune
-from benchmarks.timing import CALL, Timed
+from benchmarks.harness.timing import CALL, Timed
 from benchmarks.tune import Found
 from fastvid.ops._launch import choose_launch, options, read
 

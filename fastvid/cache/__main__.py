@@ -10,9 +10,9 @@ import time
 import tyro
 from tqdm import tqdm
 
-from fastvid.cache.config import CacheConfig, VerifyConfig
 from fastvid.command import DISK_FULL, UserError, command, loading, sentence
-from fastvid.data.remote import without_secrets
+from fastvid.data.storage.remote import without_secrets
+from fastvid.latents.config import CacheConfig, VerifyConfig
 from fastvid.ranges import check_numbers
 
 _FLAGS = (tyro.conf.FlagCreatePairsOff,)
@@ -38,10 +38,19 @@ def main(arguments: list[str]) -> int:
 
 def _make(config: CacheConfig) -> int:
     with loading():
-        from fastvid.cache.job import Shard, begin, open_job
-        from fastvid.cache.plan import make_plan, size
-        from fastvid.cache.work import Done, count_bad, latent_path, make_shard, place_of_this_process, share, todo
-        from fastvid.data.latents import bad_list
+        from fastvid.latents.disk_store import bad_list
+        from fastvid.latents.job import Shard, begin, open_job
+        from fastvid.latents.plan import make_plan
+        from fastvid.latents.shard_jobs import (
+            Done,
+            count_bad,
+            latent_path,
+            make_shard,
+            place_of_this_process,
+            share,
+            todo,
+        )
+        from fastvid.units import size
 
     rank, world = place_of_this_process()
     job = open_job(config, write=False)
@@ -74,7 +83,7 @@ def _make(config: CacheConfig) -> int:
             bar.update(max(0, made - bar.n))  # under Ray, whole shards are all that is heard of
 
         if config.ray and mine:
-            from fastvid.cache.ray_work import make_with_ray
+            from fastvid.latents.ray_jobs import make_with_ray
 
             make_with_ray(config, mine, finished)
         elif not config.ray:
@@ -99,8 +108,8 @@ def _make(config: CacheConfig) -> int:
 
 def _verify(config: VerifyConfig) -> int:
     with loading():
-        from fastvid.cache.job import reopen_job
-        from fastvid.cache.verify import verify
+        from fastvid.latents.job import reopen_job
+        from fastvid.latents.verify import verify
 
     job = reopen_job(config.folder, config.teacher, config.data)
     verdict = verify(job, config.sample, config.seed)

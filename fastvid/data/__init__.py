@@ -5,93 +5,69 @@ import importlib
 from typing import TYPE_CHECKING
 
 _HOMES = {
-    "BadSamplePolicy": "quarantine",
-    "Batch": "batch_maker",
-    "BatchInfo": "batch_maker",
-    "FrameCache": "frame_cache",
-    "EvalBatch": "evaluation",
-    "FeatureBatch": "feature_loader",
-    "FeatureLoader": "feature_loader",
-    "LabelledSplits": "labelled",
-    "LatentBatch": "latent_loader",
-    "LatentCache": "latents",
-    "LatentLoader": "latent_loader",
-    "LatentManifest": "latent_manifest",
-    "LatentStore": "feature_loader",
-    "LatentWindow": "latent_window",
-    "MemoryLatents": "memory_latents",
-    "Latents": "latent_file",
-    "LoaderState": "order",
-    "Dataset": "dataset_file",
-    "Quarantine": "quarantine",
+    "BadSamplePolicy": "bad_samples",
+    "Batch": "loader.batch",
+    "BatchInfo": "loader.batch",
+    "FrameCache": "loader.frame_cache",
+    "EvalBatch": "loader.eval_loader",
+    "LabelledSplits": "splits.split",
+    "LoaderState": "loader.order",
+    "Dataset": "shards.dataset_json",
+    "Quarantine": "bad_samples",
     "Sample": "source",
-    "ShardWriter": "shard_writer",
+    "ShardWriter": "shards.writer",
     "Source": "source",
-    "StreamError": "remote",
-    "TooManyBadSamples": "quarantine",
-    "TrainLoader": "loader",
-    "WindowBatch": "window_loader",
-    "WindowLoader": "window_loader",
+    "StreamError": "storage.remote",
+    "TooManyBadSamples": "bad_samples",
+    "TrainLoader": "loader.loader",
     "classes_of": "source",
-    "EpochOrder": "order",
-    "eval_batches": "evaluation",
-    "hold_out": "probe_split",
-    "join": "joined",
-    "mirror_changes": "mirroring",
-    "open_parts": "joined",
-    "open_source": "source",
-    "relabel": "relabelled",
-    "slow_filesystem_warning": "filesystem",
-    "split_by_key": "source",
-    "split_labelled": "labelled",
-    "subset": "source",
-    "training_view": "mirroring",
+    "EpochOrder": "loader.order",
+    "eval_batches": "loader.eval_loader",
+    "hold_out": "splits.probe",
+    "join": "sources.concat",
+    "mirror_changes": "loader.flips",
+    "open_parts": "sources.open",
+    "open_source": "sources.open",
+    "relabel": "sources.relabel",
+    "slow_filesystem_warning": "sources.filesystem",
+    "split_by_key": "sources.subset",
+    "split_labelled": "splits.split",
+    "subset": "sources.subset",
+    "training_view": "loader.flips",
 }
 
 __all__ = sorted(_HOMES)
 
 if TYPE_CHECKING:
-    from fastvid.data.batch_maker import Batch as Batch
-    from fastvid.data.batch_maker import BatchInfo as BatchInfo
-    from fastvid.data.dataset_file import Dataset as Dataset
-    from fastvid.data.evaluation import EvalBatch as EvalBatch
-    from fastvid.data.evaluation import eval_batches as eval_batches
-    from fastvid.data.feature_loader import FeatureBatch as FeatureBatch
-    from fastvid.data.feature_loader import FeatureLoader as FeatureLoader
-    from fastvid.data.feature_loader import LatentStore as LatentStore
-    from fastvid.data.filesystem import slow_filesystem_warning as slow_filesystem_warning
-    from fastvid.data.frame_cache import FrameCache as FrameCache
-    from fastvid.data.joined import join as join
-    from fastvid.data.joined import open_parts as open_parts
-    from fastvid.data.labelled import LabelledSplits as LabelledSplits
-    from fastvid.data.labelled import split_labelled as split_labelled
-    from fastvid.data.latent_file import Latents as Latents
-    from fastvid.data.latent_loader import LatentBatch as LatentBatch
-    from fastvid.data.latent_loader import LatentLoader as LatentLoader
-    from fastvid.data.latent_manifest import LatentManifest as LatentManifest
-    from fastvid.data.latent_window import LatentWindow as LatentWindow
-    from fastvid.data.latents import LatentCache as LatentCache
-    from fastvid.data.loader import TrainLoader as TrainLoader
-    from fastvid.data.memory_latents import MemoryLatents as MemoryLatents
-    from fastvid.data.mirroring import mirror_changes as mirror_changes
-    from fastvid.data.mirroring import training_view as training_view
-    from fastvid.data.order import EpochOrder as EpochOrder
-    from fastvid.data.order import LoaderState as LoaderState
-    from fastvid.data.probe_split import hold_out as hold_out
-    from fastvid.data.quarantine import BadSamplePolicy as BadSamplePolicy
-    from fastvid.data.quarantine import Quarantine as Quarantine
-    from fastvid.data.quarantine import TooManyBadSamples as TooManyBadSamples
-    from fastvid.data.relabelled import relabel as relabel
-    from fastvid.data.remote import StreamError as StreamError
-    from fastvid.data.shard_writer import ShardWriter as ShardWriter
+    from fastvid.data.bad_samples import BadSamplePolicy as BadSamplePolicy
+    from fastvid.data.bad_samples import Quarantine as Quarantine
+    from fastvid.data.bad_samples import TooManyBadSamples as TooManyBadSamples
+    from fastvid.data.loader.batch import Batch as Batch
+    from fastvid.data.loader.batch import BatchInfo as BatchInfo
+    from fastvid.data.loader.eval_loader import EvalBatch as EvalBatch
+    from fastvid.data.loader.eval_loader import eval_batches as eval_batches
+    from fastvid.data.loader.flips import mirror_changes as mirror_changes
+    from fastvid.data.loader.flips import training_view as training_view
+    from fastvid.data.loader.frame_cache import FrameCache as FrameCache
+    from fastvid.data.loader.loader import TrainLoader as TrainLoader
+    from fastvid.data.loader.order import EpochOrder as EpochOrder
+    from fastvid.data.loader.order import LoaderState as LoaderState
+    from fastvid.data.shards.dataset_json import Dataset as Dataset
+    from fastvid.data.shards.writer import ShardWriter as ShardWriter
     from fastvid.data.source import Sample as Sample
     from fastvid.data.source import Source as Source
     from fastvid.data.source import classes_of as classes_of
-    from fastvid.data.source import open_source as open_source
-    from fastvid.data.source import split_by_key as split_by_key
-    from fastvid.data.source import subset as subset
-    from fastvid.data.window_loader import WindowBatch as WindowBatch
-    from fastvid.data.window_loader import WindowLoader as WindowLoader
+    from fastvid.data.sources.concat import join as join
+    from fastvid.data.sources.filesystem import slow_filesystem_warning as slow_filesystem_warning
+    from fastvid.data.sources.open import open_parts as open_parts
+    from fastvid.data.sources.open import open_source as open_source
+    from fastvid.data.sources.relabel import relabel as relabel
+    from fastvid.data.sources.subset import split_by_key as split_by_key
+    from fastvid.data.sources.subset import subset as subset
+    from fastvid.data.splits.probe import hold_out as hold_out
+    from fastvid.data.splits.split import LabelledSplits as LabelledSplits
+    from fastvid.data.splits.split import split_labelled as split_labelled
+    from fastvid.data.storage.remote import StreamError as StreamError
 
 
 def __getattr__(name: str):

@@ -19,11 +19,11 @@ from fastvid.command import command, loading
 from fastvid.ranges import check_numbers
 
 _COMMANDS = {
-    "demo": ("fastvid.data.demo_command", "DemoCommand"),
+    "demo": ("fastvid.data.commands.demo", "DemoCommand"),
     "pack": ("fastvid.data.pack.command", "PackCommand"),
-    "check": ("fastvid.data.check", "CheckCommand"),
-    "info": ("fastvid.data.info", "InfoCommand"),
-    "index": ("fastvid.data.index", "IndexCommand"),
+    "check": ("fastvid.data.commands.check", "CheckCommand"),
+    "info": ("fastvid.data.commands.info", "InfoCommand"),
+    "index": ("fastvid.data.commands.index", "IndexCommand"),
 }
 
 

@@ -119,7 +119,7 @@ def with_named_videos(lines: Sequence[str], folder: Path, source: Source) -> lis
     """Add, to lines on how latents in a folder differ from what is wanted, which videos make the data set another.
 
     Args:
-        lines: of :func:`fastvid.data.latent_manifest.differences`.
+        lines: of :func:`fastvid.latents.manifest.differences`.
         folder: of the latents; one that is older than inventories has none, and nothing is added.
         source: the videos that are wanted.
 

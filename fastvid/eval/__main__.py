@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from fastvid.command import UserError, command, loading, sentence, user_errors
-from fastvid.data.remote import without_secrets
+from fastvid.data.storage.remote import without_secrets
 from fastvid.files import write_whole
 from fastvid.ranges import Count, Share, check_numbers
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from fastvid.models.encoder_checkpoint import load_encoder
 from fastvid.models.pixel_statistics import pixel_statistics
 from fastvid.models.pretrained import Parts, load_pretrained, open_config
-from fastvid.models.saved import load_encoder
 from fastvid.models.vit import VideoViT
 
 

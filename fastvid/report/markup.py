@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from fastvid.data.remote import without_secrets
+from fastvid.data.storage.remote import without_secrets
 from fastvid.names import spelled
 
 _STYLE = """

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fastvid.data.remote import without_secrets
+from fastvid.data.storage.remote import without_secrets
 from fastvid.files import write_whole
 from fastvid.report import charts
 from fastvid.report.classifier import classifier_sections, other_pictures

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import tyro
 
 from fastvid.command import UserError
-from fastvid.data.remote import without_secrets
+from fastvid.data.storage.remote import without_secrets
 from fastvid.ranges import Count, Natural, NotNegative, Positive, Share, ShareAboveZero, check_numbers
 from fastvid.report.records import read_json
 from fastvid.train.config_file import with_file
@@ -279,3 +279,27 @@ def _take(arguments: list[str], option: str) -> str | None:
             del arguments[i]
             return argument.split("=", 1)[1]
     return None
+
+
+@dataclass(frozen=True)
+class LabelledDataConfig(DataConfig):
+    """Labelled videos, how they are split, and the clips cut from them."""
+
+    protocol: str = "auto"
+    """Which videos train, validate and test: auto (the split that the data set shows, such as folders train and test),
+    hash, hash-group, folders, table, ucf101-1 (-2, -3), ntu-subject, ntu-view or random."""
+    shares: tuple[Share, Share, Share] = (0.7, 0.15, 0.15)
+    """Of training, validation and test videos, where the protocol leaves them open."""
+    classes: str | None = None
+    """ntu-4 (sitting down, standing up, waving, other), or LABEL=CLASS,LABEL=CLASS,... to rename, merge and leave out
+    labels; * stands for all others."""
+    lists: Annotated[str, PathOption()] | None = None
+    """Folder of UCF-101's official lists, where they are not beside the videos."""
+    groups: str | None = None
+    """Regular expression whose first group, found in a video's key, says which videos belong together."""
+    videos_per_class: Count | None = None
+    """Training videos of each class; default: all. Validation and test videos are the same for every number."""
+    jitter: Share = 0.0
+    """Frames of a training clip are moved at random by this share of their distance."""
+    no_flip: tuple[str, ...] = ()
+    """Classes whose clips are never mirrored, beside those whose names speak of left and right."""

@@ -3,13 +3,13 @@
 import logging
 
 from fastvid.data import Source
-from fastvid.data.sample_views import sample_views
+from fastvid.data.loader.sample_views import sample_views
 from fastvid.train.config import DataConfig
 from fastvid.train.distributed import broadcast_text
 from fastvid.train.session import Session, UserError
 from fastvid.video import ViewSpec
 from fastvid.video.decoders import GPU_DECODERS, DecoderUnavailable, require
-from fastvid.video.decoders.measure import resolve
+from fastvid.video.measure_decoders import resolve
 
 log = logging.getLogger(__name__)
 

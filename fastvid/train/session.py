@@ -53,7 +53,7 @@ class Session:
         options: the run's options.
         config: the resolved configuration as plain values.
         launch: how it was started.
-        inventory: what the data holds, once it is opened; see :func:`fastvid.train.videos.check_data`.
+        inventory: what the data holds, once it is opened; see :func:`fastvid.train.data.check_data`.
         begun: whether a stage has its weights and goes on: the options and inputs of this start have proved to fit.
     """
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.launch_workloads import KERNELS, WORKLOADS, Place
+from benchmarks.harness.launch_workloads import KERNELS, WORKLOADS, Place
 from fastvid.ops._launch import PATH, Launch, Options, choosing, read
 from tests.ahead_of_time.compilation import caught_launches, resource_usage, triton_compiler
 from tests.ahead_of_time.resources import Resources

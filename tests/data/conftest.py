@@ -1,5 +1,6 @@
 import pytest
-from clips import encode
+
+from tests.video.clips import encode
 
 
 @pytest.fixture

@@ -1,8 +1,7 @@
 """Labelled videos that are just bytes, and what the parts they are split into must be."""
 
-from test_sources import VIDEO
-
 from fastvid.data import Sample, ShardWriter
+from tests.data.test_sources import VIDEO
 
 PARTS = ("train", "val", "test")
 

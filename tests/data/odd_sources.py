@@ -6,7 +6,7 @@ import threading
 import time
 from pathlib import Path
 
-from fastvid.data.folder import FolderSource
+from fastvid.data.sources.folder import FolderSource
 
 
 class Wrong(FolderSource):

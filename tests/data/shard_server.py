@@ -8,11 +8,10 @@ from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from clips import encode
-
 from fastvid.data import ShardWriter
-from fastvid.data.dataset_file import Dataset, ShardFacts, save_dataset
-from fastvid.data.shard_index import index_path
+from fastvid.data.shards.dataset_json import Dataset, ShardFacts, save_dataset
+from fastvid.data.shards.index import index_path
+from tests.video.clips import encode
 
 _VIDEO = encode(8)
 

@@ -3,21 +3,21 @@ import shutil
 import tarfile
 
 import pytest
-from clips import encode
-from packing import pack_folder
-from test_pack import content, dataset_of, make
-from test_tar_members import special, tar_bytes
 
 from fastvid.data import open_source
 from fastvid.data.__main__ import main
-from fastvid.data.check import check
-from fastvid.data.dataset_file import save_dataset
-from fastvid.data.entry import Entry
-from fastvid.data.index import index
-from fastvid.data.shard_index import index_bytes, load_index
-from fastvid.data.shard_writer import ShardWriter
-from fastvid.data.tar_shard import TarShard
+from fastvid.data.commands.check import check
+from fastvid.data.commands.index import index
+from fastvid.data.shards.dataset_json import save_dataset
+from fastvid.data.shards.entry import Entry
+from fastvid.data.shards.index import index_bytes, load_index
+from fastvid.data.shards.tar_writer import TarShard
+from fastvid.data.shards.writer import ShardWriter
 from fastvid.video import probe
+from tests.data.packing import pack_folder
+from tests.data.test_pack import content, dataset_of, make
+from tests.data.test_tar_members import special, tar_bytes
+from tests.video.clips import encode
 
 VIDEO = encode(8)
 

@@ -9,13 +9,13 @@ from fastvid.data import open_source, split_labelled
 from fastvid.data.__main__ import main
 from fastvid.data.pack.folder import folder
 from fastvid.data.pack.item import MISSING
-from fastvid.data.pack.keys import key_of
 from fastvid.data.pack.llava import llava, read_archive
 from fastvid.data.pack.ntu import ntu
 from fastvid.data.pack.ssv2 import ssv2
 from fastvid.data.pack.tables import table
 from fastvid.data.pack.ucf101 import ucf101
 from fastvid.data.pack.webdataset import webdataset
+from fastvid.data.shards.keys import key_of
 
 
 def touch(root, *names):

@@ -11,12 +11,12 @@ import time
 
 import pytest
 import torch
-from clips import encode
-from odd_sources import Slow, Stuck, Unmakeable, Unsendable
 
 from fastvid.data import LoaderState, TrainLoader, open_source
-from fastvid.data.decode_process import DecodeProcess
+from fastvid.data.loader.worker_handle import DecodeProcess
 from fastvid.video import ViewSpec
+from tests.data.odd_sources import Slow, Stuck, Unmakeable, Unsendable
+from tests.video.clips import encode
 
 SPEC = ViewSpec(frames=4, size=16)
 VIDEO = encode(12)
@@ -56,7 +56,7 @@ def test_a_source_that_cannot_be_sent_leaves_nothing_behind(folder):
 def test_a_source_of_the_script_itself_is_refused_with_the_way_out(folder):
     script = (
         "from fastvid.data import TrainLoader\n"
-        "from fastvid.data.folder import FolderSource\n"
+        "from fastvid.data.sources.folder import FolderSource\n"
         "from fastvid.video import ViewSpec\n"
         "class Mine(FolderSource): pass\n"
         f"next(TrainLoader(Mine({str(folder)!r}), ViewSpec(frames=4, size=16), batch=4, seed=0))\n"

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from clips import encode
-from odd_sources import Curious, Deadly, Slow, Wrong
 
 from fastvid.data import TrainLoader, open_source
-from fastvid.data.ring import Ring
-from fastvid.data.throttle import Throttle
+from fastvid.data.loader.autotune import Throttle
+from fastvid.data.loader.ring import Ring
 from fastvid.video import ViewSpec
+from tests.data.odd_sources import Curious, Deadly, Slow, Wrong
+from tests.video.clips import encode
 
 SPEC = ViewSpec(frames=4, size=16)
 VIDEO = encode(12)
@@ -85,7 +85,7 @@ def test_an_error_that_is_no_bad_sample_reaches_the_loop_with_its_traceback(fold
 
 
 def test_what_is_waited_for_is_said(folder, caplog, monkeypatch):
-    monkeypatch.setattr("fastvid.data.decode_process._PATIENCE", 0.02)
+    monkeypatch.setattr("fastvid.data.loader.worker_handle._PATIENCE", 0.02)
     with TrainLoader(Slow(folder), SPEC, batch=4, seed=0, threads=1) as loader:
         (batch,) = take(loader, 1)
     assert "no clip for 0 s; being read or decoded: " + batch.keys[0] in caplog.text
@@ -98,7 +98,7 @@ def test_it_imports_no_torch_and_is_light(folder, tmp_path_factory):
         wait_for(note.exists)
         own = loader.helper_bytes()
     modules = note.read_text().split("\n")
-    assert "fastvid.data.decode_helper" in modules or "__main__" in modules
+    assert "fastvid.data.loader.worker" in modules or "__main__" in modules
     assert not {"torch", "transformers", "timm", "matplotlib"} & set(modules)
     assert 10e6 < own < 80e6
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from fastvid.data import open_source
-from fastvid.data.demo import CLASSES, DemoSpec, demo_frames, demo_label, demo_motion
-from fastvid.data.demo_files import DemoSize, cached_demo, write_demo
+from fastvid.data.demo.files import DemoSize, cached_demo, write_demo
+from fastvid.data.demo.render import CLASSES, DemoSpec, demo_frames, demo_label, demo_motion
 from fastvid.video import decode
 
 

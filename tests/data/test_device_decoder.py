@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from clips import encode
 
 from fastvid.data import Quarantine, TrainLoader, open_source
 from fastvid.video import ViewSpec
 from fastvid.video.decoders import why_not
+from tests.video.clips import encode
 
 pytestmark = pytest.mark.skipif(bool(why_not("dali", "cpu")), reason=str(why_not("dali", "cpu")))
 

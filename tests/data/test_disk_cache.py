@@ -2,8 +2,8 @@ import io
 
 import pytest
 
-from fastvid.data.disk_cache import MARKER, OVERHEAD, DiskCache, InUse
-from fastvid.data.remote import StreamError
+from fastvid.data.storage.disk_cache import MARKER, OVERHEAD, DiskCache, InUse
+from fastvid.data.storage.remote import StreamError
 
 
 def test_other_files_count_and_stay(tmp_path):

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from fastvid.data import filesystem
-from fastvid.data.filesystem import filesystem_type, slow_filesystem_warning
+from fastvid.data.sources import filesystem
+from fastvid.data.sources.filesystem import filesystem_type, slow_filesystem_warning
 
 MOUNTS = r"""
 22 27 0:21 / /proc rw,relatime - proc proc rw

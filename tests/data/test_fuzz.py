@@ -10,13 +10,12 @@ import tracemalloc
 import zlib
 from pathlib import Path
 
-from clips import encode
-from test_tar_members import resum, tar_bytes
-
-from fastvid.data.dataset_file import Dataset, ShardFacts, _checksum
-from fastvid.data.entry import Entry
-from fastvid.data.shard_index import ShardIndex, build_index, index_bytes
+from fastvid.data.shards.dataset_json import Dataset, ShardFacts, _checksum
+from fastvid.data.shards.entry import Entry
+from fastvid.data.shards.index import ShardIndex, build_index, index_bytes
 from fastvid.video import DecodeError, Limits, probe
+from tests.data.test_tar_members import resum, tar_bytes
+from tests.video.clips import encode
 
 ROUNDS = 2000
 MEMORY = 32 << 20  # that Python may allocate for one input of a few kB

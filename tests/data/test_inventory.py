@@ -5,11 +5,11 @@ import shutil
 import pytest
 
 from fastvid.data import ShardWriter, join, open_source
-from fastvid.data.dataset_file import NAME
-from fastvid.data.demo import DemoSpec, demo_frames
-from fastvid.data.demo_files import encode_h264
-from fastvid.data.index import index
+from fastvid.data.commands.index import index
+from fastvid.data.demo.files import encode_h264
+from fastvid.data.demo.render import DemoSpec, demo_frames
 from fastvid.data.inventory import FILE, Inventory
+from fastvid.data.shards.dataset_json import NAME
 
 CLIPS = [encode_h264(demo_frames(0, index, DemoSpec(size=16, frames=2)), 8) for index in range(4)]
 

@@ -3,11 +3,11 @@
 import os
 
 import pytest
-from test_sources import make_folder
 
 from fastvid.data import open_source
-from fastvid.data.label_table import read_label_table
+from fastvid.data.labels.table import read_label_table
 from fastvid.data.pack.tables import table as packed
+from tests.data.test_sources import make_folder
 
 VIDEOS = ["a b.mp4", "c/d.webm"]
 LABELS = {"a b.mp4": "run", "c/d.webm": "sit down"}

@@ -3,11 +3,11 @@
 import random
 
 import pytest
-from labelled_videos import PARTS, Memory, check_whole, keys, ntu, parts_of, plain, ucf
-from test_sources import VIDEO, make_folder
 
 from fastvid.data import ShardWriter, open_source, split_labelled
 from fastvid.data.ntu_names import parse_ntu
+from tests.data.labelled_videos import PARTS, Memory, check_whole, keys, ntu, parts_of, plain, ucf
+from tests.data.test_sources import VIDEO, make_folder
 
 
 @pytest.mark.parametrize(

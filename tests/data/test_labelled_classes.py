@@ -1,10 +1,10 @@
 """Which classes and how many videos take part, and what is refused."""
 
 import pytest
-from labelled_videos import Memory, check_whole, keys, parts_of, plain
-from test_sources import make_folder
 
 from fastvid.data import open_source, relabel, split_labelled, subset
+from tests.data.labelled_videos import Memory, check_whole, keys, parts_of, plain
+from tests.data.test_sources import make_folder
 
 
 def test_classes_are_renamed_put_together_and_left_out():

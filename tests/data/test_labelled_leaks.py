@@ -1,11 +1,10 @@
 """The same file in two parts."""
 
-from clips import encode
-from labelled_videos import PARTS, Memory, check_whole, keys, parts_of, plain
-from test_sources import VIDEO
-
 from fastvid.data import ShardWriter, open_source, split_labelled
 from fastvid.video import DecodeError
+from tests.data.labelled_videos import PARTS, Memory, check_whole, keys, parts_of, plain
+from tests.data.test_sources import VIDEO
+from tests.video.clips import encode
 
 
 def test_the_same_file_on_two_sides_is_reported():

@@ -1,12 +1,12 @@
 """UCF-101's official lists and NTU RGB+D's protocols."""
 
 import pytest
-from labelled_videos import PARTS, Memory, keys, ntu, parts_of, ucf
-from test_sources import VIDEO, make_folder
 
 from fastvid.data import open_source, split_labelled
 from fastvid.data.ntu_names import TRAINING_PERFORMERS_60, TRAINING_PERFORMERS_120, parse_ntu
 from fastvid.data.pack.ucf101 import ucf101
+from tests.data.labelled_videos import PARTS, Memory, keys, ntu, parts_of, ucf
+from tests.data.test_sources import VIDEO, make_folder
 
 
 def write_lists(folder, names, split, tested):

@@ -1,11 +1,11 @@
 """Parts that are folders of shards, or shards of one folder."""
 
 import pytest
-from labelled_videos import PARTS, Memory, check_whole, keys, parts_of, plain, write_shards
-from test_sources import VIDEO, make_folder
 
 from fastvid.data import ShardWriter, join, open_parts, open_source, split_labelled
 from fastvid.data.source import origin_of
+from tests.data.labelled_videos import PARTS, Memory, check_whole, keys, parts_of, plain, write_shards
+from tests.data.test_sources import VIDEO, make_folder
 
 
 def test_shards_in_folders_of_parts_become_one_source(tmp_path):

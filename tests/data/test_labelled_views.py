@@ -1,11 +1,11 @@
 """Classes that a mirror changes, and the views and labels that training gets."""
 
 import pytest
-from labelled_videos import keys, write_shards
-from test_sources import VIDEO, make_folder
 
 from fastvid.data import Sample, TrainLoader, mirror_changes, open_parts, open_source, split_labelled, training_view
 from fastvid.video import ViewSpec, probe
+from tests.data.labelled_videos import keys, write_shards
+from tests.data.test_sources import VIDEO, make_folder
 
 
 def test_classes_that_a_mirror_changes():

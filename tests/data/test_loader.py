@@ -2,7 +2,6 @@ import json
 
 import pytest
 import torch
-from clips import encode
 
 from fastvid.data import (
     BadSamplePolicy,
@@ -15,6 +14,7 @@ from fastvid.data import (
 )
 from fastvid.random import sample_id
 from fastvid.video import ViewSpec
+from tests.video.clips import encode
 
 SPEC = ViewSpec(frames=4, size=16)
 VIDEO = encode(12)
@@ -103,7 +103,7 @@ def test_a_bad_sample_is_named_and_replaced_by_the_next_in_order(folder, tmp_pat
 
 def test_an_edited_index_stops_the_loader(tmp_path):
     from fastvid.data import ShardWriter
-    from fastvid.data.shard_index import index_path
+    from fastvid.data.shards.index import index_path
 
     with ShardWriter(tmp_path, "s") as writer:
         writer.add("a", ".mp4", VIDEO)

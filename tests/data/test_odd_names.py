@@ -10,18 +10,17 @@ import sys
 import tarfile
 
 import pytest
-from clips import encode
 
 from fastvid.command import UserError
 from fastvid.data import Quarantine, TrainLoader, classes_of, open_source
-from fastvid.data.index import IndexCommand
-from fastvid.data.index import run as run_index
-from fastvid.data.info import InfoCommand
-from fastvid.data.info import run as run_info
-from fastvid.data.latent_manifest import dataset_hash
+from fastvid.data.commands.index import IndexCommand
+from fastvid.data.commands.index import run as run_index
+from fastvid.data.commands.info import InfoCommand
+from fastvid.data.commands.info import run as run_info
 from fastvid.data.pack.command import PackCommand
 from fastvid.data.pack.command import run as run_pack
 from fastvid.data.source import origin_of
+from fastvid.latents.manifest import dataset_hash
 from fastvid.names import print_any_name, spelled
 from fastvid.predict import _videos
 from fastvid.random import SampleRandom, sample_id
@@ -30,6 +29,7 @@ from fastvid.train.config import Launch, RunConfig
 from fastvid.train.logs import log_to, start_logging
 from fastvid.train.session import start
 from fastvid.video import View, ViewSpec
+from tests.video.clips import encode
 
 VIDEO = encode(8)
 ODD = os.fsdecode(b"caf\xe9")

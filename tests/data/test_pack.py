@@ -11,19 +11,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clips import encode, number_of
-from packing import pack_folder
 
 from fastvid.data import open_source
 from fastvid.data.__main__ import main
-from fastvid.data.dataset_file import Dataset
-from fastvid.data.entry import Entry
 from fastvid.data.pack.item import Item, collect, file_item
 from fastvid.data.pack.llava import llava
 from fastvid.data.pack.prepare import Prepared, Reject, Task, Treatment, prepare
 from fastvid.data.progress import Progress
+from fastvid.data.shards.dataset_json import Dataset
+from fastvid.data.shards.entry import Entry
 from fastvid.video import decode, probe
 from fastvid.video.transcode import Normalisation
+from tests.data.packing import pack_folder
+from tests.video.clips import encode, number_of
 
 VIDEOS = [encode(n) for n in range(1, 9)]
 
@@ -190,7 +190,7 @@ def test_bad_videos_become_rejects_with_reasons(tmp_path, capsys):
 @pytest.mark.parametrize("nonsense", [{"width": 0}, {"fps": float("nan")}, {"time_base": 0.0}, {"duration": 1e300}])
 def test_a_header_that_makes_no_sense_is_a_reject_and_no_broken_index(nonsense, monkeypatch):
     """FFmpeg reports frames of no width for some damaged files; a line of an index that says so cannot be read."""
-    monkeypatch.setattr("fastvid.data.entry.probe", lambda data: replace(probe(data), **nonsense))
+    monkeypatch.setattr("fastvid.data.shards.entry.probe", lambda data: replace(probe(data), **nonsense))
     data = encode(3)
     found = prepare(Task(Item("k", "k.mp4", len(data)), Path(), data), Treatment(verify=False))
     assert isinstance(found, Reject)

@@ -10,15 +10,15 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from clips import encode
-from packing import pack_folder
-from test_pack import content, dataset_of, make, make_llava, rejects_of
 
 from fastvid.data.pack.folder import folder
 from fastvid.data.pack.interrupt import Interrupt
 from fastvid.data.pack.llava import llava
 from fastvid.data.pack.prepare import Reject
-from fastvid.data.processes import in_order
+from fastvid.data.worker_pool import in_order
+from tests.data.packing import pack_folder
+from tests.data.test_pack import content, dataset_of, make, make_llava, rejects_of
+from tests.video.clips import encode
 
 PACKING = Path(__file__).with_name("packing.py")
 
@@ -111,7 +111,7 @@ def test_killed_between_any_two_steps(source, tmp_path, step, monkeypatch):
         # Nothing is cleaned up, as after a kill.
         with monkeypatch.context() as patch, contextlib.suppress(Killed):
             patch.setattr(os, "replace", stop)
-            patch.setattr("fastvid.data.tar_shard.TarShard.abandon", lambda self: None)
+            patch.setattr("fastvid.data.shards.tar_writer.TarShard.abandon", lambda self: None)
             pack_folder(source / "src", out)
             pytest.fail("nothing was stopped")
         assert all(whole[name] == digest for name, digest in content(out).items())

@@ -1,7 +1,8 @@
 import numpy as np
 
-from benchmarks import data_scale
-from fastvid.data.source import Sample, split_by_key, subset
+from benchmarks.loading import data_scale
+from fastvid.data.source import Sample
+from fastvid.data.sources.subset import split_by_key, subset
 
 
 def test_ten_million_samples_start_in_two_seconds_and_200_mb():

@@ -5,14 +5,14 @@ import os
 import shutil
 
 import pytest
-from clips import encode
-from packing import pack_folder
-from test_pack import dataset_of, make
-from test_walk import make_tar
 
 from fastvid.data import open_parts
 from fastvid.data.__main__ import main
-from fastvid.data.shard_index import index_path
+from fastvid.data.shards.index import index_path
+from tests.data.packing import pack_folder
+from tests.data.test_pack import dataset_of, make
+from tests.data.test_walk import make_tar
+from tests.video.clips import encode
 
 VIDEO = encode(8)
 

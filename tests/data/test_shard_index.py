@@ -2,13 +2,13 @@ import json
 
 import numpy as np
 import pytest
-from clips import encode
 
 from fastvid.data import ShardWriter, open_source
-from fastvid.data.dataset_file import NAME, Dataset, ShardFacts
-from fastvid.data.entry import Entry
-from fastvid.data.shard_index import index_path
+from fastvid.data.shards.dataset_json import NAME, Dataset, ShardFacts
+from fastvid.data.shards.entry import Entry
+from fastvid.data.shards.index import index_path
 from fastvid.video import decode, probe
+from tests.video.clips import encode
 
 VIDEOS = {
     "constant rate": encode(8),

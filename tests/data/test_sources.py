@@ -3,11 +3,11 @@ import json
 import tarfile
 
 import pytest
-from clips import encode
 
 from fastvid.data import ShardWriter, classes_of, open_source, split_by_key, subset
-from fastvid.data.shard_index import build_index, index_path
+from fastvid.data.shards.index import build_index, index_path
 from fastvid.video import DecodeError, probe
+from tests.video.clips import encode
 
 VIDEO = encode(8)
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from fastvid.data import EpochOrder, TrainLoader, open_source
-from fastvid.data.disk_cache import OVERHEAD, DiskCache, disk_size
-from fastvid.data.remote import Remote, StreamError
-from fastvid.data.store import StreamedShards
-from fastvid.data.stream import check_budget, open_stream
+from fastvid.data.sources.open_stream import check_budget, open_stream
+from fastvid.data.storage.disk_cache import OVERHEAD, DiskCache, disk_size
+from fastvid.data.storage.remote import Remote, StreamError
+from fastvid.data.storage.streamed_shards import StreamedShards
 from fastvid.video import ViewSpec
 from tests.data.shard_server import ShardServer, make_shards, padded_video
 

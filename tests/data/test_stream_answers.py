@@ -4,11 +4,11 @@ import logging
 from urllib.parse import urlsplit
 
 import pytest
-from shard_server import ShardServer, make_shards
 
 from fastvid.data import open_source
-from fastvid.data.remote import Remote, StreamError, without_secrets
+from fastvid.data.storage.remote import Remote, StreamError, without_secrets
 from fastvid.report.markup import pre
+from tests.data.shard_server import ShardServer, make_shards
 
 LOGIN = b"\n<!DOCTYPE html><html><body>Please log in</body></html>"
 

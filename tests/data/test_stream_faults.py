@@ -6,10 +6,10 @@ import time
 import pytest
 
 from fastvid.data import open_source
-from fastvid.data.dataset_file import NAME
-from fastvid.data.disk_cache import OVERHEAD, DiskCache
-from fastvid.data.remote import Remote, StreamError
-from fastvid.data.stream import open_stream
+from fastvid.data.shards.dataset_json import NAME
+from fastvid.data.sources.open_stream import open_stream
+from fastvid.data.storage.disk_cache import OVERHEAD, DiskCache
+from fastvid.data.storage.remote import Remote, StreamError
 from tests.data.shard_server import ShardServer, describe, make_shards, padded_video
 
 TAR, INDEX = "s00-000000.tar", "s00-000000.index.jsonl"
@@ -18,8 +18,8 @@ BUDGET = OVERHEAD + 500_000
 READER = """
 import sys
 from pathlib import Path
-from fastvid.data.remote import Remote
-from fastvid.data.stream import open_stream
+from fastvid.data.storage.remote import Remote
+from fastvid.data.sources.open_stream import open_stream
 url, cache, budget, threads, rows = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), sys.argv[5:]
 from concurrent.futures import ThreadPoolExecutor
 source = open_stream(Remote(url, 3, 0.01, 5.0), cache, budget, 2)
@@ -235,6 +235,6 @@ def test_two_processes_on_one_cache(tmp_path):
 
 
 def test_no_torch():
-    modules = "fastvid.data.stream, fastvid.data.filesystem, fastvid.data.source"
+    modules = "fastvid.data.sources.open_stream, fastvid.data.sources.filesystem, fastvid.data.source"
     code = f"import sys, {modules}; sys.exit(any(m in sys.modules for m in ('torch', 'fsspec', 'aiohttp')))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -2,9 +2,9 @@
 
 import pytest
 
-from fastvid.data.disk_cache import OVERHEAD
-from fastvid.data.remote import Remote, StreamError
-from fastvid.data.stream import open_stream
+from fastvid.data.sources.open_stream import open_stream
+from fastvid.data.storage.disk_cache import OVERHEAD
+from fastvid.data.storage.remote import Remote, StreamError
 from tests.data.shard_server import make_shards, padded_video
 
 boto3 = pytest.importorskip("boto3")

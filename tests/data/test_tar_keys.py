@@ -1,12 +1,12 @@
 """Tar members whose names have more than one dot: one sample up to the first dot, as WebDataset reads them."""
 
 import pytest
-from clips import encode
-from test_sources import write_tar
 
 from fastvid.data import open_source
-from fastvid.data.index import IndexCommand, run
+from fastvid.data.commands.index import IndexCommand, run
 from fastvid.data.pack.webdataset import webdataset
+from tests.data.test_sources import write_tar
+from tests.video.clips import encode
 
 LEFT, RIGHT = encode(8), encode(6)
 

@@ -3,10 +3,10 @@ import tarfile
 import tracemalloc
 
 import pytest
-from clips import encode
 
-from fastvid.data.shard_index import build_index
-from fastvid.data.tar_members import tar_members
+from fastvid.data.shards.index import build_index
+from fastvid.data.shards.tar_reader import tar_members
+from tests.video.clips import encode
 
 VIDEO = encode(4)
 

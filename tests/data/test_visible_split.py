@@ -4,12 +4,12 @@ import json
 import shutil
 
 import pytest
-from labelled_videos import Memory, keys, ntu, parts_of, plain, ucf
-from test_sources import VIDEO, make_folder
 
 from fastvid.data import ShardWriter, classes_of, hold_out, open_parts, open_source, split_labelled
+from fastvid.data.labels.part_folders import find_part_folders, part_of_folder, part_of_shard
 from fastvid.data.pack.folder import folder
-from fastvid.data.part_folders import find_part_folders, part_of_folder, part_of_shard
+from tests.data.labelled_videos import Memory, keys, ntu, parts_of, plain, ucf
+from tests.data.test_sources import VIDEO, make_folder
 
 
 def tree(*parts, each=6, layout="{part}/{label}/{i}.mp4"):

@@ -7,17 +7,17 @@ import os
 import tarfile
 
 import pytest
-from clips import encode
 
 from fastvid.data import ShardWriter, classes_of, open_parts, open_source
-from fastvid.data.index import index
-from fastvid.data.latent_manifest import dataset_hash
+from fastvid.data.commands.index import index
 from fastvid.data.pack.command import PackCommand, run
 from fastvid.data.pack.folder import folder
 from fastvid.data.pack.ntu import ntu
 from fastvid.data.pack.webdataset import webdataset
 from fastvid.data.walk import MISSING, walk
+from fastvid.latents.manifest import dataset_hash
 from fastvid.video import DecodeError
+from tests.video.clips import encode
 
 VIDEO = encode(8)
 
@@ -117,7 +117,7 @@ def test_what_is_left_out_is_counted_in_one_line(tmp_path, caplog):
     make(tmp_path, "run/a.mp4", "run/._a.mp4", ".git/x.mp4", "__MACOSX/run/a.mp4", "sit/notes.txt", "none/deep/n.txt")
     make(tmp_path, "run/old.mpg", "run/b.ts", "was.tar.gz")
     os.mkfifo(tmp_path / "pipe.mp4")
-    with caplog.at_level(logging.INFO, logger="fastvid.data.folder"):
+    with caplog.at_level(logging.INFO, logger="fastvid.data.sources.folder"):
         assert trained_on(tmp_path) == ["run/a.mp4"]
     assert caplog.messages == [
         f"{tmp_path}: left out: 2 videos in containers that are not read (.mpg, .ts), 1 compressed archive "

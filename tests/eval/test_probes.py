@@ -1,7 +1,6 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from clips import encode
 from torch import nn
 
 from fastvid.command import UserError
@@ -13,6 +12,7 @@ from fastvid.eval.health import FeatureHealth, mean_predictor_loss
 from fastvid.eval.suite import run_probes
 from fastvid.ops import masked_latent_loss, sample_id
 from fastvid.video import ViewSpec
+from tests.video.clips import encode
 
 
 def test_wilson_intervals_are_the_published_ones():

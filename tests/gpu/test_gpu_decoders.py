@@ -8,12 +8,11 @@ import torch
 
 pytest.importorskip("av")
 
-from clips import encode, number_of, pieces, shifted
-from exact_colours import exact_frames
-
 from fastvid.video import View, ViewSpec, cut_view, decode_view, probe
+from fastvid.video.batch_decode import decode_views
 from fastvid.video.decoders import GPU_DECODERS, why_not
-from fastvid.video.decoders.batch import decode_views
+from tests.video.clips import encode, number_of, pieces, shifted
+from tests.video.exact_colours import exact_frames
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 SIZE = {"height": 256, "wide": 2}  # 256 x 256: NVDEC takes HEVC from 144 on

@@ -5,11 +5,10 @@ import torch
 
 pytest.importorskip("av")
 
-from clips import encode
-
 from fastvid.data import TrainLoader, open_source
 from fastvid.video import ViewSpec
 from fastvid.video.decoders import GPU_DECODERS, why_not
+from tests.video.clips import encode
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.drop_in import EXAMPLES, Scale, measure
+from benchmarks.training.drop_in import EXAMPLES, Scale, measure
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

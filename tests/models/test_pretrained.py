@@ -24,11 +24,12 @@ from transformers import (
     VJEPA2Model,
 )
 
-from fastvid.models import VideoViT, VideoViTConfig, load_encoder, load_teacher, load_vjepa2, save_encoder, weight_files
-from fastvid.models.identity import weights_hash
+from fastvid.models import VideoViT, VideoViTConfig, load_encoder, load_teacher, save_encoder, weight_files
+from fastvid.models.fingerprint import weights_hash
 from fastvid.models.pixel_statistics import pixel_statistics
 from fastvid.models.pretrained import Parts, load_pretrained, load_timm
 from fastvid.ops import IMAGENET_MEAN, IMAGENET_STD
+from fastvid.projects.vjepa2.load import load_vjepa2
 
 VJEPA2 = VJEPA2Config(
     crop_size=32, frames_per_clip=4, hidden_size=48, num_hidden_layers=2, num_attention_heads=4, pred_hidden_size=24,

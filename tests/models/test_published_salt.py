@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from benchmarks import published_salt
-from benchmarks.published_salt import PublishedEncoder, PublishedPredictor, fastvid_name
+from benchmarks.baselines import published_salt
+from benchmarks.baselines.published_salt import PublishedEncoder, PublishedPredictor, fastvid_name
 from fastvid.models import VideoViT, VideoViTConfig
 from fastvid.nn import Predictor
 from fastvid.ops import masked_latent_loss, multiblock_mask

@@ -5,10 +5,10 @@ import json
 import pytest
 import torch
 
-from benchmarks import salt_measure, salt_step
-from benchmarks.salt_sides import STEPS, Size, forward, make_side, random_clip, step
-from fastvid.models.salt import MaskedPrediction
+from benchmarks.training import salt_measure, salt_step
+from benchmarks.training.salt_sides import STEPS, Size, forward, make_side, random_clip, step
 from fastvid.ops import masked_latent_loss
+from fastvid.projects.salt.model import MaskedPrediction
 
 TINY = Size("vit_tiny_patch16_224", 32, 2, width=24, heads=2, depth=1)  # 8 x 2 x 2 tokens
 CPU = torch.device("cpu")

@@ -4,9 +4,9 @@ import json
 import pytest
 
 from fastvid.command import UserError
+from fastvid.projects.salt.config import SaltConfig
+from fastvid.projects.salt.presets import PRESETS
 from fastvid.train.config import DataConfig, RunConfig, differences, from_dict, parse, to_dict
-from fastvid.train.salt_config import SaltConfig
-from fastvid.train.salt_presets import PRESETS
 
 
 def test_configurations_survive_json():

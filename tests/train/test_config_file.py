@@ -6,9 +6,9 @@ import sys
 import pytest
 
 from fastvid.command import UserError
+from fastvid.projects.salt.presets import PRESETS
+from fastvid.projects.vjepa2.presets import PRESETS as VJEPA2_PRESETS
 from fastvid.train.config import parse, to_dict
-from fastvid.train.salt_presets import PRESETS
-from fastvid.train.vjepa2_presets import PRESETS as VJEPA2_PRESETS
 
 TEXTS = {
     "options.json": '{"optim": {"lr": 0.001, "betas": [0.8, 0.9]}, "run": {"compile": true}, "data": {"size": 64}}',

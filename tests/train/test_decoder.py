@@ -2,7 +2,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from clips import encode
 
 from fastvid.data import open_source
 from fastvid.train import decoder as module
@@ -12,6 +11,7 @@ from fastvid.train.rundir import RunDir
 from fastvid.train.session import UserError
 from fastvid.video import ViewSpec
 from fastvid.video.decoders import why_not
+from tests.video.clips import encode
 
 SPEC = ViewSpec(frames=4, size=16)
 

@@ -12,17 +12,17 @@ from safetensors import SafetensorError
 from torch import nn, optim
 
 from fastvid.command import UserError
-from fastvid.data.demo import DemoSpec, demo_frames
-from fastvid.data.demo_files import encode_h264
+from fastvid.data.demo.files import encode_h264
+from fastvid.data.demo.render import DemoSpec, demo_frames
 from fastvid.data.inventory import FILE
+from fastvid.projects.salt.config import SaltConfig
+from fastvid.projects.salt.presets import PRESETS
 from fastvid.train import checkpoint
 from fastvid.train.checkpoint import Checkpoints
 from fastvid.train.config import from_dict, parse, to_dict
 from fastvid.train.distributed import refuse_strangers
 from fastvid.train.metrics import MetricsFile
 from fastvid.train.rundir import RunDir, how_it_ended
-from fastvid.train.salt_config import SaltConfig
-from fastvid.train.salt_presets import PRESETS
 from tests.train.conftest import TINY, records
 
 SMALL = [*TINY, "--teacher.optim.steps", "2", "--optim.steps", "2", "--health.every", "0", "--probe.enabled", "False"]
@@ -159,7 +159,7 @@ def test_every_path_is_absolute(tmp_path, monkeypatch):
 
 
 def test_the_paths_of_fine_tuning_are_absolute(tmp_path, monkeypatch):
-    from fastvid.train.vjepa2_presets import PRESETS as VJEPA2
+    from fastvid.projects.vjepa2.presets import PRESETS as VJEPA2
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "model").mkdir()

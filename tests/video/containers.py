@@ -5,7 +5,8 @@ from collections.abc import Callable
 from fractions import Fraction
 
 import av
-from clips import encode
+
+from tests.video.clips import encode
 
 _VOP = b"\x00\x00\x01\xb6"
 _PACKED = b"\x00\x00\x01\xb2DivX503b1393p"  # user data by which decoders know it

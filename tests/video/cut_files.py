@@ -6,7 +6,8 @@ from fractions import Fraction
 
 import av
 import numpy as np
-from clips import encode
+
+from tests.video.clips import encode
 
 
 class Pipe:

@@ -4,12 +4,12 @@ import re
 import struct
 
 import pytest
-from clips import encode
-from containers import without_boxes
-from cut_files import copied, last_bytes, opendml, with_sound
 
 from fastvid.video import DecodeError, decode, probe
 from fastvid.video.verify import verify
+from tests.video.clips import encode
+from tests.video.containers import without_boxes
+from tests.video.cut_files import copied, last_bytes, opendml, with_sound
 
 CLUSTER, SEGMENT, DURATION = b"\x1f\x43\xb6\x75", b"\x18\x53\x80\x67", b"\x44\x89"
 MPEG4 = {"g": "10", "bf": "0"}

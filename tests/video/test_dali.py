@@ -6,12 +6,13 @@ import random
 import numpy as np
 import pytest
 import torch
-from clips import encode, number_of, pieces, shifted
-from exact_colours import exact_frames
 
 from fastvid.video import DecodeError, View, ViewSpec, cut_view, decode, decode_view, probe
-from fastvid.video.decoders import DecoderUnavailable, batch, dali, why_not
-from fastvid.video.decoders.batch import decode_views
+from fastvid.video import batch_decode as batch
+from fastvid.video.batch_decode import decode_views
+from fastvid.video.decoders import DecoderUnavailable, dali, why_not
+from tests.video.clips import encode, number_of, pieces, shifted
+from tests.video.exact_colours import exact_frames
 
 REASON = why_not("dali", "cpu")
 pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))

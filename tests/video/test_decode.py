@@ -8,11 +8,11 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from clips import encode, number_of, numbered_frame, pieces, shifted
 
 from fastvid.video import DecodeError, Limits, decode, probe
 from fastvid.video.container import has_several_edits
 from fastvid.video.decoders import pyav
+from tests.video.clips import encode, number_of, numbered_frame, pieces, shifted
 
 CASES = {
     "h264 mp4": {},
@@ -201,7 +201,7 @@ def test_nothing_asked_for_is_nothing():
 
 
 def test_decoding_needs_no_torch():
-    modules = "fastvid.video, fastvid.video.decoders.batch, fastvid.video.decoders.dali, fastvid.video.decoders.measure"
+    modules = "fastvid.video, fastvid.video.batch_decode, fastvid.video.decoders.dali, fastvid.video.measure_decoders"
     code = f"import sys, {modules}, fastvid.video.decoders.torchcodec; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

@@ -2,11 +2,11 @@ import dataclasses
 
 import numpy as np
 import pytest
-from clips import encode
 
 from fastvid.data import Quarantine, eval_batches, open_source
-from fastvid.data.latent_manifest import view_facts, view_spec
+from fastvid.latents.manifest import view_facts, view_spec
 from fastvid.video import ViewSpec, decode_clips, decode_view, probe
+from tests.video.clips import encode
 
 VIDEO = encode(40)
 INFO = probe(VIDEO)  # 64 x 128, 40 frames, 25 a second

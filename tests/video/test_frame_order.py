@@ -12,15 +12,15 @@ from types import SimpleNamespace
 import av
 import numpy as np
 import pytest
-from clips import encode, number_of, numbered_frame, shifted
-from containers import NOT_CODED, packed_bitstream, remuxed, second_key_frame, without_boxes
 
-from fastvid.data.entry import Entry
+from fastvid.data.shards.entry import Entry
 from fastvid.video import DecodeError, VideoInfo, ViewSpec, decode, decode_view, probe
 from fastvid.video.container import container_format
 from fastvid.video.decoders import pyav, why_not
 from fastvid.video.transcode import Normalisation, transcode
 from fastvid.video.verify import settle, verify
+from tests.video.clips import encode, number_of, numbered_frame, shifted
+from tests.video.containers import NOT_CODED, packed_bitstream, remuxed, second_key_frame, without_boxes
 
 probing = importlib.import_module("fastvid.video.probe")  # the package's function of this name hides the module
 X264 = {

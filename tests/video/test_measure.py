@@ -6,12 +6,13 @@ import sys
 
 import pytest
 import torch
-from clips import encode
 
 from fastvid import info
 from fastvid.video import ViewSpec, probe
-from fastvid.video.decoders import DECODERS, DecoderUnavailable, measure, require, why_not
-from fastvid.video.decoders.measure import Measured, choose, resolve, table
+from fastvid.video import measure_decoders as measure
+from fastvid.video.decoders import DECODERS, DecoderUnavailable, require, why_not
+from fastvid.video.measure_decoders import Measured, choose, resolve, table
+from tests.video.clips import encode
 
 no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 

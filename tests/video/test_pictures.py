@@ -4,10 +4,10 @@ import io
 
 import av
 import pytest
-from clips import encode
-from containers import NOT_CODED
 
 from fastvid.video.pictures import picture_kind
+from tests.video.clips import encode
+from tests.video.containers import NOT_CODED
 
 MPEG = {"bf": "2", "g": "6", "q:v": "3", "sc_threshold": "1000000000"}
 

@@ -8,11 +8,11 @@ import sys
 import av
 import numpy as np
 import pytest
-from clips import encode, number_of, shifted
-from ffmpeg_of_pyav import link_libraries
 
 from fastvid.video import DecodeError, ViewSpec, decode, decode_view, probe
 from fastvid.video.decoders import DecoderUnavailable, frame_reader, torchcodec, why_not
+from tests.video.clips import encode, number_of, shifted
+from tests.video.ffmpeg_of_pyav import link_libraries
 
 REASON = why_not("torchcodec")
 loads = pytest.mark.skipif(REASON is not None, reason=str(REASON))

@@ -7,14 +7,14 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
-from clips import encode, number_of
-from containers import joined
 
 from fastvid.data.__main__ import main
 from fastvid.video import DecodeError, decode, probe
 from fastvid.video.decoders import why_not
 from fastvid.video.transcode import Normalisation, transcode
 from fastvid.video.verify import settle, verify
+from tests.video.clips import encode, number_of
+from tests.video.containers import joined
 
 
 def painted(count, height, width, codec, container, pix_fmt, *, source="rgb24", tag=None, options=None):

@@ -2,10 +2,10 @@ import dataclasses
 
 import numpy as np
 import pytest
-from clips import encode, number_of
 
 from fastvid.video import ViewSpec, cut_view, decode, decode_view, probe
 from fastvid.video.resize import crop_resize
+from tests.video.clips import encode, number_of
 
 VIDEO = encode(40)
 INFO = probe(VIDEO)

@@ -9,10 +9,10 @@ import time
 
 import torch
 
-from benchmarks import devices
-from benchmarks.gemm import gemm_rate
-from benchmarks.gpu_timing import GpuTimer
-from benchmarks.timing import CpuTimer
+from benchmarks.harness import devices
+from benchmarks.harness.gemm import gemm_rate
+from benchmarks.harness.gpu_timing import GpuTimer
+from benchmarks.harness.timing import CpuTimer
 from tools.gpu.record import Task, stage
 
 

@@ -22,7 +22,7 @@ class Record:
     Attributes:
         path: the file.
         values: what was found, by name, as JSON values.
-        rows: of benchmarks, in the form of ``benchmarks.recorder``.
+        rows: of benchmarks, in the form of ``benchmarks.harness.recorder``.
         failures: one line each.
         running: what began and has not ended: where a stage is killed, this is what hung or was too slow.
     """

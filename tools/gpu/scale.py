@@ -20,8 +20,8 @@ class Scale:
         smoke_everything: all cases, dtypes and masks in the smoke test; else the first of each op.
         benchmarks: what pytest's ``-k`` takes, of the files of ``tools.gpu.ops``.
         launches: the table that ``--tune`` adds to, under the repository.
-        salt: the name in ``benchmarks.salt_sides.SIZES``.
-        vjepa2: keyword arguments of ``benchmarks.vjepa2_step.Size``.
+        salt: the name in ``benchmarks.training.salt_sides.SIZES``.
+        vjepa2: keyword arguments of ``benchmarks.training.vjepa2_step.Size``.
         compiled: whether compiled steps are compiled.
         rounds: of timed steps.
         presets: of ``fastvid.train salt``, with the options that make them fit.

@@ -8,10 +8,10 @@ from functools import partial
 
 import torch
 
-from benchmarks import devices, floors
-from benchmarks.gemm import gemm_rate
-from benchmarks.recorder import Recorder
-from benchmarks.timing import Call
+from benchmarks.harness import devices, floors
+from benchmarks.harness.gemm import gemm_rate
+from benchmarks.harness.recorder import Recorder
+from benchmarks.harness.timing import Call
 from tools.gpu.record import Task, stage
 from tools.gpu.scale import Scale
 
@@ -32,7 +32,7 @@ def eager_unless_compiled(scale: Scale) -> contextlib.AbstractContextManager:
     return contextlib.nullcontext() if scale.compiled else torch.compiler.set_stance("force_eager")
 
 
-# Sides of benchmarks.salt_sides, the names of their floors, and whose peak memory has one.
+# Sides of benchmarks.training.salt_sides, the names of their floors, and whose peak memory has one.
 SALT = (
     ("recommended", "SALT step, recommended"),
     ("same", "SALT step, same mathematics"),
@@ -42,9 +42,9 @@ SALT = (
 
 def salt(task: Task, recorder: Recorder) -> None:
     """A SALT step as published, and fastvid's: time, peak memory, and how near to the GEMM rate it runs."""
-    from benchmarks import salt_measure
-    from benchmarks.salt_sides import SIZES, make_side, random_clip, step
-    from benchmarks.salt_step import check_same
+    from benchmarks.training import salt_measure
+    from benchmarks.training.salt_sides import SIZES, make_side, random_clip, step
+    from benchmarks.training.salt_step import check_same
 
     device, size = torch.device(task.scale.device.kind), SIZES[task.scale.salt]
     clip, rate = random_clip(size, device), gemm_rate(torch.device(task.scale.device.kind))
@@ -77,7 +77,7 @@ def salt(task: Task, recorder: Recorder) -> None:
 
 def vjepa2(task: Task, recorder: Recorder) -> None:
     """A step of V-JEPA 2's pooler on kept features, against one that runs the encoder."""
-    from benchmarks.vjepa2_step import NAME, OTHER, Size, make_steps
+    from benchmarks.training.vjepa2_step import NAME, OTHER, Size, make_steps
 
     size = Size(**task.scale.vjepa2)
     on_kept, on_clips = make_steps(size, torch.device(task.scale.device.kind))
@@ -92,8 +92,8 @@ STEPS: dict[str, Callable[[Task, Recorder], None]] = {"SALT": salt, "V-JEPA 2": 
 
 
 def salt_step_is_finite(name: str, scale: Scale) -> None:
-    """Make one whole step of a side of ``benchmarks.salt_sides``; raises where its loss is no number."""
-    from benchmarks.salt_sides import SIZES, forward, make_side, random_clip
+    """Make one whole step of a side of ``benchmarks.training.salt_sides``; raises where its loss is no number."""
+    from benchmarks.training.salt_sides import SIZES, forward, make_side, random_clip
 
     device, size = torch.device(scale.device.kind), SIZES[scale.salt]
     with eager_unless_compiled(scale):

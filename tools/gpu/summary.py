@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from benchmarks.floors import SHARES
-from benchmarks.recorder import label
+from benchmarks.harness.floors import SHARES
+from benchmarks.harness.recorder import label
 
 MOST = 11_500  # characters
 _FAILURES = 3_500  # characters of failures that stay where there is too much of everything
@@ -20,7 +20,7 @@ def summary(everything: dict[str, Any]) -> str:
     steps = {name: value for stage in stages for name, value in stage["found"]["values"].items()}
     targets = [line for row in rows for line in _targets(row, steps.get(row["benchmark"]))]
     missed = sum(line.startswith("MISSED") for line in targets)
-    title = f"targets (benchmarks/floors.toml): {len(targets) - missed} met, {missed} missed"
+    title = f"targets (benchmarks/harness/floors.toml): {len(targets) - missed} met, {missed} missed"
     targets.sort(key=lambda line: not line.startswith("MISSED"))  # first, where not all have room
     return "\n".join([*head, *_within([title, *targets], left), "", *bad, ""])
 

@@ -11,7 +11,6 @@ from typing import Any, Literal
 import av
 import tyro
 
-from fastvid.data.demo_files import cache_dir
 from fastvid.data.exit_codes import exit_codes
 from fastvid.data.pack.folder import folder
 from fastvid.data.pack.interrupt import Interrupt
@@ -25,8 +24,9 @@ from fastvid.data.pack.tables import table
 from fastvid.data.pack.target import open_target
 from fastvid.data.pack.ucf101 import ucf101
 from fastvid.data.pack.webdataset import webdataset
-from fastvid.data.processes import cores
 from fastvid.data.progress import Progress
+from fastvid.data.worker_pool import cores
+from fastvid.files import cache_dir
 from fastvid.names import spelled
 from fastvid.video.transcode import Normalisation
 

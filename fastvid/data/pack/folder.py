@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from fastvid.data.labels.part_folders import folder_labels
 from fastvid.data.pack.item import Collection, collect, file_item
-from fastvid.data.part_folders import folder_labels
 from fastvid.data.walk import walk
 from fastvid.names import spelled
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fastvid.data.pack.keys import key_of
+from fastvid.data.shards.keys import key_of
 from fastvid.data.walk import MISSING
 from fastvid.names import spelled
 

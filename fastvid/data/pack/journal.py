@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fastvid.data.counts import Counts
-from fastvid.data.dataset_file import ShardFacts
 from fastvid.data.pack.item import Collection
+from fastvid.data.shards.counts import Counts
+from fastvid.data.shards.dataset_json import ShardFacts
 from fastvid.files import owned, write_whole
 
 PLAN, SOURCE = "plan.json", "source.jsonl"

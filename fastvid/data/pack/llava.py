@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from fastvid.data.delimited import read_text
+from fastvid.data.labels.delimited import read_text
 from fastvid.data.pack.item import Collection, Item, collect
-from fastvid.data.pack.keys import key_of
-from fastvid.data.tar_members import tar_members
+from fastvid.data.shards.keys import key_of
+from fastvid.data.shards.tar_reader import tar_members
 from fastvid.data.walk import walk
 from fastvid.video import Limits
 

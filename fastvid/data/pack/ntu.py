@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
+from fastvid.data.labels.ntu_actions import ACTIONS
 from fastvid.data.ntu_names import parse_ntu
 from fastvid.data.pack.folder import video_files
 from fastvid.data.pack.item import Collection, collect, file_item
-from fastvid.data.pack.ntu_actions import ACTIONS
 from fastvid.data.walk import such_as
 
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from fastvid.data.entry import probe_indexable
 from fastvid.data.pack.item import MISSING, Item
+from fastvid.data.shards.entry import probe_indexable
 from fastvid.data.source import VIDEO_SUFFIXES
 from fastvid.video import DecodeError, Limits, VideoInfo
 from fastvid.video.container import container_format

@@ -13,16 +13,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from fastvid.data.counts import Counts
-from fastvid.data.dataset_file import NAME, Dataset
 from fastvid.data.pack import journal
 from fastvid.data.pack.item import Collection, Item
 from fastvid.data.pack.llava import ARCHIVE_ERRORS, read_archive
 from fastvid.data.pack.prepare import Prepared, Reject, Task, Treatment, prepare
 from fastvid.data.pack.target import Target
-from fastvid.data.processes import in_order
-from fastvid.data.shard_index import index_name
-from fastvid.data.tar_shard import TarShard
+from fastvid.data.shards.counts import Counts
+from fastvid.data.shards.dataset_json import NAME, Dataset
+from fastvid.data.shards.index import index_name
+from fastvid.data.shards.tar_writer import TarShard
+from fastvid.data.worker_pool import in_order
 from fastvid.files import write_whole
 from fastvid.names import spelled
 

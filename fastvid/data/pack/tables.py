@@ -1,12 +1,12 @@
-"""Videos listed in a table, as :mod:`fastvid.data.label_table` reads it."""
+"""Videos listed in a table, as :mod:`fastvid.data.labels.table` reads it."""
 
 import os
 from collections import defaultdict
 from pathlib import Path
 
-from fastvid.data.label_table import once_each, read_label_table
+from fastvid.data.labels.part_folders import PART_NAMES
+from fastvid.data.labels.table import once_each, read_label_table
 from fastvid.data.pack.item import MISSING, Collection, collect, file_item
-from fastvid.data.part_folders import PART_NAMES
 from fastvid.names import spelled
 
 

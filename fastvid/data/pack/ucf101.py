@@ -2,10 +2,10 @@
 
 from pathlib import Path, PurePosixPath
 
+from fastvid.data.labels.part_folders import TRAIN
+from fastvid.data.labels.ucf101 import by_listed_name, find_lists, listed_name, read_lists
 from fastvid.data.pack.folder import video_files
 from fastvid.data.pack.item import Collection, collect, file_item
-from fastvid.data.part_folders import TRAIN
-from fastvid.data.ucf_lists import by_listed_name, find_lists, listed_name, read_lists
 
 
 def ucf101(src: Path, split: int = 1) -> dict[str, Collection]:

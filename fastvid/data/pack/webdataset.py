@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fastvid.data.pack.item import Collection, Item, collect
-from fastvid.data.pack.keys import key_of
-from fastvid.data.shard_folders import parts_with_shards
-from fastvid.data.shard_index import scan_tar
+from fastvid.data.shards.index import scan_tar
+from fastvid.data.shards.keys import key_of
+from fastvid.data.sources.shard_folders import parts_with_shards
 from fastvid.data.walk import Listing, shards_in, such_as, walk
 
 
@@ -16,7 +16,7 @@ def webdataset(src: Path, video: str | None = None) -> dict[str, Collection]:
 
     A key gets its tar's name in front, so that samples that are numbered anew in each tar stay apart. Labels and
     captions come out of ``.json``, ``.cls`` and ``.txt`` members; other fields of the ``.json`` are kept. ``video`` is
-    that of :func:`fastvid.data.shard_index.scan_tar`.
+    that of :func:`fastvid.data.shards.index.scan_tar`.
     """
     if not src.is_dir():
         return {"": _packed_anew(src.parent, [src], [], video)}

@@ -1,0 +1,1 @@
+"""Published training steps restated in plain PyTorch, to compare with."""

@@ -1,0 +1,1 @@
+"""Timing, guards, records and byte models of the benchmarks."""

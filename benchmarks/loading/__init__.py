@@ -1,0 +1,1 @@
+"""Benchmarks of loading clips, and of stored latents."""

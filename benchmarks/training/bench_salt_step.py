@@ -1,0 +1,84 @@
+"""A whole SALT training step against the published one: the same mathematics, and the recommended recipe.
+
+On a CPU a quarter-scale model (see ``SIZES``) in float32; on a GPU a ViT-B at batch 32 under bfloat16 autocast.
+``python -m benchmarks.training.salt_step`` says where the time and the memory go.
+"""
+
+import dataclasses
+
+import pytest
+import torch
+
+from benchmarks.harness.timing import Call
+from benchmarks.training.salt_measure import peak_bytes
+from benchmarks.training.salt_sides import SIZES, forward, make_side, random_clip, step
+from benchmarks.training.salt_step import check_same
+
+CUDA = torch.cuda.is_available()
+DEVICE = torch.device("cuda" if CUDA else "cpu")
+SIZE = SIZES["base" if CUDA else "quarter"]
+ROUNDS = 15 if CUDA else 5
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return random_clip(SIZE, DEVICE)
+
+
+@pytest.fixture(scope="module")
+def sides():
+    return {name: make_side(name, SIZE, DEVICE) for name in ("published", "same", "recommended")}
+
+
+def whole(side, clip):
+    """With the optimizer and the host's work: nothing that a CUDA graph could replay."""
+    return Call(lambda: step(side, clip), capture=False)
+
+
+def compare(name, ours, sides, clip, record):
+    record(
+        name,
+        {"fastvid": whole(sides[ours], clip), "as published": whole(sides["published"], clip)},
+        rounds=ROUNDS,
+    )
+
+
+def test_same_mathematics(sides, clip, record):
+    check_same(sides["published"], sides["same"], clip)
+    compare("SALT step, same mathematics", "same", sides, clip, record)
+
+
+def test_recommended(sides, clip, record):
+    compare("SALT step, recommended", "recommended", sides, clip, record)
+
+
+@pytest.mark.skipif(not CUDA, reason="no CUDA device")
+def test_the_recommended_step_does_not_wait_for_the_device(sides, clip, benchmark):
+    side = sides["recommended"]
+    step(side, clip)  # compiled before synchronisation is an error
+
+    def unsynchronised():
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            forward(side, clip).backward()
+            side.update()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+    benchmark.pedantic(unsynchronised, rounds=1)
+
+
+def test_peak_memory_of_the_recommended_step(sides, benchmark, record_numbers):
+    """A number of bytes, not a time: measured once. The published batch of 32 on a GPU, half of it on a CPU."""
+    sides.clear()  # the last test that could use them: a card of 24 GB has no room for these and more
+    size = dataclasses.replace(SIZE, batch=32 if CUDA else 16)
+    clip = random_clip(size, DEVICE)
+
+    def peak(name):
+        torch.compiler.reset()  # blocks of one kind share a small number of compiled shapes
+        return peak_bytes(make_side(name, size, DEVICE), clip)
+
+    published = peak("published")
+    recommended = benchmark.pedantic(peak, args=("recommended",), rounds=1)
+    benchmark.extra_info.update(peak_mb={"published": published / 1e6, "recommended": recommended / 1e6})
+    record_numbers("SALT step, recommended, peak memory", {"memory of as published": recommended / published})

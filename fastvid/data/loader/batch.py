@@ -1,0 +1,37 @@
+"""What a loader yields."""
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(kw_only=True)
+class BatchInfo:
+    """What identifies the B clips of a batch.
+
+    Attributes:
+        ids: int64 [B], :func:`fastvid.random.sample_id` of each key.
+        view_hashes: int64 [B], :attr:`fastvid.video.View.hash`.
+        keys: the samples' keys.
+        labels: the samples' labels, None where there is none.
+        substitutes: per clip, whether it stands in for a bad sample.
+        repeats: per clip, whether it repeats frames because the video has fewer than the clip wants.
+    """
+
+    ids: torch.Tensor
+    view_hashes: torch.Tensor
+    keys: list[str]
+    labels: list[str | None]
+    substitutes: list[bool]
+    repeats: list[bool]
+
+
+@dataclass(kw_only=True)
+class Batch(BatchInfo):
+    """Clips and what identifies them.
+
+    Attributes:
+        clips: uint8 [B, T, H, W, 3].
+    """
+
+    clips: torch.Tensor

@@ -1,0 +1,146 @@
+"""Batches put together ahead of their use: clips out of the ring, or decoded on a device, by a thread."""
+
+import contextlib
+import os
+import queue
+import threading
+from dataclasses import dataclass
+
+import torch
+
+from fastvid.data.bad_samples import Quarantine
+from fastvid.data.loader.batch import Batch
+from fastvid.data.loader.device_decoder import DeviceDecoder
+from fastvid.data.loader.messages import Decoded, Task
+from fastvid.data.loader.order import LoaderState
+from fastvid.data.loader.worker_handle import DecodeProcess
+from fastvid.random import sample_id
+
+
+@dataclass
+class Made:
+    """A finished batch, or what went wrong.
+
+    Attributes:
+        batch: the batch.
+        after: where the next one begins.
+        copied: of its tensors to the GPU; None without one.
+        error: what there is instead of a batch.
+    """
+
+    batch: Batch | None = None
+    after: LoaderState | None = None
+    copied: torch.cuda.Event | None = None
+    error: BaseException | None = None
+
+
+class BatchMaker:
+    """One batch ahead of the one handed out, and behind that what the decoding process has room for.
+
+    Args:
+        task: what is decoded.
+        slots: clips decoded ahead of the batch being put together.
+        quarantine: where bad samples go.
+        device: where tensors are put.
+
+    Attributes:
+        ready: finished batches, in order; an error is the last.
+        process: which decodes.
+    """
+
+    def __init__(self, task: Task, slots: int, quarantine: Quarantine, device: torch.device):
+        self._task, self._quarantine, self._device = task, quarantine, device
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._device_decoder = DeviceDecoder(task, quarantine, device)
+        self.ready: queue.Queue[Made] = queue.Queue()
+        self._room = threading.Semaphore(1)  # batches that may be in the making beside the one handed out
+        self._closing, self._pid = threading.Lock(), os.getpid()
+        self.closed = False
+        self.process = DecodeProcess(task, slots)
+        self._thread = threading.Thread(target=self._copy_batches, daemon=True, name="clips")
+        self._thread.start()
+
+    @property
+    def forked(self) -> bool:
+        """Whether this process is a fork of the one that this belongs to."""
+        return os.getpid() != self._pid
+
+    def handed_out(self, waited: bool) -> None:
+        """The latest batch is in use, and another may be made; ``waited``: it was not ready when it was asked for."""
+        self._room.release()
+        self.process.handed_out(waited)
+
+    def close(self) -> None:
+        """Ends the decoding process and the thread; a second call does nothing."""
+        if self.forked:
+            return
+        with self._closing:
+            if self.closed:
+                return
+            self.closed = True
+            self.process.stop()
+            self._room.release()
+            self._thread.join()
+            self.process.close()
+            with contextlib.suppress(queue.Empty):
+                while True:  # batches that nobody will take
+                    self.ready.get_nowait()
+            self.ready.put(Made(error=ValueError("the loader is closed")))  # for whoever is waiting
+
+    def _copy_batches(self) -> None:
+        first, state = 0, self._task.start
+        try:
+            while self._room.acquire() and not self.closed:
+                with torch.cuda.stream(self._stream):  # without a GPU there is none, and this does nothing
+                    made = self._on_device(self._copy_batch(first))
+                first += self._task.local
+                state = state.advance(self._task.batch, self._task.positions)
+                made.after = state
+                self.ready.put(made)
+        except BaseException as error:
+            self.ready.put(Made(error=error))
+
+    def _copy_batch(self, first: int) -> Batch:
+        local = self._task.local
+        pinned = self._stream is not None
+        clips = None
+        if not self._task.by_device:
+            clips = torch.empty((local, *self._task.clip_shape), dtype=torch.uint8, pin_memory=pinned)
+        made: list[Decoded] = []
+        for turn in range(first, first + local):
+            made.append(self.process.decoded(turn))
+            self._note_bad(made[-1])
+            if clips is not None:
+                self.process.take(turn, clips[turn - first].numpy())
+            else:
+                self.process.forget(turn)
+        if clips is None:
+            clips = self._device_decoder.clips(made)
+        for one in made:
+            self._quarantine.good(one.key)
+        return Batch(
+            clips=clips,
+            ids=_int64([sample_id(one.key) for one in made], pinned),
+            view_hashes=_int64([one.view_hash for one in made], pinned),
+            keys=[one.key for one in made],
+            labels=[one.label for one in made],
+            substitutes=[bool(one.bad) for one in made],
+            repeats=[one.repeats for one in made],
+        )
+
+    def _note_bad(self, made: Decoded) -> None:
+        self._quarantine.add_row(made.bad)
+        if not made.key and made.file is None:
+            self._quarantine.give_up(made.bad, len(self._task.source.samples))
+
+    def _on_device(self, batch: Batch) -> Made:
+        if self._stream is None:
+            return Made(batch)
+        batch.clips = batch.clips.to(self._device, non_blocking=True)
+        batch.ids = batch.ids.to(self._device, non_blocking=True)
+        batch.view_hashes = batch.view_hashes.to(self._device, non_blocking=True)
+        return Made(batch, copied=self._stream.record_event())
+
+
+def _int64(values: list[int], pinned: bool) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.int64, pin_memory=pinned)

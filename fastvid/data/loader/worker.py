@@ -1,0 +1,157 @@
+"""The process that decodes: reads, checks, decodes and cuts clips into a ring, in threads, without importing torch.
+
+:class:`fastvid.data.loader.worker_handle.DecodeProcess` starts it and talks to it over one connection. It is told how many
+clips have been taken, never gets further ahead than the ring has slots, and ends when its parent does.
+"""
+
+import os
+import pickle
+import signal
+import threading
+from multiprocessing.connection import Connection
+
+import numpy as np
+
+from fastvid.data.loader.autotune import Throttle
+from fastvid.data.loader.frame_cache import FrameCache
+from fastvid.data.loader.messages import Decoded, Failed, Samples, Taken, Task
+from fastvid.data.loader.order import LoaderState
+from fastvid.data.loader.ring import Ring
+from fastvid.data.source import Sample
+from fastvid.video import DecodeError, View, cut_view, decode, decode_view
+
+
+class Helper:
+    """The threads of this process.
+
+    Args:
+        task: what to decode.
+        done: turns that need not be decoded again.
+        taken: turns whose slots are free again.
+        slots: turns that may be ahead of those that were taken.
+        ring: where clips go; None where the parent decodes.
+        connection: to the parent.
+    """
+
+    def __init__(self, task: Task, done: set[int], taken: int, slots: int, ring: Ring | None, connection: Connection):
+        self.task, self.ring, self.slots = task, ring, slots
+        self._connection, self._done, self._taken = connection, done, taken
+        self._next, self._busy = taken, 0
+        self._samples, self._cache = Samples(task), FrameCache(task.cache_bytes)
+        self._changed, self._sending = threading.Condition(), threading.Lock()
+        self._throttle = Throttle(task.threads, task.most_threads)
+        for number in range(task.most_threads):
+            threading.Thread(target=self._work, args=(number,), daemon=True, name=f"decode-{number}").start()
+
+    def told(self, told: Taken) -> None:
+        """The parent has copied clips out of the ring, or handed out a batch."""
+        with self._changed:
+            if told.waited is not None:
+                full = self._next >= self._taken + self.slots
+                self._throttle.batch(waited=told.waited, idle=full and not self._busy)
+            self._taken = max(self._taken, told.turns)
+            self._changed.notify_all()
+
+    def _work(self, number: int) -> None:
+        try:
+            while True:
+                made = self._decode_turn(self._turn(number))
+                made.threads = self._throttle.threads
+                self._send(made)
+                with self._changed:
+                    self._busy -= 1
+        except (BrokenPipeError, ConnectionResetError):
+            return  # the parent is gone, and the main thread is about to find out
+        except BaseException as error:  # whatever it is: a thread that ended without a word would be waited for
+            self._send(Failed.of(error))
+
+    def _turn(self, number: int) -> int:
+        """Waits for a turn that is to be decoded and has a free slot."""
+        with self._changed:
+            while True:
+                if number < self._throttle.threads and self._next < self._taken + self.slots:
+                    turn = self._next
+                    self._next += 1
+                    if turn not in self._done:
+                        self._busy += 1
+                        return turn
+                    self._done.remove(turn)
+                else:
+                    self._changed.wait()
+
+    def _send(self, message: Decoded | Failed) -> None:
+        with self._sending:
+            self._connection.send(message)
+
+    def _decode_turn(self, turn: int) -> Decoded:
+        """Decodes the turn's sample, or the first good one after it, into the turn's slot."""
+        task, out = self.task, Decoded(turn)
+        position = task.position(turn)
+        self._samples.stage(position)
+        while len(out.bad) < min(task.in_a_row, task.most_tries):
+            index = self._samples.sample_at(position)
+            try:  # bad ones too: whether a view can be cut must not depend on what was met before
+                if task.by_device:
+                    out.file = self._samples.read(index, position)
+                    return out
+                out.tell(*self._decode(index, position, self._slot(turn)))
+                return out
+            except DecodeError as error:
+                out.bad.append((task.source.samples[index].key, error))
+                position = position.advance(1, task.positions)
+        return out
+
+    def _slot(self, turn: int) -> np.ndarray:
+        assert self.ring is not None
+        return self.ring.slot(turn)
+
+    def _decode(self, index: int, position: LoaderState, out: np.ndarray) -> tuple[Sample, View]:
+        cached = self._cache.get(index)
+        if cached is not None:
+            info, frames = cached
+            sample = self.task.source.samples[index]
+            view = self._samples.view(sample, position, info)
+            cut_view(frames, view, out)
+            return sample, view
+        file, decoder = self._samples.read(index, position), self.task.decoder
+        if self._cache.reserve(file.info):
+            try:
+                frames = decode(file.data, range(file.info.frames), info=file.info, decoder=decoder)
+            except DecodeError:  # damaged somewhere, perhaps not where this view looks
+                self._cache.release(file.info)
+            else:
+                self._cache.put(index, file.info, frames)
+                cut_view(frames, file.view, out)
+                return file.sample, file.view
+        decode_view(file.data, file.view, info=file.info, out=out, decoder=decoder)
+        return file.sample, file.view
+
+
+def main(connection_descriptor: int, ring_descriptor: int) -> None:
+    """Serves one parent until it goes away; -1 stands for no ring. Only the threads send, so that the parent's messages
+    are taken whatever becomes of ours."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # the parent decides when to stop, and may want batches until then
+    connection = Connection(connection_descriptor)
+    try:
+        pickled = connection.recv_bytes()
+    except (EOFError, OSError):
+        os._exit(0)
+    try:
+        task, done, taken, slots = pickle.loads(pickled)
+        ring = Ring(slots, task.clip_shape, ring_descriptor) if ring_descriptor >= 0 else None
+        helper = Helper(task, done, taken, slots, ring, connection)
+    except (AttributeError, ModuleNotFoundError) as error:
+        connection.send(Failed.of(ImportError(f"the decoding process cannot make the source ({error}): {_IMPORTABLE}")))
+        os._exit(1)
+    except BaseException as error:
+        connection.send(Failed.of(error))
+        os._exit(1)
+    try:
+        while True:
+            helper.told(connection.recv())
+    except (EOFError, OSError):  # the parent has closed its end, or is gone
+        os._exit(0)  # threads may be deep inside a file
+
+
+_IMPORTABLE = "its class must be in a module that can be imported, not in the script or notebook that is run"

@@ -1,0 +1,98 @@
+"""Writes one tar shard, with checksums taken on the way."""
+
+import hashlib
+import json
+import os
+import tarfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fastvid.data.shards.dataset_json import ShardFacts
+from fastvid.data.shards.entry import Entry
+from fastvid.data.shards.index import index_bytes
+from fastvid.video import VideoInfo
+
+
+class TarShard:
+    """A tar that is being written.
+
+    Args:
+        path: of the unfinished file; an existing one is replaced.
+        name: the file name that the tar will have.
+    """
+
+    def __init__(self, path: Path, name: str):
+        self.path, self.name, self.bytes = path, name, 0
+        self.entries: list[Entry] = []
+        self._file, self._sha256 = path.open("wb"), hashlib.sha256()
+
+    def add(
+        self,
+        key: str,
+        suffix: str,
+        video: bytes,
+        info: VideoInfo,
+        label: str | None = None,
+        caption: str | None = None,
+        extra: Mapping[str, Any] | None = None,
+    ) -> Entry:
+        """Appends a video, and a ``.json`` member where there is something to say of it.
+
+        Raises:
+            ValueError: a dot in the file name of ``key``, where WebDataset would end it, or too long a name.
+        """
+        if "." in key.rpartition("/")[2]:
+            raise ValueError(f"the key {key!r} holds a dot, and readers of WebDataset shards end keys at the first dot")
+        texts = {name: text for name, text in (("label", label), ("caption", caption)) if text is not None}
+        members = {suffix: video}
+        if texts or extra:
+            members[".json"] = json.dumps({**(extra or {}), **texts}).encode()
+        headers = {s: tar_header(key + s, len(data)) for s, data in members.items()}  # all are good, or none is written
+        entry = Entry(key, self.bytes + tarfile.BLOCKSIZE, len(video), zlib.crc32(video), info, label, caption)
+        for s, data in members.items():
+            self._write(headers[s])
+            self._write(data)
+            self._write(bytes(-len(data) % tarfile.BLOCKSIZE))
+        self.entries.append(entry)
+        return entry
+
+    def finish(self) -> tuple[ShardFacts, bytes]:
+        """Ends the tar, on the disk; returns its facts and the content of its index."""
+        self._write(bytes(2 * tarfile.BLOCKSIZE))
+        self._write(bytes(-self.bytes % tarfile.RECORDSIZE))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        index = index_bytes(self.name, self.bytes, self.entries)
+        facts = ShardFacts(
+            self.name, len(self.entries), self.bytes, self._sha256.hexdigest(),
+            len(index), hashlib.sha256(index).hexdigest(),
+        )  # fmt: skip
+        return facts, index
+
+    def abandon(self) -> None:
+        """Removes the unfinished file."""
+        try:
+            self._file.close()
+        except OSError:  # what is left in its buffer does not fit on the disk either
+            pass
+        finally:
+            self.path.unlink(missing_ok=True)
+
+    def _write(self, data: bytes) -> None:
+        self._file.write(data)
+        self._sha256.update(data)
+        self.bytes += len(data)
+
+
+def tar_header(name: str, size: int) -> bytes:
+    """The header of a regular member: mode 0644, no owner, time 0, nothing that varies.
+
+    Raises:
+        ValueError: the name is too long for it.
+    """
+    header = tarfile.TarInfo(name)
+    header.size = size
+    return header.tobuf(tarfile.USTAR_FORMAT, "utf-8", "surrogateescape")

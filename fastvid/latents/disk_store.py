@@ -1,0 +1,161 @@
+"""A cache of teacher latents, read by sample key and view hash."""
+
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fastvid.data.source import Source
+from fastvid.latents.file import NO_VIEW, LatentFile, LatentIndex, Latents
+from fastvid.latents.manifest import LatentManifest, view_spec
+from fastvid.random import sample_id
+from fastvid.video import ViewSpec
+
+# Indexes kept in memory: about 100 KB each for shards of a thousand clips.
+_INDEXES = 64
+
+
+class LatentCache:
+    """The latents in a folder. Nothing is ever found by counting: a clip is found by its key, its view by the view's
+    hash, and what is read has its checksum compared.
+
+    Args:
+        folder: of the cache.
+
+    Attributes:
+        folder: the same.
+        manifest: what the latents depend on.
+
+    Raises:
+        FileNotFoundError: there is no cache.
+        ValueError: it is incomplete, damaged, or holds files of another.
+    """
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder).expanduser()
+        self.manifest = LatentManifest.load(self.folder)
+        paths = latent_files(self.folder)
+        if len(paths) < self.manifest.shards:
+            raise ValueError(
+                f"the latents in {self.folder} are not complete: {len(paths)} of {self.manifest.shards} shards are "
+                "there; run the same command again, it goes on where it stopped"
+            )
+        self._files = [LatentFile(path, self.manifest) for path in paths]
+        self._indexes: dict[int, LatentIndex] = {}
+        self._lock = threading.Lock()
+        ids = np.concatenate([file.ids for file in self._files])
+        lengths = [len(file) for file in self._files]
+        self._order = np.argsort(ids, kind="stable")
+        self._ids = ids[self._order]
+        self._starts = np.cumsum([0, *lengths])
+
+    def __len__(self) -> int:
+        """Clips with at least one view."""
+        return len(self._ids)
+
+    @property
+    def views(self) -> ViewSpec:
+        """How the views were drawn."""
+        return view_spec(self.manifest.views)
+
+    def clips(self) -> Iterator[tuple[str, list[int]]]:
+        """Key and view hashes of each clip; the hash of a view that could not be decoded is -1."""
+        for shard in range(len(self._files)):
+            index = self._index(shard)
+            yield from zip(index.keys, index.view_hashes.tolist(), strict=True)
+
+    def read(self, keys: Sequence[str], view_hashes: Sequence[int]) -> Latents:
+        """The latents of these views.
+
+        Args:
+            keys: of the samples.
+            view_hashes: :attr:`fastvid.video.View.hash` of the view of each that is about to be used.
+
+        Raises:
+            KeyError: a clip is not in the cache.
+            ValueError: a clip is, but not in this view; or a file is damaged.
+        """
+        out = Latents.empty(self.manifest, len(keys))
+        for slot, (key, view_hash) in enumerate(zip(keys, view_hashes, strict=True)):
+            shard, row = self._find(key)
+            index = self._index(shard)
+            views = np.flatnonzero(index.view_hashes[row] == view_hash)
+            if not len(views) or view_hash == NO_VIEW:
+                raise ValueError(self._other_view(key, view_hash, index.view_hashes[row]))
+            self._files[shard].read(index, row, int(views[0]), out, slot)
+        return out
+
+    def _find(self, key: str) -> tuple[int, int]:
+        """File and row of a clip."""
+        wanted = sample_id(key)
+        at = int(np.searchsorted(self._ids, wanted))
+        while at < len(self._ids) and self._ids[at] == wanted:  # several, where two keys have one id
+            place = int(self._order[at])
+            shard = int(np.searchsorted(self._starts, place, side="right")) - 1
+            row = place - int(self._starts[shard])
+            if self._index(shard).keys[row] == key:
+                return shard, row
+            at += 1
+        for shard in range(len(self._files)):
+            self._index(shard)  # a damaged id hides its clip: that is the file's fault, and said
+        listed = bad_clips(self.folder).get(key)
+        if listed is not None:
+            raise KeyError(
+                f"{key} has no latents in {self.folder}: when they were made it was bad ({listed['reason']}: "
+                f"{listed['detail']}), and now it is not; `python -m fastvid.cache ... --retry-bad` adds it"
+            )
+        raise KeyError(f"{key} has no latents in {self.folder}, which was made from other videos or has lost some")
+
+    def _index(self, shard: int) -> LatentIndex:
+        with self._lock:
+            found = self._indexes.pop(shard, None) or self._files[shard].index()
+            while len(self._indexes) >= _INDEXES:
+                del self._indexes[next(iter(self._indexes))]
+            self._indexes[shard] = found
+            return found
+
+    def _other_view(self, key: str, wanted: int, cached: np.ndarray) -> str:
+        m = self.manifest
+        there = ", ".join("could not be decoded" if h == NO_VIEW else str(h) for h in cached.tolist())
+        return (
+            f"{key}: the view about to be used has hash {wanted}, the {len(cached)} views in {self.folder} have "
+            f"{there}. They were drawn with seed {m.view_seed} as {m.views}; draw the same ones, or make the cache "
+            "anew. Where a view could not be decoded then and can be now, `python -m fastvid.cache ... --retry-bad` "
+            "adds it"
+        )
+
+
+def latent_files(folder: Path) -> list[Path]:
+    """The files of a cache, one for each finished shard, in order of their names."""
+    return sorted(path for path in folder.glob("*.safetensors") if not path.name.startswith("."))
+
+
+def bad_list(latents: Path) -> Path:
+    """Where the clips of a shard that have no latents are listed."""
+    return latents.with_suffix(".bad.jsonl")
+
+
+def read_bad(path: Path) -> list[dict]:
+    """The records ``{"key", "view", "reason", "detail"}`` of a list of bad clips; none where there is no list."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def bad_clips(folder: Path) -> dict[str, dict]:
+    """All clips of a cache that lack a view, with the last record of each."""
+    return {record["key"]: record for path in folder.glob("*.bad.jsonl") for record in read_bad(path)}
+
+
+def shard_names(source: Source) -> list[str]:
+    """A file name without suffix for each shard: that of the tar, or a number where videos are loose files."""
+    from fastvid.data.shards.reader import ShardSource
+
+    names, first = [], 0
+    for shard, size in enumerate(source.shard_sizes):
+        stem = f"files-{shard:06d}"
+        if size and isinstance(source, ShardSource):
+            stem = source.samples[first].key.split("/")[0]
+        names.append(stem)
+        first += size
+    return names

@@ -1,0 +1,213 @@
+"""What the frozen part of a model makes of a data set's views, computed once: in memory, or on the disk."""
+
+import fcntl
+import hashlib
+import logging
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from fastvid.data import Quarantine, Source
+from fastvid.files import existing
+from fastvid.latents import LatentCache, LatentManifest, LatentStore, MemoryLatents
+from fastvid.latents.compute import Draws, LatentMaker
+from fastvid.latents.disk_store import bad_clips
+from fastvid.latents.job import Job
+from fastvid.latents.manifest import Form, size_of
+from fastvid.latents.shard_jobs import computed, make_shard, share, todo
+from fastvid.units import size
+from fastvid.video import DecodeError
+
+log = logging.getLogger(__name__)
+
+Where = Literal["memory", "disk", "none"]
+_SPARE = 1 << 30  # bytes of a disk that are left free
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """Some videos, some views of each, and what a frozen module is to make of them.
+
+    Attributes:
+        name: for progress and messages.
+        source: the videos.
+        draws: the views.
+        facts: all that the pixels of the views depend on, beside the videos, as JSON values.
+        seed: of the views.
+    """
+
+    name: str
+    source: Source
+    draws: Draws
+    facts: dict[str, Any]
+    seed: int
+
+    def manifest(self, module: "FrozenModule", *, precision: str, form: Form) -> LatentManifest:
+        """What the features depend on."""
+        keys = hashlib.sha256()
+        for row, sample in enumerate(self.source.samples):
+            keys.update(f"{sample.key}\0{size_of(self.source, row)}\0{self.draws.mark(sample)}\n".encode())
+        return LatentManifest(
+            teacher=module.kind, weights=module.weights, layer=module.layer, precision=precision, grid=module.grid,
+            views=self.facts, view_seed=self.seed, views_per_clip=self.draws.count, form=form, projection="none",
+            projection_hash="", dim=module.dim, tokens=module.grid[0] * module.grid[1] * module.grid[2], token_seed=0,
+            dataset=f"keys and sizes {keys.hexdigest()}", clips=len(self.source.samples),
+            shards=sum(count > 0 for count in self.source.shard_sizes),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class FrozenModule:
+    """A module that does not change, and what identifies it.
+
+    Attributes:
+        module: uint8 [B, T, H, W, 3] -> [B, N, D], N tokens in a ``grid`` and D = ``dim``.
+        kind: of the model, with a hash of its configuration.
+        weights: sha256 of the weights that features depend on.
+        layer: whose output the features are.
+        grid: (T, H, W).
+        dim: width of a token.
+    """
+
+    module: nn.Module
+    kind: str
+    weights: str
+    layer: str
+    grid: tuple[int, int, int]
+    dim: int
+
+
+def features_bytes(manifest: LatentManifest) -> int:
+    """Bytes that the features of all views of all clips take."""
+    return manifest.clips * manifest.views_per_clip * manifest.view_bytes
+
+
+def choose_place(needed: int, *, memory: int, disk: int, folder: Path) -> tuple[Where, str]:
+    """Where features go: into memory if they fit its budget, else on the disk if they fit that, else nowhere.
+
+    Args:
+        needed: bytes of all features.
+        memory: most bytes in memory.
+        disk: most bytes on the disk.
+        folder: where the disk would be written to.
+
+    Returns:
+        The place, and a sentence about it.
+    """
+    free = shutil.disk_usage(existing(folder)).free
+    if needed <= memory:
+        return "memory", f"features take {size(needed)} of memory"
+    if needed <= min(disk, free - _SPARE):
+        return "disk", f"features take {size(needed)}, more than {size(memory)} of memory: they go to {folder}"
+    return "none", (
+        f"features would take {size(needed)}, more than {size(memory)} of memory and {size(min(disk, free))} of disk "
+        f"({folder}): the frozen parts are computed anew in every epoch"
+    )
+
+
+def make_features(
+    frozen: FrozenModule,
+    wanted: FeatureSet,
+    *,
+    where: Where,
+    folder: Path,
+    form: Form,
+    precision: str,
+    device: torch.device,
+    batch: int,
+    threads: int,
+    quarantine: Quarantine,
+    rank: int = 0,
+    world: int = 1,
+    meet: Callable[[], None] = lambda: None,
+    progress: Callable[[int], None] = lambda clips: None,
+    check: Callable[[], None] = lambda: None,
+) -> LatentStore:
+    """Computes features, or reads those that are on the disk already.
+
+    On the disk they are a cache of latents in a sub-folder of ``folder`` named after all they depend on: several runs,
+    also at the same time, can share the folder, and one that was stopped goes on where it was.
+
+    Args:
+        frozen: the module.
+        wanted: the videos and views.
+        where: ``"memory"`` or ``"disk"``.
+        folder: for the disk.
+        form: how an element is stored.
+        precision: ``"float32"`` or ``"bfloat16"`` (autocast).
+        device: where the module runs.
+        batch: most views in one forward pass.
+        threads: for decoding.
+        quarantine: where clips that do not decode go; they have no features.
+        rank: of this process, which on the disk makes its share of what is missing.
+        world: processes that share the work.
+        meet: waits for all of them.
+        progress: called with the number of clips done since the last call.
+        check: called between clips; may raise to stop.
+
+    Raises:
+        TooManyBadSamples: by the quarantine's policy.
+        ValueError: features are not finite, or what is on the disk is damaged.
+    """
+    manifest = wanted.manifest(frozen, precision=precision, form=form)
+    maker = LatentMaker(frozen.module, device, precision, batch)
+    place = folder / f"{wanted.name}-{manifest.fingerprint[:16]}"
+    job = Job(place, manifest, wanted.source, wanted.draws, maker, None, threads)
+    started = time.perf_counter()
+    if where == "memory":
+        store: LatentStore = _in_memory(job, quarantine, progress, check)
+    else:
+        _make_share(job, rank, world, progress, check)
+        meet()
+        store = _open(job, quarantine)
+    log.info("features of %s: %s in %.1f s", wanted.name, size(features_bytes(manifest)), time.perf_counter() - started)
+    return store
+
+
+def _in_memory(job: Job, quarantine: Quarantine, progress, check) -> MemoryLatents:
+    store = MemoryLatents(job.manifest)
+    for key, hashes, latents, bad in computed(job, range(job.manifest.clips)):
+        check()
+        _note(quarantine, key, bad)
+        if latents is not None:
+            store.add(key, hashes, latents)
+        progress(1)
+    return store
+
+
+def _make_share(job: Job, rank: int, world: int, progress, check) -> None:
+    def count(clips: int) -> None:
+        check()
+        progress(clips)
+
+    job.folder.mkdir(parents=True, exist_ok=True)
+    job.manifest.save(job.folder)
+    shards = share(job.shards(), rank, world)
+    unfinished = todo(job, shards, retry_bad=False)
+    progress(sum(len(shard.rows) for shard in shards) - sum(len(shard.rows) for shard in unfinished))
+    for shard in unfinished:
+        # A second run that wants the same shard waits for it: one that replaced it would pull it away from its readers.
+        with (job.folder / f".{shard.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if todo(job, [shard], retry_bad=False):
+                make_shard(job, shard, count)
+
+
+def _open(job: Job, quarantine: Quarantine) -> LatentCache:
+    bad = bad_clips(job.folder)
+    for sample in job.source.samples:
+        _note(quarantine, sample.key, [bad[sample.key]] if sample.key in bad else [])
+    return LatentCache(job.folder)
+
+
+def _note(quarantine: Quarantine, key: str, bad: list[dict]) -> None:
+    if not bad:
+        quarantine.good(key)
+    for record in bad[:1]:
+        quarantine.add(key, DecodeError(record["reason"], record["detail"]))

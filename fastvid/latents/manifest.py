@@ -1,0 +1,220 @@
+"""``manifest.json`` of a latent cache: everything its latents depend on, and the fingerprint of that."""
+
+import hashlib
+import json
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from fastvid.data.shards.dataset_json import NAME, Dataset
+from fastvid.data.source import Source
+from fastvid.data.sources.open_stream import LONGEST_DATASET
+from fastvid.data.storage.remote import Remote
+from fastvid.data.walk import MISSING
+from fastvid.files import naming
+from fastvid.video import DecodeError, ViewSpec
+
+MANIFEST = "manifest.json"
+_FORMAT, _VERSION = "fastvid latents", 1
+
+Form = Literal["fp16", "bf16", "int8"]
+
+
+@dataclass(frozen=True)
+class LatentManifest:
+    """What a cache holds. All fields but ``notes`` make the fingerprint.
+
+    Attributes:
+        teacher: kind of the teacher and sha256 of its configuration; not where it was read from, which may change.
+        weights: sha256 of its weights.
+        layer: whose output is kept: ``"last"``, or a name that the teacher's recipe gives it.
+        precision: dtype the teacher computed in.
+        grid: (T, H, W) tokens of a clip.
+        views: how views are drawn: the fields of the :class:`fastvid.video.ViewSpec` that matter.
+        view_seed: views are drawn with it.
+        views_per_clip: V; the view of epoch e is draw ``e % V``.
+        form: how an element is stored; int8 has a float16 scale for each token.
+        projection: ``"none"``, ``"pca:D"`` or ``"random:D"``.
+        projection_hash: sha256 of the projection's file; empty without one.
+        dim: elements of a stored token.
+        tokens: K stored tokens of each view.
+        token_seed: of the choice of these, where they are not all.
+        dataset: :func:`dataset_hash` of the videos.
+        clips: videos in them.
+        shards: shards with at least one video, each a file of the cache.
+        notes: facts that nothing depends on, such as a projection's explained variance.
+    """
+
+    teacher: str
+    weights: str
+    layer: str
+    precision: str
+    grid: tuple[int, int, int]
+    views: dict[str, Any]
+    view_seed: int
+    views_per_clip: int
+    form: Form
+    projection: str
+    projection_hash: str
+    dim: int
+    tokens: int
+    token_seed: int
+    dataset: str
+    clips: int
+    shards: int
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The fields that latents depend on, flat, as JSON values."""
+        values = json.loads(json.dumps(asdict(self)))
+        del values["notes"]
+        return _flat(values)
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of :attr:`facts` and the format's version: two caches with the same one are interchangeable."""
+        return hashlib.sha256(json.dumps([_FORMAT, _VERSION, self.facts], sort_keys=True).encode()).hexdigest()
+
+    @property
+    def grid_tokens(self) -> int:
+        """N, tokens of a clip."""
+        return self.grid[0] * self.grid[1] * self.grid[2]
+
+    @property
+    def is_subset(self) -> bool:
+        """Whether some tokens of a clip are left out."""
+        return self.tokens < self.grid_tokens
+
+    @property
+    def view_bytes(self) -> int:
+        """Bytes of one view of one clip: latents, scales and token indices."""
+        return latent_bytes(self.tokens, self.dim, self.form) + 4 * self.tokens * self.is_subset
+
+    def save(self, folder: Path) -> None:
+        """Writes the manifest of a new cache; one that is there already stays."""
+        values = {"format": _FORMAT, "version": _VERSION, "fingerprint": self.fingerprint, **asdict(self)}
+        publish(folder / MANIFEST, json.dumps(values, indent=1).encode() + b"\n")
+
+    @staticmethod
+    def load(folder: Path) -> "LatentManifest":
+        """Reads the manifest of a cache.
+
+        Raises:
+            FileNotFoundError: there is none.
+            ValueError: it is damaged, edited, or of another version.
+        """
+        path = folder / MANIFEST
+        if not path.is_file():
+            raise FileNotFoundError(f"no latents in {folder}: it has no {MANIFEST}; `python -m fastvid.cache` makes it")
+        try:
+            values = json.loads(path.read_bytes())
+            if (values.pop("format"), values.pop("version")) == (_FORMAT, _VERSION):
+                fingerprint = values.pop("fingerprint")
+                values["grid"] = tuple(values["grid"])
+                if set(values) == {f.name for f in fields(LatentManifest)}:
+                    manifest = LatentManifest(**values)
+                    if manifest.fingerprint == fingerprint:
+                        return manifest
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            pass  # said below, with the file's name
+        raise ValueError(
+            f"{path} is damaged, was edited, or was written by another version: what the latents beside it depend on "
+            "is unknown; restore it, or make the cache anew in another folder"
+        )
+
+
+def latent_bytes(tokens: int, dim: int, form: Form) -> int:
+    """Bytes of the latents of one view, and of their scales."""
+    return tokens * (dim + 2 if form == "int8" else 2 * dim)
+
+
+def view_facts(spec: ViewSpec) -> dict[str, Any]:
+    """The fields of a view specification that its views depend on: ``stride`` and ``fps`` only where they are used.
+
+    ``jitter`` and ``crop`` are younger than the first caches, whose fingerprints stay: while they have their defaults,
+    which do nothing, they are left out.
+    """
+    values = json.loads(json.dumps(asdict(spec)))
+    for name in ("jitter", "crop"):
+        if getattr(spec, name) == getattr(ViewSpec, name):
+            del values[name]
+    for name in ("stride", "fps"):
+        if spec.sampling != name:
+            del values[name]
+    return values
+
+
+def view_spec(facts: Mapping[str, Any]) -> ViewSpec:
+    """The inverse of :func:`view_facts`."""
+    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in facts.items()}
+    return ViewSpec(**values)
+
+
+def dataset_hash(path: str | Path, source: Source) -> str:
+    """What a cache is made for: the hash in the ``dataset.json`` of a folder or URL, which covers every byte of the
+    shards, or, where there is no such file, a hash of the sorted list of keys and file sizes.
+
+    Args:
+        path: what ``source`` was opened from.
+        source: all videos there; not looked at where there is a ``dataset.json``.
+    """
+    if "://" in str(path):
+        remote = Remote(str(path))
+        return f"{NAME} {Dataset.from_bytes(remote.read(NAME, LONGEST_DATASET), remote.where(NAME)).hash}"
+    described = Path(path).expanduser() / NAME
+    if described.is_file():
+        return f"{NAME} {Dataset.from_bytes(described.read_bytes(), str(described)).hash}"
+    lines = sorted(f"{sample.key}\0{size_of(source, row)}\n" for row, sample in enumerate(source.samples))
+    return f"keys and sizes {hashlib.sha256(''.join(lines).encode()).hexdigest()}"
+
+
+def size_of(source: Source, row: int) -> int:
+    """Bytes of a video, for a fingerprint; -1 for one that cannot be read, which is a bad sample later on."""
+    try:
+        return source.size(row)
+    except DecodeError:
+        return MISSING
+
+
+def differences(cached: Mapping[str, Any], wanted: Mapping[str, Any], who: str) -> list[str]:
+    """One line for each of the wanted facts that is another in the cache.
+
+    Args:
+        cached: :attr:`LatentManifest.facts`.
+        wanted: some of the same names; groups of them may be nested.
+        who: whose wishes these are.
+    """
+    wanted = _flat(json.loads(json.dumps(wanted)))
+    groups = {name.split(".")[0] for name in wanted if "." in name}
+    names = [*wanted, *(name for name in cached if name.split(".")[0] in groups and name not in wanted)]
+    return [
+        f"{name}: {cached.get(name, 'not used')} in the cache, {wanted.get(name, 'not used')} in {who}"
+        for name in names
+        if cached.get(name) != wanted.get(name)
+    ]
+
+
+def publish(path: Path, data: bytes) -> None:
+    """Writes a file, complete or not at all; one that is there already stays as it is."""
+    partial = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.part")
+    try:
+        with naming(path), partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(partial, path)  # unlike a rename it fails where another process was first
+    except FileExistsError:
+        pass
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for name, value in values.items():
+        out |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return out

@@ -1,0 +1,120 @@
+"""A SALT student that is taught by a latent cache: what must agree, and what is read from it."""
+
+import logging
+from typing import Any
+
+import torch
+
+from fastvid.data import Batch, Quarantine, TrainLoader
+from fastvid.data.inventory import with_named_videos
+from fastvid.latents import LatentBatch, LatentCache, LatentLoader, Latents
+from fastvid.latents.manifest import dataset_hash, differences, view_facts
+from fastvid.models.fingerprint import teacher_identity
+from fastvid.models.teachers import Teacher
+from fastvid.models.vit import VideoViT
+from fastvid.projects.salt.config import SaltConfig
+from fastvid.projects.salt.data import SaltData
+from fastvid.projects.salt.masks import MaskSampler
+from fastvid.projects.salt.targets import HealthBatch
+from fastvid.projects.salt.token_subset import TokenSubset
+
+log = logging.getLogger(__name__)
+
+
+class CachedLatents:
+    """The latents of a cache.
+
+    Args:
+        cache: opened by :func:`open_latents`.
+        data: of the run.
+        seed: of the run.
+        device: of the run.
+        quarantine: of the run.
+    """
+
+    def __init__(self, cache: LatentCache, data: SaltData, seed: int, device: torch.device, quarantine: Quarantine):
+        self.cache, self.manifest = cache, cache.manifest
+        self._data, self._seed, self._device, self._quarantine = data, seed, device, quarantine
+
+    @property
+    def loader_options(self) -> dict[str, Any]:
+        """The cache's views."""
+        return {"view_seed": self.manifest.view_seed, "views": self.manifest.views_per_clip}
+
+    def batches(self, loader: TrainLoader) -> LatentLoader:
+        """The loader's batches with their latents."""
+        return LatentLoader(loader, self.cache, self._device)
+
+    def health_batch(self, clips: int) -> HealthBatch:
+        """First views of the first training clips in order, their sample ids and latents."""
+        return cached_clips(self.cache, self._data, clips, self._seed, self._quarantine)
+
+    def of(self, batch: Batch) -> Latents:
+        """As they were read."""
+        assert isinstance(batch, LatentBatch), "the batch comes without latents"
+        return batch.latents
+
+
+def open_latents(config: SaltConfig, data: SaltData, student: VideoViT, teacher: Teacher | None) -> LatentCache:
+    """Opens the cache a configuration names, if it was made for this run.
+
+    Args:
+        config: names it in ``latents``.
+        data: the run's videos.
+        student: whose token grid must be the cache's.
+        teacher: the one that the configuration names, None where it names none: then the cache says who taught.
+
+    Raises:
+        ValueError: it was made for other videos, views, tokens or another teacher; the message lists what differs. Or
+            it is incomplete or damaged.
+        FileNotFoundError: there is no cache.
+    """
+    assert config.latents is not None
+    cache = LatentCache(config.latents)
+    m = cache.manifest
+    wanted = {
+        "dataset": dataset_hash(data.path, data.whole),
+        "views": view_facts(data.views),
+        "grid": student.grid,
+        **({} if teacher is None else teacher_identity(teacher)),
+    }
+    lines = with_named_videos(differences(m.facts, wanted, "this run"), cache.folder, data.whole)
+    if lines:
+        raise ValueError(
+            f"--latents {config.latents}: this cache was made for something else:\n  "
+            + "\n  ".join(lines)
+            + "\ngive the run the options that the cache was made with, or make a cache for this run"
+        )
+    if m.is_subset and config.predictor.layout == "dense":
+        raise ValueError(
+            "--predictor.layout dense cannot predict a token twice, which a cache of some tokens asks for now and "
+            "then: use concat or cross"
+        )
+    log.info(
+        "latents: %d clips x %d views, %s%s, %d tokens of %d elements, by %s; views are drawn with the cache's seed %d",
+        len(cache), m.views_per_clip, m.form, "" if m.projection == "none" else f", {m.projection}", m.tokens, m.dim,
+        m.notes.get("teacher_source", m.teacher), m.view_seed,
+    )  # fmt: skip
+    return cache
+
+
+def token_subset(cache: LatentCache, masks: MaskSampler, most: int | None, seed: int) -> TokenSubset | None:
+    """What picks the predicted tokens where the cache holds only some; None where it holds all.
+
+    Raises:
+        ValueError: it holds too few.
+    """
+    m = cache.manifest
+    return TokenSubset(masks.counts, m.grid_tokens, m.tokens, most, seed) if m.is_subset else None
+
+
+def cached_clips(cache: LatentCache, data: SaltData, clips: int, seed: int, quarantine: Quarantine) -> HealthBatch:
+    """First views of the first training clips in order, their sample ids and latents."""
+    m = cache.manifest
+    loader = TrainLoader(
+        data.train, data.views, batch=min(clips, len(data.train.samples)), seed=seed, prefetch=1, threads=1,
+        quarantine=quarantine, view_seed=m.view_seed, views=m.views_per_clip,
+    )  # fmt: skip
+    with LatentLoader(loader, cache) as batches:
+        batch = next(batches)
+    return batch.clips, batch.ids, batch.latents

@@ -1,0 +1,176 @@
+"""Configuration and presets of the SALT recipe."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from fastvid.data.demo.render import DemoSize
+from fastvid.ops import MaskSpec
+from fastvid.ranges import Count, Natural, NotNegative, Positive, Range, ShareAboveZero
+from fastvid.train.config import DataConfig, ModelConfig, RunConfig
+from fastvid.train.optim import OptimConfig
+from fastvid.train.paths import PathOption
+
+
+@dataclass(frozen=True)
+class MaskConfig:
+    """Which tokens are hidden from the encoder and predicted."""
+
+    specs: tuple[Literal["multiblock", "salt", "vjepa_short", "vjepa_long", "tube", "random"], ...] = ("multiblock",)
+    """Mask specs of a step; the loss is averaged over them."""
+    ratio: Annotated[float, Range(0, 1, open=True, open_high=True)] = 0.75
+    """Share of masked tokens; for vjepa_* the published masks decide how many there are."""
+    truncate: Literal["random", "tail"] = "random"
+    """Which surplus tokens vjepa_* drop: random ones, or the last in token order as the official code does."""
+    temporal: tuple[ShareAboveZero, ShareAboveZero] | None = None
+    """Overrides the share of time that a block spans."""
+    area: tuple[ShareAboveZero, ShareAboveZero] | None = None
+    """Overrides the share of the frame that a block covers."""
+
+    def spec(self, name: str) -> MaskSpec:
+        """The MaskSpec of one entry of ``specs``."""
+        if name in ("tube", "random"):
+            return getattr(MaskSpec, name)()
+        changes: dict = {}
+        if self.temporal is not None:
+            changes["temporal"] = self.temporal
+        if self.area is not None:
+            changes |= {"area": self.area, "height": None, "width": None}
+        if name.startswith("vjepa"):
+            changes["truncate"] = self.truncate
+        return getattr(MaskSpec, name)(**changes)
+
+
+@dataclass(frozen=True)
+class PredictorConfig:
+    """The narrow transformer between the student's tokens and the predictions."""
+
+    width: Annotated[int, Range(2)] = 384
+    """Even, and divisible by heads."""
+    depth: Count = 12
+    """Blocks."""
+    heads: Count = 12
+    """Attention heads."""
+    layout: Literal["concat", "dense", "cross"] = "concat"
+    """Run on visible and masked tokens only, scatter into the full grid as SALT-VLA does, or let masked tokens attend
+    to the visible ones alone: the cheapest."""
+    temperature: Positive = 10000.0
+    """Of the positions: smaller tells the few positions of a small grid apart better."""
+    position_scale: Positive = 1.0
+    """Positions are multiplied by this; more than 1 makes a small predictor look at once where tokens are."""
+    tokens: Count | None = None
+    """Predict a random subset of this many masked tokens; default: all of them."""
+
+    def __post_init__(self):
+        if self.heads > 0 and (self.width % self.heads or self.width % 2):  # ranges are compared elsewhere
+            raise ValueError(f"predictor: width {self.width} must be even and divisible by its {self.heads} heads")
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """What predictions are compared by."""
+
+    kind: Literal["mse", "l1", "smooth_l1", "cosine"] = "mse"
+    """Distance between prediction and target."""
+    normalize_target: bool = True
+    """LayerNorm each target, without affine parameters."""
+    variance: NotNegative = 0.0
+    """Weight of VICReg's variance penalty on the predictions."""
+    covariance: NotNegative = 0.0
+    """Weight of VICReg's covariance penalty on the predictions."""
+
+
+@dataclass(frozen=True)
+class TeacherConfig:
+    """The frozen teacher, and how the pixel teacher is trained."""
+
+    source: Annotated[str, PathOption("teacher")] = "pixel"
+    """pixel (trained first, in this run), checkpoint:PATH, or hf:NAME_OR_DIR (VideoMAE or V-JEPA 2)."""
+    mask: MaskConfig = field(default_factory=MaskConfig)
+    """Masks of the pixel stage."""
+    predictor: PredictorConfig = field(default_factory=lambda: PredictorConfig(depth=4))
+    """Decoder of the pixel stage."""
+    loss: LossConfig = field(default_factory=LossConfig)
+    """Loss of the pixel stage; normalize_target normalises the pixels of each tubelet."""
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    """Optimisation of the pixel stage."""
+
+
+@dataclass(frozen=True)
+class LatentWindowConfig:
+    """A sliding-window cache: the teacher runs once for several showings of a view, and what it said is kept for as
+    long as the order is at that window of shards."""
+
+    echo: Count = 1
+    """Times that each window (--data.window shards) is shown in a row, in a new order and under new masks but in the
+    same views (data echoing, arXiv 1907.05550); 1 for no cache."""
+    gb: Positive = 8.0
+    """What the latents of two windows may take in the run's directory, in 10^9 bytes."""
+    form: Literal["fp16", "bf16", "int8"] = "fp16"
+    """How an element is stored; int8 has a float16 scale for each token."""
+
+
+@dataclass(frozen=True)
+class ProbeConfig:
+    """What the trained encoder is tried on, where videos have labels."""
+
+    enabled: bool = True
+    """Run the probes at the end."""
+    train: Count = 2048
+    """Most labelled videos to fit probes on."""
+    test: Count = 2048
+    """Most labelled videos to test probes on."""
+    batch: Count = 64
+    """Clips per forward pass."""
+    neighbours: Count = 20
+    """For kNN."""
+    attentive_epochs: Count = 20
+    """Training of the attentive probe."""
+
+
+@dataclass(frozen=True)
+class HealthConfig:
+    """Checks for collapse on a fixed batch of clips."""
+
+    every: Natural = 500
+    """Steps between checks, beside the one after the last step; 0 for none."""
+    clips: Count = 64
+    """Clips in the batch."""
+
+
+@dataclass(frozen=True)
+class SaltConfig:
+    """SALT: train a pixel teacher, freeze it, train a student to predict its latents, probe the student."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    """Videos."""
+    demo: DemoSize = field(default_factory=DemoSize)
+    """The demo data set, for data.path=demo."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """The encoder."""
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    """The teacher."""
+    latents: Annotated[str, PathOption()] | None = None
+    """Folder that `python -m fastvid.cache` made: the student's targets are read there, its views are the cache's, and
+    no teacher runs."""
+    latent_window: LatentWindowConfig = field(default_factory=LatentWindowConfig)
+    """A cache that slides along with the student's stage, without `latents`."""
+    mask: MaskConfig = field(default_factory=MaskConfig)
+    """Masks of the student's stage."""
+    predictor: PredictorConfig = field(default_factory=PredictorConfig)
+    """The student's predictor."""
+    loss: LossConfig = field(default_factory=LossConfig)
+    """The student's loss."""
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    """Optimisation of the student's stage."""
+    probe: ProbeConfig = field(default_factory=ProbeConfig)
+    """Evaluation at the end."""
+    health: HealthConfig = field(default_factory=HealthConfig)
+    """Collapse checks."""
+    run: RunConfig = field(default_factory=RunConfig)
+    """Run directory, logging, checkpoints."""
+
+    def __post_init__(self):
+        if self.latents is not None and self.latent_window.echo > 1:
+            raise ValueError(
+                "latents and latent-window.echo exclude each other: with a cache of all latents no teacher runs"
+            )

@@ -1,0 +1,67 @@
+"""The end of a SALT run: probes where there are labels, and the report."""
+
+import logging
+from collections.abc import Callable
+
+from fastvid.data import Quarantine
+from fastvid.eval.features import Contestant
+from fastvid.eval.suite import run_probes
+from fastvid.models.teachers import Teacher
+from fastvid.models.vit import VideoViT
+from fastvid.projects.salt.config import SaltConfig
+from fastvid.projects.salt.data import SaltData
+from fastvid.train.session import Session
+
+log = logging.getLogger(__name__)
+
+_FEWEST = 5  # labelled videos to fit on: a fifth of them chooses the settings
+
+
+def contestants(student: VideoViT, teacher: Teacher | None, untrained: VideoViT) -> list[Contestant]:
+    """The student and what it is measured against; the teacher is not there where only its latents were given."""
+    return [
+        Contestant("student", student, student.grid),
+        *([] if teacher is None else [Contestant("teacher", teacher, teacher.grid)]),
+        Contestant("random initialisation", untrained, untrained.grid),
+        Contestant("student, single frame", student, student.grid, still=True),
+    ]
+
+
+def probe_run(
+    session: Session,
+    config: SaltConfig,
+    data: SaltData,
+    student: VideoViT,
+    teacher: Teacher | None,
+    untrained: Callable[[], VideoViT],
+    quarantine: Quarantine,
+) -> None:
+    """Probes the student and writes ``probe.json``, unless that was done, or there is nothing to probe with."""
+    assert session.run is not None
+    if not config.probe.enabled or session.run.read_json("probe.json") is not None:
+        return
+    if len(data.classes) < 2:
+        log.info("no probes: they need videos of at least two classes, and these have %d", len(data.classes))
+        return
+    train = sum(sample.label is not None for sample in data.train.samples)
+    test = len(data.test.samples) if data.test is not None else 0
+    if data.test is None or train < _FEWEST or test < 1:
+        log.info("no probes: %d labelled videos to fit on and %d to test on are too few", train, test)
+        return
+    device = session.world.device
+    result = run_probes(
+        contestants(student.to(device), None if teacher is None else teacher.to(device), untrained().to(device)),
+        data.train,
+        data.test,
+        data.classes,
+        data.views,
+        device=device,
+        most_train=config.probe.train,
+        most_test=config.probe.test,
+        batch=config.probe.batch,
+        neighbours=config.probe.neighbours,
+        attentive_epochs=config.probe.attentive_epochs,
+        quarantine=quarantine,
+        check=session.signals.check,
+    )
+    session.run.write_json("probe.json", result)

@@ -1,0 +1,156 @@
+"""A SALT student that is taught by a sliding-window cache: the teacher runs once for several showings of a view."""
+
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fastvid.data import Batch, Quarantine, TrainLoader
+from fastvid.files import existing
+from fastvid.latents import LatentManifest, Latents, LatentWindow, WindowBatch, WindowLoader
+from fastvid.latents.compute import in_form, in_range
+from fastvid.latents.manifest import Form, dataset_hash, latent_bytes, view_facts
+from fastvid.latents.window import bytes_in, window_bytes
+from fastvid.models.fingerprint import teacher_identity
+from fastvid.models.teachers import Teacher
+from fastvid.projects.salt.config import SaltConfig
+from fastvid.projects.salt.data import SaltData, centre_clips
+from fastvid.projects.salt.targets import HealthBatch
+from fastvid.units import size
+
+_FOLDER = "latent-window"  # in the run's directory
+
+
+def check_window(config: SaltConfig, run: Path, data: SaltData, tokens: int, dim: int) -> None:
+    """Refuses a window that its budget or the disk cannot hold.
+
+    Args:
+        config: of the run.
+        run: the run's directory, where the window will be.
+        data: of the run.
+        tokens: of a clip.
+        dim: width of the teacher's latents.
+
+    Raises:
+        ValueError: it does not fit; the message has what would.
+    """
+    options, batch, window = config.latent_window, config.optim.batch, config.data.window
+
+    def needed(form: Form, shards: int) -> int:
+        return window_bytes(data.train.shard_sizes, shards, latent_bytes(tokens, dim, form), batch)
+
+    most, wanted = options.gb * 1e9, needed(options.form, window)
+    if wanted > most:
+        ways = [f"--data.window {w}" for w in range(window - 1, 0, -1) if needed(options.form, w) <= most][:1]
+        ways += [f"--latent-window.gb {math.ceil(wanted / 1e7) / 100:g}"]
+        ways += ["--latent-window.form int8"] * (needed("int8", window) <= most)
+        raise ValueError(
+            f"the latents of two windows of {window} shards take up to {size(wanted)} as {options.form}, and "
+            f"--latent-window.gb allows {options.gb:g}: give {', or '.join(ways)}"
+        )
+    folder = run / _FOLDER
+    free = shutil.disk_usage(existing(folder)).free + bytes_in(folder)
+    if wanted > free:
+        raise ValueError(f"the latents of two windows take up to {size(wanted)}, and {folder} has {size(free)} free")
+
+
+def remove_window(run: Path) -> None:
+    """Removes what a window has left in a run's directory: nothing needs it once the student is trained."""
+    shutil.rmtree(run / _FOLDER, ignore_errors=True)  # another process may be removing it, too
+
+
+class WindowTeacher:
+    """A teacher that is asked where the window has no latents, and what it says is kept there.
+
+    Args:
+        teacher: on the device.
+        run: the run's directory.
+        config: of the run.
+        data: of the run.
+        precision: the engine's.
+        device: of the run.
+        quarantine: of the run.
+    """
+
+    def __init__(
+        self,
+        teacher: Teacher,
+        run: Path,
+        config: SaltConfig,
+        data: SaltData,
+        precision: str,
+        device: torch.device,
+        quarantine: Quarantine,
+    ):
+        self._folder, self._data, self._device = run / _FOLDER, data, device
+        self._quarantine = quarantine
+        self._teacher = teacher
+        self._compiled = torch.compile(teacher, dynamic=False) if config.run.compile else teacher
+        self._window: LatentWindow | None = None
+        self._options = config.latent_window
+        identity = teacher_identity(teacher)
+        self.manifest = LatentManifest(
+            teacher=identity["teacher"], weights=identity["weights"], layer="last", precision=precision,
+            grid=teacher.grid, views=view_facts(data.views), view_seed=config.run.seed, views_per_clip=1,
+            form=self._options.form, projection="none", projection_hash="", dim=teacher.dim,
+            tokens=math.prod(teacher.grid), token_seed=0,
+            dataset=dataset_hash(data.path, data.whole), clips=len(data.train.samples),
+            shards=sum(count > 0 for count in data.train.shard_sizes),
+        )  # fmt: skip
+
+    @property
+    def loader_options(self) -> dict[str, Any]:
+        """What :class:`TrainLoader` has to be given."""
+        return {"echo": self._options.echo}
+
+    def batches(self, loader: TrainLoader) -> WindowLoader:
+        """The loader's batches with the latents that are known."""
+        self._window = LatentWindow(self._folder, self.manifest, int(self._options.gb * 1e9))
+        return WindowLoader(loader, self._window, self._device)
+
+    def health_batch(self, clips: int) -> HealthBatch:
+        """Centre views of the first training clips, their ids and latents."""
+        pixels, ids = centre_clips(self._data, clips, self._quarantine)
+        return pixels, ids, self._taught(self._teacher, pixels.to(self._device))
+
+    def of(self, batch: Batch) -> Latents:
+        """The latents of a batch; those that are not known are asked for, and kept."""
+        assert self._window is not None, "there are no batches yet"
+        assert isinstance(batch, WindowBatch), "this is not a batch of the window's loader"
+        if batch.known:
+            return batch.latents
+        known, missing = self._window.read(batch.keys, batch.hashes)  # again: the batch before may have added some
+        if not missing:
+            return known.to(self._device)
+        latents = self._taught(self._compiled, batch.clips)  # of all clips: one shape, whatever is missing
+        there = sorted(set(range(len(batch.keys))) - set(missing))
+        if there:
+            rows = self._rows(there)
+            for part, kept in zip(latents.parts, known.rows(torch.tensor(there)).parts, strict=True):
+                part[rows] = kept.to(self._device)
+        # A view can be in the batch twice, where one time through the window ends and the next begins.
+        slots = {(batch.keys[slot], batch.hashes[slot]): slot for slot in reversed(missing)}
+        new = sorted(slots.values())
+        keys, hashes = [batch.keys[slot] for slot in new], [batch.hashes[slot] for slot in new]
+        added = latents if len(new) == len(batch.keys) else latents.rows(self._rows(new))
+        self._window.add(batch.window, keys, hashes, added, self._check)
+        return latents
+
+    def _rows(self, slots: list[int]) -> torch.Tensor:
+        """On the device, without waiting for it."""
+        index = torch.tensor(slots)
+        return index.pin_memory().to(self._device, non_blocking=True) if self._device.type == "cuda" else index
+
+    @torch.no_grad()
+    def _taught(self, teacher: Callable[[torch.Tensor], torch.Tensor], clips: torch.Tensor) -> Latents:
+        return in_form(teacher(clips), self._options.form)
+
+    def _check(self, latents: Latents) -> None:
+        if not in_range(latents):
+            raise ValueError(
+                f"the teacher's latents are not finite numbers, or larger than {self._options.form} holds: try "
+                "--latent-window.form bf16"
+            )

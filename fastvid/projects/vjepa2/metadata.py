@@ -1,0 +1,150 @@
+"""What is written beside a trained classifier's weights: all that is needed to put it together again."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from fastvid.projects.vjepa2.approach import LoraSettings
+from fastvid.video import ViewSpec
+
+_VERSION = 1  # of the file's form
+
+
+@dataclass(frozen=True)
+class ClassifierAbout:
+    """A trained classifier without its weights.
+
+    The caller gives the first fields; those from ``approach`` on are filled in from the model by
+    :func:`fastvid.projects.vjepa2.checkpoint.save_classifier`.
+
+    Attributes:
+        source: hub name or folder that the untrained model came from; ``"tiny"`` with ``init="tiny"``.
+        classes: their names, sorted: a class id is a position in this list.
+        init: as :func:`fastvid.projects.vjepa2.load.load_vjepa2` takes it.
+        init_seed: likewise.
+        sampling: of the evaluation views, as :class:`fastvid.video.ViewSpec` takes it; likewise the next three.
+        stride: frames, for ``"stride"``.
+        fps: frames per second, for ``"fps"``.
+        crop: share of the frame's shorter side that a crop keeps.
+        clips: per video in the evaluation.
+        crops: per clip in the evaluation.
+        approach: which parts were trained.
+        lora: of the adapters; None without.
+        frames: per clip.
+        size: side of a frame, pixels.
+        mean: per-channel mean of pixels in [0, 1].
+        std: per-channel standard deviation of pixels in [0, 1].
+        frozen: sha256 of what was not trained, without the predictor, which a classifier does not use.
+        trained: sha256 of the file of what was trained.
+        project: the recipe.
+        fastvid: version that wrote it.
+        transformers: version that wrote it.
+
+    Raises:
+        ValueError: classes that are not two or more different names in order, or an impossible number.
+    """
+
+    source: str
+    classes: tuple[str, ...]
+    init: Literal["pretrained", "tiny"] = "pretrained"
+    init_seed: int = 0
+    sampling: Literal["span", "stride", "fps"] = "span"
+    stride: int = 4
+    fps: float = 4.0
+    crop: float = 1.0
+    clips: int = 1
+    crops: int = 1
+    approach: str = ""
+    lora: LoraSettings | None = None
+    frames: int = 16
+    size: int = 256
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    frozen: str = ""
+    trained: str = ""
+    project: str = "vjepa2"
+    fastvid: str = ""
+    transformers: str = ""
+
+    def __post_init__(self):
+        object.__setattr__(self, "classes", tuple(self.classes))
+        if len(self.classes) < 2 or list(self.classes) != sorted(set(self.classes)):
+            raise ValueError(f"classes must be two or more different names, sorted; got {', '.join(self.classes)}")
+        if self.clips < 1 or self.crops not in (1, 3):
+            raise ValueError(f"an evaluation needs clips >= 1 and 1 or 3 crops; got {self.clips} and {self.crops}")
+        if self.project != "vjepa2":
+            raise ValueError(f"a classifier of the project {self.project!r}; this reads those of vjepa2")
+        _ = self.views  # its numbers are checked there
+
+    @property
+    def views(self) -> ViewSpec:
+        """The clips that it was evaluated on."""
+        return ViewSpec(
+            frames=self.frames, size=self.size, sampling=self.sampling, stride=self.stride, fps=self.fps, flip=0.0,
+            crop=self.crop,
+        )  # fmt: skip
+
+    def to_json(self) -> str:
+        """The inverse of :meth:`from_json`."""
+        return json.dumps({"version": _VERSION, **dataclasses.asdict(self)}, indent=1, ensure_ascii=False) + "\n"
+
+    @staticmethod
+    def from_json(text: str | bytes, path: Path) -> "ClassifierAbout":
+        """Reads what :meth:`to_json` wrote.
+
+        Args:
+            text: the file's content.
+            path: of the file, for errors.
+
+        Raises:
+            ValueError: damaged, or of another version.
+        """
+        try:
+            fields = json.loads(text)
+            if not isinstance(fields, dict):
+                raise ValueError("it is no JSON object")
+        except ValueError as error:
+            raise ValueError(f"{path} is damaged: {error}") from error
+        version = fields.pop("version", None)
+        if version != _VERSION:
+            raise ValueError(
+                f"{path} has version {version!r}, and this fastvid reads version {_VERSION}: use the fastvid that "
+                f"wrote it ({fields.get('fastvid')})"
+            )
+        known = {field.name for field in dataclasses.fields(ClassifierAbout)}
+        if unknown := sorted(set(fields) - known):
+            raise ValueError(f"{path} has fields that this version does not know: {', '.join(unknown)}")
+        if missing := sorted(known - set(fields)):
+            raise ValueError(f"{path} is damaged: it lacks {', '.join(missing)}")
+        try:
+            return ClassifierAbout(**{name: _value(name, value) for name, value in fields.items()})
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{path} is damaged: {error}") from error
+
+
+_NUMBERS = ("init_seed", "stride", "clips", "crops", "frames", "size")
+
+
+def _value(name: str, value: Any) -> Any:
+    """A field's value from JSON's.
+
+    Raises:
+        ValueError: of another type.
+    """
+    if name == "lora":
+        return None if value is None else LoraSettings(**value)
+    if name == "classes":
+        right = isinstance(value, list) and all(isinstance(item, str) for item in value)
+    elif name in ("mean", "std"):
+        right = isinstance(value, list) and len(value) == 3 and all(isinstance(item, float | int) for item in value)
+    elif name in _NUMBERS:
+        right = type(value) is int
+    elif name in ("fps", "crop"):
+        right = isinstance(value, float | int)
+    else:
+        right = isinstance(value, str)
+    if not right:
+        raise ValueError(f"{name} is {value!r:.60}")
+    return tuple(value) if isinstance(value, list) else value

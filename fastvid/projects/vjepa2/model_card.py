@@ -1,0 +1,103 @@
+"""The README.md of an exported classifier."""
+
+from pathlib import Path
+from typing import Any
+
+from fastvid.projects.vjepa2.metadata import ClassifierAbout
+
+_TRAINED = {
+    "head": "the linear head",
+    "pooler": "the attentive pooler and the head",
+    "lora": "LoRA adapters in the attentive pooler, and the head",
+    "pooler+lora": "the attentive pooler, LoRA adapters in it, and the head",
+    "backbone-lora": "LoRA adapters in the encoder, and the head",
+    "full": "encoder, attentive pooler and head",
+}
+_SAMPLING = {
+    "span": "spread evenly over the whole video",
+    "stride": "one frame in {stride}",
+    "fps": "{fps:g} frames per second",
+}
+
+
+def model_card(about: ClassifierAbout, form: str, result: dict[str, Any] | None = None) -> str:
+    """Markdown with what was trained on what, which classes it tells apart, how well, and how it is opened.
+
+    Args:
+        about: the classifier.
+        form: ``"hf"`` or ``"peft"``.
+        result: of the run, as its ``result.json``; its accuracies are in the card, where they are in it.
+
+    Raises:
+        ValueError: a result of another shape.
+    """
+    lines = ["---", "pipeline_tag: video-classification", f"library_name: {'transformers' if form == 'hf' else 'peft'}"]
+    hub = about.init == "pretrained" and not Path(about.source).is_absolute()
+    lines += [f"base_model: {about.source}"] if hub else []
+    lines += ["tags:", "- vjepa2", "---", "", f"# V-JEPA 2 classifier of {len(about.classes)} classes", ""]
+    base = about.source if hub else "a local checkpoint" if about.init == "pretrained" else "random weights (tiny)"
+    lines += [f"Fine-tuned from {base} with fastvid {about.fastvid}. Trained: {_TRAINED[about.approach]}"]
+    if about.lora is not None:
+        lines[-1] += f" (rank {about.lora.rank}, alpha {about.lora.alpha:g}, dropout {about.lora.dropout:g})"
+    lines[-1] += "."
+    sampling = _SAMPLING[about.sampling].format(stride=about.stride, fps=about.fps)
+    lines += ["", f"A clip is {about.frames} frames of {about.size} x {about.size} pixels, {sampling}."]
+    square = "largest centred square" if about.crop == 1 else f"centred {about.crop:.4g} of the shorter side, a square"
+    lines += [f"Of each frame it shows the {square}.", "", "## Classes", ""]
+    lines += [f"{index}. {name}" for index, name in enumerate(about.classes)]
+    if result is not None:
+        lines += _accuracy(result)
+    lines += ["", "## Use", "", "```python", *(_hf_use() if form == "hf" else _peft_use(about)), "```", ""]
+    if form == "peft" and about.approach == "pooler+lora":
+        lines += ["The trained pooler is not among these weights: `--to hf` exports all that was trained.", ""]
+    return "\n".join(lines)
+
+
+def _accuracy(result: dict[str, Any]) -> list[str]:
+    try:
+        rows = [
+            f"| {part} | {found['accuracy']:.4f} | {found['low']:.4f} to {found['high']:.4f} | {found['total']} |"
+            for part in ("val", "test")
+            if (found := result.get(part)) is not None
+        ]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"result.json is not that of a finished run: {type(error).__name__} {error}") from error
+    if not rows:
+        return []
+    head = ["| videos | accuracy | 95 % interval | number |", "|---|---|---|---|"]
+    return ["", "## Accuracy", "", *head, *rows]
+
+
+def _hf_use() -> list[str]:
+    return [
+        "from transformers import AutoVideoProcessor, VJEPA2ForVideoClassification",
+        "",
+        "model = VJEPA2ForVideoClassification.from_pretrained(FOLDER).eval()",
+        "processor = AutoVideoProcessor.from_pretrained(FOLDER)",
+        'inputs = processor(clip, return_tensors="pt")  # clip: uint8 [T, H, W, 3]',
+        "logits = model(**inputs).logits",
+    ]
+
+
+def _peft_use(about: ClassifierAbout) -> list[str]:
+    if about.init == "tiny":
+        drawn = f"init_seed={about.init_seed}, frames={about.frames}, size={about.size}"
+        base = [
+            "from fastvid.models import load_vjepa2",
+            "from peft import PeftModel",
+            "",
+            f'base = load_vjepa2(init="tiny", num_classes={len(about.classes)}, {drawn}).hf',
+        ]
+    else:
+        # A folder of this machine says nothing elsewhere.
+        name = "FOLDER_OF_THE_ORIGINAL" if Path(about.source).is_absolute() else repr(about.source)
+        base = [
+            "from peft import PeftModel",
+            "from transformers import VJEPA2ForVideoClassification",
+            "",
+            "base = VJEPA2ForVideoClassification.from_pretrained(",
+            f"    {name}, num_labels={len(about.classes)}, ignore_mismatched_sizes=True,",
+            f"    frames_per_clip={about.frames}, crop_size={about.size},",
+            ")",
+        ]
+    return [*base, "model = PeftModel.from_pretrained(base, FOLDER).eval()"]

@@ -1,0 +1,114 @@
+"""The videos that a configuration names, and how clips of them are loaded."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from fastvid.command import UserError, user_errors
+from fastvid.data import BadSamplePolicy, LoaderState, Quarantine, Source, TrainLoader, open_parts
+from fastvid.data.demo.files import cached_demo
+from fastvid.data.demo.render import DemoSize
+from fastvid.data.inventory import Inventory
+from fastvid.data.sources.filesystem import slow_filesystem_warning
+from fastvid.train.config import DataConfig
+from fastvid.train.logs import progress
+from fastvid.train.session import Session
+from fastvid.video import ViewSpec
+
+log = logging.getLogger(__name__)
+
+
+def open_videos(config: DataConfig) -> Source:
+    """Opens ``config.path``, which is not the demo data set; parts that were packed into folders of their own, as one.
+
+    Raises:
+        UserError: there are no videos there.
+    """
+    with user_errors(OSError, ValueError):
+        source = open_parts(
+            config.path, config.labels, cache_dir=config.disk_dir, disk_bytes=int(config.disk_gb * 1e9),
+            window=config.window,
+        )  # fmt: skip
+    log.info("data: %s", source.description)
+    if "://" not in config.path and (warning := slow_filesystem_warning(config.path)):
+        log.warning("%s", warning)
+    return source
+
+
+def check_data(session: Session, source: Source) -> None:
+    """Compares the data with what the run's directory says of it; a new run, or one that may go on with other data,
+    writes down what it holds now, once it trains.
+
+    Args:
+        session: of the run.
+        source: all videos, before they are split.
+
+    Raises:
+        UserError: videos were added, removed or changed since.
+    """
+    if not session.world.is_main:
+        return
+    with user_errors(ValueError):
+        before, now = Inventory.load(session.path), Inventory.of(source)
+    session.inventory = now
+    if before is None:
+        if (session.path / "checkpoints").exists():
+            log.info("which data this run was trained on until now was not written down; from here on it is")
+        return
+    changes = "; ".join(before.changes(now))
+    if not changes:
+        return
+    if not session.launch.accept_changed:
+        raise UserError(
+            f"the data is not what this run was trained on: {changes}. Restore it, begin a new run, or give "
+            "--accept-changed to go on with it as it is now, in another order"
+        )
+    log.warning("the data is not what this run was trained on until now, and is accepted: %s", changes)
+
+
+def demo_folder(size: DemoSize) -> Path:
+    """The demo data set, a folder with ``train`` and ``test``; made if it is not in the cache yet."""
+    with progress(size.train + size.test, 0, "demo videos") as bar:
+
+        def show(done: int, total: int) -> None:
+            if done == 1:
+                log.info("making the demo data set: %d videos", total)
+            bar.update()
+
+        return cached_demo(size, show)
+
+
+def view_spec(config: DataConfig, **more: Any) -> ViewSpec:
+    """How views are drawn; ``more`` are fields that not every recipe has."""
+    with user_errors(ValueError):
+        return ViewSpec(
+            frames=config.frames, size=config.size, sampling=config.sampling, stride=config.stride, fps=config.fps,
+            scale=config.scale, ratio=config.ratio, flip=config.flip, **more,
+        )  # fmt: skip
+
+
+def open_quarantine(session: Session, config: DataConfig) -> Quarantine:
+    """The run's record of bad samples."""
+    policy = BadSamplePolicy(config.bad_share, config.bad_files, config.bad_in_a_row)
+    return Quarantine(session.path / "bad_samples.jsonl", policy, log.warning)
+
+
+def train_loader(
+    session: Session,
+    config: DataConfig,
+    source: Source,
+    spec: ViewSpec,
+    *,
+    batch: int,
+    state: LoaderState,
+    quarantine: Quarantine,
+    decoder: str,
+    **more: Any,
+) -> TrainLoader:
+    """Training batches of ``batch`` clips for this process's device; ``more`` as :class:`TrainLoader` takes it."""
+    world = session.world
+    return TrainLoader(
+        source, spec, batch=batch, seed=session.options.seed, threads=config.threads, prefetch=config.prefetch,
+        window=config.window, state=state, rank=world.rank, world=world.size, quarantine=quarantine, decoder=decoder,
+        cache_bytes=int(config.cache_gb * 2**30), device=world.device, **more,
+    )  # fmt: skip
