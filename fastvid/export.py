@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from fastvid.command import command, loading, user_errors
+from fastvid.command import UserError, command, loading, user_errors
 from fastvid.files import naming
 
 
@@ -36,16 +36,17 @@ def main(arguments: list[str]) -> int:
     with loading():
         from transformers.utils.logging import disable_progress_bar
 
-        from fastvid.projects.load import classifier_folder
-        from fastvid.projects.vjepa2.checkpoint import load_classifier
-        from fastvid.projects.vjepa2.export import export
+        from fastvid.projects.load import find_saved
         from fastvid.report.records import read_json
 
     disable_progress_bar()
     with user_errors(ValueError), naming(config.out):
-        folder = classifier_folder(config.run)
+        project, folder = find_saved(config.run, classifier=True)
         result = read_json(folder.parent / "result.json") if folder.name == "classifier" else None
-        classifier = load_classifier(folder, source=config.source)
+        if project.export is None:
+            raise UserError(f"the run in {config.run} is of {project.name}, which exports nothing")
+        classifier = project.load_from(project.load)(folder, source=config.source)
+        export = project.load_from(project.export)
         out = export(classifier, config.out, config.to, result=result, overwrite=config.overwrite)
     print(f"written to {out}")
     if config.to == "peft" and classifier.about.approach == "pooler+lora":

@@ -57,16 +57,15 @@ def main(arguments: list[str]) -> int:
     with loading():
         from transformers.utils.logging import disable_progress_bar
 
-        from fastvid.projects.load import classifier_folder
-        from fastvid.projects.vjepa2.checkpoint import load_classifier
+        from fastvid.projects.load import find_saved
         from fastvid.video import DecodeError
 
     disable_progress_bar()
     if not config.videos:
         raise UserError("no videos are named: give at least one file or folder after the run")
-    folder, videos = classifier_folder(config.run), _videos(config.videos)
+    (project, folder), videos = find_saved(config.run, classifier=True), _videos(config.videos)
     with user_errors(ValueError):
-        classifier = load_classifier(folder, source=config.source)
+        classifier = project.load_from(project.load)(folder, source=config.source)
     classifier.to("cuda" if torch.cuda.is_available() else "cpu")
     failed = False
     for name, read in videos:

@@ -67,7 +67,7 @@ def test_only_the_named_exceptions_are_the_users():
 
 
 DOORS = {
-    "train": ("importlib.import_module", ["salt"]),
+    "train": ("fastvid.projects.registry.find", ["salt"]),
     "data": ("importlib.import_module", ["demo"]),
     "cache": ("tyro.cli", []),
     "eval": ("tyro.cli", []),

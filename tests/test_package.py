@@ -114,7 +114,7 @@ def test_the_demo_command_writes_a_data_set(tmp_path):
 
 
 # What the training process and the child that it started itself say to each other is pickled, by multiprocessing too.
-MESSAGES = {"decode_task.py", "decode_helper.py", "decode_process.py"}
+MESSAGES = ("messages.py", "worker.py", "worker_handle.py")
 
 
 def test_no_file_unpickles():

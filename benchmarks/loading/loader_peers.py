@@ -1,4 +1,6 @@
-"""One way to load clips from tar shards, in a process of its own: ``python -m benchmarks.loading.loader_peers SIDE FOLDER``.
+"""One way to load clips from tar shards, in a process of its own.
+
+    python -m benchmarks.loading.loader_peers SIDE FOLDER
 
 Every side gives batches of 16-frame clips of 224 x 224 pixels, every fourth frame from a random start, a random resized
 crop. They differ in how: the peers are written as their users write them, float32 batches from two worker processes.

@@ -1,11 +1,11 @@
 """Fine-tuning a frozen V-JEPA 2 for an epoch: the published loop, and fastvid's first and later epochs.
 
-    python -m benchmarks.training.vjepa2_loop [--approach pooler+lora] [--videos demo] [--clips 96] [--rounds 3] [--threads 2]
-                                     [--layers 12 --width 384 --side 112] [--json loop.json]
+    python -m benchmarks.training.vjepa2_loop [--approach pooler+lora] [--videos demo] [--clips 96]
+        [--rounds 3] [--threads 2] [--layers 12 --width 384 --side 112] [--json loop.json]
 
-Prints clips/s of the published loop (:mod:`benchmarks.baselines.published_vjepa2`), of fastvid's first epoch (features are made,
-then trained on), of its later epochs (features are read) and of its epochs without features (``--features.keep none``),
-all in one process, in turns; and what decoding, the frozen part and the trained part take.
+Prints clips/s of the published loop (:mod:`benchmarks.baselines.published_vjepa2`), of fastvid's first epoch (features
+are made, then trained on), of its later epochs (features are read) and of its epochs without features
+(``--features.keep none``), all in one process, in turns; and what decoding, the frozen part and the trained part take.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The sides of benchmarks.training.vjepa2_loop: the published loop and fastvid's recipe on the same videos and model."""
+"""The published loop and fastvid's recipe on the same videos and model."""
 
 import copy
 import time

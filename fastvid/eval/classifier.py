@@ -1,4 +1,4 @@
-"""How well a V-JEPA 2 classifier does on some videos."""
+"""How well a video classifier does on some videos."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -9,6 +9,7 @@ from statistics import median
 
 import numpy as np
 import torch
+from torch import nn
 
 from fastvid.command import UserError
 from fastvid.data import Quarantine, Source
@@ -18,7 +19,6 @@ from fastvid.latents import LatentStore
 from fastvid.latents.compute import decoded, decoded_groups
 from fastvid.latents.file import NO_VIEW, network_input
 from fastvid.latents.views import EvaluationDraws
-from fastvid.projects.vjepa2.model import VJepa2Classifier
 from fastvid.video import DecodeError
 
 _WARM_UP, _TIMED = 3, 10  # forward passes
@@ -29,7 +29,7 @@ class Evaluation:
     """Some videos and the views they are judged by.
 
     Attributes:
-        model: the classifier, on ``device``.
+        model: from uint8 clips [B, T, H, W, 3], or from their features, to logits [B, classes]; on ``device``.
         source: the videos.
         classes: names; a class id is a position.
         draws: the views.
@@ -42,7 +42,7 @@ class Evaluation:
         check: called between batches; may raise to stop.
     """
 
-    model: VJepa2Classifier
+    model: nn.Module
     source: Source
     classes: list[str]
     draws: EvaluationDraws

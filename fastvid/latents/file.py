@@ -220,6 +220,6 @@ def row_crc(key: str, view_hash: int, *parts) -> int:
 
 
 def network_input(latents: Latents, pooled: bool) -> torch.Tensor:
-    """Features as :meth:`fastvid.projects.vjepa2.model.VJepa2Classifier.forward` takes them: [B, N, D], or pooled [B, D]."""
+    """Return latents as a classifier takes them: float32 [B, N, D], or [B, D] where they are ``pooled``."""
     values = latents.float()
     return values.squeeze(1) if pooled else values

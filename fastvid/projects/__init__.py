@@ -1,0 +1,1 @@
+"""The projects: a folder for each, none importing another."""

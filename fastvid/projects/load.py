@@ -1,58 +1,56 @@
-"""What a run trained, whatever it was."""
+"""Loading what a run saved, of whichever project it is."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from fastvid.models.encoder_checkpoint import load_encoder
-from fastvid.models.vit import VideoViT
+from torch import nn
 
-if TYPE_CHECKING:
-    from fastvid.projects.vjepa2.checkpoint import TrainedClassifier
+from fastvid.projects.project import Project
+from fastvid.projects.registry import projects
 
 
-def load(run: str | Path, *, source: str | None = None) -> "TrainedClassifier | VideoViT":
-    """Opens what a run trained, in eval mode, on the CPU.
+def load(run: str | Path, *, source: str | None = None) -> nn.Module:
+    """Load what a run saved, in eval mode, on the CPU.
 
     Args:
         run: a run's directory, or a folder that ``save_classifier`` or ``save_encoder`` wrote.
-        source: for a classifier, as :func:`fastvid.projects.vjepa2.checkpoint.load_classifier` takes it.
+        source: for a classifier, where the pretrained model it was made from is now.
 
     Returns:
         The best classifier of a fine-tuning run, with its classes and its preprocessing; the student encoder of a
         pretraining run.
 
     Raises:
-        FileNotFoundError: nothing there that was trained.
-        OSError, ValueError: as the two loaders.
+        FileNotFoundError: the run has saved nothing yet, or there is no run.
+        OSError, ValueError: the files are damaged, or ``source`` does not fit.
+    """
+    project, folder = find_saved(run)
+    return project.load_from(project.load)(folder, source=source)
+
+
+def find_saved(run: str | Path, *, classifier: bool = False) -> tuple[Project, Path]:
+    """Find the folder of what a run saved, and the project it belongs to.
+
+    Args:
+        run: a run's directory, or that folder itself.
+        classifier: look for classifiers only.
+
+    Raises:
+        FileNotFoundError: nothing is there.
     """
     run = Path(run).expanduser()
-    for folder in (run, run / "classifier"):
-        if (folder / "classifier.json").is_file():
-            from fastvid.projects.vjepa2.checkpoint import load_classifier  # transformers and peft, for it alone
-
-            return load_classifier(folder, source=source)
-    for folder in (run, run / "student"):
-        if (folder / "encoder.json").is_file():
-            return load_encoder(folder).eval()
+    for project in sorted(projects(), key=lambda project: not project.classifies):  # classifiers first
+        saved = Path(project.saved)
+        for folder in (run, run / saved.parent):
+            if (folder / saved.name).is_file() and (project.classifies or not classifier):
+                return project, folder
     if not run.is_dir():
         raise FileNotFoundError(f"no run in {run}: there is no such folder")
+    if classifier:
+        raise FileNotFoundError(
+            f"no classifier in {run}: a fine-tuning run saves it at its end, which --resume comes to"
+        )
     if not (run / "config.json").is_file():
         raise FileNotFoundError(f"{run} holds neither a run nor a saved classifier or encoder")
     teacher = run / "teacher"
     also = f"; its teacher is there: load_encoder({str(teacher)!r})" if (teacher / "encoder.json").is_file() else ""
     raise FileNotFoundError(f"the run in {run} has saved neither a classifier nor a student encoder so far{also}")
-
-
-def classifier_folder(run: str | Path) -> Path:
-    """The folder of a run's classifier, or ``run`` itself if it is one.
-
-    Raises:
-        FileNotFoundError: ``run`` holds no classifier.
-    """
-    run = Path(run).expanduser()
-    for folder in (run, run / "classifier"):
-        if (folder / "classifier.json").is_file():
-            return folder
-    if not run.is_dir():
-        raise FileNotFoundError(f"no run in {run}: there is no such folder")
-    raise FileNotFoundError(f"no classifier in {run}: a fine-tuning run saves it at its end, which --resume comes to")

@@ -1,37 +1,35 @@
-"""``python -m fastvid.train PROJECT``: runs a recipe."""
+"""``python -m fastvid.train PROJECT``: run a project's recipe."""
 
-import importlib
 import sys
 
 from fastvid.command import command, loading
-
-RECIPES = {
-    "salt": "masked-latent pretraining of a video ViT against a frozen teacher",
-    "vjepa2": "fine-tuning of a V-JEPA 2 video classifier by head, pooler or LoRA",
-}
+from fastvid.projects import registry
 
 
 @command
 def main(arguments: list[str]) -> int:
-    """Runs the recipe that the first argument names; returns the exit code."""
+    """Run the recipe of the project that the first argument names; return the exit code."""
     if not arguments or arguments[0] in ("-h", "--help"):
         print("usage: python -m fastvid.train PROJECT [options]\n\nprojects:")
-        for name, purpose in RECIPES.items():
-            print(f"  {name:8s}{purpose}")
+        for project in registry.projects():
+            print(f"  {project.name:12s}{project.summary}")
         print("\npython -m fastvid.train PROJECT --help lists a project's options.")
         return 0 if arguments else 2
-    project, *rest = arguments
-    if project not in RECIPES:
-        print(f"no project {project!r}: choose one of {', '.join(RECIPES)}", file=sys.stderr)
+    name, *rest = arguments
+    if name not in registry.names():
+        print(f"no project {name!r}: choose one of {', '.join(registry.names())}", file=sys.stderr)
         return 2
+    project = registry.find(name)
     with loading():
-        presets = importlib.import_module(f"fastvid.train.{project}_presets").PRESETS
         from fastvid.train.config import parse
-    config, launch = parse(project, presets, "demo", rest)
+
+        presets = project.load_from(project.presets)
+    config, launch = parse(name, presets, "demo", rest)
     with loading():  # models and all that they need: help and a mistyped option do not wait for them
-        recipe = importlib.import_module(f"fastvid.train.{project}")
         from fastvid.train.session import start
-    return start(project, config, config.run, launch, lambda session: recipe.run(session, config))
+
+        run = project.load_from(project.run)
+    return start(name, config, config.run, launch, lambda session: run(session, config))
 
 
 if __name__ == "__main__":

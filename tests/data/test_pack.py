@@ -411,7 +411,7 @@ def test_impossible_options(tmp_path, option, capsys):
 
 
 def test_no_command_on_the_decode_side_imports_torch():
-    modules = ["pack.command", "check", "index", "info"]
+    modules = ["pack.command", "commands.check", "commands.index", "commands.info"]
     code = f"import sys; {'; '.join(f'import fastvid.data.{m}' for m in modules)}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 

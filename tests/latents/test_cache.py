@@ -365,7 +365,7 @@ def test_latents_too_large_for_float16_are_refused(cache, monkeypatch):
 
 KILLED = """
 import os, signal, sys
-from fastvid.data import latent_writer
+from fastvid.latents import writer as latent_writer
 add, count = latent_writer.LatentFileWriter.add, [0]
 def adds(self, *row):
     count[0] += 1

@@ -18,7 +18,7 @@ from tools.gpu.scale import FEW_THREADS, side_by_side
 
 ROOT = Path(__file__).parents[2]
 FILES = tuple(
-    f"benchmarks/bench_{name}.py"
+    f"benchmarks/ops/bench_{name}.py"
     for name in (
         "gather_tokens", "gather_tubelets", "masked_latent_loss", "foveated_glimpse", "query_attend", "multiblock_mask",
     )

@@ -1,7 +1,7 @@
 """The process that decodes: reads, checks, decodes and cuts clips into a ring, in threads, without importing torch.
 
-:class:`fastvid.data.loader.worker_handle.DecodeProcess` starts it and talks to it over one connection. It is told how many
-clips have been taken, never gets further ahead than the ring has slots, and ends when its parent does.
+:class:`fastvid.data.loader.worker_handle.DecodeProcess` starts it and talks to it over one connection. It is told how
+many clips have been taken, never gets further ahead than the ring has slots, and ends when its parent does.
 """
 
 import os

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fastvid.data import Source
 from fastvid.data.labels.part_folders import PART_NAMES, TRAIN
 from fastvid.data.source import Source
 from fastvid.data.splits.class_map import ClassChoice, action_code, class_mapping

@@ -1,0 +1,43 @@
+"""What a project offers the commands."""
+
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project, described without importing any of its code.
+
+    Code is named as ``"module:name"`` and imported when it is used, so that a list of the projects, or another
+    project's command, loads nothing.
+
+    Attributes:
+        name: on the command line.
+        summary: what it trains, in one line.
+        presets: its named configurations, a dictionary of functions that return one; ``demo`` is the default.
+        run: ``run(session, config)``, its recipe.
+        saved: file that marks what a run has saved, relative to the run's directory, such as ``student/encoder.json``.
+        load: ``load(folder, *, source) -> nn.Module``, from the folder of that file; ``source`` is where a pretrained
+            model that it was made from is now.
+        classifies: whether what it loads names classes: it then has ``classes``, ``views`` and ``probabilities``.
+        export: ``export(model, out, to, *, result, overwrite) -> path``, or None.
+    """
+
+    name: str
+    summary: str
+    presets: str
+    run: str
+    saved: str
+    load: str
+    classifies: bool = False
+    export: str | None = None
+
+    def load_from(self, place: str) -> Any:
+        """Import what a field of this project names.
+
+        Args:
+            place: the field's value, ``"module:name"``.
+        """
+        module, _, name = place.partition(":")
+        return getattr(importlib.import_module(module), name)

@@ -1,0 +1,32 @@
+"""The table of all projects."""
+
+import importlib
+
+from fastvid.projects.project import Project
+
+# A project's name, and the package whose PROJECT describes it.
+_PACKAGES = {
+    "salt": "fastvid.projects.salt",
+    "vjepa2": "fastvid.projects.vjepa2",
+}
+
+
+def names() -> list[str]:
+    """Return the names of all projects."""
+    return list(_PACKAGES)
+
+
+def find(name: str) -> Project:
+    """Return a project by its name.
+
+    Raises:
+        ValueError: there is no such project.
+    """
+    if name not in _PACKAGES:
+        raise ValueError(f"no project {name!r}: choose one of {', '.join(_PACKAGES)}")
+    return importlib.import_module(_PACKAGES[name]).PROJECT
+
+
+def projects() -> list[Project]:
+    """Return all projects."""
+    return [find(name) for name in _PACKAGES]

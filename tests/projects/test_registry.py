@@ -1,0 +1,36 @@
+"""Every project of the table offers what the commands ask of it, and a list of them loads no code of theirs."""
+
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+from fastvid.projects import registry
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_what_a_project_names_is_there(name):
+    project = registry.find(name)
+    assert project.name == name
+    assert project.summary
+    presets = project.load_from(project.presets)
+    assert type(presets["demo"]()).__module__ == f"fastvid.projects.{name}.config"
+    assert list(inspect.signature(project.load_from(project.run)).parameters) == ["session", "config"]
+    assert "source" in inspect.signature(project.load_from(project.load)).parameters
+    assert project.export is None or callable(project.load_from(project.export))
+
+
+def test_a_name_that_is_none_is_refused_with_those_there_are():
+    with pytest.raises(ValueError, match="salt, vjepa2"):
+        registry.find("nothing")
+
+
+def test_listing_the_projects_loads_none_of_their_code():
+    code = (
+        "import sys; from fastvid.projects import registry; registry.projects(); "
+        "code = [m for m in sys.modules if m == 'torch' or m.startswith('fastvid.projects.') and m.count('.') > 2]; "
+        "sys.exit(', '.join(code))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
