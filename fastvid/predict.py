@@ -20,7 +20,7 @@ from fastvid.ranges import Count, check_numbers
 
 if TYPE_CHECKING:  # what decodes takes a while to load, and options are read without it
     from fastvid.projects.vjepa2.checkpoint import TrainedClassifier
-    from fastvid.video import VideoInfo, ViewSpec
+    from fastvid.video import VideoMetadata, ViewSpec
 
 _MOST_WINDOWS = 32  # chosen by "auto"
 _BATCH = 8  # clips per forward pass
@@ -86,7 +86,7 @@ def predict(
     classifier: "TrainedClassifier",
     name: str,
     data: bytes,
-    info: "VideoInfo",
+    info: "VideoMetadata",
     *,
     windows: int | Literal["auto"] = "auto",
     crops: int = 1,
@@ -143,7 +143,7 @@ def predict(
     }
 
 
-def _videos(names: Sequence[str]) -> list[tuple[str, Callable[[], tuple[bytes, "VideoInfo"]]]]:
+def _videos(names: Sequence[str]) -> list[tuple[str, Callable[[], tuple[bytes, "VideoMetadata"]]]]:
     """(name, a function that reads it) of each video, folders opened.
 
     Raises:
@@ -153,7 +153,7 @@ def _videos(names: Sequence[str]) -> list[tuple[str, Callable[[], tuple[bytes, "
     from fastvid.data.source import read_video
     from fastvid.video import Limits
 
-    videos: list[tuple[str, Callable[[], tuple[bytes, VideoInfo]]]] = []
+    videos: list[tuple[str, Callable[[], tuple[bytes, VideoMetadata]]]] = []
     for name in names:
         path = Path(name).expanduser()
         if not path.exists():
@@ -170,7 +170,7 @@ def _videos(names: Sequence[str]) -> list[tuple[str, Callable[[], tuple[bytes, "
     return videos
 
 
-def _read(path: Path) -> tuple[bytes, "VideoInfo"]:
+def _read(path: Path) -> tuple[bytes, "VideoMetadata"]:
     from fastvid.video import Limits, probe
 
     Limits().check(size=path.stat().st_size)
@@ -178,7 +178,7 @@ def _read(path: Path) -> tuple[bytes, "VideoInfo"]:
     return data, probe(data)
 
 
-def _enough(spec: "ViewSpec", info: "VideoInfo") -> int:
+def _enough(spec: "ViewSpec", info: "VideoMetadata") -> int:
     """Clips that, side by side, are as long as the video."""
     if spec.sampling == "span":
         return 1
@@ -186,7 +186,7 @@ def _enough(spec: "ViewSpec", info: "VideoInfo") -> int:
     return min(_MOST_WINDOWS, max(1, math.ceil(info.duration / covered - 1e-6)))
 
 
-def _seconds(frames: Sequence[int], info: "VideoInfo") -> tuple[float, float]:
+def _seconds(frames: Sequence[int], info: "VideoMetadata") -> tuple[float, float]:
     """From when the first of them appears to when the last goes."""
     after = max(frames) + 1
     end = float(info.times[after]) if after < info.frames else info.duration

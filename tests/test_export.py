@@ -12,7 +12,7 @@ from fastvid.projects.vjepa2.approach import apply_approach
 from fastvid.projects.vjepa2.checkpoint import load_classifier, save_classifier
 from fastvid.projects.vjepa2.export import export
 from fastvid.projects.vjepa2.load import load_vjepa2
-from fastvid.projects.vjepa2.metadata import ClassifierAbout
+from fastvid.projects.vjepa2.metadata import ClassifierMetadata
 from fastvid.video import decode, decode_view, probe
 from tests.video.clips import encode
 
@@ -31,7 +31,7 @@ def make_run(folder, approach, **about):
             if parameter.requires_grad:
                 parameter.add_(0.1 * torch.randn_like(parameter))
     views = {"sampling": "stride", "stride": 3, **about}
-    save_classifier(folder / "classifier", model, ClassifierAbout("tiny", CLASSES, init="tiny", **views))
+    save_classifier(folder / "classifier", model, ClassifierMetadata("tiny", CLASSES, init="tiny", **views))
     return folder
 
 

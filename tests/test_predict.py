@@ -13,7 +13,7 @@ from fastvid.predict import main, predict
 from fastvid.projects.vjepa2.approach import apply_approach
 from fastvid.projects.vjepa2.checkpoint import TrainedClassifier, load_classifier, save_classifier
 from fastvid.projects.vjepa2.load import load_vjepa2
-from fastvid.projects.vjepa2.metadata import ClassifierAbout
+from fastvid.projects.vjepa2.metadata import ClassifierMetadata
 from fastvid.video import ViewSpec, decode_view, probe
 from tests.video.clips import encode
 
@@ -50,7 +50,7 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     model = load_vjepa2(init="tiny", num_classes=4, frames=4, size=32)
     apply_approach(model, "head")
-    about = ClassifierAbout("tiny", CLASSES, init="tiny", sampling="stride", stride=3)
+    about = ClassifierMetadata("tiny", CLASSES, init="tiny", sampling="stride", stride=3)
     save_classifier(folder / "classifier", model, about)
     return folder
 

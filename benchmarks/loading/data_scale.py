@@ -45,12 +45,12 @@ def _index() -> bytes:
 
 
 def _write_dataset(path: Path, shards: int) -> None:
-    from fastvid.data.shards.dataset_json import Dataset, ShardFacts
+    from fastvid.data.shards.dataset_json import Dataset, ShardInfo
 
     index = _index()
     digest = hashlib.sha256(index).hexdigest()
     facts = (
-        ShardFacts(f"train-{i:06d}.tar", PER_SHARD, 512 + PER_SHARD * 100_000, f"{i:064x}", len(index), digest)
+        ShardInfo(f"train-{i:06d}.tar", PER_SHARD, 512 + PER_SHARD * 100_000, f"{i:064x}", len(index), digest)
         for i in range(shards)
     )
     path.write_bytes(Dataset(tuple(facts), labels={str(i): shards for i in range(174)}).to_bytes())

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from fastvid.video import Limits, VideoInfo, probe
+from fastvid.video import Limits, VideoMetadata, probe
 
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
 
@@ -24,7 +24,7 @@ class Sample:
     key: str
     label: str | None = None
     caption: str | None = None
-    video: VideoInfo | None = None
+    video: VideoMetadata | None = None
 
 
 class Source(Protocol):
@@ -108,7 +108,7 @@ def origin_of(source: Source, index: int) -> Origin:
     return source.origin(index) if isinstance(source, Traceable) else Origin(source.samples[index].key)
 
 
-def read_video(source: Source, index: int, limits: Limits) -> tuple[bytes, VideoInfo]:
+def read_video(source: Source, index: int, limits: Limits) -> tuple[bytes, VideoMetadata]:
     """Reads one video of a source, and its frame table from the index where there is one; a file over the limit is
     refused before a byte of it is read.
 

@@ -124,7 +124,7 @@ def evaluate(config: EvalConfig) -> dict:
         import torch
 
         from fastvid.data import Quarantine, classes_of, hold_out, open_parts
-        from fastvid.eval.features import Contestant
+        from fastvid.eval.features import ProbeEntry
         from fastvid.eval.suite import run_probes
         from fastvid.models import VideoViT, load_encoder
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -132,11 +132,11 @@ def evaluate(config: EvalConfig) -> dict:
     with user_errors(ValueError):
         encoders = {name: load_encoder(path).to(device) for name, path in (folders or {"encoder": config.run}).items()}
     first = next(iter(encoders.values()))
-    contestants = [Contestant(name, encoder, encoder.grid) for name, encoder in encoders.items()]
+    contestants = [ProbeEntry(name, encoder, encoder.grid) for name, encoder in encoders.items()]
     torch.manual_seed(0)
     untrained = VideoViT(dataclasses.replace(first.config, pretrained=False)).to(device)
-    contestants.append(Contestant("random initialisation", untrained, untrained.grid))
-    contestants.append(Contestant(f"{next(iter(encoders))}, single frame", first, first.grid, still=True))
+    contestants.append(ProbeEntry("random initialisation", untrained, untrained.grid))
+    contestants.append(ProbeEntry(f"{next(iter(encoders))}, single frame", first, first.grid, still=True))
     with user_errors(ValueError):
         source = open_parts(config.data.path, config.data.labels)
         views = _views(config, first)

@@ -12,7 +12,7 @@ from fastvid.video import ViewSpec
 
 
 @dataclass(frozen=True)
-class Contestant:
+class ProbeEntry:
     """An encoder under test.
 
     Attributes:
@@ -45,7 +45,7 @@ class Features:
 
 @torch.no_grad()
 def extract(
-    contestants: Sequence[Contestant],
+    contestants: Sequence[ProbeEntry],
     source: Source,
     indices: Sequence[int],
     views: ViewSpec,

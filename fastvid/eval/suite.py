@@ -7,7 +7,7 @@ import torch
 
 from fastvid.data import Quarantine, Source
 from fastvid.eval.attentive import attentive_probe
-from fastvid.eval.features import Contestant, Features, extract
+from fastvid.eval.features import Features, ProbeEntry, extract
 from fastvid.eval.knn import knn_probe
 from fastvid.eval.linear import linear_probe
 from fastvid.random import sample_id
@@ -19,7 +19,7 @@ PROBES = ("knn", "linear", "attentive")
 
 
 def run_probes(
-    contestants: list[Contestant],
+    contestants: list[ProbeEntry],
     train: Source,
     test: Source,
     classes: list[str],

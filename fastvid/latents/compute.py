@@ -20,7 +20,7 @@ from fastvid.latents.file import NO_VIEW
 from fastvid.latents.manifest import Form
 from fastvid.latents.projection import Projection
 from fastvid.ops import MaskSpec, gather_tokens, multiblock_mask, quantize_tokens, sample_id
-from fastvid.video import DecodeError, Limits, VideoInfo, View, ViewSpec, decode_clips
+from fastvid.video import DecodeError, Limits, VideoMetadata, View, ViewSpec, decode_clips
 
 
 @dataclass
@@ -58,7 +58,7 @@ class ViewDraws:
         """What a sample's views depend on beside its key and its video: nothing."""
         return ""
 
-    def views(self, sample: Sample, info: VideoInfo) -> list[View]:
+    def views(self, sample: Sample, info: VideoMetadata) -> list[View]:
         """The views of a sample."""
         return [self.spec.draw(sample.key, self.seed, draw, info) for draw in range(self.count)]
 
@@ -75,7 +75,7 @@ class Draws(Protocol):
 
     def mark(self, sample: Sample) -> str: ...
 
-    def views(self, sample: Sample, info: VideoInfo) -> list[View]: ...
+    def views(self, sample: Sample, info: VideoMetadata) -> list[View]: ...
 
     def change(self, pixels: np.ndarray, sample: Sample, draw: int) -> np.ndarray: ...
 
@@ -98,7 +98,7 @@ def decode_views(draws: Draws, source: Source, index: int) -> ClipViews:
     return clip
 
 
-def _each_view(data: bytes, views: list[View], info: VideoInfo) -> list[np.ndarray | DecodeError]:
+def _each_view(data: bytes, views: list[View], info: VideoMetadata) -> list[np.ndarray | DecodeError]:
     """The pixels of each view, or why it cannot be decoded: a damaged file may have good parts."""
     try:
         return list(decode_clips(data, views, info=info))
@@ -186,7 +186,7 @@ def chosen_tokens(manifest: LatentManifest, key: str) -> torch.Tensor:
     )
 
 
-def narrow(manifest: LatentManifest, clip: ClipViews, latents: torch.Tensor) -> Latents:
+def quantize(manifest: LatentManifest, clip: ClipViews, latents: torch.Tensor) -> Latents:
     """Brings a clip's latents into the cache's form.
 
     Args:
@@ -210,8 +210,8 @@ def narrow(manifest: LatentManifest, clip: ClipViews, latents: torch.Tensor) -> 
     latents = latents.cpu()
     if not latents.isfinite().all():
         raise UserError(f"the teacher's latents of {clip.key} are not finite numbers: nothing can be predicted there")
-    stored = in_form(latents, manifest.form)
-    if not in_range(stored):
+    stored = encode(latents, manifest.form)
+    if not is_finite(stored):
         raise UserError(
             f"the latents of {clip.key} reach {float(latents.abs().max()):g}, more than {manifest.form} holds: use "
             "--form bf16"
@@ -222,13 +222,13 @@ def narrow(manifest: LatentManifest, clip: ClipViews, latents: torch.Tensor) -> 
     return out
 
 
-def in_form(latents: torch.Tensor, form: Form) -> Latents:
+def encode(latents: torch.Tensor, form: Form) -> Latents:
     """Floating-point [B, N, D] as it is stored, on the same device."""
     if form == "int8":
         return Latents(*quantize_tokens(latents))
     return Latents(latents.to(torch.float16 if form == "fp16" else torch.bfloat16))
 
 
-def in_range(latents: Latents) -> bool:
+def is_finite(latents: Latents) -> bool:
     """Whether the form could hold them: elements, or scales, are finite."""
     return bool((latents.values if latents.scale is None else latents.scale).isfinite().all())

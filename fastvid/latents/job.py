@@ -20,7 +20,7 @@ from fastvid.latents.config import CacheConfig, CacheData, projection_dim
 from fastvid.latents.disk_store import shard_names
 from fastvid.latents.manifest import MANIFEST, dataset_hash, differences, view_facts, view_spec
 from fastvid.latents.projection import FILE, Projection, fit_pca, random_orthonormal, restore, store
-from fastvid.models.fingerprint import teacher_identity
+from fastvid.models.fingerprint import teacher_fingerprint
 
 _PROJECTION_DRAW = 2**31  # an epoch that no training comes to
 
@@ -98,7 +98,7 @@ def open_job(config: CacheConfig, *, write: bool) -> Job:
         raise UserError(f"projection {config.projection}: the teacher's latents have only {teacher.dim} dimensions")
     grid_tokens = teacher.grid[0] * teacher.grid[1] * teacher.grid[2]
     facts: dict[str, Any] = {
-        **teacher_identity(teacher), "layer": "last", "precision": precision, "grid": teacher.grid,
+        **teacher_fingerprint(teacher), "layer": "last", "precision": precision, "grid": teacher.grid,
         "views": view_facts(spec), "view_seed": config.seed, "views_per_clip": config.views, "form": config.form,
         "projection": config.projection, "projection_hash": "", "dim": width or teacher.dim,
         "tokens": max(1, round(config.tokens * grid_tokens)), "token_seed": config.seed,
@@ -163,7 +163,7 @@ def reopen_job(folder: Path, teacher: str, data: CacheData) -> Job:
         spec = view_spec(manifest.views)
         source = data.open()
         model = load_teacher(teacher, frames=spec.frames, size=spec.size)
-    wanted = {**teacher_identity(model), "dataset": dataset_hash(data.path, source)}
+    wanted = {**teacher_fingerprint(model), "dataset": dataset_hash(data.path, source)}
     lines = differences(manifest.facts, wanted, "these options")
     refuse_differences(folder, with_named_videos(lines, folder, source))
     device = compute_device()

@@ -11,7 +11,7 @@ import torch
 from fastvid.command import UserError, user_errors
 from fastvid.files import write_whole
 from fastvid.latents import Latents
-from fastvid.latents.compute import ClipViews, decoded_groups, narrow
+from fastvid.latents.compute import ClipViews, decoded_groups, quantize
 from fastvid.latents.disk_store import bad_list, read_bad
 from fastvid.latents.file import NO_VIEW, LatentFile
 from fastvid.latents.job import Job, Shard
@@ -160,7 +160,7 @@ def taught(job: Job, group: list[ClipViews]) -> Iterator[Row]:
             {"key": clip.key, "view": view, "reason": error.reason, "detail": error.detail}
             for view, error in clip.errors.items()
         ]
-        made = narrow(job.manifest, clip, latents[first : first + good]) if good else None
+        made = quantize(job.manifest, clip, latents[first : first + good]) if good else None
         first += good
         yield clip.key, clip.hashes, made, records
 

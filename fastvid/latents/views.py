@@ -11,7 +11,7 @@ from fastvid.data.loader.flips import training_view
 from fastvid.latents.manifest import view_facts
 from fastvid.nn.augment import Augment
 from fastvid.random import sample_id
-from fastvid.video import VideoInfo, View, ViewSpec
+from fastvid.video import VideoMetadata, View, ViewSpec
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class TrainingDraws:
     def mark(self, sample: Sample) -> str:
         return "never mirrored" if sample.label in self.unflipped else ""
 
-    def views(self, sample: Sample, info: VideoInfo) -> list[View]:
+    def views(self, sample: Sample, info: VideoMetadata) -> list[View]:
         return [training_view(self.spec, sample, self.seed, draw, info, self.unflipped) for draw in range(self.count)]
 
     @property
@@ -76,7 +76,7 @@ class EvaluationDraws:
     def mark(self, sample: Sample) -> str:
         return ""
 
-    def views(self, sample: Sample, info: VideoInfo) -> list[View]:
+    def views(self, sample: Sample, info: VideoMetadata) -> list[View]:
         return self.spec.evaluation(sample.key, info, self.clips, self.crops)
 
     def change(self, pixels: np.ndarray, sample: Sample, draw: int) -> np.ndarray:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _INCIDENTAL = ("_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype")
 
 
-def teacher_identity(teacher: "Teacher") -> dict[str, str]:
+def teacher_fingerprint(teacher: "Teacher") -> dict[str, str]:
     """``teacher``: its kind and sha256 of its configuration; ``weights``: sha256 of its weights, names included.
 
     Pixel statistics belong to the configuration. The names are those of

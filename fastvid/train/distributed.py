@@ -72,7 +72,7 @@ def _torchrun_line(project: str, count: int, nodes: str) -> str:
     )
 
 
-def join_world() -> World:
+def init_distributed() -> World:
     """Joins the process group that ``torchrun`` describes in the environment; alone without it."""
     rank, size = _whole_number("RANK", 0), _whole_number("WORLD_SIZE", 1)
     lacking = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
@@ -97,13 +97,13 @@ def _whole_number(name: str, default: int) -> int:
     return int(value)
 
 
-def leave_world(world: World) -> None:
+def destroy_distributed(world: World) -> None:
     """Leaves the process group."""
     if world.size > 1:
         dist.destroy_process_group()
 
 
-def wait_for_all(world: World) -> None:
+def barrier(world: World) -> None:
     """Returns when all processes have come here."""
     if world.size > 1:
         dist.barrier()
@@ -120,7 +120,7 @@ def broadcast_text(world: World, text: str | None) -> str:
     return box[0]
 
 
-def greatest(world: World, value: int) -> int:
+def all_reduce_max(world: World, value: int) -> int:
     """The greatest of all processes' values: how a signal that reached one stops all at the same step."""
     if world.size == 1:
         return value
@@ -129,7 +129,7 @@ def greatest(world: World, value: int) -> int:
     return int(tensor)
 
 
-def mean_over_ranks(world: World, values: list[float]) -> list[float]:
+def all_reduce_mean(world: World, values: list[float]) -> list[float]:
     """The mean of each value over the processes."""
     if world.size == 1:
         return values
@@ -138,7 +138,7 @@ def mean_over_ranks(world: World, values: list[float]) -> list[float]:
     return (tensor / world.size).tolist()
 
 
-def gather_rows(world: World, x: torch.Tensor) -> torch.Tensor:
+def all_gather_rows(world: World, x: torch.Tensor) -> torch.Tensor:
     """[n, ...] of each process -> [world * n, ...] of all, with gradients: for losses on batch statistics.
 
     Each process then computes the same loss of all rows, and DDP divides the gradients by the number of processes;

@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from fastvid.data import BatchInfo, LoaderState
 from fastvid.random import SampleRandom
 from fastvid.train.checkpoint import Checkpoints
-from fastvid.train.distributed import World, greatest, mean_over_ranks
+from fastvid.train.distributed import World, all_reduce_max, all_reduce_mean
 from fastvid.train.logs import progress
 from fastvid.train.metrics import Tracker
 from fastvid.train.optim import OptimConfig, make_optimizer, set_schedules
@@ -163,7 +163,7 @@ class Engine:
                     timer.reset()
                 if self.run is not None:
                     self.run.beat("running", stage=stage.name, step=step)
-                stop = greatest(self.world, self.signals.signum)
+                stop = all_reduce_max(self.world, self.signals.signum)
                 if stop or step == stage.optim.steps or step % self.checkpoint_every == 0:
                     self._save(stage, step, optimizer, loader)
                 if stop:
@@ -300,11 +300,11 @@ class Engine:
     def _means_of_sums(self) -> dict[str, float]:
         """The sums since the last record, as means over the processes, which all call this."""
         names = list(self._sums)
-        means = mean_over_ranks(self.world, [float(self._sums[name]) for name in names])
+        means = all_reduce_mean(self.world, [float(self._sums[name]) for name in names])
         return dict(zip(names, means, strict=True))
 
     def _total_counts(self) -> dict[str, int]:
-        means = mean_over_ranks(self.world, [float(count) for count in self._counts.values()])
+        means = all_reduce_mean(self.world, [float(count) for count in self._counts.values()])
         return {name: round(mean * self.world.size) for name, mean in zip(self._counts, means, strict=True)}
 
     def _refuse_bad_gradient(self, stage: Stage, step: int) -> None:

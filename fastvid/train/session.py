@@ -24,7 +24,7 @@ from fastvid.names import spelled
 from fastvid.report.page import write_report
 from fastvid.train.checkpoint import Checkpoints
 from fastvid.train.config import Launch, RunConfig, to_dict
-from fastvid.train.distributed import World, broadcast_text, join_world, leave_world, refuse_strangers
+from fastvid.train.distributed import World, broadcast_text, destroy_distributed, init_distributed, refuse_strangers
 from fastvid.train.engine import Engine
 from fastvid.train.logs import log_to, start_logging
 from fastvid.train.metrics import Tracker
@@ -152,7 +152,7 @@ def start(project: str, config, options: RunConfig, launch: Launch, recipe: Call
     if launch.detach:
         return _detach(project, _choose_dir(project, options, launch), launch)
     signals = StopSignals(listen=False)
-    world = join_world()
+    world = init_distributed()
     if options.threads:
         torch.set_num_threads(options.threads)
     torch._functorch.config.activation_memory_budget = options.memory_budget
@@ -180,7 +180,7 @@ def start(project: str, config, options: RunConfig, launch: Launch, recipe: Call
             log.exception("the report could not be written; `python -m fastvid.report %s` tries again", path)
             code = code or 1
         run.close()
-    leave_world(world)
+    destroy_distributed(world)
     return code
 
 

@@ -3,13 +3,13 @@
 from fastvid.video.decode import decode
 from fastvid.video.errors import DecodeError
 from fastvid.video.limits import Limits
-from fastvid.video.probe import VideoInfo, probe
+from fastvid.video.probe import VideoMetadata, probe
 from fastvid.video.view import View, ViewSpec, cut_view, decode_clips, decode_view
 
 __all__ = [
     "DecodeError",
     "Limits",
-    "VideoInfo",
+    "VideoMetadata",
     "View",
     "ViewSpec",
     "cut_view",

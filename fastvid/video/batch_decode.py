@@ -8,7 +8,7 @@ import numpy as np
 from fastvid.video.decoders import CPU_DECODERS, GPU_DECODERS, require
 from fastvid.video.decoders.frames import DecodedFrames
 from fastvid.video.errors import DecodeError
-from fastvid.video.probe import VideoInfo
+from fastvid.video.probe import VideoMetadata
 from fastvid.video.view import View
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ _FRAMES_AT_ONCE = 8
 def decode_views(
     videos: Sequence[bytes],
     views: Sequence[View],
-    infos: Sequence[VideoInfo],
+    infos: Sequence[VideoMetadata],
     *,
     decoder: str,
     device: "torch.device | str" = "cuda",
@@ -81,7 +81,7 @@ def _check(videos, views, infos, decoder: str, device: "torch.device") -> None:
     require(decoder, device.type)
 
 
-def _parts(views: Sequence[View], infos: Sequence[VideoInfo]) -> list[list[int]]:
+def _parts(views: Sequence[View], infos: Sequence[VideoMetadata]) -> list[list[int]]:
     """Consecutive rows that together stay below ``_NATIVE_BYTES``, at least one each."""
     parts: list[list[int]] = []
     held = 0
@@ -96,7 +96,7 @@ def _parts(views: Sequence[View], infos: Sequence[VideoInfo]) -> list[list[int]]
 
 
 def _decode(
-    videos: list[bytes], wanted: list[list[int]], infos: list[VideoInfo], decoder: str, device: "torch.device"
+    videos: list[bytes], wanted: list[list[int]], infos: list[VideoMetadata], decoder: str, device: "torch.device"
 ) -> list[DecodedFrames | DecodeError]:
     """The frames of each video, or why there are none."""
     if decoder == "dali":

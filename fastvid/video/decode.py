@@ -6,14 +6,14 @@ import numpy as np
 
 from fastvid.video.decoders import frame_reader
 from fastvid.video.limits import Limits
-from fastvid.video.probe import VideoInfo, probe
+from fastvid.video.probe import VideoMetadata, probe
 
 
 def decode(
     data: bytes,
     indices: Sequence[int],
     *,
-    info: VideoInfo | None = None,
+    info: VideoMetadata | None = None,
     limits: Limits | None = None,
     decoder: str = "pyav",
 ) -> np.ndarray:
@@ -53,7 +53,7 @@ def decode(
 
 
 def iter_frames(
-    data: bytes, indices: Sequence[int], *, info: VideoInfo, decoder: str = "pyav"
+    data: bytes, indices: Sequence[int], *, info: VideoMetadata, decoder: str = "pyav"
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Like :func:`decode`, a frame at a time: yields (position in ``indices``, uint8 [H, W, 3]) in order of time.
 

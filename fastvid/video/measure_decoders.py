@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from fastvid.video.batch_decode import decode_views
 from fastvid.video.decoders import CPU_DECODERS, DECODERS, DecoderUnavailable, require, why_not
 from fastvid.video.errors import DecodeError
-from fastvid.video.probe import VideoInfo
+from fastvid.video.probe import VideoMetadata
 from fastvid.video.view import View, decode_view
 
-SampleView = tuple[bytes, View, VideoInfo]
+SampleView = tuple[bytes, View, VideoMetadata]
 _BATCH = 16  # clips that a GPU is given at once
 _CLIPS_PER_THREAD = 4
 

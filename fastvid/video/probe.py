@@ -42,7 +42,7 @@ class Colours:
 
 
 @dataclass(frozen=True)
-class VideoInfo:
+class VideoMetadata:
     """A video's metadata and frame table.
 
     Attributes:
@@ -117,7 +117,7 @@ class VideoInfo:
         return (self.pts - self.pts[0]) * self.time_base
 
 
-def probe(data: bytes, limits: Limits | None = None) -> VideoInfo:
+def probe(data: bytes, limits: Limits | None = None) -> VideoMetadata:
     """Read a video's metadata and frame table from its bytes.
 
     Nothing is decoded where the packets prove the order of frames; elsewhere, such as in AVI with B-frames, the file is
@@ -128,7 +128,7 @@ def probe(data: bytes, limits: Limits | None = None) -> VideoInfo:
         limits: what to refuse; default :class:`Limits`.
 
     Returns:
-        The :class:`VideoInfo`.
+        The :class:`VideoMetadata`.
 
     Raises:
         DecodeError: not a supported container, no video stream, cut short (see
@@ -144,7 +144,7 @@ def probe(data: bytes, limits: Limits | None = None) -> VideoInfo:
         raise
 
 
-def check_complete(data: bytes, info: VideoInfo) -> None:
+def check_complete(data: bytes, info: VideoMetadata) -> None:
     """Raise DecodeError ``truncated`` when a file is cut short, whose metadata was read before.
 
     Raises:
@@ -154,7 +154,7 @@ def check_complete(data: bytes, info: VideoInfo) -> None:
         raise _truncated(data, missing_bytes(data))
 
 
-def check_size(width: int, height: int, index: int, info: VideoInfo) -> None:
+def check_size(width: int, height: int, index: int, info: VideoMetadata) -> None:
     """Raise DecodeError ``corrupt`` when a decoded frame, not yet turned, has another size than the video."""
     if (width, height) != (info.width, info.height):
         raise DecodeError(
@@ -168,7 +168,7 @@ def _truncated(data: bytes, missing: int) -> DecodeError:
     return DecodeError("truncated", missing_sentence(data, missing))
 
 
-def _probe(data: bytes, limits: Limits) -> VideoInfo:
+def _probe(data: bytes, limits: Limits) -> VideoMetadata:
     container, stream = open_video(data)
     with container:
         codec = stream.codec_context
@@ -213,7 +213,7 @@ def _rotation(data: bytes) -> int:
             raise DecodeError("corrupt", f"the first frame does not decode: {first_line(error)}") from error
 
 
-def with_table(info: VideoInfo, table: FrameTable, rate: float = 0.0) -> VideoInfo:
+def with_table(info: VideoMetadata, table: FrameTable, rate: float = 0.0) -> VideoMetadata:
     """Return a video's metadata with another frame table; ``rate``, frames per second, is for one without times."""
     rate = rate or 25.0
     duration = table.frames / rate
@@ -232,10 +232,10 @@ def with_table(info: VideoInfo, table: FrameTable, rate: float = 0.0) -> VideoIn
     )
 
 
-def _bare(stream: av.VideoStream, rotation: int) -> VideoInfo:
+def _bare(stream: av.VideoStream, rotation: int) -> VideoMetadata:
     """The metadata without a frame table."""
     codec = stream.codec_context
-    return VideoInfo(
+    return VideoMetadata(
         codec=codec.codec.canonical_name,
         width=codec.width,
         height=codec.height,

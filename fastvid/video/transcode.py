@@ -12,7 +12,7 @@ from fastvid.video.errors import DecodeError
 from fastvid.video.ffmpeg import first_line, open_video
 from fastvid.video.frame_table import decoded_frames
 from fastvid.video.limits import Limits
-from fastvid.video.probe import VideoInfo, probe
+from fastvid.video.probe import VideoMetadata, probe
 from fastvid.video.x264 import x264_params
 
 _MOST_FRAMES = 1_000_000  # of one output
@@ -41,11 +41,11 @@ class Normalisation:
         if self.fps is not None and not 1 <= self.fps <= 1000:
             raise ValueError(f"fps must be in [1, 1000]; got {self.fps}")
 
-    def rate(self, info: VideoInfo) -> int:
+    def rate(self, info: VideoMetadata) -> int:
         """Frames per second of the result."""
         return self.fps or min(max(1, round(info.fps)), 1000)
 
-    def size(self, info: VideoInfo) -> tuple[int, int]:
+    def size(self, info: VideoMetadata) -> tuple[int, int]:
         """(height, width) of the result: upright, even, and with square pixels, of which there are no more to either
         side than the source has unless its pixels are wide."""
         height, width = info.shown_size
@@ -54,7 +54,7 @@ class Normalisation:
 
 
 def transcode(
-    data: bytes, normal: Normalisation | None = None, *, info: VideoInfo | None = None, limits: Limits | None = None
+    data: bytes, normal: Normalisation | None = None, *, info: VideoMetadata | None = None, limits: Limits | None = None
 ) -> bytes:
     """Encodes a video anew: constant frame rate, closed groups, H.264 yuv420p, upright, even sizes, no audio, mp4 with
     the index in front.
@@ -106,7 +106,7 @@ def transcode(
     return file.getvalue()
 
 
-def _starts(info: VideoInfo, rate: int) -> tuple[np.ndarray, int]:
+def _starts(info: VideoMetadata, rate: int) -> tuple[np.ndarray, int]:
     """Output frame at which each source frame begins, and the number of output frames."""
     count = info.duration * rate
     if count > _MOST_FRAMES:
@@ -131,7 +131,7 @@ def _resampled(frames: Iterator[av.VideoFrame], starts: np.ndarray, count: int) 
         yield position, held
 
 
-def _scaled(data: bytes, info: VideoInfo, normal: Normalisation) -> Iterator[av.VideoFrame]:
+def _scaled(data: bytes, info: VideoMetadata, normal: Normalisation) -> Iterator[av.VideoFrame]:
     """Decoded frames, upright, at the new size, yuv420p."""
     container, stream = open_video(data)
     graph, made_for = None, None
@@ -149,7 +149,7 @@ def _scaled(data: bytes, info: VideoInfo, normal: Normalisation) -> Iterator[av.
             raise DecodeError("corrupt", f"the decoder stopped: {first_line(error)}") from error
 
 
-def _graph(frame: av.VideoFrame, info: VideoInfo, normal: Normalisation) -> av.filter.Graph:
+def _graph(frame: av.VideoFrame, info: VideoMetadata, normal: Normalisation) -> av.filter.Graph:
     height, width = normal.size(info)
     graph = av.filter.Graph()
     graph.threads = 1
@@ -171,7 +171,7 @@ def _graph(frame: av.VideoFrame, info: VideoInfo, normal: Normalisation) -> av.f
     return graph
 
 
-def _h264_stream(out: av.container.OutputContainer, normal: Normalisation, info: VideoInfo) -> av.VideoStream:
+def _h264_stream(out: av.container.OutputContainer, normal: Normalisation, info: VideoMetadata) -> av.VideoStream:
     stream = out.add_stream("libx264", rate=normal.rate(info))
     assert isinstance(stream, av.VideoStream)
     stream.height, stream.width = normal.size(info)

@@ -7,12 +7,12 @@ from fastvid.video.errors import DecodeError
 from fastvid.video.ffmpeg import open_video
 from fastvid.video.frame_table import decoded_frames, is_key, table_of
 from fastvid.video.limits import Limits
-from fastvid.video.probe import VideoInfo, check_size, with_table
+from fastvid.video.probe import VideoMetadata, check_size, with_table
 
 _COMPARED = 4  # frames of a video that are read by a jump, as training reads them
 
 
-def verify(data: bytes, info: VideoInfo) -> None:
+def verify(data: bytes, info: VideoMetadata) -> None:
     """Decode every frame of a video, and compare some with what training would read; memory for a few frames.
 
     Args:
@@ -33,7 +33,7 @@ def verify(data: bytes, info: VideoInfo) -> None:
             raise DecodeError("corrupt", f"frame {index} of {info.frames} is another one when it is read by itself")
 
 
-def settle(data: bytes, info: VideoInfo) -> VideoInfo:
+def settle(data: bytes, info: VideoMetadata) -> VideoMetadata:
     """Verify a video; where its frame table does not hold, return its metadata with one that does.
 
     Args:
@@ -64,7 +64,7 @@ def settle(data: bytes, info: VideoInfo) -> VideoInfo:
     raise failed
 
 
-def _read_through(data: bytes, info: VideoInfo) -> tuple[list[tuple[int | None, bool]], dict[int, np.ndarray]]:
+def _read_through(data: bytes, info: VideoMetadata) -> tuple[list[tuple[int | None, bool]], dict[int, np.ndarray]]:
     """Stored timestamp and key flag of all frames in the order shown, and the pixels of a few, upright."""
     # Each shortly behind a key frame: there a jump shows whether it lands, and costs little.
     keys = key_frames(info)[0]

@@ -12,7 +12,7 @@ from fastvid.names import spelled
 from fastvid.random import SampleRandom
 from fastvid.video.decode import iter_frames
 from fastvid.video.limits import Limits
-from fastvid.video.probe import VideoInfo, probe
+from fastvid.video.probe import VideoMetadata, probe
 from fastvid.video.resize import crop_resize
 
 _STREAM = 8  # Philox stream of views; masks use streams below 4
@@ -92,7 +92,7 @@ class ViewSpec:
         if not 0 <= self.jitter <= 1 or not 0 < self.crop <= 1:
             raise ValueError(f"ViewSpec: need 0 <= jitter <= 1 and 0 < crop <= 1; got {self.jitter} and {self.crop}")
 
-    def draw(self, key: str, seed: int, draw: int, info: VideoInfo) -> View:
+    def draw(self, key: str, seed: int, draw: int, info: VideoMetadata) -> View:
         """A training view: a pure function of (key, seed, draw) and the video's metadata.
 
         Args:
@@ -107,11 +107,11 @@ class ViewSpec:
         flip = rng.uniform() < self.flip
         return View(key, self._frames(info, where, rng if self.jitter else None), box, flip, self.size)
 
-    def center(self, key: str, info: VideoInfo) -> View:
+    def center(self, key: str, info: VideoMetadata) -> View:
         """The evaluation view: the middle of the video, the centred square, not mirrored."""
         return self.evaluation(key, info)[0]
 
-    def evaluation(self, key: str, info: VideoInfo, clips: int = 1, crops: int = 1) -> list[View]:
+    def evaluation(self, key: str, info: VideoMetadata, clips: int = 1, crops: int = 1) -> list[View]:
         """Evaluation views, whose class probabilities are averaged: nothing in them is random, none is mirrored.
 
         Args:
@@ -138,7 +138,7 @@ class ViewSpec:
             boxes.append(_in_pixels((top, left, side, side), info))
         return [View(key, frames, box, False, self.size) for frames in moments for box in boxes]
 
-    def _frames(self, info: VideoInfo, where: float, rng: SampleRandom | None = None) -> tuple[int, ...]:
+    def _frames(self, info: VideoMetadata, where: float, rng: SampleRandom | None = None) -> tuple[int, ...]:
         """Frame indices for a position in [0, 1) among all possible ones; with ``rng``, jittered."""
         n, last = info.frames, info.frames - 1
         if self.sampling == "span":
@@ -173,7 +173,7 @@ class ViewSpec:
         return (height - h) // 2, (width - w) // 2, h, w
 
 
-def _in_pixels(box: tuple[int, int, int, int], info: VideoInfo) -> tuple[int, int, int, int]:
+def _in_pixels(box: tuple[int, int, int, int], info: VideoMetadata) -> tuple[int, int, int, int]:
     """Map a box on the frame as shown to the frame's own pixels; the same where these are square."""
     top, left, height, width = box
     (rows, columns), (shown_rows, shown_columns) = info.upright_size, info.shown_size
@@ -186,7 +186,7 @@ def decode_view(
     data: bytes,
     view: View,
     *,
-    info: VideoInfo | None = None,
+    info: VideoMetadata | None = None,
     limits: Limits | None = None,
     out: np.ndarray | None = None,
     decoder: str = "pyav",
@@ -210,7 +210,7 @@ def decode_clips(
     data: bytes,
     views: Sequence[View],
     *,
-    info: VideoInfo | None = None,
+    info: VideoMetadata | None = None,
     limits: Limits | None = None,
     decoder: str = "pyav",
 ) -> np.ndarray:
@@ -234,7 +234,7 @@ def decode_clips(
 
 
 def _decode_into(
-    clips: Sequence[np.ndarray] | np.ndarray, data: bytes, views: Sequence[View], info: VideoInfo, decoder: str
+    clips: Sequence[np.ndarray] | np.ndarray, data: bytes, views: Sequence[View], info: VideoMetadata, decoder: str
 ) -> None:
     places = [(v, t) for v, view in enumerate(views) for t in range(len(view.frames))]
     wanted = [views[v].frames[t] for v, t in places]

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from fastvid.data import ShardWriter
-from fastvid.data.shards.dataset_json import Dataset, ShardFacts, save_dataset
+from fastvid.data.shards.dataset_json import Dataset, ShardInfo, save_dataset
 from fastvid.data.shards.index import index_path
 from tests.video.clips import encode
 
@@ -38,7 +38,7 @@ def describe(folder: Path) -> Dataset:
     for tar in sorted(folder.glob("*.tar")):
         data, index = tar.read_bytes(), index_path(tar).read_bytes()
         digests = [hashlib.sha256(x).hexdigest() for x in (data, index)]
-        facts.append(ShardFacts(tar.name, index.count(b"\n") - 1, len(data), digests[0], len(index), digests[1]))
+        facts.append(ShardInfo(tar.name, index.count(b"\n") - 1, len(data), digests[0], len(index), digests[1]))
     samples = sum(fact.samples for fact in facts)
     dataset = Dataset(tuple(facts), labels={str(k): len(facts) for k in range(samples // len(facts))})
     save_dataset(folder, dataset)

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from fastvid.data import LoaderState, TrainLoader, open_source
-from fastvid.data.loader.worker_handle import DecodeProcess
+from fastvid.data.loader.worker_handle import DecodeWorker
 from fastvid.video import ViewSpec
 from tests.data.odd_sources import Slow, Stuck, Unmakeable, Unsendable
 from tests.video.clips import encode
@@ -149,7 +149,7 @@ def large_files(folder):
 def test_messages_each_way_never_wait_for_each_other(large_files):
     """A child that cannot send still listens: else it and its parent would wait for each other for ever."""
     task, keys = large_files
-    process = DecodeProcess(task, 8)
+    process = DecodeWorker(task, 8)
     time.sleep(1.0)  # it stands in the middle of sending now
     for _ in range(20_000):
         process.handed_out(waited=True)
@@ -159,7 +159,7 @@ def test_messages_each_way_never_wait_for_each_other(large_files):
 
 def test_a_child_killed_in_the_middle_of_a_message_is_started_again(large_files):
     task, keys = large_files
-    process, made = DecodeProcess(task, 8), []
+    process, made = DecodeWorker(task, 8), []
     for turn in range(16):
         if turn % 5 == 0:
             time.sleep(0.5)

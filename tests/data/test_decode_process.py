@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from fastvid.data import TrainLoader, open_source
-from fastvid.data.loader.autotune import Throttle
+from fastvid.data.loader.autotune import Autotune
 from fastvid.data.loader.ring import Ring
 from fastvid.video import ViewSpec
 from tests.data.odd_sources import Curious, Deadly, Slow, Wrong
@@ -203,13 +203,13 @@ def test_a_ring_that_does_not_fit_is_said_before_anything_is_written():
 
 
 def test_threads_follow_the_need():
-    throttle = Throttle(2, 4)
+    throttle = Autotune(2, 4)
     assert [throttle.batch(waited=True, idle=False) for _ in range(6)] == [False, True, False, True, False, False]
     assert throttle.threads == 4
     for _ in range(200):
         throttle.batch(waited=False, idle=True)
     assert throttle.threads == 1
-    fixed = Throttle(3, 3)
+    fixed = Autotune(3, 3)
     for waited in [True] * 50 + [False] * 50:
         assert not fixed.batch(waited=waited, idle=not waited)
 

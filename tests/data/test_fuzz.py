@@ -10,7 +10,7 @@ import tracemalloc
 import zlib
 from pathlib import Path
 
-from fastvid.data.shards.dataset_json import Dataset, ShardFacts, _checksum
+from fastvid.data.shards.dataset_json import Dataset, ShardInfo, _checksum
 from fastvid.data.shards.entry import Entry
 from fastvid.data.shards.index import ShardIndex, build_index, index_bytes
 from fastvid.video import DecodeError, Limits, probe
@@ -106,7 +106,7 @@ def fuzz_tar(rng, path):
 
 
 def fuzz_dataset(rng):
-    shard = ShardFacts("a-000000.tar", 3, 1000, "0" * 64, 10, "1" * 64)
+    shard = ShardInfo("a-000000.tar", 3, 1000, "0" * 64, 10, "1" * 64)
     good = Dataset((shard, shard), {"x": 3}, 1, {"h264": 3}, 9, 1.5, 7, {"command": "pack"}).to_bytes()
 
     def read(data):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fastvid.data import ShardWriter, open_source
-from fastvid.data.shards.dataset_json import NAME, Dataset, ShardFacts
+from fastvid.data.shards.dataset_json import NAME, Dataset, ShardInfo
 from fastvid.data.shards.entry import Entry
 from fastvid.data.shards.index import index_path
 from fastvid.video import decode, probe
@@ -86,7 +86,7 @@ def test_every_flipped_byte_of_an_index_is_noticed(tmp_path):
 
 
 def facts(**changes):
-    shard = ShardFacts("a-000000.tar", 3, 1000, "0" * 64, 10, "1" * 64)
+    shard = ShardInfo("a-000000.tar", 3, 1000, "0" * 64, 10, "1" * 64)
     return Dataset(**{"shards": (shard,), "labels": {"x": 3}, "codecs": {"h264": 3}, "frames": 9, **changes})
 
 
@@ -116,6 +116,6 @@ def _loaded(data):
 
 @pytest.mark.parametrize("name", ["../a.tar", "/a.tar", "a.mp4", ".a.tar", "b/a.tar"])
 def test_dataset_json_cannot_name_files_elsewhere(name):
-    shard = ShardFacts(name, 3, 1000, "0" * 64, 10, "1" * 64)
+    shard = ShardInfo(name, 3, 1000, "0" * 64, 10, "1" * 64)
     with pytest.raises(ValueError, match="damaged"):
         Dataset.from_bytes(facts(shards=(shard,)).to_bytes(), NAME)

@@ -7,7 +7,7 @@ from fastvid.command import UserError
 from fastvid.data import open_source
 from fastvid.eval import Accuracy, attentive_probe, knn_probe, linear_probe, rank_me, wilson_interval
 from fastvid.eval.attentive import AttentiveClassifier
-from fastvid.eval.features import Contestant, Features, extract
+from fastvid.eval.features import Features, ProbeEntry, extract
 from fastvid.eval.health import FeatureHealth, mean_predictor_loss
 from fastvid.eval.suite import run_probes
 from fastvid.ops import masked_latent_loss, sample_id
@@ -123,7 +123,7 @@ def test_features_of_videos(tmp_path):
     (tmp_path / "a" / "bad.mp4").write_bytes(b"rubbish")
     source = open_source(tmp_path)
     grid, views = (2, 2, 2), ViewSpec(frames=4, size=32)
-    who = [Contestant("moving", Statistics(), grid), Contestant("still", Statistics(), grid, still=True)]
+    who = [ProbeEntry("moving", Statistics(), grid), ProbeEntry("still", Statistics(), grid, still=True)]
     moving, still = extract(who, source, range(7), views, ["a", "b"], device=torch.device("cpu"), batch=2)
     assert moving.pooled.shape == (6, 6)
     assert moving.tokens.shape == (6, 8, 3)
@@ -144,7 +144,7 @@ def test_the_suite_makes_a_table(tmp_path, caplog):
         for i in range(8):
             (tmp_path / label / f"{i}.mp4").write_bytes(encode(6 if label == "a" else 40))
     source = open_source(tmp_path)
-    who = [Contestant("statistics", Statistics(), (2, 2, 2))]
+    who = [ProbeEntry("statistics", Statistics(), (2, 2, 2))]
     result = run_probes(
         who, source, source, ["a", "b"], ViewSpec(frames=4, size=32, sampling="stride", stride=1),
         device=torch.device("cpu"), attentive_epochs=1, neighbours=3,

@@ -340,7 +340,7 @@ def test_wrong_options_are_one_sentence_and_make_nothing(cache, tmp_path, option
 
 
 def test_a_fault_of_ours_keeps_its_traceback(cache, monkeypatch):
-    monkeypatch.setattr("fastvid.latents.job.teacher_identity", lambda _: [].index(3))
+    monkeypatch.setattr("fastvid.latents.job.teacher_fingerprint", lambda _: [].index(3))
     with pytest.raises(ValueError, match="is not in list"):
         cache()
 

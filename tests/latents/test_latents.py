@@ -163,7 +163,7 @@ def test_view_facts_are_the_fields_that_matter():
 
 def test_the_dataset_hash_is_of_dataset_json_or_else_of_keys_and_sizes(source, tmp_path):
     from fastvid.data import Dataset
-    from fastvid.data.shards.dataset_json import ShardFacts, save_dataset
+    from fastvid.data.shards.dataset_json import ShardInfo, save_dataset
 
     folder = tmp_path / "videos"
     first = dataset_hash(folder, source)
@@ -172,7 +172,7 @@ def test_the_dataset_hash_is_of_dataset_json_or_else_of_keys_and_sizes(source, t
     assert dataset_hash(folder, open_source(folder)) != first
     (folder / "12.mp4").unlink()
     assert dataset_hash(folder, open_source(folder)) == first
-    dataset = Dataset((ShardFacts("a.tar", 12, 1, "0" * 64, 1, "1" * 64),))
+    dataset = Dataset((ShardInfo("a.tar", 12, 1, "0" * 64, 1, "1" * 64),))
     save_dataset(folder, dataset)
     assert dataset_hash(folder, source) == f"dataset.json {dataset.hash}"
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from fastvid.data.shards.entry import Entry
-from fastvid.video import DecodeError, VideoInfo, ViewSpec, decode, decode_view, probe
+from fastvid.video import DecodeError, VideoMetadata, ViewSpec, decode, decode_view, probe
 from fastvid.video.container import container_format
 from fastvid.video.decoders import pyav, why_not
 from fastvid.video.transcode import Normalisation, transcode
@@ -146,7 +146,7 @@ def read_through(video: bytes) -> np.ndarray:
 
 
 @pytest.fixture(scope="module", params=CASES)
-def case(request) -> tuple[bytes, VideoInfo, np.ndarray]:
+def case(request) -> tuple[bytes, VideoMetadata, np.ndarray]:
     video = CASES[request.param]()
     return video, probe(video), read_through(video)
 

@@ -11,7 +11,7 @@ import tyro
 
 from fastvid.data.exit_codes import exit_codes
 from fastvid.data.progress import Progress
-from fastvid.data.shards.dataset_json import NAME, Dataset, ShardFacts, load_dataset
+from fastvid.data.shards.dataset_json import NAME, Dataset, ShardInfo, load_dataset
 from fastvid.data.shards.entry import Entry
 from fastvid.data.shards.index import ShardIndex, index_name
 from fastvid.data.shards.reader import check_index
@@ -54,7 +54,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class _Task:
-    shard: ShardFacts
+    shard: ShardInfo
     first: int | None  # of the samples; None: the shard as a whole
     end: int = 0
 
@@ -146,7 +146,7 @@ def _sample_faults(entry: Entry, file, shard: str, quick: bool) -> Iterator[Faul
         yield Fault(shard, entry.key, str(error), remedy)
 
 
-def _shard_faults(path: Path, shard: ShardFacts) -> Iterator[Fault]:
+def _shard_faults(path: Path, shard: ShardInfo) -> Iterator[Fault]:
     try:
         size = path.stat().st_size
         if size != shard.bytes:
@@ -161,7 +161,7 @@ def _shard_faults(path: Path, shard: ShardFacts) -> Iterator[Fault]:
         yield Fault(shard.name, "", f"its bytes are not those that {NAME} names (sha256)", _COPY_AGAIN)
 
 
-def _index_faults(folder: Path, shard: ShardFacts) -> Iterator[Fault]:
+def _index_faults(folder: Path, shard: ShardInfo) -> Iterator[Fault]:
     try:
         index = _index(folder, shard)
         if len(index) != shard.samples:
@@ -174,7 +174,7 @@ def _index_faults(folder: Path, shard: ShardFacts) -> Iterator[Fault]:
         yield Fault(index_name(shard.name), "", str(error), "")
 
 
-def _index(folder: Path, shard: ShardFacts) -> ShardIndex:
+def _index(folder: Path, shard: ShardInfo) -> ShardIndex:
     path = folder / index_name(shard.name)
     return check_index(path.read_bytes(), str(path), shard)
 

@@ -10,7 +10,7 @@ import tyro
 from fastvid.data.exit_codes import exit_codes
 from fastvid.data.progress import Progress
 from fastvid.data.shards.counts import Counts
-from fastvid.data.shards.dataset_json import NAME, Dataset, ShardFacts, load_dataset, save_dataset
+from fastvid.data.shards.dataset_json import NAME, Dataset, ShardInfo, load_dataset, save_dataset
 from fastvid.data.shards.index import build_index, index_bytes, index_path, save_index
 from fastvid.data.sources.shard_folders import require_only_shards, shard_folders
 from fastvid.data.walk import shards_in, walk
@@ -36,7 +36,7 @@ class IndexCommand:
 
 @dataclass(frozen=True)
 class _Indexed:
-    facts: ShardFacts
+    facts: ShardInfo
     counts: Counts
     index: bytes
     refused: list[str]
@@ -127,7 +127,7 @@ def _index_one(tar: Path, video: str | None) -> _Indexed | str:
     except OSError as error:
         return f"{tar} cannot be read: {error.strerror or error}"
     content = index_bytes(tar.name, size, entries)
-    facts = ShardFacts(tar.name, len(entries), size, sha256, len(content), hashlib.sha256(content).hexdigest())
+    facts = ShardInfo(tar.name, len(entries), size, sha256, len(content), hashlib.sha256(content).hexdigest())
     return _Indexed(facts, Counts.of(entries), content, refused)
 
 

@@ -3,7 +3,7 @@
 _GROW_AFTER, _SHRINK_AFTER = 2, 16  # batches in a row
 
 
-class Throttle:
+class Autotune:
     """Adds a thread when batches are waited for, and takes one away when all threads keep running out of room.
 
     Fewer threads leave more of the processor to the training, which has to launch its kernels in time. The order of the

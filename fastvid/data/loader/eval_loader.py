@@ -11,7 +11,7 @@ import torch
 from fastvid.data.bad_samples import Quarantine
 from fastvid.data.source import Source, read_video
 from fastvid.data.worker_pool import default_threads
-from fastvid.video import DecodeError, Limits, VideoInfo, View, ViewSpec, decode_clips, decode_view
+from fastvid.video import DecodeError, Limits, VideoMetadata, View, ViewSpec, decode_clips, decode_view
 
 
 @dataclass
@@ -36,7 +36,7 @@ def eval_batches(
     quarantine: Quarantine,
     threads: int | None = None,
     limits: Limits | None = None,
-    views: Callable[[str, VideoInfo], Sequence[View]] | None = None,
+    views: Callable[[str, VideoMetadata], Sequence[View]] | None = None,
 ) -> Iterator[EvalBatch]:
     """Decodes the centre view of each sample, ahead of its use; samples that do not decode go to the quarantine.
 

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from fastvid.data.source import Sample
-from fastvid.video import VideoInfo, View, ViewSpec
+from fastvid.video import VideoMetadata, View, ViewSpec
 
 _DIRECTIONS = {
     "left", "right", "leftward", "rightward", "leftwards", "rightwards", "clockwise", "anticlockwise",
@@ -35,7 +35,7 @@ def mirror_changes(classes: Iterable[str], also: Iterable[str] = ()) -> set[str]
 
 
 def training_view(
-    spec: ViewSpec, sample: Sample, seed: int, draw: int, info: VideoInfo, no_flip: Collection[str] = ()
+    spec: ViewSpec, sample: Sample, seed: int, draw: int, info: VideoMetadata, no_flip: Collection[str] = ()
 ) -> View:
     """:meth:`fastvid.video.ViewSpec.draw`, never mirrored for labels in ``no_flip``; a pure function of its arguments.
 

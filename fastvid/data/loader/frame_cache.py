@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 
-from fastvid.video import VideoInfo
+from fastvid.video import VideoMetadata
 
 
 class FrameCache:
@@ -21,25 +21,25 @@ class FrameCache:
         self.capacity = capacity
         self.used = 0
         self._lock = threading.Lock()
-        self._videos: dict[int, tuple[VideoInfo, np.ndarray]] = {}
+        self._videos: dict[int, tuple[VideoMetadata, np.ndarray]] = {}
 
-    def get(self, index: int) -> tuple[VideoInfo, np.ndarray] | None:
+    def get(self, index: int) -> tuple[VideoMetadata, np.ndarray] | None:
         """What :meth:`put` stored for a sample, if it did."""
         return self._videos.get(index)
 
-    def reserve(self, info: VideoInfo) -> bool:
+    def reserve(self, info: VideoMetadata) -> bool:
         """Takes room for all frames of a video, if there is enough; :meth:`put` or :meth:`release` must follow."""
         with self._lock:
             fits = self.used + _bytes(info) <= self.capacity
             self.used += _bytes(info) if fits else 0
             return fits
 
-    def release(self, info: VideoInfo) -> None:
+    def release(self, info: VideoMetadata) -> None:
         """Gives back the room that was reserved for a video."""
         with self._lock:
             self.used -= _bytes(info)
 
-    def put(self, index: int, info: VideoInfo, frames: np.ndarray) -> None:
+    def put(self, index: int, info: VideoMetadata, frames: np.ndarray) -> None:
         """Stores uint8 [frames, H, W, 3], for which room was reserved."""
         with self._lock:
             if index in self._videos:  # two threads decoded it at the same time
@@ -48,5 +48,5 @@ class FrameCache:
                 self._videos[index] = (info, frames)
 
 
-def _bytes(info: VideoInfo) -> int:
+def _bytes(info: VideoMetadata) -> int:
     return info.frames * info.height * info.width * 3

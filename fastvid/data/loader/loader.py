@@ -10,7 +10,7 @@ from fastvid.data.bad_samples import Quarantine
 from fastvid.data.loader.batch import Batch
 from fastvid.data.loader.messages import Task
 from fastvid.data.loader.order import LoaderState
-from fastvid.data.loader.prefetcher import BatchMaker
+from fastvid.data.loader.prefetcher import Prefetcher
 from fastvid.data.source import Source
 from fastvid.data.worker_pool import default_threads, most_threads
 from fastvid.video import Limits, ViewSpec
@@ -99,7 +99,7 @@ class TrainLoader:
         )  # fmt: skip
         # One batch of the ``prefetch`` is the one that is being put together.
         slots = max((self.prefetch - 1) * self.task.local, self.task.most_threads)
-        self._maker = BatchMaker(self.task, slots, self.quarantine, device)
+        self._maker = Prefetcher(self.task, slots, self.quarantine, device)
         # Of a loader that is dropped without being closed, too: its process would stay otherwise.
         self._close = weakref.finalize(self, self._maker.close)
         self._last = time.perf_counter()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fastvid.data.loader.flips import training_view
 from fastvid.data.loader.order import EpochOrder, LoaderState
 from fastvid.data.source import Sample, Source, read_video
-from fastvid.video import DecodeError, Limits, VideoInfo, View, ViewSpec
+from fastvid.video import DecodeError, Limits, VideoMetadata, View, ViewSpec
 from fastvid.video.decoders import GPU_DECODERS
 
 
@@ -123,7 +123,7 @@ class File:
 
     sample: Sample
     data: bytes
-    info: VideoInfo
+    info: VideoMetadata
     view: View
 
 
@@ -215,7 +215,7 @@ class Samples:
         windows = -(-len(self._task.source.shard_sizes) // self._task.window)
         return position.epoch * windows + order.window_of(position.sample)
 
-    def view(self, sample: Sample, position: LoaderState, info: VideoInfo) -> View:
+    def view(self, sample: Sample, position: LoaderState, info: VideoMetadata) -> View:
         """The clip of a sample at a position."""
         task = self._task
         draw = position.epoch if task.views is None else position.epoch % task.views

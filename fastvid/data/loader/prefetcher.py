@@ -13,7 +13,7 @@ from fastvid.data.loader.batch import Batch
 from fastvid.data.loader.device_decoder import DeviceDecoder
 from fastvid.data.loader.messages import Decoded, Task
 from fastvid.data.loader.order import LoaderState
-from fastvid.data.loader.worker_handle import DecodeProcess
+from fastvid.data.loader.worker_handle import DecodeWorker
 from fastvid.random import sample_id
 
 
@@ -34,7 +34,7 @@ class Made:
     error: BaseException | None = None
 
 
-class BatchMaker:
+class Prefetcher:
     """One batch ahead of the one handed out, and behind that what the decoding process has room for.
 
     Args:
@@ -56,7 +56,7 @@ class BatchMaker:
         self._room = threading.Semaphore(1)  # batches that may be in the making beside the one handed out
         self._closing, self._pid = threading.Lock(), os.getpid()
         self.closed = False
-        self.process = DecodeProcess(task, slots)
+        self.process = DecodeWorker(task, slots)
         self._thread = threading.Thread(target=self._copy_batches, daemon=True, name="clips")
         self._thread.start()
 

@@ -1,12 +1,12 @@
 """A few videos of a source, with a view of each: what decoders are measured with."""
 
 from fastvid.data.source import Source, read_video
-from fastvid.video import DecodeError, Limits, VideoInfo, View, ViewSpec
+from fastvid.video import DecodeError, Limits, VideoMetadata, View, ViewSpec
 
 
 def sample_views(
     source: Source, spec: ViewSpec, videos: int = 8
-) -> tuple[list[tuple[bytes, View, VideoInfo]], list[str]]:
+) -> tuple[list[tuple[bytes, View, VideoMetadata]], list[str]]:
     """Some videos from all over a source.
 
     Returns:

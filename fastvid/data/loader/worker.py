@@ -1,6 +1,6 @@
 """The process that decodes: reads, checks, decodes and cuts clips into a ring, in threads, without importing torch.
 
-:class:`fastvid.data.loader.worker_handle.DecodeProcess` starts it and talks to it over one connection. It is told how
+:class:`fastvid.data.loader.worker_handle.DecodeWorker` starts it and talks to it over one connection. It is told how
 many clips have been taken, never gets further ahead than the ring has slots, and ends when its parent does.
 """
 
@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection
 
 import numpy as np
 
-from fastvid.data.loader.autotune import Throttle
+from fastvid.data.loader.autotune import Autotune
 from fastvid.data.loader.frame_cache import FrameCache
 from fastvid.data.loader.messages import Decoded, Failed, Samples, Taken, Task
 from fastvid.data.loader.order import LoaderState
@@ -39,7 +39,7 @@ class Helper:
         self._next, self._busy = taken, 0
         self._samples, self._cache = Samples(task), FrameCache(task.cache_bytes)
         self._changed, self._sending = threading.Condition(), threading.Lock()
-        self._throttle = Throttle(task.threads, task.most_threads)
+        self._throttle = Autotune(task.threads, task.most_threads)
         for number in range(task.most_threads):
             threading.Thread(target=self._work, args=(number,), daemon=True, name=f"decode-{number}").start()
 

@@ -21,7 +21,7 @@ _MOST_DEATHS = 3  # without a clip in between
 _PATIENCE = 60.0  # seconds without a clip after which it is said what is waited for
 
 
-class DecodeProcess:
+class DecodeWorker:
     """Clips of a task, by turn, from a child process that decodes ahead as far as the ring has slots.
 
     A child that dies is started again and decodes what was missing; what comes out is the same.

@@ -15,7 +15,7 @@ from typing import Any
 
 from fastvid.data.pack.item import Collection
 from fastvid.data.shards.counts import Counts
-from fastvid.data.shards.dataset_json import ShardFacts
+from fastvid.data.shards.dataset_json import ShardInfo
 from fastvid.files import owned, write_whole
 
 PLAN, SOURCE = "plan.json", "source.jsonl"
@@ -35,7 +35,7 @@ class Record:
         rejects: the lines of the rejects file that belong to the items of this shard.
     """
 
-    facts: ShardFacts
+    facts: ShardInfo
     counts: Counts
     archive: int = 0
     number: int = 0
@@ -131,7 +131,7 @@ def load_records(work: Path) -> list[Record]:
     records = []
     for number, path in enumerate(sorted(work.glob("shard-*.json"))):
         fields = json.loads(path.read_bytes())
-        facts, counts = ShardFacts(**fields["facts"]), Counts(**fields["counts"])
+        facts, counts = ShardInfo(**fields["facts"]), Counts(**fields["counts"])
         record = Record(**{**fields, "facts": facts, "counts": counts})
         if path.name != f"shard-{number:06d}.json":
             raise ValueError(f"{work} holds {path.name} but not the record before it: remove the folder and start anew")

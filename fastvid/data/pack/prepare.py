@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 from fastvid.data.pack.item import MISSING, Item
 from fastvid.data.shards.entry import probe_indexable
 from fastvid.data.source import VIDEO_SUFFIXES
-from fastvid.video import DecodeError, Limits, VideoInfo
+from fastvid.video import DecodeError, Limits, VideoMetadata
 from fastvid.video.container import container_format
 from fastvid.video.frame_table import decode_table
 from fastvid.video.probe import with_table
@@ -57,7 +57,7 @@ class Prepared:
     """A video that can be packed: its bytes, what they hold, and the ending of its member's name."""
 
     data: bytes
-    info: VideoInfo
+    info: VideoMetadata
     suffix: str
 
 
@@ -89,7 +89,7 @@ def prepare(task: Task, treatment: Treatment) -> Prepared | Reject:
     return Prepared(data, info, suffix)
 
 
-def _transcoded(data: bytes, info: VideoInfo, normal: Normalisation) -> bytes:
+def _transcoded(data: bytes, info: VideoMetadata, normal: Normalisation) -> bytes:
     try:
         return transcode(data, normal, info=info)
     except DecodeError as error:

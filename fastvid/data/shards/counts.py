@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastvid.data.shards.dataset_json import Dataset, ShardFacts
+from fastvid.data.shards.dataset_json import Dataset, ShardInfo
 from fastvid.data.shards.entry import Entry
 
 
@@ -49,7 +49,7 @@ class Counts:
         self.seconds += other.seconds
         self.video_bytes += other.video_bytes
 
-    def dataset(self, shards: Sequence[ShardFacts], made_by: dict[str, Any]) -> Dataset:
+    def dataset(self, shards: Sequence[ShardInfo], made_by: dict[str, Any]) -> Dataset:
         """The counts of these shards as a ``dataset.json``."""
         return Dataset(
             shards=tuple(shards),

@@ -16,7 +16,7 @@ _FORMAT, _VERSION = "fastvid shards", 1
 
 
 @dataclass(frozen=True)
-class ShardFacts:
+class ShardInfo:
     """One shard.
 
     Attributes:
@@ -56,7 +56,7 @@ class Dataset:
         made_by: command and options that made the shards.
     """
 
-    shards: tuple[ShardFacts, ...]
+    shards: tuple[ShardInfo, ...]
     labels: dict[str, int] = field(default_factory=dict)
     captions: int = 0
     codecs: dict[str, int] = field(default_factory=dict)
@@ -147,8 +147,8 @@ def _plausible(dataset: Dataset) -> bool:
     )
 
 
-def _shard(values: dict[str, Any]) -> ShardFacts:
-    shard = ShardFacts(**values)
+def _shard(values: dict[str, Any]) -> ShardInfo:
+    shard = ShardInfo(**values)
     numbers, texts = (shard.samples, shard.bytes, shard.index_bytes), (shard.sha256, shard.index_sha256)
     if not all(type(x) is int and x >= 0 for x in numbers) or not all(len(x) == 64 for x in texts):
         raise ValueError("a shard's sizes or checksums are none")

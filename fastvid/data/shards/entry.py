@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fastvid.video import DecodeError, Limits, VideoInfo, probe
+from fastvid.video import DecodeError, Limits, VideoMetadata, probe
 from fastvid.video.probe import Colours, sane_pixel_aspect
 
 _MOST = 2**62  # of any number in an index: int64 with room for a sum
@@ -33,7 +33,7 @@ class Entry:
     offset: int
     size: int
     crc32: int
-    video: VideoInfo | None = None
+    video: VideoMetadata | None = None
     label: str | None = None
     caption: str | None = None
 
@@ -74,7 +74,7 @@ class Entry:
             raise ValueError(f"not a sample's line of an index ({type(error).__name__}: {error})") from error
 
 
-def probe_indexable(data: bytes) -> VideoInfo:
+def probe_indexable(data: bytes) -> VideoMetadata:
     """:func:`fastvid.video.probe`, for a video that goes into an index.
 
     Raises:
@@ -88,7 +88,7 @@ def probe_indexable(data: bytes) -> VideoInfo:
     return info
 
 
-def _video_fields(video: VideoInfo) -> dict[str, Any]:
+def _video_fields(video: VideoMetadata) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "codec": video.codec, "width": video.width, "height": video.height, "rotation": video.rotation,
         "frames": video.frames, "fps": video.fps, "duration": video.duration, "time_base": video.time_base,
@@ -105,7 +105,7 @@ def _video_fields(video: VideoInfo) -> dict[str, Any]:
     return fields
 
 
-def _video(fields: dict[str, Any], limits: Limits) -> VideoInfo:
+def _video(fields: dict[str, Any], limits: Limits) -> VideoMetadata:
     frames = _whole(fields["frames"], limits.frames)
     numbers = {name: float(fields[name]) for name in ("fps", "duration", "time_base")}
     if (
@@ -132,7 +132,7 @@ def _video(fields: dict[str, Any], limits: Limits) -> VideoInfo:
             raise ValueError("the order of its frames is not one of all frames")
         order = pts[places]
     wide, high = (_signed(side) for side in fields.get("pixel_aspect", (1, 1)))
-    return VideoInfo(
+    return VideoMetadata(
         codec=fields["codec"], width=width, height=height, rotation=_whole(fields["rotation"], 3), frames=frames,
         fps=numbers["fps"], duration=numbers["duration"], pts=pts, time_base=numbers["time_base"], keyframes=keyframes,
         colours=_colours(fields["colours"]) if "colours" in fields else None, order=order,

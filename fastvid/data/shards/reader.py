@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from fastvid.data.inventory import Item
-from fastvid.data.shards.dataset_json import NAME, ShardFacts, load_dataset
+from fastvid.data.shards.dataset_json import NAME, ShardInfo, load_dataset
 from fastvid.data.shards.entry import Entry
 from fastvid.data.shards.index import ShardIndex, index_path, load_index, read_header
 from fastvid.data.source import VIDEO_SUFFIXES, Origin, Sample
@@ -75,7 +75,7 @@ class LocalShards:
         ValueError: or has another size.
     """
 
-    def __init__(self, shards: Sequence[Path], facts: Sequence[ShardFacts] | None = None):
+    def __init__(self, shards: Sequence[Path], facts: Sequence[ShardInfo] | None = None):
         self._shards, self._facts = list(shards), facts
         self.names = [shard.name for shard in shards]
         for shard, fact in zip(self._shards, facts or (), strict=bool(facts)):
@@ -122,7 +122,7 @@ class LocalShards:
         return [h.samples if h else len(load_index(s)) for h, s in zip(headers, self._shards, strict=True)]
 
 
-def check_index(data: bytes, where: str, facts: ShardFacts) -> ShardIndex:
+def check_index(data: bytes, where: str, facts: ShardInfo) -> ShardIndex:
     """The index that ``dataset.json`` means.
 
     Raises:

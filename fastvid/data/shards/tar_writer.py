@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fastvid.data.shards.dataset_json import ShardFacts
+from fastvid.data.shards.dataset_json import ShardInfo
 from fastvid.data.shards.entry import Entry
 from fastvid.data.shards.index import index_bytes
-from fastvid.video import VideoInfo
+from fastvid.video import VideoMetadata
 
 
 class TarShard:
@@ -33,7 +33,7 @@ class TarShard:
         key: str,
         suffix: str,
         video: bytes,
-        info: VideoInfo,
+        info: VideoMetadata,
         label: str | None = None,
         caption: str | None = None,
         extra: Mapping[str, Any] | None = None,
@@ -58,7 +58,7 @@ class TarShard:
         self.entries.append(entry)
         return entry
 
-    def finish(self) -> tuple[ShardFacts, bytes]:
+    def finish(self) -> tuple[ShardInfo, bytes]:
         """Ends the tar, on the disk; returns its facts and the content of its index."""
         self._write(bytes(2 * tarfile.BLOCKSIZE))
         self._write(bytes(-self.bytes % tarfile.RECORDSIZE))
@@ -66,7 +66,7 @@ class TarShard:
         os.fsync(self._file.fileno())
         self._file.close()
         index = index_bytes(self.name, self.bytes, self.entries)
-        facts = ShardFacts(
+        facts = ShardInfo(
             self.name, len(self.entries), self.bytes, self._sha256.hexdigest(),
             len(index), hashlib.sha256(index).hexdigest(),
         )  # fmt: skip

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from fastvid.data.shards.counts import Counts
-from fastvid.data.shards.dataset_json import Dataset, ShardFacts
+from fastvid.data.shards.dataset_json import Dataset, ShardInfo
 from fastvid.data.shards.entry import probe_indexable
 from fastvid.data.shards.index import index_path, save_index
 from fastvid.data.shards.tar_writer import TarShard
@@ -29,7 +29,7 @@ class ShardWriter:
         self.folder, self.prefix, self.shard_bytes = Path(folder), prefix, shard_bytes
         self.folder.mkdir(parents=True, exist_ok=True)
         self.shards: list[Path] = []
-        self._facts: list[ShardFacts] = []
+        self._facts: list[ShardInfo] = []
         self._counts = Counts()
         self._shard: TarShard | None = None
 

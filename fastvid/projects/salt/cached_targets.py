@@ -9,7 +9,7 @@ from fastvid.data import Batch, Quarantine, TrainLoader
 from fastvid.data.inventory import with_named_videos
 from fastvid.latents import LatentBatch, LatentCache, LatentLoader, Latents
 from fastvid.latents.manifest import dataset_hash, differences, view_facts
-from fastvid.models.fingerprint import teacher_identity
+from fastvid.models.fingerprint import teacher_fingerprint
 from fastvid.models.teachers import Teacher
 from fastvid.models.vit import VideoViT
 from fastvid.projects.salt.config import SaltConfig
@@ -76,7 +76,7 @@ def open_latents(config: SaltConfig, data: SaltData, student: VideoViT, teacher:
         "dataset": dataset_hash(data.path, data.whole),
         "views": view_facts(data.views),
         "grid": student.grid,
-        **({} if teacher is None else teacher_identity(teacher)),
+        **({} if teacher is None else teacher_fingerprint(teacher)),
     }
     lines = with_named_videos(differences(m.facts, wanted, "this run"), cache.folder, data.whole)
     if lines:

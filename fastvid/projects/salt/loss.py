@@ -14,7 +14,7 @@ from fastvid.projects.salt.masks import MaskSampler
 from fastvid.projects.salt.model import Mask
 from fastvid.projects.salt.targets import Selected, Targets
 from fastvid.projects.salt.token_subset import TokenSubset
-from fastvid.train.distributed import World, gather_rows
+from fastvid.train.distributed import World, all_gather_rows
 
 
 class StageLoss:
@@ -73,7 +73,7 @@ class StageLoss:
         penalties: dict[str, Callable] = {"variance": variance_penalty, "covariance": covariance_penalty}
         penalties = {name: f for name, f in penalties.items() if getattr(c, name)}
         if penalties:
-            rows = gather_rows(self.world, pred.flatten(0, 1).float())
+            rows = all_gather_rows(self.world, pred.flatten(0, 1).float())
             terms |= {name: f(rows) for name, f in penalties.items()}
         return terms
 

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 
 from fastvid.data import Quarantine
-from fastvid.eval.features import Contestant
+from fastvid.eval.features import ProbeEntry
 from fastvid.eval.suite import run_probes
 from fastvid.models.teachers import Teacher
 from fastvid.models.vit import VideoViT
@@ -17,13 +17,13 @@ log = logging.getLogger(__name__)
 _FEWEST = 5  # labelled videos to fit on: a fifth of them chooses the settings
 
 
-def contestants(student: VideoViT, teacher: Teacher | None, untrained: VideoViT) -> list[Contestant]:
+def contestants(student: VideoViT, teacher: Teacher | None, untrained: VideoViT) -> list[ProbeEntry]:
     """The student and what it is measured against; the teacher is not there where only its latents were given."""
     return [
-        Contestant("student", student, student.grid),
-        *([] if teacher is None else [Contestant("teacher", teacher, teacher.grid)]),
-        Contestant("random initialisation", untrained, untrained.grid),
-        Contestant("student, single frame", student, student.grid, still=True),
+        ProbeEntry("student", student, student.grid),
+        *([] if teacher is None else [ProbeEntry("teacher", teacher, teacher.grid)]),
+        ProbeEntry("random initialisation", untrained, untrained.grid),
+        ProbeEntry("student, single frame", student, student.grid, still=True),
     ]
 
 

@@ -11,10 +11,10 @@ import torch
 from fastvid.data import Batch, Quarantine, TrainLoader
 from fastvid.files import existing
 from fastvid.latents import LatentManifest, Latents, LatentWindow, WindowBatch, WindowLoader
-from fastvid.latents.compute import in_form, in_range
+from fastvid.latents.compute import encode, is_finite
 from fastvid.latents.manifest import Form, dataset_hash, latent_bytes, view_facts
 from fastvid.latents.window import bytes_in, window_bytes
-from fastvid.models.fingerprint import teacher_identity
+from fastvid.models.fingerprint import teacher_fingerprint
 from fastvid.models.teachers import Teacher
 from fastvid.projects.salt.config import SaltConfig
 from fastvid.projects.salt.data import SaltData, centre_clips
@@ -91,7 +91,7 @@ class WindowTeacher:
         self._compiled = torch.compile(teacher, dynamic=False) if config.run.compile else teacher
         self._window: LatentWindow | None = None
         self._options = config.latent_window
-        identity = teacher_identity(teacher)
+        identity = teacher_fingerprint(teacher)
         self.manifest = LatentManifest(
             teacher=identity["teacher"], weights=identity["weights"], layer="last", precision=precision,
             grid=teacher.grid, views=view_facts(data.views), view_seed=config.run.seed, views_per_clip=1,
@@ -146,10 +146,10 @@ class WindowTeacher:
 
     @torch.no_grad()
     def _taught(self, teacher: Callable[[torch.Tensor], torch.Tensor], clips: torch.Tensor) -> Latents:
-        return in_form(teacher(clips), self._options.form)
+        return encode(teacher(clips), self._options.form)
 
     def _check(self, latents: Latents) -> None:
-        if not in_range(latents):
+        if not is_finite(latents):
             raise ValueError(
                 f"the teacher's latents are not finite numbers, or larger than {self._options.form} holds: try "
                 "--latent-window.form bf16"

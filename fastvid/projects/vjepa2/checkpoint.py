@@ -24,7 +24,7 @@ from fastvid.models.fingerprint import tensors_hash
 from fastvid.models.pretrained import Parts, check_fit, compare
 from fastvid.projects.vjepa2.approach import LoraSettings, apply_approach
 from fastvid.projects.vjepa2.load import drawn_from, load_vjepa2
-from fastvid.projects.vjepa2.metadata import ClassifierAbout
+from fastvid.projects.vjepa2.metadata import ClassifierMetadata
 from fastvid.projects.vjepa2.model import VJepa2Classifier
 from fastvid.video import ViewSpec
 
@@ -46,7 +46,7 @@ class TrainedClassifier(nn.Module):
         views: the clips it was evaluated on: ``views.center(key, info)`` is a video's.
     """
 
-    def __init__(self, model: VJepa2Classifier, about: ClassifierAbout):
+    def __init__(self, model: VJepa2Classifier, about: ClassifierMetadata):
         super().__init__()
         self.model, self.about, self.classes = model, about, list(about.classes)
         self.views: ViewSpec = about.views
@@ -72,7 +72,7 @@ class TrainedClassifier(nn.Module):
         return self(views.to(self.model.hf.classifier.weight.device)).float().softmax(-1)
 
 
-def save_classifier(folder: str | Path, model: VJepa2Classifier, about: ClassifierAbout) -> ClassifierAbout:
+def save_classifier(folder: str | Path, model: VJepa2Classifier, about: ClassifierMetadata) -> ClassifierMetadata:
     """Writes what was trained, and with LoRA ``adapter/`` in peft's own format as well.
 
     Each file appears complete or not at all. Over an older classifier: a reader gets the old one or the new one, or
@@ -186,7 +186,7 @@ def _parts(model: VJepa2Classifier) -> tuple[dict[str, torch.Tensor], dict[str, 
     return {n: t for n, t in used.items() if n in trains}, {n: t for n, t in used.items() if n not in trains}
 
 
-def _lasting(about: ClassifierAbout) -> str:
+def _lasting(about: ClassifierMetadata) -> str:
     """The source as it is found from any working directory."""
     local = about.init == "pretrained" and Path(about.source).expanduser().is_dir()
     return str(Path(about.source).expanduser().resolve()) if local else about.source
@@ -205,12 +205,12 @@ def _lora(model: VJepa2Classifier) -> LoraSettings | None:
     return LoraSettings(config.r, config.lora_alpha, config.lora_dropout)
 
 
-def _read(folder: Path, tries: int = 5) -> tuple[ClassifierAbout, dict[str, torch.Tensor]]:
+def _read(folder: Path, tries: int = 5) -> tuple[ClassifierMetadata, dict[str, torch.Tensor]]:
     """Both files of one classifier, though another may be written over it in the meantime."""
     for name in (_ABOUT, _WEIGHTS):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"no classifier in {folder}: {name} is missing")
-    about = ClassifierAbout.from_json((folder / _ABOUT).read_bytes(), folder / _ABOUT)
+    about = ClassifierMetadata.from_json((folder / _ABOUT).read_bytes(), folder / _ABOUT)
     content = (folder / _WEIGHTS).read_bytes()
     if hashlib.sha256(content).hexdigest() != about.trained:
         if tries > 1:

@@ -13,7 +13,7 @@ _VERSION = 1  # of the file's form
 
 
 @dataclass(frozen=True)
-class ClassifierAbout:
+class ClassifierMetadata:
     """A trained classifier without its weights.
 
     The caller gives the first fields; those from ``approach`` on are filled in from the model by
@@ -91,7 +91,7 @@ class ClassifierAbout:
         return json.dumps({"version": _VERSION, **dataclasses.asdict(self)}, indent=1, ensure_ascii=False) + "\n"
 
     @staticmethod
-    def from_json(text: str | bytes, path: Path) -> "ClassifierAbout":
+    def from_json(text: str | bytes, path: Path) -> "ClassifierMetadata":
         """Reads what :meth:`to_json` wrote.
 
         Args:
@@ -113,13 +113,13 @@ class ClassifierAbout:
                 f"{path} has version {version!r}, and this fastvid reads version {_VERSION}: use the fastvid that "
                 f"wrote it ({fields.get('fastvid')})"
             )
-        known = {field.name for field in dataclasses.fields(ClassifierAbout)}
+        known = {field.name for field in dataclasses.fields(ClassifierMetadata)}
         if unknown := sorted(set(fields) - known):
             raise ValueError(f"{path} has fields that this version does not know: {', '.join(unknown)}")
         if missing := sorted(known - set(fields)):
             raise ValueError(f"{path} is damaged: it lacks {', '.join(missing)}")
         try:
-            return ClassifierAbout(**{name: _value(name, value) for name, value in fields.items()})
+            return ClassifierMetadata(**{name: _value(name, value) for name, value in fields.items()})
         except (TypeError, ValueError) as error:
             raise ValueError(f"{path} is damaged: {error}") from error
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from fastvid.projects.vjepa2.metadata import ClassifierAbout
+from fastvid.projects.vjepa2.metadata import ClassifierMetadata
 
 _TRAINED = {
     "head": "the linear head",
@@ -20,7 +20,7 @@ _SAMPLING = {
 }
 
 
-def model_card(about: ClassifierAbout, form: str, result: dict[str, Any] | None = None) -> str:
+def model_card(about: ClassifierMetadata, form: str, result: dict[str, Any] | None = None) -> str:
     """Markdown with what was trained on what, which classes it tells apart, how well, and how it is opened.
 
     Args:
@@ -79,7 +79,7 @@ def _hf_use() -> list[str]:
     ]
 
 
-def _peft_use(about: ClassifierAbout) -> list[str]:
+def _peft_use(about: ClassifierMetadata) -> list[str]:
     if about.init == "tiny":
         drawn = f"init_seed={about.init_seed}, frames={about.frames}, size={about.size}"
         base = [

@@ -30,7 +30,7 @@ from fastvid.projects.vjepa2.config import VJepa2Config
 from fastvid.projects.vjepa2.features import feature_set, frozen_part
 from fastvid.projects.vjepa2.load import drawn_from, load_vjepa2
 from fastvid.projects.vjepa2.loss import ClassifierLoss
-from fastvid.projects.vjepa2.metadata import ClassifierAbout
+from fastvid.projects.vjepa2.metadata import ClassifierMetadata
 from fastvid.projects.vjepa2.model import VJepa2Classifier
 from fastvid.projects.vjepa2.pictures import mistakes, training_views
 from fastvid.projects.vjepa2.result import RESULTS, STAGE, write_out
@@ -38,7 +38,7 @@ from fastvid.report.confusion import confusion_csv, confusion_png
 from fastvid.report.records import RunRecords
 from fastvid.train.data import check_data, open_quarantine, train_loader
 from fastvid.train.decoder import choose_decoder
-from fastvid.train.distributed import broadcast_text, wait_for_all
+from fastvid.train.distributed import barrier, broadcast_text
 from fastvid.train.engine import Engine, Loader, Stage
 from fastvid.train.labelled import LabelledData, lost_classes, open_labelled
 from fastvid.train.logs import progress
@@ -178,7 +178,7 @@ class _Recipe:
                     precision=self.engine.precision, device=self.device, batch=self.config.features.batch,
                     threads=self.threads, quarantine=self.quarantine, progress=bar.update,
                     check=self.session.signals.check, rank=self.session.world.rank, world=self.session.world.size,
-                    meet=lambda: wait_for_all(self.session.world),
+                    meet=lambda: barrier(self.session.world),
                 )  # fmt: skip
         run = self.session.run
         if run is not None and "features" not in run.facts():  # those of the start that made them
@@ -293,9 +293,9 @@ class _Recipe:
         log.info("epoch %.3g: validation %s", epoch, result.accuracy)
         return values
 
-    def _about(self) -> ClassifierAbout:
+    def _about(self) -> ClassifierMetadata:
         c, views = self.config, self.judged
-        return ClassifierAbout(
+        return ClassifierMetadata(
             source="tiny" if c.model.init == "tiny" else c.model.source, classes=tuple(self.data.classes),
             init=c.model.init, init_seed=c.model.init_seed, sampling=views.sampling, stride=views.stride, fps=views.fps,
             crop=views.crop, clips=c.evaluate.clips, crops=c.evaluate.crops, frozen=self.frozen,

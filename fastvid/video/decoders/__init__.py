@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from fastvid.video.probe import VideoInfo
+from fastvid.video.probe import VideoMetadata
 
 CPU_DECODERS = ("pyav", "torchcodec")
 GPU_DECODERS = ("dali", "torchcodec-cuda")
 DECODERS = CPU_DECODERS + GPU_DECODERS
 
 # Frames of one video: (data, ascending distinct indices, info) -> upright uint8 [H, W, 3], one per index.
-FrameReader = Callable[[bytes, Sequence[int], VideoInfo], Iterator[np.ndarray]]
+FrameReader = Callable[[bytes, Sequence[int], VideoMetadata], Iterator[np.ndarray]]
 
 
 class DecoderUnavailable(RuntimeError):

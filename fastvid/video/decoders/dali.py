@@ -16,12 +16,12 @@ from fastvid.video.decoders.frames import DecodedFrames
 from fastvid.video.decoders.torchcodec import raise_if_the_gpu_failed
 from fastvid.video.errors import DecodeError
 from fastvid.video.ffmpeg import first_line
-from fastvid.video.probe import Colours, VideoInfo, check_complete, colours_of
+from fastvid.video.probe import Colours, VideoMetadata, check_complete, colours_of
 
 if TYPE_CHECKING:
     import torch
 
-# By the names that VideoInfo has.
+# By the names that VideoMetadata has.
 _CPU_CODECS = ("vp8", "vp9")
 _GPU_CODECS = (*_CPU_CODECS, "h264", "hevc", "av1", "mpeg4")
 # Red and blue weights of luma by ITU-T H.273 MatrixCoefficients; DALI computes with BT.601 whatever the file says.
@@ -33,7 +33,7 @@ _sizes: set[tuple[str, int, int]] = set()  # codec, width, height decoded by NVD
 
 
 def decode_batch(
-    videos: Sequence[bytes], wanted: Sequence[Sequence[int]], infos: Sequence[VideoInfo], device: "torch.device"
+    videos: Sequence[bytes], wanted: Sequence[Sequence[int]], infos: Sequence[VideoMetadata], device: "torch.device"
 ) -> list[DecodedFrames | DecodeError]:
     """Decodes frames at ascending indices of several videos.
 
@@ -58,7 +58,7 @@ def decode_batch(
     return [out[i] for i in range(len(videos))]
 
 
-def _check(data: bytes, info: VideoInfo, device: "torch.device") -> Colours:
+def _check(data: bytes, info: VideoMetadata, device: "torch.device") -> Colours:
     """Refuses what DALI does not decode, or would decode wrongly without an error."""
     check_complete(data, info)  # also refuses what is no video
     if info.codec not in (_CPU_CODECS if device.type == "cpu" else _GPU_CODECS):
@@ -75,7 +75,7 @@ def _check(data: bytes, info: VideoInfo, device: "torch.device") -> Colours:
     return colours
 
 
-def _check_size(info: VideoInfo) -> None:
+def _check_size(info: VideoMetadata) -> None:
     """DALI keeps NVDEC decoders and finds them again by coded size, against the size shown of the video they were made
     for. One made for 544 rows would so be taken for 530 rows, which are coded as 544, and its colours shifted."""
     with _sizes_lock:
@@ -125,7 +125,7 @@ def _run(videos: list[bytes], wanted: list[Sequence[int]], device: "torch.device
     return [tensor.torch() for tensor in decoded.tensors]
 
 
-def _finish(pixels: "torch.Tensor | DecodeError", info: VideoInfo, colours: Colours) -> DecodedFrames:
+def _finish(pixels: "torch.Tensor | DecodeError", info: VideoMetadata, colours: Colours) -> DecodedFrames:
     import torch
 
     if isinstance(pixels, DecodeError):

@@ -9,10 +9,10 @@ from av.video.reformatter import VideoReformatter
 from fastvid.video.errors import DecodeError
 from fastvid.video.ffmpeg import open_video
 from fastvid.video.frame_table import decoded_frames, is_key
-from fastvid.video.probe import VideoInfo, check_size
+from fastvid.video.probe import VideoMetadata, check_size
 
 
-def read_frames(data: bytes, indices: Sequence[int], info: VideoInfo) -> Iterator[np.ndarray]:
+def read_frames(data: bytes, indices: Sequence[int], info: VideoMetadata) -> Iterator[np.ndarray]:
     """Yields the frames at ascending indices, upright, uint8 [H, W, 3].
 
     Raises:
@@ -29,7 +29,7 @@ def read_frames(data: bytes, indices: Sequence[int], info: VideoInfo) -> Iterato
 class _Reader:
     """A decoder that moves forward through a file and jumps to key frames when that saves work."""
 
-    def __init__(self, data: bytes, info: VideoInfo):
+    def __init__(self, data: bytes, info: VideoMetadata):
         self.data, self.info = data, info
         self.reformatter = VideoReformatter()  # keeps its conversion tables from frame to frame
         self.index_of_time = None if info.order is None else {int(t): index for index, t in enumerate(info.order)}
@@ -113,7 +113,7 @@ class _Reader:
         return np.ascontiguousarray(np.rot90(image, info.rotation)) if info.rotation else image
 
 
-def key_frames(info: VideoInfo) -> tuple[np.ndarray, np.ndarray]:
+def key_frames(info: VideoMetadata) -> tuple[np.ndarray, np.ndarray]:
     """Return the indices of the key frames that can be jumped to, ascending, and the stored timestamp of each."""
     if info.pts is None or not len(info.keyframes) or info.has_palette:
         return np.empty(0, np.int64), np.empty(0, np.int64)

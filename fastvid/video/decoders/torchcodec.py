@@ -14,13 +14,13 @@ from fastvid.video.container import container_format
 from fastvid.video.decoders import pyav
 from fastvid.video.errors import DecodeError
 from fastvid.video.ffmpeg import first_line
-from fastvid.video.probe import VideoInfo, check_complete, check_size
+from fastvid.video.probe import VideoMetadata, check_complete, check_size
 
 if TYPE_CHECKING:
     import torch
 
 
-def read_frames(data: bytes, indices: Sequence[int], info: VideoInfo) -> Iterator[np.ndarray]:
+def read_frames(data: bytes, indices: Sequence[int], info: VideoMetadata) -> Iterator[np.ndarray]:
     """Yield the frames at ascending indices, upright, uint8 [H, W, 3], bit for bit those of PyAV.
 
     torchcodec numbers frames by their presentation times. Where the file stores none, as AVI does, PyAV reads it.
@@ -35,7 +35,7 @@ def read_frames(data: bytes, indices: Sequence[int], info: VideoInfo) -> Iterato
         yield frame.numpy()
 
 
-def decode_on_gpu(data: bytes, indices: Sequence[int], info: VideoInfo, device: "torch.device") -> "torch.Tensor":
+def decode_on_gpu(data: bytes, indices: Sequence[int], info: VideoMetadata, device: "torch.device") -> "torch.Tensor":
     """Decodes frames at ascending indices with NVDEC: uint8 [len(indices), H, W, 3], upright, on ``device``.
 
     Raises:
@@ -56,7 +56,7 @@ def _disable_nvdec_cache() -> None:
     set_nvdec_cache_capacity(0)
 
 
-def _frames(data: bytes, indices: Sequence[int], info: VideoInfo, device: str) -> Iterator["torch.Tensor"]:
+def _frames(data: bytes, indices: Sequence[int], info: VideoMetadata, device: str) -> Iterator["torch.Tensor"]:
     decoder = _open(data, info, device)
     for index in indices:
         try:
@@ -76,7 +76,7 @@ def _frames(data: bytes, indices: Sequence[int], info: VideoInfo, device: str) -
         yield frame
 
 
-def _open(data: bytes, info: VideoInfo, device: str):
+def _open(data: bytes, info: VideoMetadata, device: str):
     check_complete(data, info)  # also refuses playlists and whatever else is no video container
     if container_format(data) == "avi" or not info.numbered:
         raise DecodeError("unsupported", "torchcodec needs a presentation time of its own for each frame; use pyav")
@@ -93,7 +93,7 @@ def _open(data: bytes, info: VideoInfo, device: str):
     return decoder
 
 
-def _frame(decoder, index: int, info: VideoInfo) -> "torch.Tensor":
+def _frame(decoder, index: int, info: VideoMetadata) -> "torch.Tensor":
     assert info.pts is not None  # _open has made sure
     try:
         frame = decoder.get_frame_at(int(index))

@@ -20,7 +20,7 @@ from fastvid.projects.vjepa2 import checkpoint as saved_classifier
 from fastvid.projects.vjepa2.approach import LoraSettings, apply_approach, parameter_counts
 from fastvid.projects.vjepa2.checkpoint import TrainedClassifier, load_classifier, save_classifier
 from fastvid.projects.vjepa2.load import load_vjepa2
-from fastvid.projects.vjepa2.metadata import ClassifierAbout
+from fastvid.projects.vjepa2.metadata import ClassifierMetadata
 from fastvid.video import ViewSpec
 
 APPROACHES = ["head", "pooler", "lora", "pooler+lora", "backbone-lora", "full"]
@@ -66,7 +66,7 @@ def assert_same_logits(found, expected):
 
 
 def about(source, **changes):
-    return ClassifierAbout(str(source), **{"classes": CLASSES, "sampling": "stride", "stride": 3, **changes})
+    return ClassifierMetadata(str(source), **{"classes": CLASSES, "sampling": "stride", "stride": 3, **changes})
 
 
 @pytest.fixture
@@ -173,7 +173,7 @@ def test_a_relative_source_is_found_from_everywhere(source, tmp_path, monkeypatc
 def test_a_tiny_model_is_drawn_again(tmp_path):
     model = load_vjepa2(init="tiny", num_classes=4, frames=4, size=32, init_seed=6, head_seed=9).eval()
     apply_approach(model, "head")
-    save_classifier(tmp_path, model, ClassifierAbout("tiny", CLASSES, init="tiny", init_seed=6))
+    save_classifier(tmp_path, model, ClassifierMetadata("tiny", CLASSES, init="tiny", init_seed=6))
     clip = torch.randint(256, (2, 4, 32, 32, 3), dtype=torch.uint8)
     with torch.no_grad():
         assert torch.equal(load_classifier(tmp_path)(clip), model(clip))
