@@ -35,7 +35,7 @@ def _kind(config: pytest.Config) -> str:
 
 
 def pytest_generate_tests(metafunc):
-    """A test with an argument ``workload`` runs once for each of its module's WORKLOADS[kind of device].
+    """Return a test with an argument ``workload`` runs once for each of its module's WORKLOADS[kind of device].
 
     With an argument ``users_workload`` it leaves out those that are only there to be larger than the cache.
     """
@@ -126,7 +126,7 @@ def record_numbers(request, benchmark, _session):
 
 
 def _keeper(config: pytest.Config, benchmark, session: tuple[Recorder, dict]):
-    """What puts rows where they are asked for, and fails where one missed its floor."""
+    """Return what puts rows where they are asked for, and fails where one missed its floor."""
     facts = session[1]
 
     def keep(rows: list[dict]) -> None:

@@ -25,7 +25,7 @@ _BLOCK = "<!-- {name} -->\n{text}\n<!-- end of {name} -->"
 
 
 def result(run: dict, conditions: str = "") -> dict:
-    """A result file's content from a pytest-benchmark file's.
+    """Return a result file's content from a pytest-benchmark file's.
 
     Raises:
         ValueError: the file holds no rows, or rows of several devices.
@@ -49,7 +49,7 @@ def result(run: dict, conditions: str = "") -> dict:
 
 
 def rounded(value: object) -> object:
-    """The same with numbers of four digits: more are noise, and make every diff a whole file."""
+    """Return the same with numbers of four digits: more are noise, and make every diff a whole file."""
     if isinstance(value, float):
         return float(f"{value:.4g}")
     if isinstance(value, dict):
@@ -58,7 +58,7 @@ def rounded(value: object) -> object:
 
 
 def heading(found: dict) -> str:
-    """Device, date, versions and conditions of a result, in a sentence."""
+    """Return the device, date, versions and conditions of a result, in a sentence."""
     device = found["device"]
     versions = [f"torch {device['torch']}"]
     versions += [f"{name} {device[name]}" for name in ("triton", "driver") if device["kind"] == "cuda" and device[name]]
@@ -67,7 +67,7 @@ def heading(found: dict) -> str:
 
 
 def table(found: dict) -> str:
-    """Markdown of one result: a row for each part of each benchmark."""
+    """Return the markdown of one result: a row for each part of each benchmark."""
     gpu = found["device"]["kind"] == "cuda"
     columns = ["benchmark", "time", "GB/s", "of copy", *(["of datasheet"] if gpu else []), "faster than (floor)"]
     columns += ["peak memory, ours / others", "launches, ours / others"] if gpu else []
@@ -103,7 +103,7 @@ def _time(ms: float) -> str:
 
 
 def _how(row: dict, side: str) -> str:
-    """A side's name, with how it was timed where that was not as the others."""
+    """Return a side's name, with how it was timed where that was not as the others."""
     how = row["ms"][side]["how"].split(":")[0]
     return side if how in ("wall clock", "graph") else f"{side} [{how}]"
 
@@ -115,19 +115,19 @@ def _floor(bound: dict | None) -> str:
 
 
 def load(folder: Path) -> list[dict]:
-    """All results of a folder, CPUs first."""
+    """Return all results of a folder, CPUs first."""
     found = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
     return sorted(found, key=lambda one: one["device"]["kind"] != "cpu")
 
 
 def blocks(results: list[dict]) -> dict[str, str]:
-    """What the docs hold between their comments: name -> Markdown."""
+    """Return what the docs hold between their comments: name -> Markdown."""
     shown = "\n\n".join(f"{heading(one)}\n\n{table(one)}" for one in results) or "Nothing has been measured."
     return {"results": shown}
 
 
 def put(page: str, name: str, text: str) -> str:
-    """A page with what stands between the comments of ``name`` replaced.
+    """Return a page with what stands between the comments of ``name`` replaced.
 
     Raises:
         ValueError: the page does not have that pair of comments once.

@@ -65,7 +65,7 @@ def launches_of(call: Callable[[], object]) -> list[Options]:
 
 
 def launched_with(call: Callable[[], Any], kernel: str, launch: Launch) -> Callable[[], Any]:
-    """The call with one kernel launched as told, and the others with their defaults."""
+    """Return the call with one kernel launched as told, and the others with their defaults."""
 
     def chosen(options: Options) -> Launch:
         return launch if options.kernel == kernel else options.launches[0]
@@ -78,7 +78,7 @@ def launched_with(call: Callable[[], Any], kernel: str, launch: Launch) -> Calla
 
 
 def results(call: Callable[[], Any]) -> tuple[torch.Tensor, ...]:
-    """The call's results, in memory that held NaN or the largest integer before: what is not written is seen."""
+    """Return the call's results, in memory that held NaN or the largest integer before: what is not written is seen."""
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(True)  # torch.empty fills what it allocates
     try:
@@ -89,7 +89,8 @@ def results(call: Callable[[], Any]) -> tuple[torch.Tensor, ...]:
 
 
 def same(found: Iterable[torch.Tensor], expected: Iterable[torch.Tensor]) -> bool:
-    """Whether results are equal to two units in the last place of the largest value, float32 sums to 1e-4 of it."""
+    """Return whether results are equal to two units in the last place of the largest value, float32 sums to 1e-4 of
+    it."""
     for one, other in zip(found, expected, strict=True):
         if not one.is_floating_point() or not one.numel():
             if not torch.equal(one, other):
@@ -102,7 +103,7 @@ def same(found: Iterable[torch.Tensor], expected: Iterable[torch.Tensor]) -> boo
 
 
 def faster(one: Timed, default: Timed) -> bool:
-    """Whether a launch is faster than the default by more than both spread, and by the margin."""
+    """Return whether a launch is faster than the default by more than both spread, and by the margin."""
     return one.p80 < default.p20 and one.median < (1 - MARGIN) * default.median
 
 
@@ -166,7 +167,7 @@ def merge(table: Table, architecture: str, found: Iterable[Found], about: dict[s
 
 
 def text(table: Table) -> str:
-    """The table as a file: a line for each class of shapes, so that a change of one is a change of a line."""
+    """Return the table as a file: a line for each class of shapes, so that a change of one is a change of a line."""
     blocks = []
     for architecture, kernels in sorted(table.items()):
         lines = []
@@ -178,12 +179,12 @@ def text(table: Table) -> str:
 
 
 def said(launch: Launch) -> str:
-    """A launch in a few words: ``ROWS 4, BLOCK 1024, warps 4``."""
+    """Return a launch in a few words: ``ROWS 4, BLOCK 1024, warps 4``."""
     return ", ".join(f"{name.removeprefix('num_')} {value}" for name, value in launch.items())
 
 
 def line(size: str, one: Found) -> str:
-    """What was found of one kernel, as a line of the printed table."""
+    """Return what was found of one kernel, as a line of the printed table."""
     kernel = f"{one.options.kernel.removesuffix('_kernel')}, {size}"
     result = "kept" if one.kept else f"{1e3 * one.time.median:.1f} us with {said(one.best)}"
     return (

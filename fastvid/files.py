@@ -39,7 +39,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def write_whole(path: Path, content: bytes, *, sync: bool = True) -> None:
-    """Writes a file: a reader, or a kill at any moment, sees the old one or the new one.
+    """Write a file: a reader, or a kill at any moment, see the old one or the new one.
 
     Args:
         path: of the file.
@@ -65,7 +65,7 @@ def write_whole(path: Path, content: bytes, *, sync: bool = True) -> None:
 
 
 def owned(path: Path) -> TextIO:
-    """Locks a file for this process, until it is closed or the process ends, and writes into it whose it is.
+    """Lock a file for this process, until it is closed or the process ends, and writes into it whose it is.
 
     Raises:
         BlockingIOError: another process has it; the message names that one.
@@ -86,7 +86,7 @@ def owned(path: Path) -> TextIO:
 
 
 def flush(path: Path) -> None:
-    """Waits until a file, or the names in a folder, are on the disk."""
+    """Wait until a file, or the names in a folder, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -95,7 +95,7 @@ def flush(path: Path) -> None:
 
 
 def sha256_of(file: BinaryIO) -> str:
-    """Hexadecimal sha256 of what is left to read of a file, a megabyte at a time."""
+    """Return hexadecimal sha256 of what is left to read of a file, a megabyte at a time."""
     digest = hashlib.sha256()
     while chunk := file.read(1 << 20):
         digest.update(chunk)
@@ -103,7 +103,7 @@ def sha256_of(file: BinaryIO) -> str:
 
 
 def existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that is there."""
+    """Return the folder, or the nearest one above it that is there."""
     folder = folder.absolute()
     while not folder.exists():
         folder = folder.parent

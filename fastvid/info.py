@@ -36,7 +36,7 @@ _PACKAGES = (
 
 
 def facts() -> dict[str, dict[str, str]]:
-    """Everything this command prints: sections of names and values."""
+    """Return everything this command prints: sections of names and values."""
     return {
         "versions": {"fastvid": fastvid.__version__, "python": platform.python_version(), **_versions()},
         "system": {
@@ -57,7 +57,7 @@ def facts() -> dict[str, dict[str, str]]:
 
 
 def as_text(sections: dict[str, dict[str, str]]) -> str:
-    """Sections of names and values as text, the values in one column."""
+    """Return the sections of names and values as text, the values in one column."""
     width = max(len(name) for values in sections.values() for name in values)
     lines = []
     for section, values in sections.items():
@@ -140,7 +140,7 @@ def _decoders() -> str:
 
 
 def measure_decoders(path: str, videos: int = 8) -> str:
-    """The table that ``--decode`` prints, and what follows from it.
+    """Return the table that ``--decode`` prints, and what follows from it.
 
     Raises:
         FileNotFoundError: nothing is at ``path``.
@@ -161,7 +161,7 @@ def measure_decoders(path: str, videos: int = 8) -> str:
 
 @command
 def main(arguments: list[str]) -> int:
-    """Prints the facts, or how the run in a directory ended."""
+    """Print the facts, or how the run in a directory ended."""
     if arguments and arguments[0] in ("-h", "--help"):
         print(__doc__)
         return 0

@@ -12,7 +12,7 @@ _LONE = re.compile("[\ud800-\udfff]")
 
 
 def spelled(name: object) -> str:
-    r"""Spells out the bytes of a file name that are no UTF-8, as ``\xff``; any other text comes back unchanged.
+    r"""Spell out the bytes of a file name that are no UTF-8, as ``\xff``; any other text comes back unchanged.
 
     Example:
         >>> spelled("run/caf\udce9.mp4")
@@ -22,7 +22,7 @@ def spelled(name: object) -> str:
 
 
 def print_any_name() -> None:
-    """Prepares this process's output for any file name: what its encoding lacks is spelled out instead of raising
+    """Prepare this process's output for any file name: what its encoding lacks is spelled out instead of raising
     UnicodeEncodeError."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

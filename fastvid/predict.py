@@ -49,7 +49,7 @@ class PredictConfig:
 
 @command
 def main(arguments: list[str]) -> int:
-    """Runs the command; returns the exit code: 0, or 1 if a video could not be used."""
+    """Run the command; return the exit code: 0, or 1 if a video could not be used."""
     config = tyro.cli(PredictConfig, prog="python -m fastvid.predict", args=arguments, config=_FLAGS)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
@@ -91,7 +91,7 @@ def predict(
     windows: int | Literal["auto"] = "auto",
     crops: int = 1,
 ) -> dict[str, Any]:
-    """The classes of one video.
+    """Return the classes of one video.
 
     Args:
         classifier: on any device.
@@ -144,7 +144,7 @@ def predict(
 
 
 def _videos(names: Sequence[str]) -> list[tuple[str, Callable[[], tuple[bytes, "VideoMetadata"]]]]:
-    """(name, a function that reads it) of each video, folders opened.
+    """Return (name, a function that reads it) of each video, folders opened.
 
     Raises:
         UserError: there is nothing at one of the names, or a folder without videos.
@@ -179,7 +179,7 @@ def _read(path: Path) -> tuple[bytes, "VideoMetadata"]:
 
 
 def _enough(spec: "ViewSpec", info: "VideoMetadata") -> int:
-    """Clips that, side by side, are as long as the video."""
+    """Return the number of clips that, side by side, are as long as the video."""
     if spec.sampling == "span":
         return 1
     covered = spec.frames * spec.stride / info.fps if spec.sampling == "stride" else spec.frames / spec.fps
@@ -187,7 +187,7 @@ def _enough(spec: "ViewSpec", info: "VideoMetadata") -> int:
 
 
 def _seconds(frames: Sequence[int], info: "VideoMetadata") -> tuple[float, float]:
-    """From when the first of them appears to when the last goes."""
+    """Return from when the first of them appears to when the last goes."""
     after = max(frames) + 1
     end = float(info.times[after]) if after < info.frames else info.duration
     return float(info.times[min(frames)]), end

@@ -17,7 +17,7 @@ _LOW32 = 0xFFFFFFFF
 
 
 def philox4x32(counter: Sequence[Any], key: Sequence[Any]) -> tuple[Any, Any, Any, Any]:
-    """Philox4x32-10: four random 32-bit words for a 128-bit counter and a 64-bit key.
+    """Return Philox4x32-10: four random 32-bit words for a 128-bit counter and a 64-bit key.
 
     Args:
         counter: four 32-bit words (int, or int64 arrays that broadcast together), least significant first.
@@ -46,17 +46,17 @@ def philox4x32(counter: Sequence[Any], key: Sequence[Any]) -> tuple[Any, Any, An
 
 
 def split64(value: Any) -> tuple[Any, Any]:
-    """The low and the high 32-bit word of a 64-bit integer (int or int64 array)."""
+    """Return the low and the high 32-bit word of a 64-bit integer (int or int64 array)."""
     return value & _LOW32, (value >> 32) & _LOW32
 
 
 def bounded(word: Any, n: Any) -> Any:
-    """Maps a uniform 32-bit word to an integer in [0, n), for n < 2**31; the bias is at most n / 2**32."""
+    """Map a uniform 32-bit word to an integer in [0, n), for n < 2**31; the bias is at most n / 2**32."""
     return (word * n) >> 32
 
 
 def sample_id(key: str) -> int:
-    """A stable 63-bit id for a sample's key: the same on every machine, in every process and version.
+    """Return a stable 63-bit id for a sample's key: the same on every machine, in every process and version.
 
     Args:
         key: the sample's name, such as its path relative to the data set.
@@ -91,7 +91,7 @@ class SampleRandom:
         self._words: list[int] = []
 
     def word(self) -> int:
-        """The next uniform 32-bit word."""
+        """Return the next uniform 32-bit word."""
         if not self._words:
             c0, *rest = self._counter
             self._words = list(philox4x32(self._counter, self._key))[::-1]
@@ -99,9 +99,9 @@ class SampleRandom:
         return self._words.pop()
 
     def below(self, n: int) -> int:
-        """A uniform integer in [0, n)."""
+        """Return a uniform integer in [0, n)."""
         return bounded(self.word(), n)
 
     def uniform(self, low: float = 0.0, high: float = 1.0) -> float:
-        """A uniform float in [low, high) with 32 random bits."""
+        """Return a uniform float in [low, high) with 32 random bits."""
         return low + (high - low) * (self.word() / 2**32)

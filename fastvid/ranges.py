@@ -75,7 +75,7 @@ def _numbers(config: Any, prefix: str) -> Iterator[tuple[str, float, Range | Non
 
 
 def _range(hint: Any) -> Range | None:
-    """The range in an annotated type, also of an optional one or of the elements of a tuple."""
+    """Return the range in an annotated type, also of an optional one or of the elements of a tuple."""
     for part in getattr(hint, "__metadata__", ()):
         if isinstance(part, Range):
             return part

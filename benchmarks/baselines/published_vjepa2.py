@@ -45,7 +45,8 @@ class Videos(Dataset):
 
 
 def random_clip(decoder: av.container.InputContainer, frames: int) -> torch.Tensor:
-    """uint8 [frames, 3, H, W], every FRAMES_BETWEEN-th frame from a random start; decoded from the key frame before."""
+    """Return uint8 [frames, 3, H, W], every FRAMES_BETWEEN-th frame from a random start; decoded from the key frame
+    before."""
     stream = decoder.streams.video[0]
     start = random.randint(0, max(0, stream.frames - (frames - 1) * FRAMES_BETWEEN - 1))
     rate, unit = stream.average_rate, stream.time_base
@@ -107,7 +108,7 @@ class PublishedLoop:
         encoder.register_forward_hook(self._encoder_ends)
 
     def epoch(self) -> Spent:
-        """Trains on each video once."""
+        """Train on each video once."""
         self.spent = Spent()
         began = self._now()
         self.model.train()
@@ -125,7 +126,7 @@ class PublishedLoop:
         return self.spent
 
     def _collate(self, samples: list[tuple[Any, int]]) -> tuple[torch.Tensor, torch.Tensor]:
-        """videos uint8 [B, T, 3, H, W] and class ids int64 [B] of decoders and class ids."""
+        """Return the videos uint8 [B, T, 3, H, W] and class ids int64 [B] of decoders and class ids."""
         before = time.perf_counter()
         clips = [random_clip(decoder, self.frames) for decoder, _ in samples]
         between = time.perf_counter()

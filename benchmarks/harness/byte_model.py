@@ -9,14 +9,14 @@ FLOAT = 4
 
 
 def multiblock_mask(B: int, M: int, V: int) -> int:
-    """Sample ids [B] read, masked [B, M] and visible [B, V] written."""
+    """Return sample ids [B] read, masked [B, M] and visible [B, V] written."""
     return B * INDEX * (1 + M + V)
 
 
 def masked_latent_loss_forward(
     B: int, M: int, D: int, *, pred_size: int, target_size: int, with_grad: bool = True, target_scale: bool = False
 ) -> int:
-    """pred [B, M, D], the masked rows of target [B, N, D] and their indices read; the gradient of pred stored.
+    """Return pred [B, M, D], the masked rows of target [B, N, D] and their indices read; the gradient of pred stored.
 
     An int8 target (``target_size=1``) has a float16 scale for each row (``target_scale``).
     """
@@ -25,7 +25,7 @@ def masked_latent_loss_forward(
 
 
 def masked_latent_loss_backward(B: int, M: int, D: int, *, pred_size: int, scaled: bool = True) -> int:
-    """The stored gradient read and, multiplied by the upstream scale, written: that scale is on the device.
+    """Return the stored gradient read and, multiplied by the upstream scale, written: that scale is on the device.
 
     On a CPU the scale can be looked at, and where it is 1 the pass is left out (``scaled=False``).
     """
@@ -33,24 +33,26 @@ def masked_latent_loss_backward(B: int, M: int, D: int, *, pred_size: int, scale
 
 
 def gather_tokens(B: int, K: int, D: int, *, size: int) -> int:
-    """K rows of x [B, N, D] and their indices read, [B, K, D] written."""
+    """Return K rows of x [B, N, D] and their indices read, [B, K, D] written."""
     return B * K * (2 * D * size + INDEX)
 
 
 def scatter_tokens(B: int, N: int, K: int, D: int, *, size: int) -> int:
-    """The backward pass of :func:`gather_tokens`: gradient [B, K, D] and indices read, all of [B, N, D] written."""
+    """Return the backward pass of :func:`gather_tokens`: gradient [B, K, D] and indices read, all of [B, N, D]
+    written."""
     return B * (K * (D * size + INDEX) + N * D * size)
 
 
 def gather_tubelets(B: int, V: int, *, out_size: int, tubelet: int = 2, patch: int = 16) -> int:
-    """uint8 pixels of V tubelets a clip and their indices read, the same numbers written in ``out_size`` bytes."""
+    """Return uint8 pixels of V tubelets a clip and their indices read, the same numbers written in ``out_size``
+    bytes."""
     return B * V * (3 * tubelet * patch * patch * (1 + out_size) + INDEX)
 
 
 def foveated_glimpse(
     B: int, T: int, G: int, S: int, *, levels: int = 1, pixel_size: int = 1, out_size: int, pixels: int | None = None
 ) -> int:
-    """[B, T, G, levels, 3, S, S] written, pixels read, and x, y and scale of each fixation.
+    """Return [B, T, G, levels, 3, S, S] written, pixels read, and x, y and scale of each fixation.
 
     ``pixels`` is the number of those under the crops, which overlap within a fixation and may between fixations; None
     is one for each sample, as separate crops at the frame's own resolution have.
@@ -68,7 +70,7 @@ def foveated_glimpse_backward(
 
 
 def query_attend_forward(B: int, H: int, N: int, D: int, *, Q: int = 1, size: int, stats: bool = True) -> int:
-    """key and value [B, H, N, D] and query [B, H, Q, D] read, the output and its statistics written.
+    """Return the key and value [B, H, N, D] and query [B, H, Q, D] read, the output and its statistics written.
 
     Kept for the backward pass: a float32 log-sum-exp for each query. The statistics are a float32 entropy and an int64
     peak.
@@ -78,5 +80,6 @@ def query_attend_forward(B: int, H: int, N: int, D: int, *, Q: int = 1, size: in
 
 
 def query_attend_backward(B: int, H: int, N: int, D: int, *, Q: int = 1, size: int) -> int:
-    """key, value, query, output, its gradient and the log-sum-exp read; gradients of query, key and value written."""
+    """Return the key, value, query, output, its gradient and the log-sum-exp read; gradients of query, key and value
+    written."""
     return B * H * (4 * N * D * size + Q * (4 * D * size + FLOAT))

@@ -41,17 +41,17 @@ class Device:
         return slug(self.name)
 
     def batch_over_l2(self, bytes_per_clip: int, times: int = 8) -> int:
-        """The smallest multiple of 8 clips that moves ``times`` the L2 cache."""
+        """Return the smallest multiple of 8 clips that moves ``times`` the L2 cache."""
         return max(8, 8 * math.ceil(times * self.l2_bytes / bytes_per_clip / 8))
 
 
 def slug(name: str) -> str:
-    """A device's name as a file name: ``NVIDIA GeForce RTX 4090`` -> ``nvidia-geforce-rtx-4090``."""
+    """Return a device's name as a file name: ``NVIDIA GeForce RTX 4090`` -> ``nvidia-geforce-rtx-4090``."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 def gpu_class(name: str) -> tuple[str, float | None]:
-    """Class and datasheet GB/s of a GPU's name; ("gpu", None) of one that is not listed."""
+    """Return the class and datasheet GB/s of a GPU's name; ("gpu", None) of one that is not listed."""
     for pattern, cls, bandwidth in _CARDS:
         if re.search(pattern, name):
             return cls, bandwidth
@@ -59,7 +59,7 @@ def gpu_class(name: str) -> tuple[str, float | None]:
 
 
 def find(kind: str) -> Device:
-    """The current device of a kind, "cpu" or "cuda"."""
+    """Return the current device of a kind, "cpu" or "cuda"."""
     if kind == "cpu":
         threads = torch.get_num_threads()
         return Device("cpu", f"{_cpu_name()}, {threads} thread{'s' * (threads > 1)}", "cpu")
@@ -69,7 +69,7 @@ def find(kind: str) -> Device:
 
 
 def describe(device: Device) -> dict:
-    """What a result file says of the device and of what ran on it."""
+    """Return what a result file says of the device and of what ran on it."""
     return {
         **asdict(device),
         "slug": device.slug,

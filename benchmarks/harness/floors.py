@@ -39,7 +39,7 @@ class Floor:
 
 
 def entry(where: str, key: str, fields: dict) -> Floor:
-    """One floor from its line in the file; ``where`` names it in errors."""
+    """Return one floor from its line in the file; ``where`` names it in errors."""
     part, separator, metric = key.partition(": ")
     if not separator or part not in PARTS:
         raise ValueError(f"{where}: {key!r} must start with one of {', '.join(PARTS)} and a colon")
@@ -58,7 +58,7 @@ def entry(where: str, key: str, fields: dict) -> Floor:
 
 
 def read(text: str) -> dict[str, dict[str, list[Floor]]]:
-    """benchmark -> class of device -> floors, from the text of ``floors.toml``.
+    """Map benchmark -> class of device -> floors, from the text of ``floors.toml``.
 
     Raises:
         ValueError: a class, part, metric or field that is not known, a number or source that is not one.
@@ -74,7 +74,8 @@ def read(text: str) -> dict[str, dict[str, list[Floor]]]:
 
 
 def lookup(floors: dict[str, dict[str, list[Floor]]], name: str, cls: str) -> list[Floor]:
-    """The floors of a benchmark on a class of device: those of ``gpu``, each replaced by the class's own if it has one.
+    """Return the floors of a benchmark on a class of device: those of ``gpu``, each replaced by the class's own if it
+    has one.
 
     Raises:
         KeyError: there are none: a benchmark that guards nothing is a mistake.
@@ -88,7 +89,7 @@ def lookup(floors: dict[str, dict[str, list[Floor]]], name: str, cls: str) -> li
 
 
 def in_code(ratios: dict[str, float], part: str) -> list[Floor]:
-    """Floors that a benchmark's file gives itself: other side -> how many times faster ours must be."""
+    """Return the floors that a benchmark's file gives itself: other side -> how many times faster ours must be."""
     return [
         entry("floors=", f"{part}: x {other}", {"at_least": ratio, "source": "target: given in the benchmark's file"})
         for other, ratio in ratios.items()

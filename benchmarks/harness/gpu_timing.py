@@ -29,7 +29,7 @@ class NotRetained(Exception):
 
 
 def flush_buffer() -> torch.Tensor:
-    """Bytes to write between replays: whatever was in the L2 cache is not there any more."""
+    """Return the bytes to write between replays: whatever was in the L2 cache is not there any more."""
     size = max(_FLUSH, 2 * torch.cuda.get_device_properties().L2_cache_size)
     return torch.empty(size, dtype=torch.uint8, device="cuda")
 
@@ -65,7 +65,8 @@ class GpuTimer:
             self.runs.setdefault(part, {})[name] = self._capture(name, call, side)
 
     def _call(self, side: Side, part: str) -> Callable[[], object]:
-        """The function of one part, warmed up: compiled, tuned, and its nodes of autograd created on our stream."""
+        """Return the function of one part, warmed up: compiled, tuned, and its nodes of autograd created on our
+        stream."""
         with torch.cuda.stream(self.stream):
             if part == BACKWARD:
                 output = side.forward()
@@ -86,7 +87,7 @@ class GpuTimer:
         return call
 
     def _facts(self, call: Callable[[], object], profiles: int) -> tuple[int, int | None, float | None]:
-        """Peak bytes over what was allocated before, number of kernels, copies and fills, and their summed ms.
+        """Return peak bytes over what was allocated before, number of kernels, copies and fills, and their summed ms.
 
         ``profiles``: of whose sums the median is taken; one of a whole step takes seconds.
         """
@@ -137,7 +138,7 @@ class GpuTimer:
         return Run(graph.replay, "graph", side.calls)
 
     def _waits(self, call: Callable[[], object]) -> bool:
-        """Whether a call waits for the device, found before a capture fails on it."""
+        """Return whether a call waits for the device, found before a capture fails on it."""
         before = torch.cuda.get_sync_debug_mode()
         torch.cuda.set_sync_debug_mode("error")
         try:
@@ -153,7 +154,7 @@ class GpuTimer:
         return False
 
     def times(self, rounds: int) -> dict[str, dict[str, Timed]]:
-        """part -> side -> milliseconds a call. Where a backward pass has no run of its own it is the difference."""
+        """Map part -> side -> milliseconds a call. Where a backward pass has no run of its own it is the difference."""
         result = {}
         for part, runs in self.runs.items():
             replayed = any(run.how == "graph" for run in runs.values())
@@ -183,12 +184,12 @@ class GpuTimer:
         }
 
     def facts(self) -> dict[str, dict[str, dict]]:
-        """part -> side -> peak_bytes, launches and kernel_ms, the last two None where the profiler saw nothing."""
+        """Map part -> side -> peak_bytes, launches and kernel_ms, the last two None where the profiler saw nothing."""
         return self.found
 
     @staticmethod
     def copy_bandwidth() -> float:
-        """Bytes per second (read plus written) of a copy of 8 times the L2 cache or more."""
+        """Return the bytes per second (read plus written) of a copy of 8 times the L2 cache or more."""
         size = max(512 << 20, 8 * torch.cuda.get_device_properties().L2_cache_size)
         source = torch.ones(size, dtype=torch.uint8, device="cuda")
         target = torch.empty_like(source)

@@ -75,7 +75,7 @@ _PIXELS = 3 * 2 * 16 * 16  # of a tubelet, in all colours
 
 
 def _attend(Q: int) -> list[Op]:
-    """Two products a token forward, five backward, of two operations for each of its numbers."""
+    """Return two products a token forward, five backward, of two operations for each of its numbers."""
     B, H, N, D = 128, 12, 257, 64
     size = f"B{B} h{H} N{N} d{D}, {Q} quer{'ies' if Q > 1 else 'y'}"
     products = 2 * B * H * Q * N * D
@@ -114,7 +114,7 @@ OPS = [
 
 
 def least_microseconds(least_bytes: int, gb_per_s: float) -> float:
-    """Bytes over bandwidth."""
+    """Return the bytes over bandwidth."""
     return least_bytes / (1e3 * gb_per_s)
 
 
@@ -123,7 +123,7 @@ def _markdown(head: list[str], rows: list[list[str]]) -> str:
 
 
 def cards() -> str:
-    """What the vendor states of each card."""
+    """Return what the vendor states of each card."""
     head = ["card", "memory, GB/s", "bfloat16 products, TFLOP/s", "float32, TFLOP/s", "float32 FLOP a byte", "source"]
     rows = [
         [card.name, f"{card.gb_per_s:g}", f"{card.tensor:g}", f"{card.vector:g}", f"{card.ridge:.0f}", card.source]
@@ -133,7 +133,7 @@ def cards() -> str:
 
 
 def ops() -> str:
-    """Least bytes of each op, operations a byte, and the least time on each card with the bound that holds."""
+    """Return least bytes of each op, operations a byte, and the least time on each card with the bound that holds."""
     rows = [
         [op.name, f"{op.least_bytes / 1e6:.1f} MB", f"{op.intensity:.1f}", *(_least(op, card) for card in CARDS)]
         for op in OPS
@@ -147,7 +147,8 @@ def _least(op: Op, card: Card) -> str:
 
 
 def step_bytes(clips: int) -> int:
-    """What fastvid's ops move in a SALT step of a ViT-B: masks, visible tubelets, all of the teacher's, the loss."""
+    """Return what fastvid's ops move in a SALT step of a ViT-B: masks, visible tubelets, all of the teacher's, the
+    loss."""
     N, M, V, D = VIT_B.total, VIT_B.masked, VIT_B.visible, VIT_B.dim
     return (
         model.multiblock_mask(clips, M, V)
@@ -159,7 +160,7 @@ def step_bytes(clips: int) -> int:
 
 
 def steps() -> str:
-    """The least time of a SALT step by its matrix products, and that of the ops beside them by their bytes."""
+    """Return the least time of a SALT step by its matrix products, and that of the ops beside them by their bytes."""
     counted = json.loads(_STEP.read_text())
     sides = {name: row["gflop"] / counted["size"]["batch"] for name, row in counted["sides"].items()}
     rows = []
@@ -175,7 +176,7 @@ def steps() -> str:
 
 
 def targets() -> str:
-    """The floors of GPUs: what the benchmarks demand there."""
+    """Return the floors of GPUs: what the benchmarks demand there."""
     rows = []
     for name, classes in floors.read(floors.PATH.read_text()).items():
         for cls in classes.keys() - {"cpu"}:
@@ -187,7 +188,7 @@ def targets() -> str:
 
 
 def measured(results: list[dict]) -> str:
-    """What GPUs reached of the least bytes' time, a table for each card in benchmarks/results."""
+    """Return what GPUs reached of the least bytes' time, a table for each card in benchmarks/results."""
     from benchmarks.report import heading, label
 
     found = []
@@ -205,12 +206,12 @@ def measured(results: list[dict]) -> str:
 
 
 def blocks(results: list[dict]) -> dict[str, str]:
-    """What docs/gpu.md holds between its comments: name -> Markdown."""
+    """Return what docs/gpu.md holds between its comments: name -> Markdown."""
     return {"cards": cards(), "ops": ops(), "steps": steps(), "targets": targets(), "measured": measured(results)}
 
 
 def page(results: list[dict]) -> str:
-    """docs/gpu.md with its tables as they are now."""
+    """Return the docs/gpu.md with its tables as they are now."""
     from benchmarks.report import put
 
     text = PAGE.read_text()

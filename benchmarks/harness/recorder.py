@@ -39,7 +39,7 @@ class Recorder:
         gate: Callable[[], object] | None = None,
         tolerance: float | None = None,
     ) -> list[dict]:
-        """Returns one row for each part: of the first attempt that meets the floors, or of the last.
+        """Return one row for each part: of the first attempt that meets the floors, or of the last.
 
         Arguments: see the ``record`` fixture. A red gate raises before anything is timed.
         """
@@ -197,7 +197,7 @@ class Recorder:
 
 
 def _compared(wanted: Sequence[Floor], metrics: dict[str, float]) -> list[dict]:
-    """Floors as a row holds them, each with whether it was met."""
+    """Return the floors as a row holds them, each with whether it was met."""
     return [
         {
             "metric": floor.metric,
@@ -211,7 +211,7 @@ def _compared(wanted: Sequence[Floor], metrics: dict[str, float]) -> list[dict]:
 
 
 def missed(rows: Sequence[dict]) -> list[str]:
-    """A sentence for each floor that was not met."""
+    """Return a sentence for each floor that was not met."""
     return [
         f"{row['benchmark']}, {row['part']}: {floor['metric']} is {row['metrics'][floor['metric']]:.3g}, "
         f"the {_bound(floor)} is {floor['value']:g}"
@@ -242,7 +242,7 @@ def _bound(floor: dict) -> str:
 
 
 def line(row: dict) -> str:
-    """A row as one line of the terminal's table."""
+    """Return a row as one line of the terminal's table."""
     metrics, ours = row["metrics"], row["ms"].get(OURS)
     text = f"{'':11s}"
     if ours is not None:

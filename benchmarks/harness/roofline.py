@@ -33,7 +33,7 @@ class Panel:
 
 
 def panels(results: list[dict], floors: dict[str, dict[str, list[Floor]]]) -> list[Panel]:
-    """One panel for each measured device, and one for each card that is predicted and was not measured."""
+    """Return one panel for each measured device, and one for each card that is predicted and was not measured."""
     found = [_measured(result) for result in results]
     there = {result["device"]["cls"] for result in results}
     for cls, (name, bandwidth) in PREDICTED.items():
@@ -44,7 +44,8 @@ def panels(results: list[dict], floors: dict[str, dict[str, list[Floor]]]) -> li
 
 
 def _measured(result: dict) -> Panel:
-    """Every row with least bytes, except passes that another row holds; on a GPU only those larger than the cache."""
+    """Return every row with least bytes, except passes that another row holds; on a GPU only those larger than the
+    cache."""
     device = result["device"]
     enough = 8 * device["l2_bytes"]
     points = [
@@ -56,7 +57,7 @@ def _measured(result: dict) -> Panel:
 
 
 def _demanded(floors: dict[str, dict[str, list[Floor]]], cls: str, bandwidth: float) -> list[Point]:
-    """What the floors of a class ask of memory that is as fast as its datasheet says."""
+    """Return what the floors of a class ask of memory that is as fast as its datasheet says."""
     points = []
     for name, classes in floors.items():
         if "gpu" not in classes and cls not in classes:
@@ -68,13 +69,13 @@ def _demanded(floors: dict[str, dict[str, list[Floor]]], cls: str, bandwidth: fl
 
 
 def _label(benchmark: str, part: str) -> str:
-    """``gather_tokens, ViT-B B16`` and a part, shortened."""
+    """Return ``gather_tokens, ViT-B B16`` and a part, shortened."""
     short = {"forward": " fwd", "forward + backward": " fwd + bwd", "call": ""}[part]
     return f"{benchmark}{short}"
 
 
 def draw(shown: list[Panel], path: Path) -> None:
-    """Writes a PNG: filled markers are measured, hollow ones are what the floors demand of a card that was not.
+    """Write a PNG: filled markers are measured, hollow ones are what the floors demand of a card that was not.
 
     Raises:
         ImportError: matplotlib is not installed.

@@ -36,14 +36,14 @@ class Side:
         return (FORWARD, BACKWARD, BOTH) if self.inputs else (FORWARD,)
 
     def backward(self, output: torch.Tensor, keep: bool = False) -> tuple[torch.Tensor, ...]:
-        """Gradients of the inputs; ``keep`` leaves what the forward pass stored, for another call."""
+        """Return the gradients of the inputs; ``keep`` leaves what the forward pass stored, for another call."""
         return torch.autograd.grad(output, list(self.inputs), self.upstream, retain_graph=keep)
 
     def both(self) -> tuple[torch.Tensor, ...]:
         return self.backward(self.forward())
 
     def results(self) -> list[torch.Tensor]:
-        """The output, and the gradients if there are any."""
+        """Return the output, and the gradients if there are any."""
         output = self.forward()
         return [output.detach(), *(self.backward(output) if self.inputs else ())]
 
@@ -75,7 +75,7 @@ class Timed:
 
 
 def summary(milliseconds: Sequence[float], how: str) -> Timed:
-    """Median and the 20th and 80th percentiles (nearest rank); of a wall clock also the fastest."""
+    """Return the median and the 20th and 80th percentiles (nearest rank); of a wall clock also the fastest."""
     ordered = sorted(milliseconds)
     last = len(ordered) - 1
     fastest = ordered[0] if how == WALL_CLOCK else None
@@ -83,7 +83,7 @@ def summary(milliseconds: Sequence[float], how: str) -> Timed:
 
 
 def disagreement(one: float, other: float) -> float:
-    """How far two timers are apart, as a share of the longer time."""
+    """Return how far two timers are apart, as a share of the longer time."""
     return abs(one - other) / max(one, other)
 
 
@@ -96,7 +96,7 @@ class CpuTimer:
         self.found: dict[str, dict[str, list[float]]] = {}  # part -> side -> milliseconds, of all calls of times
 
     def times(self, rounds: int) -> dict[str, dict[str, Timed]]:
-        """part -> side -> milliseconds, over these rounds and those of earlier calls.
+        """Map part -> side -> milliseconds, over these rounds and those of earlier calls.
 
         The sides take turns, so that drift hits all alike, and every other round in reverse, so that none always finds
         the caches as the same other side leaves them.
@@ -125,11 +125,12 @@ class CpuTimer:
         return {FORWARD: between - started, BACKWARD: ended - between, BOTH: ended - started}
 
     def facts(self) -> dict[str, dict[str, dict]]:
-        """What is known of a part besides its time: nothing on a CPU."""
+        """Return what is known of a part besides its time: nothing on a CPU."""
         return {}
 
     def copy_bandwidth(self) -> float:
-        """Bytes per second (read plus written) of a large copy between warm buffers: what memory gives, measured."""
+        """Return the bytes per second (read plus written) of a large copy between warm buffers: what memory gives,
+        measured."""
         source = torch.ones(64 << 20, dtype=torch.uint8)
         target = torch.empty_like(source)
         copy = CpuTimer({"copy": Call(lambda: target.copy_(source))}).times(21)[CALL]["copy"]

@@ -21,7 +21,7 @@ _WINDOW = 16
 
 
 def measure(samples: int) -> dict[str, float]:
-    """Runs one size in a new process.
+    """Run one size in a new process.
 
     Returns:
         ``start_s`` (dataset.json to the first sample of the first epoch), ``memory_mb`` (growth of the resident set by
@@ -105,13 +105,13 @@ def _run(path: Path) -> dict[str, float]:
 
 
 def _resident(field: str) -> float:
-    """Megabytes of this process in memory, now (VmRSS) or at most so far (VmHWM)."""
+    """Return the megabytes of this process in memory, now (VmRSS) or at most so far (VmHWM)."""
     line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith(field + ":"))
     return int(line.split()[1]) * 1024 / 1e6
 
 
 def main(arguments: list[str]) -> None:
-    """Prints the table."""
+    """Print the table."""
     if arguments[:1] == ["--one"]:
         print(json.dumps(_run(Path(arguments[1]))))
         return

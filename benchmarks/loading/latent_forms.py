@@ -56,7 +56,7 @@ _BATCH = 64
 
 
 def main() -> None:
-    """Runs everything that is not there yet and writes the table."""
+    """Run everything that is not there yet and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder for runs and caches; what is there is kept")
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
@@ -118,7 +118,7 @@ def main() -> None:
 
 
 def run(module: str, *arguments: str) -> str:
-    """Runs a command of the package and returns what it printed."""
+    """Run a command of the package and return what it printed."""
     done = subprocess.run([sys.executable, "-m", module, *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{module} {' '.join(arguments)} failed with {done.returncode}:\n{done.stderr}")
@@ -126,7 +126,7 @@ def run(module: str, *arguments: str) -> str:
 
 
 def read_speed(folder: Path) -> dict:
-    """Reads random batches for a while: from the page cache, as the set is small; checksums are compared. Beside the
+    """Read random batches for a while: from the page cache, as the set is small; checksums are compared. Beside the
     wall clock stands the processor's: they differ where other programs run too."""
     cache = LatentCache(folder)
     manifest = cache.manifest
@@ -148,7 +148,7 @@ def read_speed(folder: Path) -> dict:
 
 
 def full_size(folder: Path) -> list[dict]:
-    """Writes and reads caches of latents as large as a ViT-B's, 16 x 224 x 224; what they say is noise."""
+    """Write and reads caches of latents as large as a ViT-B's, 16 x 224 x 224; what they say is noise."""
     rows: list[dict] = []
     for name, changes in FULL_SIZE.items():
         facts = {
@@ -175,7 +175,7 @@ def full_size(folder: Path) -> list[dict]:
 
 
 def teacher_speed(source: str, videos: Path) -> dict:
-    """Clips per second of the teacher alone, on clips that are decoded already."""
+    """Return the clips per second of the teacher alone, on clips that are decoded already."""
     from fastvid.latents.config import CacheData
     from fastvid.models.teachers import load_teacher
 
@@ -191,7 +191,7 @@ def teacher_speed(source: str, videos: Path) -> dict:
 
 
 def learnt(run_dir: Path) -> dict:
-    """Loss, speed and probes of a student."""
+    """Return the loss, speed and probes of a student."""
     records = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     losses = [r for r in records if "loss" in r][-10:]
     health = [r for r in records if "health_probe_loss" in r][-1]
@@ -208,13 +208,13 @@ def learnt(run_dir: Path) -> dict:
 
 
 def processor() -> str:
-    """The processor's name."""
+    """Return the processor's name."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
 def table(rows: list[dict]) -> str:
-    """The rows in Markdown."""
+    """Return the rows in Markdown."""
     out = ["| targets | disk per clip | read MB/s | read clips/s | loss | loss / mean predictor's | linear probe |"]
     out.append("|---|---|---|---|---|---|---|")
     for r in rows:

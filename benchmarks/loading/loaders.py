@@ -44,12 +44,12 @@ def write_shards(folder: Path, kind: str, videos: int, frames: int) -> None:
 
 
 def random_picture(rng: np.random.Generator) -> np.ndarray:
-    """uint8 [640, 960, 3] of squares of 16 x 16 pixels."""
+    """Return uint8 [640, 960, 3] of squares of 16 x 16 pixels."""
     return rng.integers(0, 256, (40, 60, 3), dtype=np.uint8).repeat(16, 0).repeat(16, 1)
 
 
 def encode(picture: np.ndarray, kind: str, number: int, frames: int, rng: np.random.Generator) -> bytes:
-    """One video file of the kind: a window of 320 x 256 pixels moves over the picture, as its number says."""
+    """Return one video file of the kind: a window of 320 x 256 pixels moves over the picture, as its number says."""
     codec, container, options = _KINDS[kind]
     file = io.BytesIO()
     with av.open(file, "w", format=container) as out:
@@ -66,7 +66,8 @@ def encode(picture: np.ndarray, kind: str, number: int, frames: int, rng: np.ran
 
 
 def run(side: str, folder: Path, batch: int, workers: int, seconds: float, *, watch: bool) -> dict:
-    """One side, once: its memory where it is watched, else its speed; ``{"error": ...}`` where it cannot be used."""
+    """Return one side, once: its memory where it is watched, else its speed; ``{"error": ...}`` where it cannot be
+    used."""
     command = [sys.executable, "-m", "benchmarks.loading.loader_peers", side, str(folder)]
     command += ["--batch", str(batch), "--workers", str(workers), "--seconds", str(seconds)]
     shared_before, most, most_shared = _shared(), 0.0, 0.0
@@ -93,7 +94,7 @@ def run(side: str, folder: Path, batch: int, workers: int, seconds: float, *, wa
 
 
 def _shared() -> int:
-    """Bytes of shared memory that the machine has in use."""
+    """Return the number of bytes of shared memory that the machine has in use."""
     line = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("Shmem:"))
     return 1024 * int(line.split()[1])
 

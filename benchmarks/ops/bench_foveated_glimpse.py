@@ -46,7 +46,8 @@ WORKLOADS = {
 
 
 def fixations(scene, batch, device):
-    """uint8 frames, centres in the middle half, and the scale at which the innermost level is the pixels themselves."""
+    """Return uint8 frames, centres in the middle half, and the scale at which the innermost level is the pixels
+    themselves."""
     torch.manual_seed(0)
     frames = torch.randint(256, (batch, scene.time, scene.side, scene.side, 3), dtype=torch.uint8, device=device)
     center = torch.rand(batch, scene.time, scene.fixations, 2, device=device) - 0.5
@@ -54,7 +55,7 @@ def fixations(scene, batch, device):
 
 
 def pixels_under(scene, center) -> int:
-    """Pixels that lie under the widest crop of at least one fixation."""
+    """Return the number of pixels that lie under the widest crop of at least one fixation."""
     reach = scene.size * 2 ** (scene.levels - 1) / 2
     pixel = torch.arange(scene.side, device=center.device)
     middle = ((center + 1) * scene.side - 1) / 2
@@ -63,7 +64,7 @@ def pixels_under(scene, center) -> int:
 
 
 def usual(frames, center, scale, mean, std, size, levels, dtype):
-    """One grid_sample for all fixations of a frame and one level: they are stacked along the height."""
+    """Return one grid_sample for all fixations of a frame and one level: they are stacked along the height."""
     B, T, H, W, _ = frames.shape
     G = center.shape[2]
     pixels = frames.flatten(0, 1).permute(0, 3, 1, 2).float().div_(255).sub_(mean).div_(std)

@@ -22,13 +22,13 @@ def clip_and_index(workload, device, batch):
 
 
 def tubelets(x):
-    """[B, T, H, W, 3] -> [B, T / 2, H / 16, W / 16, 3, 2, 16, 16], a view."""
+    """Map [B, T, H, W, 3] -> [B, T / 2, H / 16, W / 16, 3, 2, 16, 16], a view."""
     B, T, H, W, _ = x.shape
     return x.view(B, T // 2, 2, H // 16, 16, W // 16, 16, 3).permute(0, 1, 3, 5, 7, 2, 4, 6)
 
 
 def gather_first(clip, index, mean, std, dtype):
-    """The best plain PyTorch we know: pick uint8 tubelets, then normalise only those."""
+    """Return the best plain PyTorch we know: pick uint8 tubelets, then normalise only those."""
     x = tubelets(clip)
     _, _, H, W = x.shape[:4]
     row = torch.arange(len(index), device=index.device).unsqueeze(1)

@@ -64,7 +64,7 @@ def python_salt(batch: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def check_same_kind(ours, theirs):
-    """Random masks cannot be equal; both must be exact partitions, of equal counts, masking all times alike."""
+    """Return random masks cannot be equal; both must be exact partitions, of equal counts, masking all times alike."""
     for visible, masked in (ours, theirs):
         assert visible.shape[1:] == (VISIBLE,)
         assert masked.shape[1:] == (MASKED,)

@@ -16,7 +16,7 @@ def videos(tmp_path_factory):
 
 
 def epoch(train):
-    """Decoding and loading are in it: nothing that a CUDA graph could replay."""
+    """Return decoding and loading are in it: nothing that a CUDA graph could replay."""
     return Call(train, capture=False)
 
 

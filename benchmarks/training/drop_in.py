@@ -61,7 +61,7 @@ _APPLY_MASKS = modeling_vjepa2.apply_masks  # as its authors wrote it; the examp
 
 
 def _masks(scale: Scale, device: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """visible (25 %) and masked (75 %) tokens of 2 x 16 x 16 tubelets."""
+    """Return visible (25 %) and masked (75 %) tokens of 2 x 16 x 16 tubelets."""
     grid = (FRAMES // 2, scale.side // 16, scale.side // 16)
     tokens = grid[0] * grid[1] * grid[2]
     ids = torch.arange(scale.batch, device=device)
@@ -69,7 +69,7 @@ def _masks(scale: Scale, device: str) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _normalized(clip: torch.Tensor) -> torch.Tensor:
-    """uint8 [..., H, W, 3] -> float [..., 3, H, W], as image processors do."""
+    """Return uint8 [..., H, W, 3] -> float [..., 3, H, W], as image processors do."""
     mean, std = (torch.tensor(x, device=clip.device) for x in (IMAGENET_MEAN, IMAGENET_STD))
     return ((clip.float() / 255 - mean) / std).movedim(-1, -3)
 
@@ -91,7 +91,7 @@ class VisibleEmbeddings(nn.Module):
 
 
 def videomae(scale: Scale, device: str) -> Example:
-    """transformers' VideoMAE encoder: only visible tubelets are normalised and embedded."""
+    """Return transformers' VideoMAE encoder: only visible tubelets are normalised and embedded."""
     config = VideoMAEConfig(
         image_size=scale.side, hidden_size=scale.width, num_hidden_layers=scale.depth,
         num_attention_heads=scale.heads, intermediate_size=4 * scale.width, num_frames=FRAMES,
@@ -116,7 +116,7 @@ def videomae(scale: Scale, device: str) -> Example:
 
 
 def vjepa2(scale: Scale, device: str) -> Example:
-    """transformers' V-JEPA 2: picking tokens, and the L1 loss on layer-normed latents of a frozen teacher."""
+    """Return transformers' V-JEPA 2: picking tokens, and the L1 loss on layer-normed latents of a frozen teacher."""
     config = VJEPA2Config(
         crop_size=scale.side, frames_per_clip=FRAMES, hidden_size=scale.width, num_hidden_layers=scale.depth,
         num_attention_heads=scale.heads, pred_hidden_size=scale.width // 2, pred_num_hidden_layers=2,
@@ -146,7 +146,7 @@ def vjepa2(scale: Scale, device: str) -> Example:
 
 
 def timm_glimpses(scale: Scale, device: str) -> Example:
-    """A timm ViT on three-level glimpses of uint8 frames, whose gaze is learnt."""
+    """Return a timm ViT on three-level glimpses of uint8 frames, whose gaze is learnt."""
     size, levels = 64, 3
     model: Any = timm.create_model(
         "vit_tiny_patch16_224", img_size=size, num_classes=10, embed_dim=scale.width, depth=scale.depth,
@@ -184,7 +184,7 @@ EXAMPLES = {
 
 
 def step(example: Example, side: str) -> torch.Tensor:
-    """One forward and backward pass; returns the loss."""
+    """Run one forward and backward pass; returns the loss."""
     example.model.zero_grad()
     loss = getattr(example, side)()
     loss.backward()
@@ -192,7 +192,8 @@ def step(example: Example, side: str) -> torch.Tensor:
 
 
 def saved_bytes(example: Example, side: str) -> int:
-    """Bytes that autograd keeps from the forward pass for the backward pass, parameters not counted."""
+    """Return the number of bytes that autograd keeps from the forward pass for the backward pass, parameters not
+    counted."""
     parameters = {p.untyped_storage().data_ptr() for p in example.model.parameters()}
     kept: dict[int, int] = {}
 
@@ -209,7 +210,7 @@ def saved_bytes(example: Example, side: str) -> int:
 
 
 def measure(name: str, scale: Scale, device: str, rounds: int) -> dict:
-    """One example's row; raises if the two sides disagree."""
+    """Return one example's row; raises if the two sides disagree."""
     torch.manual_seed(0)
     example = EXAMPLES[name](scale, device)
     gradients = {}

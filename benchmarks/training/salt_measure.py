@@ -16,7 +16,8 @@ PIECES = ("pixels to tokens", "masks", "teacher", "encoder", "predictor", "loss"
 
 
 def in_turns(measure: Callable, sides: dict[str, Side], clip: torch.Tensor, rounds: int) -> dict[str, list]:
-    """What ``measure(side, clip)`` returns in every round; the sides take turns, so that drift hits all alike."""
+    """Return what ``measure(side, clip)`` returns in every round; the sides take turns, so that drift hits all
+    alike."""
     results: dict[str, list] = {name: [] for name in sides}
     for _ in range(rounds):
         for name, side in sides.items():
@@ -89,7 +90,7 @@ def resident_bytes(side: Side, clip: torch.Tensor) -> int:
 
 
 def peak_bytes(side: Side, clip: torch.Tensor) -> int:
-    """The most bytes of tensors alive at once in a step: what outlives it, and the peak of what does not.
+    """Return the most bytes of tensors alive at once in a step: what outlives it, and the peak of what does not.
 
     On a GPU the peak is CUDA's caching allocator's. On a CPU it is followed through PyTorch's allocator by the
     profiler: every tensor is in it, the scratch memory of MKL, oneDNN and of fused loops is not.
@@ -106,7 +107,7 @@ def peak_bytes(side: Side, clip: torch.Tensor) -> int:
 
 
 def bytes_by_piece(side: Side, clip: torch.Tensor) -> dict[str, int]:
-    """What the forward pass of each piece leaves alive: what it keeps for the backward pass, and its results.
+    """Return what the forward pass of each piece leaves alive: what it keeps for the backward pass, and its results.
 
     For a side that has made a step.
     """
@@ -153,7 +154,7 @@ def _watched_step(side: Side, clip: torch.Tensor, watch: Callable) -> None:
 
 
 def _live_bytes(prof: profile) -> list[tuple[int, int]]:
-    """(time in ns, bytes allocated since the profile began) after each allocation and release."""
+    """Return (time in ns, bytes allocated since the profile began) after each allocation and release."""
     profiler: Any = prof.profiler
     events = [e for e in profiler.kineto_results.events() if e.name() == "[memory]"]
     live, line = 0, [(0, 0)]
@@ -168,7 +169,7 @@ def _at(line: list[tuple[int, int]], time_ns: int) -> int:
 
 
 def flops(side: Side, clip: torch.Tensor) -> int:
-    """Floating point operations of a step's matrix products, convolutions and attention."""
+    """Return floating point operations of a step's matrix products, convolutions and attention."""
     with torch.compiler.set_stance("force_eager"), FlopCounterMode(display=False) as counter:
         step(side, clip)
     return counter.get_total_flops()
@@ -184,7 +185,8 @@ _KINDS = {  # parts of the names of PyTorch's operators on a CPU, and of kernels
 
 
 def shares(side: Side, clip: torch.Tensor) -> dict[str, float]:
-    """Share of the step's processor or device time in matrix products, in attention, in fastvid's ops, in the rest.
+    """Return the share of the step's processor or device time in matrix products, in attention, in fastvid's ops, in
+    the rest.
 
     On a CPU what a compiled block fuses counts as rest. For a side that has made a step.
     """

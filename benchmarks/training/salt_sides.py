@@ -101,27 +101,27 @@ class Side(ABC):
         self.optimizer = torch.optim.AdamW(self.module.parameters(), lr=1e-5, betas=(0.9, 0.95), fused=True)
 
     def pixels(self, clip: torch.Tensor) -> torch.Tensor:
-        """What embed and teach read."""
+        """Return what embed and teach read."""
         return clip
 
     @abstractmethod
     def masks(self) -> Mask:
-        """visible [B, V], masked [B, M]."""
+        """Return visible [B, V], masked [B, M]."""
 
     @abstractmethod
     def teach(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Latents [B, N, D] of all tokens."""
+        """Return the latents [B, N, D] of all tokens."""
 
     def embed(self, pixels: torch.Tensor, mask: Mask) -> torch.Tensor:
-        """Tokens [B, V, D] with positions."""
+        """Return the tokens [B, V, D] with positions."""
         return self.encoder.embed(pixels, mask[0])
 
     def encode(self, tokens: torch.Tensor) -> torch.Tensor:
-        """[B, V, D] -> [B, V, D]."""
+        """Map [B, V, D] -> [B, V, D]."""
         return self.encoder.encode(tokens)
 
     def predict(self, z: torch.Tensor, mask: Mask) -> torch.Tensor:
-        """[B, V, D] -> [B, M, D]."""
+        """Map [B, V, D] -> [B, M, D]."""
         return self.predictor(z, *mask)
 
     @abstractmethod
@@ -130,10 +130,10 @@ class Side(ABC):
 
     @abstractmethod
     def blocks(self) -> list[nn.Module]:
-        """The transformer blocks of teacher, encoder and predictor."""
+        """Return the transformer blocks of teacher, encoder and predictor."""
 
     def compile(self, mode: str | None = None, memory_budget: float = 1.0) -> "Side":
-        """Compiles the blocks, each kind once, for the one set of shapes of training.
+        """Compile the blocks, each kind once, for the one set of shapes of training.
 
         Args:
             mode: of torch.compile.
@@ -228,7 +228,7 @@ STEPS = (
 
 
 def make_side(name: str, size: Size, device: torch.device, mode: str | None = None) -> Side:
-    """One of :data:`STEPS`; all begin at the same weights, but a predictor that only cross-attends has its own.
+    """Return one of :data:`STEPS`; all begin at the same weights, but a predictor that only cross-attends has its own.
 
     Args:
         name: ``published``, ``same`` (fastvid, identical mathematics), ``subset`` (:data:`PREDICTED` of the tokens are
@@ -258,17 +258,17 @@ def make_side(name: str, size: Size, device: torch.device, mode: str | None = No
 
 
 def autocast(device: torch.device) -> torch.autocast:
-    """bfloat16 on a GPU, float32 on a CPU."""
+    """Return bfloat16 on a GPU, float32 on a CPU."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")
 
 
 def random_clip(size: Size, device: torch.device) -> torch.Tensor:
-    """uint8 [B, 16, H, W, 3]."""
+    """Return uint8 [B, 16, H, W, 3]."""
     return torch.randint(256, (size.batch, 16, size.size, size.size, 3), dtype=torch.uint8, device=device)
 
 
 def forward(side: Side, clip: torch.Tensor, mask: Mask | None = None) -> torch.Tensor:
-    """The loss of a step on clip uint8 [B, 16, H, W, 3], with the side's own masks unless some are given."""
+    """Return the loss of a step on clip uint8 [B, 16, H, W, 3], with the side's own masks unless some are given."""
     with autocast(side.device):
         pixels = side.pixels(clip)
         mask = mask or side.masks()

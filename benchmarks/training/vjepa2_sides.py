@@ -64,7 +64,7 @@ TINY = Shape(4, 64, 64)  # the recipe's tiny model
 
 
 def write_videos(folder: Path, kind: str, videos: int, frames: int) -> FolderSource:
-    """H.264 files in a folder for each class.
+    """Return H.264 files in a folder for each class.
 
     Args:
         folder: where to.
@@ -89,7 +89,7 @@ def write_videos(folder: Path, kind: str, videos: int, frames: int) -> FolderSou
 
 
 def make_model(shape: Shape, approach: Approach) -> VJepa2Classifier:
-    """A classifier with the weights of seed 0."""
+    """Return a classifier with the weights of seed 0."""
     config: Any = tiny_config(len(CLASSES))
     if shape != TINY:
         config = VJEPA2Config(
@@ -105,7 +105,7 @@ def make_model(shape: Shape, approach: Approach) -> VJepa2Classifier:
 
 
 def published(model: VJepa2Classifier, source: FolderSource, device: torch.device) -> PublishedLoop:
-    """The published loop on a copy of the model."""
+    """Return the published loop on a copy of the model."""
     ids = {name: i for i, name in enumerate(CLASSES)}
     files = [(source.root / sample.key, ids[sample.label or ""]) for sample in source.samples]
     hf = copy.deepcopy(model.model).to(device)
@@ -176,7 +176,7 @@ class Recipe:
         self._recomputing: TrainLoader | None = None
 
     def make_features(self) -> None:
-        """Decodes all views and runs the frozen part on them."""
+        """Decode all views and run the frozen part on them."""
         self.store = make_features(
             frozen_part(self.model), feature_set("train", self.source, self.draws), where="memory", folder=Path("."),
             form="bf16", precision=self.precision, device=self.device, batch=_BATCH, threads=most_threads(),
@@ -184,12 +184,12 @@ class Recipe:
         )  # fmt: skip
 
     def first_epoch(self) -> None:
-        """Makes the features and trains on them once."""
+        """Make the features and trains on them once."""
         self.make_features()
         self.later_epochs(1)
 
     def later_epochs(self, epochs: int = 1) -> None:
-        """Trains on features that are there."""
+        """Train on features that are there."""
         store = self.store
         assert store is not None
         self._train(
@@ -213,7 +213,7 @@ class Recipe:
         self._train(1, lambda state: cast(Loader, kept))
 
     def pieces(self) -> dict[str, float]:
-        """Seconds of the parts of :meth:`make_features`, one after the other."""
+        """Return the seconds of the parts of :meth:`make_features`, one after the other."""
         rows = range(len(self.source.samples))
         began = time.perf_counter()
         clips = [clip.pixels for clip in decoded(self.source, rows, self.draws, threads=most_threads(), ahead=_BATCH)]
@@ -223,7 +223,7 @@ class Recipe:
         return {"decode": between - began, "frozen": time.perf_counter() - between}
 
     def close(self) -> None:
-        """Ends the decoding process."""
+        """End the decoding process."""
         if self._recomputing is not None:
             self._recomputing.close()
 
@@ -240,7 +240,7 @@ class Recipe:
 
 @torch.no_grad()
 def check_same(loop: PublishedLoop, recipe: Recipe) -> None:
-    """Raises AssertionError unless both sides' models, not trained yet, give a clip the same scores to rounding."""
+    """Raise AssertionError unless both sides' models, not trained yet, give a clip the same scores to rounding."""
     size = recipe.spec.size
     generator = torch.Generator().manual_seed(0)
     clip = torch.randint(0, 256, (1, FRAMES, size, size, 3), dtype=torch.uint8, generator=generator)

@@ -29,7 +29,7 @@ _COMMANDS = {
 
 @command
 def main(arguments: list[str]) -> int:
-    """Runs a command; returns the exit code."""
+    """Run a command; return the exit code."""
     if not arguments or arguments[0] in ("-h", "--help"):
         print(__doc__)
         return 0 if arguments else 2

@@ -55,12 +55,12 @@ class Quarantine:
             self.bad = {record["key"]: record for record in map(json.loads, data[:whole].splitlines())}
 
     def good(self, key: str) -> None:
-        """Counts a sample that decoded."""
+        """Count a sample that decoded."""
         with self._lock:
             self._tried.add(key)
 
     def add(self, key: str, error: DecodeError) -> None:
-        """Records a bad sample.
+        """Record a bad sample.
 
         Raises:
             TooManyBadSamples: the policy's share of the files that this process has tried is passed.
@@ -85,7 +85,7 @@ class Quarantine:
             )
 
     def add_row(self, bad: Sequence[tuple[str, DecodeError]]) -> None:
-        """Records bad samples that stand in a row, (key, error) each.
+        """Record bad samples that stand in a row, (key, error) each.
 
         Raises:
             TooManyBadSamples: there are more in a row than the policy allows, or more altogether.
@@ -96,7 +96,7 @@ class Quarantine:
                 raise TooManyBadSamples(f"{length} bad samples in a row, the last is {key} ({error}); {self._where()}")
 
     def give_up(self, bad: Sequence[tuple[str, DecodeError]], videos: int) -> NoReturn:
-        """Raises TooManyBadSamples: these, in a row, are all ``videos`` there are."""
+        """Raise TooManyBadSamples: these, in a row, are all ``videos`` there are."""
         raise TooManyBadSamples(f"none of the {videos} videos can be decoded; the last is {bad[-1][0]}")
 
     def _where(self) -> str:

@@ -43,7 +43,7 @@ class Itemized(Protocol):
     """A source that lists what it holds without looking at every sample."""
 
     def inventory(self) -> list[Item]:
-        """Its shards, in order."""
+        """Return its shards, in order."""
         ...
 
 
@@ -132,7 +132,7 @@ def with_named_videos(lines: Sequence[str], folder: Path, source: Source) -> lis
 
 
 def items_of(source: Source) -> list[Item]:
-    """The items of a source; of one that does not list them itself, its samples."""
+    """Return the items of a source; of one that does not list them itself, its samples."""
     if isinstance(source, Itemized):
         return source.inventory()
     return [

@@ -43,13 +43,13 @@ class NtuName:
 
 
 def parse_ntu(name: str) -> NtuName | None:
-    """The numbers in a file's name or path; None where it is no such name."""
+    """Return the numbers in a file's name or path; None where it is no such name."""
     match = _NAME.search(name.rpartition("/")[2])
     return None if match is None else NtuName(*map(int, match.groups()))
 
 
 def stream_of(name: str) -> str | None:
-    """What a video of NTU RGB+D shows, by the end of its name: ``"rgb"``, ``"ir"`` (infrared), or None where it does
-    not say. Depth maps are PNG files there, and skeletons are ``.skeleton`` files."""
+    """Return what a video of NTU RGB+D shows, by the end of its name: ``"rgb"``, ``"ir"`` (infrared), or None where it
+    does not say. Depth maps are PNG files there, and skeletons are ``.skeleton`` files."""
     match = _STREAM.search(name.rpartition("/")[2].rpartition(".")[0])
     return None if match is None else match[1].lower()

@@ -46,16 +46,16 @@ class Source(Protocol):
         ...
 
     def classes(self) -> list[str]:
-        """The labels that occur, sorted: a class id is a position in this list."""
+        """Return the labels that occur, sorted: a class id is a position in this list."""
         ...
 
     def stage(self, now: Sequence[int], then: Sequence[int]) -> None:
-        """Says which shards are about to be read, and which after them: a streaming source fetches these and lets go of
+        """Say which shards are about to be read, and which after them: a streaming source fetches these and lets go of
         all others. Reading from another shard stays possible."""
         ...
 
     def size(self, index: int) -> int:
-        """Bytes of ``samples[index]``, without reading it.
+        """Return the number of bytes of ``samples[index]``, without reading it.
 
         Raises:
             DecodeError: ``read``.
@@ -63,7 +63,7 @@ class Source(Protocol):
         ...
 
     def read(self, index: int) -> bytes:
-        """The whole file of ``samples[index]``.
+        """Return the whole file of ``samples[index]``.
 
         Raises:
             DecodeError: ``read`` or ``checksum``.
@@ -109,7 +109,7 @@ def origin_of(source: Source, index: int) -> Origin:
 
 
 def read_video(source: Source, index: int, limits: Limits) -> tuple[bytes, VideoMetadata]:
-    """Reads one video of a source, and its frame table from the index where there is one; a file over the limit is
+    """Read one video of a source, and its frame table from the index where there is one; a file over the limit is
     refused before a byte of it is read.
 
     Raises:
@@ -124,5 +124,5 @@ def read_video(source: Source, index: int, limits: Limits) -> tuple[bytes, Video
 
 
 def classes_of(source: Source) -> list[str]:
-    """The labels that occur, sorted: a class id is a position in this list."""
+    """Return the labels that occur, sorted: a class id is a position in this list."""
     return source.classes()

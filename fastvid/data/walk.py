@@ -51,7 +51,8 @@ class Listing:
     empty: list[str] = field(default_factory=list)
 
     def outside(self, folders: Collection[str]) -> "Listing":
-        """What lies in none of these folders of the root. Hidden and other files have no names: none are counted."""
+        """Return what lies in none of these folders of the root. Hidden and other files have no names: none are
+        counted."""
 
         def apart(paths: Sequence[str]) -> list[str]:
             return [path for path in paths if path.partition("/")[0] not in folders]
@@ -68,7 +69,7 @@ class Listing:
         )
 
     def left_out(self, *, refused: bool = True, tars: bool = True, rest: bool = True) -> str:
-        """One sentence that counts what was found and is no video to read; "" where there is nothing to say.
+        """Return one sentence that counts what was found and is no video to read; "" where there is nothing to say.
 
         Args:
             refused: also count the videos in containers that are not read.
@@ -97,7 +98,7 @@ class Listing:
 
 
 def walk(root: Path) -> Listing:
-    """Lists the videos below a folder.
+    """List the videos below a folder.
 
     A video is a file whose name ends in one of :data:`fastvid.data.source.VIDEO_SUFFIXES`, upper or lower case. Links
     are followed; a link to a folder that holds it is not entered. Hidden names, which begin with a dot, and what
@@ -124,7 +125,7 @@ def walk(root: Path) -> Listing:
 
 
 def shards_in(folder: Path) -> list[Path]:
-    """The tar files in a folder itself, sorted, without hidden ones.
+    """Return the tar files in a folder itself, sorted, without hidden ones.
 
     Raises:
         ValueError: the folder cannot be read.
@@ -171,7 +172,7 @@ def _sort_in(entry: os.DirEntry, path: str, found: Listing) -> None:
 
 
 def _leads_nowhere(link: os.DirEntry, path: str, root: Path) -> bool:
-    """Whether a link's target cannot be found; refuses one that may have been a folder."""
+    """Return whether a link's target cannot be found; refuses one that may have been a folder."""
     try:
         link.stat()
     except OSError as error:
@@ -185,7 +186,7 @@ def _leads_nowhere(link: os.DirEntry, path: str, root: Path) -> bool:
 
 
 def _regular(entry: os.DirEntry) -> bool:
-    """Whether it is a file, rather than a pipe or a device; a link to nothing counts as one."""
+    """Return whether it is a file, rather than a pipe or a device; a link to nothing counts as one."""
     try:
         return entry.is_file() or (entry.is_symlink() and _size(entry) == MISSING)
     except OSError:
@@ -219,7 +220,7 @@ def _is_tar(entry: os.DirEntry) -> bool:
 
 
 def such_as(paths: Sequence[str]) -> str:
-    """The first few of them, for messages."""
+    """Return the first few of them, for messages."""
     named = ", ".join(spelled(path) for path in paths[:3])
     return f"{named}, ..." if len(paths) > 3 else named
 

@@ -25,7 +25,7 @@ def in_order(
     died: Callable[[Task], Result],
     size: Callable[[Task], int] = lambda task: 0,
 ) -> Generator[tuple[Task, Result], None, None]:
-    """Runs ``work`` on each task in ``jobs`` new processes.
+    """Run ``work`` on each task in ``jobs`` new processes.
 
     Args:
         work: can be pickled; its exceptions are raised here.
@@ -58,7 +58,7 @@ def in_order(
 
 
 def cores() -> int:
-    """Processor cores that this process may use."""
+    """Return processor cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
@@ -122,11 +122,12 @@ def _end_with_parent() -> None:
 
 
 def default_threads() -> int:
-    """Half the processors this process may use, at least one: the rest is for the training itself. Processes that
-    torchrun started on the same machine share them."""
+    """Return half the processors this process may use, at least one: the rest is for the training itself. Processes
+    that torchrun started on the same machine share them."""
     return max(1, most_threads() // 2)
 
 
 def most_threads() -> int:
-    """The processors this process may use, shared among the processes that torchrun started on the same machine."""
+    """Return the processors this process may use, shared among the processes that torchrun started on the same
+    machine."""
     return max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

@@ -7,7 +7,7 @@ import torch
 
 
 def wilson_interval(correct: float, total: int, z: float = 1.959964) -> tuple[float, float]:
-    """Wilson's score interval of a proportion (95 % by default): honest for small test sets and near 0 or 1.
+    """Return Wilson's score interval of a proportion (95 % by default): honest for small test sets and near 0 or 1.
 
     Source: Wilson, "Probable inference, the law of succession, and statistical inference", JASA 1927.
     """
@@ -34,7 +34,7 @@ class Accuracy:
 
     @classmethod
     def of(cls, predicted: torch.Tensor, labels: torch.Tensor) -> "Accuracy":
-        """Counts equal entries of two int64 [n] tensors."""
+        """Count equal entries of two int64 [n] tensors."""
         return cls(int((predicted == labels).sum()), len(labels))
 
     @property
@@ -47,7 +47,7 @@ class Accuracy:
         return wilson_interval(self.correct, self.total)
 
     def as_dict(self) -> dict[str, float]:
-        """Plain numbers for JSON."""
+        """Return plain numbers for JSON."""
         low, high = self.interval
         return {"accuracy": self.value, "low": low, "high": high, "correct": self.correct, "total": self.total}
 

@@ -39,7 +39,7 @@ class AttentiveClassifier(nn.Module):
         nn.init.xavier_uniform_(self.value.view(dim, dim))
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """[B, N, D] -> [B, classes]."""
+        """Map [B, N, D] -> [B, classes]."""
         tokens = F.layer_norm(tokens, tokens.shape[-1:])  # an affine norm's scale and shift are in the matrices
         attention = (tokens @ self.query.T).softmax(1)  # [B, N, heads]
         read = attention.transpose(1, 2) @ tokens  # [B, heads, D]
@@ -58,7 +58,7 @@ def attentive_probe(
     device: torch.device,
     check: Callable[[], None] = lambda: None,
 ) -> Accuracy:
-    """Trains an :class:`AttentiveClassifier` on frozen tokens with AdamW and a cosine schedule.
+    """Train an :class:`AttentiveClassifier` on frozen tokens with AdamW and a cosine schedule.
 
     Classifiers with several learning rates are trained on four fifths of the training videos; the one that does best
     on the remaining fifth is tested. Test videos whose tokens were not kept for want of memory are left out.

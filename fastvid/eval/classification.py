@@ -14,7 +14,7 @@ _BINS = 15  # of the calibration error
 
 
 def average_views(logits: torch.Tensor) -> torch.Tensor:
-    """Averages what a classifier says of several views of each video.
+    """Average what a classifier says of several views of each video.
 
     Args:
         logits: [n, V, C].
@@ -42,7 +42,7 @@ class ClassScores:
     support: int
 
     def as_dict(self) -> dict[str, float | int | None]:
-        """Plain numbers for JSON; null for nan."""
+        """Return plain numbers for JSON; null for nan."""
         return {
             "precision": _number(self.precision),
             "recall": _number(self.recall),
@@ -166,7 +166,7 @@ class Classification:
         return float(sums.abs().sum() / len(confidence))
 
     def as_dict(self) -> dict[str, Any]:
-        """The ``test`` object of a run's ``result.json``: plain values, null where a number is not defined."""
+        """Return the ``test`` object of a run's ``result.json``: plain values, null where a number is not defined."""
         return {
             **self.accuracy.as_dict(),
             "top5": self.top5.value if self.top5 else None,
@@ -183,7 +183,7 @@ class Classification:
         }
 
     def table(self) -> str:
-        """Text for a log: a line for each class, then the total with its interval."""
+        """Return the text for a log: a line for each class, then the total with its interval."""
         width = max(5, *map(len, self.classes))
         lines = [f"{'class':{width}}  precision  recall      F1  videos"]
         for name, s in self.per_class.items():
@@ -209,5 +209,5 @@ def _number(value: float) -> float | None:
 
 
 def _cell(share: float, width: int) -> str:
-    """A share in per cent."""
+    """Return a share in per cent."""
     return f"{'-' if math.isnan(share) else f'{100 * share:.1f}':>{width}}"

@@ -56,7 +56,7 @@ class Evaluation:
 
     @torch.no_grad()
     def __call__(self) -> Classification:
-        """Classifies each video by the mean of its views' probabilities.
+        """Classify each video by the mean of its views' probabilities.
 
         Raises:
             ValueError: none of the videos can be decoded.
@@ -78,7 +78,7 @@ class Evaluation:
         return Classification(self.classes, keys, truth, average_views(torch.cat(logits)))
 
     def milliseconds(self) -> float:
-        """Median time from one uint8 clip on the device to its logits, the whole model included."""
+        """Return the median time from one uint8 clip on the device to its logits, the whole model included."""
         clip = self._one_clip().to(self.device)
         self.model.eval()
         times = []

@@ -57,7 +57,7 @@ def extract(
     token_bytes: int = 2 << 30,
     check: Callable[[], None] = lambda: None,
 ) -> list[Features]:
-    """Runs encoders over the centre views of labelled videos, which are decoded once for all of them.
+    """Run encoders over the centre views of labelled videos, which are decoded once for all of them.
 
     Args:
         contestants: the encoders, on ``device``; they are put into eval mode.

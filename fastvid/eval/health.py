@@ -6,7 +6,7 @@ import torch
 
 
 def rank_me(features: torch.Tensor, eps: float = 1e-7) -> float:
-    """RankMe: the exponential of the entropy of the normalised singular values, between 1 and the width.
+    """Return rankMe: the exponential of the entropy of the normalised singular values, between 1 and the width.
 
     Args:
         features: [n, D], best with n several times D.
@@ -38,7 +38,7 @@ class FeatureHealth:
 
     @classmethod
     def of(cls, tokens: torch.Tensor, most_rows: int = 8192) -> "FeatureHealth":
-        """Measures tokens [B, N, D]; of more than ``most_rows`` tokens, evenly spaced ones."""
+        """Measure tokens [B, N, D]; of more than ``most_rows`` tokens, evenly spaced ones."""
         tokens = tokens.detach().float()
         rows = tokens.flatten(0, 1)
         rows = rows[:: max(1, len(rows) // most_rows)]
@@ -50,7 +50,7 @@ class FeatureHealth:
         )
 
     def problems(self, who: str) -> list[str]:
-        """Sentences about what looks like collapse; empty when nothing does."""
+        """Return the sentences about what looks like collapse; empty when nothing does."""
         found = []
         if self.rank < max(2.0, 0.05 * self.width):
             found.append(f"{who} tokens span {self.rank:.1f} of {self.width} dimensions: dimensional collapse")
@@ -62,7 +62,8 @@ class FeatureHealth:
 
 
 def mean_predictor_loss(targets: torch.Tensor, kind: str) -> float:
-    """The loss of always predicting the mean target: what a model that has learnt nothing about its input reaches.
+    """Return the loss of always predicting the mean target: what a model that has learnt nothing about its input
+    reaches.
 
     Args:
         targets: [n, D], normalised as the loss normalises them.

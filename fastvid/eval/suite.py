@@ -34,7 +34,7 @@ def run_probes(
     quarantine: Quarantine | None = None,
     check: Callable[[], None] = lambda: None,
 ) -> dict:
-    """Fits and tests every probe on every encoder.
+    """Fit and test every probe on every encoder.
 
     Args:
         contestants: the encoders.
@@ -80,7 +80,7 @@ def run_probes(
 
 
 def _name_lost_classes(classes: list[str], found: Features, purpose: str) -> None:
-    """Says which classes none of the videos is of: probes cannot learn them, or are not tested on them."""
+    """Say which classes none of the videos is of: probes cannot learn them, or are not tested on them."""
     there = set(found.labels.tolist())
     lost = [name for i, name in enumerate(classes) if i not in there]
     if lost:

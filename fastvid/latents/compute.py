@@ -55,15 +55,15 @@ class ViewDraws:
     count: int
 
     def mark(self, sample: Sample) -> str:
-        """What a sample's views depend on beside its key and its video: nothing."""
+        """Return what a sample's views depend on beside its key and its video: nothing."""
         return ""
 
     def views(self, sample: Sample, info: VideoMetadata) -> list[View]:
-        """The views of a sample."""
+        """Return the views of a sample."""
         return [self.spec.draw(sample.key, self.seed, draw, info) for draw in range(self.count)]
 
     def change(self, pixels: np.ndarray, sample: Sample, draw: int) -> np.ndarray:
-        """What is done with the uint8 [T, H, W, 3] pixels of a view: nothing."""
+        """Return what is done with the uint8 [T, H, W, 3] pixels of a view: nothing."""
         return pixels
 
 
@@ -81,7 +81,7 @@ class Draws(Protocol):
 
 
 def decode_views(draws: Draws, source: Source, index: int) -> ClipViews:
-    """Decodes the views of a sample."""
+    """Decode the views of a sample."""
     sample, count = source.samples[index], draws.count
     clip = ClipViews(sample.key, [NO_VIEW] * count, [None] * count, {})
     try:
@@ -99,7 +99,7 @@ def decode_views(draws: Draws, source: Source, index: int) -> ClipViews:
 
 
 def _each_view(data: bytes, views: list[View], info: VideoMetadata) -> list[np.ndarray | DecodeError]:
-    """The pixels of each view, or why it cannot be decoded: a damaged file may have good parts."""
+    """Return the pixels of each view, or why it cannot be decoded: a damaged file may have good parts."""
     try:
         return list(decode_clips(data, views, info=info))
     except DecodeError as error:
@@ -109,7 +109,7 @@ def _each_view(data: bytes, views: list[View], info: VideoMetadata) -> list[np.n
 
 
 def decoded(source: Source, indices: Sequence[int], draws: Draws, *, threads: int, ahead: int) -> Iterator:
-    """:class:`ClipViews` of samples, in order, at most ``ahead`` of them decoded before they are asked for."""
+    """Yield :class:`ClipViews` of samples, in order, at most ``ahead`` of them decoded before they are asked for."""
     with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
         waiting: deque[Future[ClipViews]] = deque()
         todo = iter(indices)
@@ -128,7 +128,7 @@ def decoded(source: Source, indices: Sequence[int], draws: Draws, *, threads: in
 def decoded_groups(
     source: Source, indices: Sequence[int], draws: Draws, *, threads: int, group: int, device: torch.device
 ) -> Iterator[list[ClipViews]]:
-    """:class:`ClipViews` of samples, in order, in lists of ``group`` for forward passes on a device.
+    """Yield :class:`ClipViews` of samples, in order, in lists of ``group`` for forward passes on a device.
 
     A group is decoded while the forward pass of the one before it runs; but not where that takes several processor
     threads itself: these wait for each other at every operation, actively, and with a decoding thread on the core of
@@ -160,7 +160,7 @@ class LatentMaker:
 
     @torch.no_grad()
     def teach(self, pixels: Sequence[np.ndarray]) -> torch.Tensor:
-        """Views uint8 [T, H, W, 3] -> the teacher's latents, float32 [B, N, D] on the device."""
+        """Map views uint8 [T, H, W, 3] -> the teacher's latents, float32 [B, N, D] on the device."""
         parts = []
         for first in range(0, len(pixels), self.batch):
             clips = torch.from_numpy(np.stack(pixels[first : first + self.batch])).to(self.device)
@@ -170,12 +170,12 @@ class LatentMaker:
         return torch.cat(parts)
 
     def project(self, latents: torch.Tensor, projection: Projection | None) -> torch.Tensor:
-        """float32 [B, N, D] -> [B, N, D']."""
+        """Map float32 [B, N, D] -> [B, N, D']."""
         return latents if projection is None else projection(latents)
 
 
 def chosen_tokens(manifest: LatentManifest, key: str) -> torch.Tensor:
-    """int64 [V, K]: which tokens of each view of a clip are stored, a pure function of key, view and seed."""
+    """Return int64 [V, K]: which tokens of each view of a clip are stored, a pure function of key, view and seed."""
     ids, line = torch.tensor([sample_id(key)]), (1, 1, manifest.grid_tokens)
     seed = sample_id(f"tokens of a latent cache, seed {manifest.token_seed}")
     return torch.cat(
@@ -187,7 +187,7 @@ def chosen_tokens(manifest: LatentManifest, key: str) -> torch.Tensor:
 
 
 def quantize(manifest: LatentManifest, clip: ClipViews, latents: torch.Tensor) -> Latents:
-    """Brings a clip's latents into the cache's form.
+    """Bring a clip's latents into the cache's form.
 
     Args:
         manifest: of the cache.
@@ -223,12 +223,12 @@ def quantize(manifest: LatentManifest, clip: ClipViews, latents: torch.Tensor) -
 
 
 def encode(latents: torch.Tensor, form: Form) -> Latents:
-    """Floating-point [B, N, D] as it is stored, on the same device."""
+    """Return floating-point [B, N, D] as it is stored, on the same device."""
     if form == "int8":
         return Latents(*quantize_tokens(latents))
     return Latents(latents.to(torch.float16 if form == "fp16" else torch.bfloat16))
 
 
 def is_finite(latents: Latents) -> bool:
-    """Whether the form could hold them: elements, or scales, are finite."""
+    """Return whether the form could hold them: elements, or scales, are finite."""
     return bool((latents.values if latents.scale is None else latents.scale).isfinite().all())

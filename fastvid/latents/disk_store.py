@@ -52,7 +52,7 @@ class LatentCache:
         self._starts = np.cumsum([0, *lengths])
 
     def __len__(self) -> int:
-        """Clips with at least one view."""
+        """Return the number of clips with at least one view."""
         return len(self._ids)
 
     @property
@@ -61,13 +61,13 @@ class LatentCache:
         return view_spec(self.manifest.views)
 
     def clips(self) -> Iterator[tuple[str, list[int]]]:
-        """Key and view hashes of each clip; the hash of a view that could not be decoded is -1."""
+        """Yield the key and view hashes of each clip; the hash of a view that could not be decoded is -1."""
         for shard in range(len(self._files)):
             index = self._index(shard)
             yield from zip(index.keys, index.view_hashes.tolist(), strict=True)
 
     def read(self, keys: Sequence[str], view_hashes: Sequence[int]) -> Latents:
-        """The latents of these views.
+        """Return the latents of these views.
 
         Args:
             keys: of the samples.
@@ -88,7 +88,7 @@ class LatentCache:
         return out
 
     def _find(self, key: str) -> tuple[int, int]:
-        """File and row of a clip."""
+        """Return the file and row of a clip."""
         wanted = sample_id(key)
         at = int(np.searchsorted(self._ids, wanted))
         while at < len(self._ids) and self._ids[at] == wanted:  # several, where two keys have one id
@@ -128,7 +128,7 @@ class LatentCache:
 
 
 def latent_files(folder: Path) -> list[Path]:
-    """The files of a cache, one for each finished shard, in order of their names."""
+    """Return the files of a cache, one for each finished shard, in order of their names."""
     return sorted(path for path in folder.glob("*.safetensors") if not path.name.startswith("."))
 
 
@@ -138,17 +138,18 @@ def bad_list(latents: Path) -> Path:
 
 
 def read_bad(path: Path) -> list[dict]:
-    """The records ``{"key", "view", "reason", "detail"}`` of a list of bad clips; none where there is no list."""
+    """Return the records ``{"key", "view", "reason", "detail"}`` of a list of bad clips; none where there is no
+    list."""
     return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
 
 
 def bad_clips(folder: Path) -> dict[str, dict]:
-    """All clips of a cache that lack a view, with the last record of each."""
+    """Return all clips of a cache that lack a view, with the last record of each."""
     return {record["key"]: record for path in folder.glob("*.bad.jsonl") for record in read_bad(path)}
 
 
 def shard_names(source: Source) -> list[str]:
-    """A file name without suffix for each shard: that of the tar, or a number where videos are loose files."""
+    """Return a file name without suffix for each shard: that of the tar, or a number where videos are loose files."""
     from fastvid.data.shards.reader import ShardSource
 
     names, first = [], 0

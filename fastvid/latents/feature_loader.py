@@ -24,11 +24,11 @@ class LatentStore(Protocol):
         ...
 
     def clips(self) -> Iterator[tuple[str, list[int]]]:
-        """Key and view hashes of each clip; the hash of a view that could not be decoded is -1."""
+        """Return the key and view hashes of each clip; the hash of a view that could not be decoded is -1."""
         ...
 
     def read(self, keys: Sequence[str], view_hashes: Sequence[int]) -> Latents:
-        """The latents of these views."""
+        """Return the latents of these views."""
         ...
 
 
@@ -98,7 +98,7 @@ class FeatureLoader:
         return f"{m.views_per_clip} view(s) of each of {self.clips} clips as features of {m.view_bytes / 1e3:.0f} kB"
 
     def helper_bytes(self) -> int:
-        """0: there is no helper process."""
+        """Return 0: there is no helper process."""
         return 0
 
     def __iter__(self) -> Iterator[FeatureBatch]:
@@ -114,7 +114,7 @@ class FeatureLoader:
         return batch
 
     def close(self) -> None:
-        """Stops the thread."""
+        """Stop the thread."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def __enter__(self) -> "FeatureLoader":

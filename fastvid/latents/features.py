@@ -49,7 +49,7 @@ class FeatureSet:
     seed: int
 
     def manifest(self, module: "FrozenModule", *, precision: str, form: Form) -> LatentManifest:
-        """What the features depend on."""
+        """Return what the features depend on."""
         keys = hashlib.sha256()
         for row, sample in enumerate(self.source.samples):
             keys.update(f"{sample.key}\0{size_of(self.source, row)}\0{self.draws.mark(sample)}\n".encode())
@@ -84,7 +84,7 @@ class FrozenModule:
 
 
 def features_bytes(manifest: LatentManifest) -> int:
-    """Bytes that the features of all views of all clips take."""
+    """Return the number of bytes that the features of all views of all clips take."""
     return manifest.clips * manifest.views_per_clip * manifest.view_bytes
 
 
@@ -129,7 +129,7 @@ def make_features(
     progress: Callable[[int], None] = lambda clips: None,
     check: Callable[[], None] = lambda: None,
 ) -> LatentStore:
-    """Computes features, or reads those that are on the disk already.
+    """Compute features, or read those that are on the disk already.
 
     On the disk they are a cache of latents in a sub-folder of ``folder`` named after all they depend on: several runs,
     also at the same time, can share the folder, and one that was stopped goes on where it was.

@@ -47,7 +47,7 @@ class Latents:
 
     @staticmethod
     def empty(manifest: LatentManifest, clips: int) -> "Latents":
-        """Room for some clips' latents, not yet written."""
+        """Return the room for some clips' latents, not yet written."""
         m = manifest
         return Latents(
             torch.empty((clips, m.tokens, m.dim), dtype=_DTYPES[m.form]),
@@ -61,19 +61,19 @@ class Latents:
         return [part for part in (self.values, self.scale, self.tokens) if part is not None]
 
     def rows(self, which: slice | torch.Tensor) -> "Latents":
-        """Those of some of the clips."""
+        """Return those of some of the clips."""
         scale, tokens = (None if part is None else part[which] for part in (self.scale, self.tokens))
         return Latents(self.values[which], scale, tokens)
 
     def to(self, device: torch.device) -> "Latents":
-        """The same on a device."""
+        """Return the same on a device."""
         ahead = device.type == "cuda"  # the other way nobody would know when they have arrived
         scale = None if self.scale is None else self.scale.to(device, non_blocking=ahead)
         tokens = None if self.tokens is None else self.tokens.to(device, non_blocking=ahead)
         return Latents(self.values.to(device, non_blocking=ahead), scale, tokens)
 
     def float(self) -> torch.Tensor:
-        """float32 [B, K, D]: the values multiplied out."""
+        """Return float32 [B, K, D]: the values multiplied out."""
         values = self.values.float()
         return values if self.scale is None else values * self.scale.float().unsqueeze(-1)
 
@@ -99,7 +99,7 @@ class LatentFile:
         return len(self.ids)
 
     def index(self) -> "LatentIndex":
-        """Keys, view hashes and checksums, verified.
+        """Return the keys, view hashes and checksums, verified.
 
         Raises:
             ValueError: they are damaged.
@@ -115,7 +115,7 @@ class LatentFile:
         )
 
     def read(self, index: "LatentIndex", row: int, view: int, out: Latents, slot: int) -> None:
-        """Reads a view of a clip into ``out[slot]``.
+        """Read a view of a clip into ``out[slot]``.
 
         Raises:
             ValueError: it is not what was written.
@@ -212,7 +212,7 @@ def _buffer(row: torch.Tensor) -> np.ndarray:
 
 
 def row_crc(key: str, view_hash: int, *parts) -> int:
-    """The checksum of all that is stored of a view: values, scale and tokens, and whose they are."""
+    """Return the checksum of all that is stored of a view: values, scale and tokens, and whose they are."""
     crc = zlib.crc32(f"{key}\0{view_hash}".encode())
     for part in parts:
         crc = zlib.crc32(part, crc)

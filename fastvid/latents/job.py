@@ -63,7 +63,7 @@ class Job:
     threads: int
 
     def shards(self) -> list[Shard]:
-        """The shards that hold any samples."""
+        """Return the shards that hold any samples."""
         sizes = self.source.shard_sizes
         ranges = [range(end - size, end) for end, size in zip(accumulate(sizes), sizes, strict=True)]
         names = shard_names(self.source)
@@ -71,7 +71,7 @@ class Job:
 
 
 def open_job(config: CacheConfig, *, write: bool) -> Job:
-    """Opens source, teacher and projection.
+    """Open source, teacher and projection.
 
     Args:
         config: the options.
@@ -118,7 +118,7 @@ def open_job(config: CacheConfig, *, write: bool) -> Job:
 
 
 def begin(config: CacheConfig, job: Job) -> Job:
-    """Writes the manifest of a new cache, after fitting its projection; what another process wrote already stays.
+    """Write the manifest of a new cache, after fitting its projection; what another process wrote already stays.
 
     Raises:
         UserError: what is there was made with other options, or no clip can be decoded to fit a projection on.
@@ -139,7 +139,7 @@ def begin(config: CacheConfig, job: Job) -> Job:
 
 
 def _with_projection(job: Job) -> Job:
-    """The job with the projection that is in its folder, where there is one."""
+    """Return the job with the projection that is in its folder, where there is one."""
     if job.projection is None or not (job.folder / FILE).exists():
         return job
     with user_errors(ValueError):
@@ -150,7 +150,7 @@ def _with_projection(job: Job) -> Job:
 
 
 def reopen_job(folder: Path, teacher: str, data: CacheData) -> Job:
-    """Opens what an existing cache was made from; everything but the places is taken from its manifest.
+    """Open what an existing cache was made from; everything but the places is taken from its manifest.
 
     Raises:
         UserError: these are not the teacher and videos it was made from.
@@ -180,7 +180,7 @@ def reopen_job(folder: Path, teacher: str, data: CacheData) -> Job:
 
 
 def compute_device() -> torch.device:
-    """This process's GPU among those of its machine, or the CPU."""
+    """Return this process's GPU among those of its machine, or the CPU."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     local = int(os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or 0)
@@ -188,7 +188,7 @@ def compute_device() -> torch.device:
 
 
 def compute_precision(precision: str, device: torch.device) -> str:
-    """``"float32"`` or ``"bfloat16"``: on its own the latter only on GPUs that compute in it, as in training."""
+    """Return ``"float32"`` or ``"bfloat16"``: on its own the latter only on GPUs that compute in it, as in training."""
     if precision == "auto":
         usable = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         return "bfloat16" if usable else "float32"
@@ -196,7 +196,7 @@ def compute_precision(precision: str, device: torch.device) -> str:
 
 
 def refuse_differences(folder: Path, lines: list[str]) -> None:
-    """Raises UserError with the lines, if there are any."""
+    """Raise UserError with the lines, if there are any."""
     if lines:
         raise UserError(
             f"the latents in {folder} were made for something else:\n  "
@@ -206,7 +206,7 @@ def refuse_differences(folder: Path, lines: list[str]) -> None:
 
 
 def _make_projection(config: CacheConfig, job: Job) -> Projection:
-    """The projection of a new cache, measured on clips chosen by the seed."""
+    """Return the projection of a new cache, measured on clips chosen by the seed."""
     kind, maker, source, width = config.projection.partition(":")[0], job.maker, job.source, job.manifest.dim
     clips = config.projection_clips if kind == "pca" else maker.batch
     ranked = EpochOrder(config.seed, _PROJECTION_DRAW, [len(source.samples)])[:clips]

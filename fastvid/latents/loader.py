@@ -53,7 +53,7 @@ class BatchesWithLatents(ABC, Generic[B]):
 
     @abstractmethod
     def _with_latents(self, batch: Batch, begin: LoaderState) -> B:
-        """Reads the latents of the batch that begins there."""
+        """Read the latents of the batch that begins there."""
 
     @property
     def description(self) -> str:
@@ -64,13 +64,14 @@ class BatchesWithLatents(ABC, Generic[B]):
         )
 
     def ram_bound(self) -> int:
-        """Bytes of clips and latents that can exist at once: of latents, those being read, those handed out, and those
-        before them that the caller has not let go yet. One more batch of clips waits for its latents."""
+        """Return the number of bytes of clips and latents that can exist at once: of latents, those being read, those
+        handed out, and those before them that the caller has not let go yet. One more batch of clips waits for its
+        latents."""
         latents = self._LATENTS * self.manifest.view_bytes
         return self.loader.ram_bound() + self.loader.task.local * (self.loader.clip_bytes + latents)
 
     def helper_bytes(self) -> int:
-        """See :meth:`TrainLoader.helper_bytes`."""
+        """Return see :meth:`TrainLoader.helper_bytes`."""
         return self.loader.helper_bytes()
 
     def __iter__(self) -> Iterator[B]:
@@ -91,7 +92,7 @@ class BatchesWithLatents(ABC, Generic[B]):
         return batch
 
     def close(self) -> None:
-        """Stops the thread and the loader."""
+        """Stop the thread and the loader."""
         self.loader.close()  # first: it wakes the thread if that waits for a batch
         self._pool.shutdown(wait=True, cancel_futures=True)
 
@@ -131,5 +132,5 @@ class LatentLoader(BatchesWithLatents[LatentBatch]):
 
 
 def fields_of(batch: Batch) -> dict[str, Any]:
-    """What a batch with latents has of the one without."""
+    """Return what a batch with latents has of the one without."""
     return {f.name: getattr(batch, f.name) for f in fields(Batch)}

@@ -95,13 +95,13 @@ class LatentManifest:
         return latent_bytes(self.tokens, self.dim, self.form) + 4 * self.tokens * self.is_subset
 
     def save(self, folder: Path) -> None:
-        """Writes the manifest of a new cache; one that is there already stays."""
+        """Write the manifest of a new cache; one that is there already stays."""
         values = {"format": _FORMAT, "version": _VERSION, "fingerprint": self.fingerprint, **asdict(self)}
         publish(folder / MANIFEST, json.dumps(values, indent=1).encode() + b"\n")
 
     @staticmethod
     def load(folder: Path) -> "LatentManifest":
-        """Reads the manifest of a cache.
+        """Read the manifest of a cache.
 
         Raises:
             FileNotFoundError: there is none.
@@ -128,12 +128,13 @@ class LatentManifest:
 
 
 def latent_bytes(tokens: int, dim: int, form: Form) -> int:
-    """Bytes of the latents of one view, and of their scales."""
+    """Return the number of bytes of the latents of one view, and of their scales."""
     return tokens * (dim + 2 if form == "int8" else 2 * dim)
 
 
 def view_facts(spec: ViewSpec) -> dict[str, Any]:
-    """The fields of a view specification that its views depend on: ``stride`` and ``fps`` only where they are used.
+    """Return the fields of a view specification that its views depend on: ``stride`` and ``fps`` only where they are
+    used.
 
     ``jitter`` and ``crop`` are younger than the first caches, whose fingerprints stay: while they have their defaults,
     which do nothing, they are left out.
@@ -149,14 +150,14 @@ def view_facts(spec: ViewSpec) -> dict[str, Any]:
 
 
 def view_spec(facts: Mapping[str, Any]) -> ViewSpec:
-    """The inverse of :func:`view_facts`."""
+    """Return the inverse of :func:`view_facts`."""
     values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in facts.items()}
     return ViewSpec(**values)
 
 
 def dataset_hash(path: str | Path, source: Source) -> str:
-    """What a cache is made for: the hash in the ``dataset.json`` of a folder or URL, which covers every byte of the
-    shards, or, where there is no such file, a hash of the sorted list of keys and file sizes.
+    """Return what a cache is made for: the hash in the ``dataset.json`` of a folder or URL, which covers every byte of
+    the shards, or, where there is no such file, a hash of the sorted list of keys and file sizes.
 
     Args:
         path: what ``source`` was opened from.
@@ -173,7 +174,8 @@ def dataset_hash(path: str | Path, source: Source) -> str:
 
 
 def size_of(source: Source, row: int) -> int:
-    """Bytes of a video, for a fingerprint; -1 for one that cannot be read, which is a bad sample later on."""
+    """Return the number of bytes of a video, for a fingerprint; -1 for one that cannot be read, which is a bad sample
+    later on."""
     try:
         return source.size(row)
     except DecodeError:
@@ -181,7 +183,7 @@ def size_of(source: Source, row: int) -> int:
 
 
 def differences(cached: Mapping[str, Any], wanted: Mapping[str, Any], who: str) -> list[str]:
-    """One line for each of the wanted facts that is another in the cache.
+    """Return one line for each of the wanted facts that is another in the cache.
 
     Args:
         cached: :attr:`LatentManifest.facts`.
@@ -199,7 +201,7 @@ def differences(cached: Mapping[str, Any], wanted: Mapping[str, Any], who: str) 
 
 
 def publish(path: Path, data: bytes) -> None:
-    """Writes a file, complete or not at all; one that is there already stays as it is."""
+    """Write a file, complete or not at all; one that is there already stays as it is."""
     partial = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.part")
     try:
         with naming(path), partial.open("wb") as file:

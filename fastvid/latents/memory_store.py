@@ -26,11 +26,11 @@ class MemoryLatents:
         self._rows: dict[tuple[str, int], int] = {}
 
     def __len__(self) -> int:
-        """Clips with at least one view."""
+        """Return the number of clips with at least one view."""
         return len(self._hashes)
 
     def add(self, key: str, view_hashes: Sequence[int], latents: Latents) -> None:
-        """Adds the V views of a clip, with their hashes (-1 for one that could not be decoded)."""
+        """Add the V views of a clip, with their hashes (-1 for one that could not be decoded)."""
         first = len(self._hashes) * self._views
         for room, part in zip(self._latents.parts, latents.parts, strict=True):
             room[first : first + self._views] = part
@@ -38,11 +38,11 @@ class MemoryLatents:
         self._rows |= {(key, view_hash): first + view for view, view_hash in enumerate(view_hashes)}
 
     def clips(self) -> Iterator[tuple[str, list[int]]]:
-        """Key and view hashes of each clip."""
+        """Yield the key and view hashes of each clip."""
         yield from self._hashes.items()
 
     def read(self, keys: Sequence[str], view_hashes: Sequence[int]) -> Latents:
-        """The latents of these views.
+        """Return the latents of these views.
 
         Raises:
             KeyError: one of them is not there.

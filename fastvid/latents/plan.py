@@ -44,7 +44,7 @@ class Plan:
         return self.missing + _SPARE <= self.free
 
     def lines(self, manifest: LatentManifest) -> list[str]:
-        """The plan in words."""
+        """Return the plan in words."""
         m, clip = manifest, manifest.view_bytes * manifest.views_per_clip
         parts = [m.form, f"{m.tokens} of {m.grid_tokens} tokens" if m.is_subset else f"{m.tokens} tokens"]
         parts += [f"{m.dim} wide" + (f" ({m.projection})" if m.projection != "none" else "")]
@@ -64,7 +64,7 @@ class Plan:
 
 
 def make_plan(job: Job, shards: list[Shard], processes: int) -> Plan:
-    """Plans the unfinished ``shards``, and runs a batch or two to see how long they take."""
+    """Plan the unfinished ``shards``, and run a batch or two to see how long they take."""
     m, clips = job.manifest, sum(len(shard.rows) for shard in shards)
     clip = m.view_bytes * m.views_per_clip
     return Plan(
@@ -79,7 +79,7 @@ def make_plan(job: Job, shards: list[Shard], processes: int) -> Plan:
 
 
 def _measure(job: Job, shards: list[Shard]) -> float:
-    """Seconds per clip of the second batch of the first shard, or of the first where there is no second."""
+    """Return the seconds per clip of the second batch of the first shard, or of the first where there is no second."""
     per_batch = max(1, job.maker.batch // job.draws.count)
     rows = shards[0].rows[: 2 * per_batch]
     stream = decoded(job.source, rows, job.draws, threads=job.threads, ahead=per_batch)

@@ -31,15 +31,15 @@ class Projection:
     kept: dict[str, float]
 
     def __call__(self, latents: torch.Tensor) -> torch.Tensor:
-        """float32 [..., D] -> [..., D']."""
+        """Return float32 [..., D] -> [..., D']."""
         return (latents - self.mean) @ self.basis
 
     def to(self, device: torch.device) -> "Projection":
-        """The same on a device."""
+        """Return the same on a device."""
         return Projection(self.mean.to(device), self.basis.to(device), self.kept)
 
     def measure(self, tokens: torch.Tensor) -> None:
-        """Fills in ``kept`` from tokens float32 [n, D]."""
+        """Fill in ``kept`` from tokens float32 [n, D]."""
         back = self(tokens) @ self.basis.T + self.mean
         centred = tokens - tokens.mean(0)
         self.kept = {
@@ -50,7 +50,7 @@ class Projection:
 
 
 def fit_pca(batches: Iterable[torch.Tensor], dim: int) -> Projection:
-    """The leading principal components of tokens.
+    """Return the leading principal components of tokens.
 
     Args:
         batches: of tokens, float32 [n, D]; one is held at a time. ``kept`` is measured on the last one.
@@ -75,14 +75,15 @@ def fit_pca(batches: Iterable[torch.Tensor], dim: int) -> Projection:
 
 
 def random_orthonormal(width: int, dim: int, seed: int) -> Projection:
-    """``dim`` orthonormal directions of a space of ``width`` dimensions, drawn on the CPU: the same everywhere."""
+    """Return ``dim`` orthonormal directions of a space of ``width`` dimensions, drawn on the CPU: the same
+    everywhere."""
     noise = torch.randn(width, dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     q, r = torch.linalg.qr(noise)
     return Projection(torch.zeros(width), (q * r.diagonal().sign()).float().contiguous(), {})
 
 
 def store(folder: Path, projection: Projection) -> None:
-    """Writes a cache's projection; one that is there already stays: it is what the first latents were made with."""
+    """Write a cache's projection; one that is there already stays: it is what the first latents were made with."""
     (folder / FILE).parent.mkdir(parents=True, exist_ok=True)
     numbers = {name: repr(value) for name, value in projection.kept.items()}
     tensors = {"mean": projection.mean.cpu(), "basis": projection.basis.cpu()}
@@ -90,7 +91,7 @@ def store(folder: Path, projection: Projection) -> None:
 
 
 def restore(folder: Path) -> tuple[Projection, str]:
-    """A cache's projection, and sha256 of its file.
+    """Return a cache's projection, and sha256 of its file.
 
     Raises:
         FileNotFoundError: there is none.

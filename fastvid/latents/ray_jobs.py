@@ -21,7 +21,7 @@ class _Worker:
 
 
 def make_with_ray(config: CacheConfig, shards: list[Shard], finished: Callable[[Shard, Done], None]) -> None:
-    """Makes shards on ``config.ray_workers`` workers; a worker that dies is started again and its shard begun anew.
+    """Make shards on ``config.ray_workers`` workers; a worker that dies is started again and its shard begun anew.
 
     Paths in the options must mean the same on all machines. The cluster is the one that ``RAY_ADDRESS`` names, or one
     that is started on this machine and stopped in the end.

@@ -39,19 +39,19 @@ def latent_path(job: Job, shard: Shard) -> Path:
 
 
 def todo(job: Job, shards: Sequence[Shard], *, retry_bad: bool) -> list[Shard]:
-    """Those of the shards that are not finished, and with ``retry_bad`` those that have bad clips."""
+    """Return those of the shards that are not finished, and with ``retry_bad`` those that have bad clips."""
     paths = [(shard, latent_path(job, shard)) for shard in shards]
     return [shard for shard, path in paths if not path.exists() or (retry_bad and bad_list(path).exists())]
 
 
 def share(shards: Sequence[Shard], rank: int, world: int) -> list[Shard]:
-    """Every ``world``-th shard from ``rank`` on; of all shards, finished or not, so that processes which begin at
-    different times share them in the same way."""
+    """Return every ``world``-th shard from ``rank`` on; of all shards, finished or not, so that processes which begin
+    at different times share them in the same way."""
     return list(shards[rank::world])
 
 
 def place_of_this_process() -> tuple[int, int]:
-    """(rank, world) as torchrun, or else a SLURM array or step, says; alone without either.
+    """Return (rank, world) as torchrun, or else a SLURM array or step, says; alone without either.
 
     Raises:
         UserError: these variables are no numbers, or describe no place.
@@ -81,7 +81,7 @@ def _whole_number(name: str) -> int:
 
 
 def make_shard(job: Job, shard: Shard, progress: Progress = lambda clips: None) -> Done:
-    """Makes the latents of a shard, or adds those that are missing in it.
+    """Make the latents of a shard, or add those that are missing in it.
 
     The file and the list of bad clips appear complete or not at all; a kill at any moment leaves the shard as it was.
 
@@ -121,7 +121,8 @@ Row = tuple[str, list[int], Latents | None, list[dict]]
 
 
 def _clips(job: Job, rows: range, before: LatentFile | None) -> Iterator[Row]:
-    """Each sample of a shard: its key, hashes, latents (None where no view could be decoded), and its bad views."""
+    """Yield each sample of a shard: its key, hashes, latents (None where no view could be decoded), and its bad
+    views."""
     if before is None:
         yield from computed(job, rows)
         return
@@ -142,7 +143,8 @@ def _clips(job: Job, rows: range, before: LatentFile | None) -> Iterator[Row]:
 
 
 def computed(job: Job, rows: Sequence[int]) -> Iterator[Row]:
-    """Key, view hashes, latents (None where no view could be decoded) and bad views of these samples, computed now."""
+    """Yield the key, view hashes, latents (None where no view could be decoded) and bad views of these samples,
+    computed now."""
     per_batch = max(1, job.maker.batch // job.draws.count)
     groups = decoded_groups(job.source, rows, job.draws, threads=job.threads, group=per_batch, device=job.maker.device)
     for group in groups:
@@ -150,7 +152,7 @@ def computed(job: Job, rows: Sequence[int]) -> Iterator[Row]:
 
 
 def taught(job: Job, group: list[ClipViews]) -> Iterator[Row]:
-    """Runs the teacher on some clips' views: key, hashes, latents and bad views of each."""
+    """Run the teacher on some clips' views: key, hashes, latents and bad views of each."""
     pixels = [p for clip in group for p in clip.pixels if p is not None]
     latents = job.maker.project(job.maker.teach(pixels), job.projection) if pixels else torch.empty(0)
     first = 0
@@ -173,5 +175,5 @@ def _write_bad(path: Path, records: list[dict]) -> None:
 
 
 def count_bad(job: Job) -> int:
-    """Views of all finished shards that have no latents."""
+    """Return the number of views of all finished shards that have no latents."""
     return sum(len(read_bad(bad_list(latent_path(job, shard)))) for shard in job.shards())

@@ -51,7 +51,7 @@ class Verdict:
 
 
 def verify(job: Job, sample: float, seed: int) -> Verdict:
-    """Compares a sample of views, in the space they are stored in.
+    """Compare a sample of views, in the space they are stored in.
 
     Args:
         job: the cache's.

@@ -54,11 +54,11 @@ class LatentWindow:
         self._refresh()
 
     def bytes(self) -> int:
-        """What the files take now."""
+        """Return what the files take now."""
         return bytes_in(self.folder)
 
     def read(self, keys: Sequence[str], view_hashes: Sequence[int]) -> tuple[Latents, list[int]]:
-        """The latents of these views, and which of them are missing: nothing was written to their rows.
+        """Return the latents of these views, and which of them are missing: nothing was written to their rows.
 
         Waits for those that are still being written.
         """
@@ -80,7 +80,7 @@ class LatentWindow:
         latents: Latents,
         check: Callable[[Latents], None] = lambda latents: None,
     ) -> None:
-        """Adds views, written in the background.
+        """Add views, written in the background.
 
         Args:
             window: number of the window, counted from the first epoch's first.
@@ -100,11 +100,11 @@ class LatentWindow:
             self._pending |= dict.fromkeys(zip(keys, view_hashes, strict=True), writing)
 
     def settle(self) -> None:
-        """Waits until all that was added is written."""
+        """Wait until all that was added is written."""
         self._collect(wait=True)
 
     def keep(self, first: int, last: int | None = None) -> None:
-        """Removes what belongs to earlier windows than ``first``, or to later ones than ``last``."""
+        """Remove what belongs to earlier windows than ``first``, or to later ones than ``last``."""
         for path in self.folder.glob("*.safetensors"):
             window = int(path.name.split("-")[0])
             if window < first or (last is not None and window > last):
@@ -112,7 +112,7 @@ class LatentWindow:
         self._refresh()
 
     def close(self) -> None:
-        """Writes what is still to be written."""
+        """Write what is still to be written."""
         self._pool.shutdown(wait=True)
 
     def _collect(self, wait: bool) -> None:
@@ -175,7 +175,7 @@ class LatentWindow:
         return False
 
     def _refresh(self) -> None:
-        """Notes which files have come and gone."""
+        """Note which files have come and gone."""
         with self._lock:
             there = set(self.folder.glob("*.safetensors"))
             gone = self._files.keys() - there
@@ -206,7 +206,7 @@ class LatentWindow:
 
 
 def bytes_in(folder: Path) -> int:
-    """What the latents in a folder take now; 0 where there is no folder."""
+    """Return what the latents in a folder take now; 0 where there is no folder."""
     taken = 0
     for path in folder.glob("*.safetensors"):
         with contextlib.suppress(FileNotFoundError):  # dropped by another process
@@ -215,8 +215,8 @@ def bytes_in(folder: Path) -> int:
 
 
 def window_bytes(shard_sizes: Sequence[int], window: int, view_bytes: int, batch: int) -> int:
-    """Bytes that a :class:`LatentWindow` takes at most: of the largest two windows that can follow each other, and of
-    the batches at their ends.
+    """Return the number of bytes that a :class:`LatentWindow` takes at most: of the largest two windows that can follow
+    each other, and of the batches at their ends.
 
     Args:
         shard_sizes: samples of each shard.
@@ -228,7 +228,7 @@ def window_bytes(shard_sizes: Sequence[int], window: int, view_bytes: int, batch
 
 
 def _belongs(folder: Path, manifest: LatentManifest) -> bool:
-    """Whether the folder is empty, or has latents of this kind."""
+    """Return whether the folder is empty, or has latents of this kind."""
     try:
         return LatentManifest.load(folder).fingerprint == manifest.fingerprint
     except FileNotFoundError:

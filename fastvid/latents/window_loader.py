@@ -57,7 +57,7 @@ class WindowLoader(BatchesWithLatents[WindowBatch]):
         self._state = state
 
     def close(self) -> None:
-        """Stops the threads and the loader; what was added is written."""
+        """Stop the threads and the loader; what was added is written."""
         super().close()
         self.window.close()
 

@@ -40,7 +40,7 @@ class LatentFileWriter:
         self._tokens: list[bytes] = []
 
     def add(self, key: str, view_hashes: list[int], latents: Latents) -> None:
-        """Appends a clip: ``latents`` of its V views, with -1 among the hashes where there are none."""
+        """Append a clip: ``latents`` of its V views, with -1 among the hashes where there are none."""
         self._keys.append(key)
         self._hashes.append(view_hashes)
         scales = [b""] * len(view_hashes) if latents.scale is None else [_bytes(row) for row in latents.scale]
@@ -55,7 +55,7 @@ class LatentFileWriter:
         )
 
     def commit(self, *, flushed: bool = True) -> None:
-        """Completes the file: it has its name when this returns, and is on the disk if it is to be ``flushed``."""
+        """Complete the file: it has its name when this returns, and is on the disk if it is to be ``flushed``."""
         with naming(self.path):
             self._commit(flushed)
 
@@ -110,7 +110,7 @@ def _bytes(row: torch.Tensor) -> bytes:
 
 
 def remove_abandoned(folder: Path, name: str | None = None) -> None:
-    """Removes what processes of this machine that are no more left unfinished: of one file, or of all."""
+    """Remove what processes of this machine that are no more left unfinished: of one file, or of all."""
     of = "*" if name is None else glob.escape(name)
     for partial in folder.glob(f".{of}.{socket.gethostname()}.*.part"):
         process = partial.name.split(".")[-2]

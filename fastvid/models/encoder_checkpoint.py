@@ -15,7 +15,7 @@ _CONFIG, _WEIGHTS = "encoder.json", "encoder.safetensors"
 
 
 def save_encoder(encoder: VideoViT, folder: str | Path) -> None:
-    """Writes an encoder's configuration and weights; each file appears complete or not at all."""
+    """Write an encoder's configuration and weights; each file appears complete or not at all."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
@@ -25,7 +25,7 @@ def save_encoder(encoder: VideoViT, folder: str | Path) -> None:
 
 
 def load_encoder(folder: str | Path) -> VideoViT:
-    """Reads an encoder that :func:`save_encoder` wrote.
+    """Read an encoder that :func:`save_encoder` wrote.
 
     Raises:
         FileNotFoundError: the folder holds no encoder.

@@ -16,7 +16,7 @@ _INCIDENTAL = ("_name_or_path", "transformers_version", "architectures", "dtype"
 
 
 def teacher_fingerprint(teacher: "Teacher") -> dict[str, str]:
-    """``teacher``: its kind and sha256 of its configuration; ``weights``: sha256 of its weights, names included.
+    """Return ``teacher``: its kind and sha256 of its configuration; ``weights``: sha256 of its weights, names included.
 
     Pixel statistics belong to the configuration. The names are those of
     :class:`fastvid.latents.manifest.LatentManifest`.
@@ -39,17 +39,17 @@ def teacher_fingerprint(teacher: "Teacher") -> dict[str, str]:
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
-    """sha256 of a configuration's values."""
+    """Return sha256 of a configuration's values."""
     return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def weights_hash(module: torch.nn.Module) -> str:
-    """:func:`tensors_hash` of the state dict."""
+    """Return :func:`tensors_hash` of the state dict."""
     return tensors_hash(module.state_dict())
 
 
 def tensors_hash(tensors: Mapping[str, torch.Tensor]) -> str:
-    """sha256 over name, dtype, shape and bytes of each tensor, sorted by name."""
+    """Return sha256 over name, dtype, shape and bytes of each tensor, sorted by name."""
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())

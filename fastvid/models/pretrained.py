@@ -243,7 +243,7 @@ def check_fit(source: str, misfits: Misfits, wanted: Iterable[str], parts: Parts
 
 
 def _hub_place(name: str) -> tuple[str, str | None, tuple[str, ...]]:
-    """Repository, revision and file names of a timm model's weights."""
+    """Return repository, revision and file names of a timm model's weights."""
     from timm.models import get_pretrained_cfg
 
     try:

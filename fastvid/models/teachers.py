@@ -29,7 +29,7 @@ class Teacher(nn.Module):
     name: str
 
     def freeze(self) -> "Teacher":
-        """Turns gradients off for good; :meth:`train` has no effect afterwards."""
+        """Turn gradients off for good; :meth:`train` has no effect afterwards."""
         self.requires_grad_(False)
         return self.eval()
 
@@ -41,7 +41,7 @@ class Teacher(nn.Module):
 
     @torch.no_grad()
     def forward(self, clip: torch.Tensor) -> torch.Tensor:
-        """clip uint8 [B, T, H, W, 3] -> latents [B, N, dim]."""
+        """Map clip uint8 [B, T, H, W, 3] -> latents [B, N, dim]."""
         return self.latents(clip)
 
 
@@ -122,7 +122,7 @@ class HuggingFaceTeacher(Teacher):
 
 
 def load_teacher(source: str, *, frames: int, size: int) -> Teacher:
-    """Opens a teacher that is not trained here.
+    """Open a teacher that is not trained here.
 
     Args:
         source: ``checkpoint:PATH`` (a folder with an encoder, or a run's folder) or ``hf:NAME_OR_DIR``.
@@ -151,7 +151,7 @@ def load_teacher(source: str, *, frames: int, size: int) -> Teacher:
 
 
 def check_grids(teacher: Teacher, student: VideoViT) -> None:
-    """Raises ValueError unless teacher and student cut a clip into the same tokens."""
+    """Raise ValueError unless teacher and student cut a clip into the same tokens."""
     if teacher.grid != student.grid:
         raise ValueError(
             f"teacher {teacher.name} has a token grid of {teacher.grid}, the student of {student.grid}: their patch "

@@ -136,7 +136,7 @@ def _connection_trouble(endpoint: str) -> str | None:
 
 
 def _downloaded(source: str, name: str, revision: str | None, trouble: str) -> Path | None:
-    """A file in the hub's cache here; None where the model is there without it.
+    """Return a file in the hub's cache here; None where the model is there without it.
 
     Raises:
         HubUnreachable: nothing of the model is there.
@@ -158,8 +158,9 @@ def _downloaded(source: str, name: str, revision: str | None, trouble: str) -> P
 
 
 def local_or_hub(source: str) -> str:
-    """``source`` as transformers takes it: a folder with ``~`` expanded, or a hub name. Without a connection to the
-    hub it is the folder of what was downloaded, for transformers would ask again and again for what is not there."""
+    """Return ``source`` as transformers takes it: a folder with ``~`` expanded, or a hub name. Without a connection to
+    the hub it is the folder of what was downloaded, for transformers would ask again and again for what is not
+    there."""
     folder = Path(source).expanduser()
     if folder.is_dir():
         return str(folder)
@@ -186,12 +187,12 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def listed(names: Sequence[str], most: int = 3) -> str:
-    """The first few names."""
+    """Return the first few names."""
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error's message; its type where it has none."""
+    """Return the first line of an error's message; its type where it has none."""
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 

@@ -61,7 +61,7 @@ class Augment:
         return not (self.brightness or self.contrast or self.saturation or self.hue or self.randaugment)
 
     def __call__(self, clips: torch.Tensor, ids: torch.Tensor, draw: int) -> torch.Tensor:
-        """Augments a batch.
+        """Augment a batch.
 
         Args:
             clips: uint8 [B, T, H, W, 3], on any device; not changed.
@@ -87,7 +87,7 @@ class Augment:
         return out
 
     def _one(self, clip: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
-        """clip uint8 [T, 3, H, W] -> the same."""
+        """Map clip uint8 [T, 3, H, W] -> the same."""
         from fastvid.nn.augment_ops import OPS, apply_op, colour_jitter  # and torchvision, which takes seconds
 
         # All four are always drawn, so that one's being off moves none of the others.
@@ -110,7 +110,7 @@ class Augment:
 def mixup(
     x: torch.Tensor, targets: torch.Tensor, alpha: float, seed: int, draw: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mixes each sample of a batch with the next one, and the last with the first (arXiv 1710.09412).
+    """Mix each sample of a batch with the next one, and the last with the first (arXiv 1710.09412).
 
     ``lambda x_i + (1 - lambda) x_{i+1}``, and the same of the targets, with one lambda ~ Beta(alpha, alpha) for the
     batch, as the paper's authors do: a pure function of (alpha, seed, draw).
@@ -141,14 +141,14 @@ def mixup(
 
 
 def beta(alpha: float, rng: SampleRandom) -> float:
-    """A number in [0, 1] from Beta(alpha, alpha): G1 / (G1 + G2) of two Gamma(alpha) variates."""
+    """Return a number in [0, 1] from Beta(alpha, alpha): G1 / (G1 + G2) of two Gamma(alpha) variates."""
     difference = _log_gamma_variate(alpha, rng) - _log_gamma_variate(alpha, rng)
     # Rounded, so that a last-digit difference between math libraries stays without effect.
     return round(1 / (1 + math.exp(min(-difference, 700.0))), 6)
 
 
 def _log_gamma_variate(shape: float, rng: SampleRandom) -> float:
-    """The logarithm, since the variate itself underflows for small shapes, of one from Gamma(shape, 1).
+    """Return the logarithm, since the variate itself underflows for small shapes, of one from Gamma(shape, 1).
 
     Source: Marsaglia and Tsang, "A simple method for generating gamma variables", ACM TOMS 26, 2000; shapes below 1 as
     in its section 6.
@@ -167,7 +167,7 @@ def _log_gamma_variate(shape: float, rng: SampleRandom) -> float:
 
 
 def _open_uniform(rng: SampleRandom) -> float:
-    """A uniform float in (0, 1)."""
+    """Return a uniform float in (0, 1)."""
     return (rng.word() + 0.5) / 2**32
 
 

@@ -17,7 +17,7 @@ OPS = (
 def colour_jitter(
     clip: torch.Tensor, brightness: float | None, contrast: float | None, saturation: float | None, hue: float | None
 ) -> torch.Tensor:
-    """Colour jitter, in this order, with given factors (a shift in turns for hue); None leaves one out.
+    """Return colour jitter, in this order, with given factors (a shift in turns for hue); None leaves one out.
 
     Args:
         clip: uint8 [T, 3, H, W].
@@ -42,7 +42,7 @@ def colour_jitter(
 
 
 def apply_op(clip: torch.Tensor, op: str, strength: float, sign: int = 1) -> torch.Tensor:
-    """One operation of RandAugment on all frames of a clip.
+    """Return one operation of RandAugment on all frames of a clip.
 
     Args:
         clip: uint8 [T, 3, H, W].
@@ -91,19 +91,19 @@ def apply_op(clip: torch.Tensor, op: str, strength: float, sign: int = 1) -> tor
 
 
 def _tall(clip: torch.Tensor) -> torch.Tensor:
-    """[T, 3, H, W] -> [3, T * H, W]: all frames as one image, whose statistics are the clip's."""
+    """Map [T, 3, H, W] -> [3, T * H, W]: all frames as one image, whose statistics are the clip's."""
     return clip.transpose(0, 1).flatten(1, 2)
 
 
 def _frames(tall: torch.Tensor, count: int) -> torch.Tensor:
-    """The inverse of :func:`_tall`."""
+    """Return the inverse of :func:`_tall`."""
     return tall.unflatten(1, (count, -1)).transpose(0, 1)
 
 
 def _moved(
     clip: torch.Tensor, *, angle: float = 0.0, translate: list[float] | None = None, shear: list[float] | None = None
 ) -> torch.Tensor:
-    """Moves pixels; a shear is about the top left corner, as in RandAugment's first implementation."""
+    """Move pixels; a shear is about the top left corner, as in RandAugment's first implementation."""
     grey = torch.tensor(_GREY, device=clip.device)[:, None, None]
     # Around grey, so that what comes in is zero: torchvision's own fill leaves a dark seam.
     moved = tv.affine(

@@ -64,14 +64,15 @@ class FoveatedGlimpse(nn.Module):
             self.register_buffer("raw_scale", raw_scale)
 
     def gaze(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The module's own fixations: center float32 [G, 2] in (-1, 1) and scale float32 [G] in ``scale_range``."""
+        """Return the module's own fixations: center float32 [G, 2] in (-1, 1) and scale float32 [G] in
+        ``scale_range``."""
         low, high = (math.log(x) for x in self.scale_range)
         return self.raw_center.float().tanh(), (low + (high - low) * self.raw_scale.float().sigmoid()).exp()
 
     def forward(
         self, frames: torch.Tensor, center: torch.Tensor | None = None, scale: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """frames uint8 or float [B, T, H, W, 3] -> [B, T, G, levels, 3, size, size] in the parameters' dtype.
+        """Map frames uint8 or float [B, T, H, W, 3] -> [B, T, G, levels, 3, size, size] in the parameters' dtype.
 
         ``center`` [B, T, G, 2] and ``scale`` [B, T, G] replace the module's own, one or both; under autocast the result
         is in the autocast dtype.

@@ -16,7 +16,7 @@ _TIED_SCALE = 1.5
 
 
 def init_weights(module: nn.Module, init: Init = "xavier") -> None:
-    """Initialises every submodule in place.
+    """Initialise every submodule in place.
 
     ``xavier`` is MAE's (arXiv 2111.06377): Xavier-uniform matrices (a patch embedding counts as one), zero biases.
     ``mimetic`` then makes the query and key weights of each attention equal, so that tokens attend at first to

@@ -6,8 +6,8 @@ import torch
 
 
 def sincos_positions(grid: tuple[int, int, int], dim: int, temperature: float = 10000.0) -> torch.Tensor:
-    """Sine-cosine positions of a (T, H, W) grid, a third of the width for each axis, as in V-JEPA's configurations
-    (``uniform_power``): ``2 ceil(dim / 6)`` values for time, then height, then width, cut to ``dim``.
+    """Return sine-cosine positions of a (T, H, W) grid, a third of the width for each axis, as in V-JEPA's
+    configurations (``uniform_power``): ``2 ceil(dim / 6)`` values for time, then height, then width, cut to ``dim``.
 
     Args:
         grid: tokens along time, height and width.
@@ -32,7 +32,7 @@ def sincos_positions(grid: tuple[int, int, int], dim: int, temperature: float = 
 
 
 def _axis(length: int, dim: int, temperature: float) -> torch.Tensor:
-    """[length, dim]: sines, then cosines, of frequencies temperature ** (-2 i / dim)."""
+    """Return [length, dim]: sines, then cosines, of frequencies temperature ** (-2 i / dim)."""
     frequency = temperature ** (-torch.arange(dim // 2, dtype=torch.float64) / (dim / 2))
     angle = torch.arange(length, dtype=torch.float64)[:, None] * frequency
     return torch.cat([angle.sin(), angle.cos()], dim=1).float()

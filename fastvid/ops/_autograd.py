@@ -6,7 +6,7 @@ from torch.func import debug_unwrap
 
 
 def wants_grad(op: str, *tensors: torch.Tensor | None) -> bool:
-    """True when a call on these tensors is recorded for a backward pass.
+    """Return true when a call on these tensors is recorded for a backward pass.
 
     Raises:
         RuntimeError: forward-mode AD or a transform of torch.func wants the derivative, which no kernel has.
@@ -24,7 +24,7 @@ def wants_grad(op: str, *tensors: torch.Tensor | None) -> bool:
 
 
 def readable_value(x: torch.Tensor) -> int | float | None:
-    """The value of a scalar tensor on the CPU, or None where it has none: it is traced, fake or batched."""
+    """Return the value of a scalar tensor on the CPU, or None where it has none: it is traced, fake or batched."""
     if type(x) is not torch.Tensor or not x.is_cpu or torch.compiler.is_compiling():
         return None
     try:
@@ -34,10 +34,10 @@ def readable_value(x: torch.Tensor) -> int | float | None:
 
 
 def _is_wrapped(x: torch.Tensor) -> bool:
-    """True inside a transform of torch.func, of a tensor that depends on what the transform varies."""
+    """Return true inside a transform of torch.func, of a tensor that depends on what the transform varies."""
     return debug_unwrap(x, recurse=False) is not x
 
 
 def second_derivative_error(op: str) -> RuntimeError:
-    """The error for a derivative of a gradient."""
+    """Return the error for a derivative of a gradient."""
     return RuntimeError(f"{op}: the kernel has no second derivative; use backend='reference' for one")

@@ -22,7 +22,7 @@ def index_dtype(op: str, name: str, index: torch.Tensor) -> None:
 
 
 def devices_error(op: str, **tensors: torch.Tensor) -> ValueError:
-    """The error for tensors of one call that do not live on one device."""
+    """Return the error for tensors of one call that do not live on one device."""
     places = ", ".join(f"{name} on {tensor.device}" for name, tensor in tensors.items())
     return ValueError(f"{op}: tensors must be on one device; got {places}")
 
@@ -36,7 +36,7 @@ def normalization(op: str, mean: Sequence[float], std: Sequence[float], dtype: t
 
 
 def index_error(op: str, name: str, index: torch.Tensor, position: int, n: int) -> IndexError:
-    """The error for an index value outside [0, n), found at a flat position of a [B, K] index."""
+    """Return the error for an index value outside [0, n), found at a flat position of a [B, K] index."""
     row, column = divmod(position, index.shape[1])
     value = int(index.reshape(-1)[position])
     return IndexError(f"{op}: {name}[{row}, {column}] is {value}, outside [0, {n})")

@@ -91,7 +91,7 @@ def register(
 
 
 def choose(op: str, device: torch.device, backend: Backend) -> Backend:
-    """The implementation to run: ``"reference"``, ``"native"`` or ``"triton"``.
+    """Return the implementation to run: ``"reference"``, ``"native"`` or ``"triton"``.
 
     Raises:
         ValueError: ``backend`` is not one of :data:`BACKENDS`.
@@ -110,7 +110,7 @@ def choose(op: str, device: torch.device, backend: Backend) -> Backend:
 
 
 def choose_for(op: str, device_type: str, index: int | None, backend: str) -> Backend:
-    """:func:`choose` by a device's type and index. The answer is the same for the life of a process."""
+    """Return :func:`choose` by a device's type and index. The answer is the same for the life of a process."""
     if backend not in BACKENDS:
         raise ValueError(f"{op}: backend must be one of {', '.join(BACKENDS)}; got {backend!r}")
     capability = torch.cuda.get_device_capability(index) if device_type == "cuda" else None
@@ -132,7 +132,7 @@ def choose_for(op: str, device_type: str, index: int | None, backend: str) -> Ba
 
 
 def why_no_native(op: str, device_type: str, capability: tuple[int, int] | None) -> str | None:
-    """None when the native core has a kernel that runs on this device, or the reason why not."""
+    """Return none when the native core has a kernel that runs on this device, or the reason why not."""
     if _native.CORE is None:
         return _native.MISSING_REASON
     if device_type == "cpu":
@@ -147,7 +147,7 @@ def why_no_native(op: str, device_type: str, capability: tuple[int, int] | None)
 
 
 def why_no_triton(device_type: str, capability: tuple[int, int] | None) -> str | None:
-    """None when the Triton kernels run on this device, or the reason why not."""
+    """Return none when the Triton kernels run on this device, or the reason why not."""
     if not HAS_TRITON:
         return "triton is not installed"
     if capability is not None:
@@ -158,7 +158,8 @@ def why_no_triton(device_type: str, capability: tuple[int, int] | None) -> str |
 
 
 def why_no_image(archs: str, capability: tuple[int, int]) -> str | None:
-    """None when kernels built for ``archs`` (CMake's list, ``"80-real 120"``) load on a GPU, or the reason why not.
+    """Return none when kernels built for ``archs`` (CMake's list, ``"80-real 120"``) load on a GPU, or the reason why
+    not.
 
     Machine code runs on the same major version from its minor version on; PTX, which an arch without ``-real`` brings
     along, on anything newer.
@@ -182,7 +183,7 @@ def _warn_once(reason: str) -> None:
 
 
 def kernel_dtype(op: str, backend: Backend, name: str, tensor: torch.Tensor) -> bool:
-    """False when a tensor's dtype (float64, say) is one the kernels leave to the reference.
+    """Return false when a tensor's dtype (float64, say) is one the kernels leave to the reference.
 
     Raises:
         TypeError: ``backend``, as the user gave it, insists on a kernel.
@@ -195,7 +196,7 @@ def kernel_dtype(op: str, backend: Backend, name: str, tensor: torch.Tensor) -> 
 
 
 def kernel_writes(op: str, backend: Backend, dtype: torch.dtype) -> bool:
-    """False when a result's dtype is one the kernels leave to the reference.
+    """Return false when a result's dtype is one the kernels leave to the reference.
 
     Raises:
         TypeError: ``backend``, as the user gave it, insists on a kernel.

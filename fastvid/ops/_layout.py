@@ -4,10 +4,10 @@ import torch
 
 
 def rows_contiguous(x: torch.Tensor) -> torch.Tensor:
-    """``x`` itself when the elements of a row lie side by side, or a copy in which they do."""
+    """Return ``x`` itself when the elements of a row lie side by side, or a copy in which they do."""
     return x if x.stride()[-1] == 1 or x.shape[-1] == 1 else x.contiguous()
 
 
 def interleaved(frames: torch.Tensor) -> torch.Tensor:
-    """frames [..., W, 3] with the colours of a pixel and the pixels of a row side by side, copied if not."""
+    """Return the frames [..., W, 3] with the colours of a pixel and the pixels of a row side by side, copied if not."""
     return frames if frames.stride(-1) == 1 and frames.stride(-2) == 3 else frames.contiguous()

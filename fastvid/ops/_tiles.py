@@ -8,7 +8,8 @@ from fastvid.ops._launch import Launch
 
 
 def row_tile(width: int, elements: int) -> tuple[int, int]:
-    """(rows, columns) of a tile of about ``elements``: powers of two, without a ragged end where the width allows."""
+    """Return (rows, columns) of a tile of about ``elements``: powers of two, without a ragged end where the width
+    allows."""
     even = width & -width
     columns = even if even >= 128 else triton.next_power_of_2(max(width, 1))
     columns = min(columns, 1024)
@@ -16,11 +17,11 @@ def row_tile(width: int, elements: int) -> tuple[int, int]:
 
 
 def row_launches(width: int, tiles: Iterable[tuple[int, int]]) -> list[Launch]:
-    """Launches of a kernel that walks over rows of ``width``, from the elements and the warps of its tiles."""
+    """Launch of a kernel that walks over rows of ``width``, from the elements and the warps of its tiles."""
     shapes = [(*row_tile(width, elements), warps) for elements, warps in tiles]
     return [{"ROWS": rows, "BLOCK": columns, "num_warps": warps} for rows, columns, warps in shapes]
 
 
 def row_class(width: int, size: int) -> str:
-    """The class of shapes of a kernel that walks over rows of ``width`` elements of ``size`` bytes."""
+    """Return the class of shapes of a kernel that walks over rows of ``width`` elements of ``size`` bytes."""
     return f"{row_tile(width, 1)[1]} columns of {size} bytes"

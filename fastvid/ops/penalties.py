@@ -7,7 +7,7 @@ from fastvid.ops._autocast import without_autocast
 
 
 def variance_penalty(x: torch.Tensor, *, target_std: float = 1.0, eps: float = 1e-4) -> torch.Tensor:
-    """Hinge on the standard deviation of each dimension: ``mean over d of relu(target_std - std(x[:, d]))``.
+    """Return hinge on the standard deviation of each dimension: ``mean over d of relu(target_std - std(x[:, d]))``.
 
     Args:
         x: [..., D]; all leading dimensions are samples.
@@ -27,7 +27,7 @@ def variance_penalty(x: torch.Tensor, *, target_std: float = 1.0, eps: float = 1
 
 
 def covariance_penalty(x: torch.Tensor) -> torch.Tensor:
-    """Squared covariance between different dimensions: ``sum over i != j of cov(x)[i, j]**2 / D``.
+    """Return squared covariance between different dimensions: ``sum over i != j of cov(x)[i, j]**2 / D``.
 
     Args:
         x: [..., D]; all leading dimensions are samples.

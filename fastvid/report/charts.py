@@ -8,7 +8,7 @@ _PROBE_NAMES = {"knn": "kNN", "linear": "linear", "attentive": "attentive"}
 
 
 def loss_chart(run: RunRecords) -> str:
-    """Loss of each stage, and what predicting the mean would give."""
+    """Return the loss of each stage, and what predicting the mean would give."""
     figure, axes = new_axes(max(1, len(run.stages)))
     for ax, stage in zip(axes, run.stages, strict=False):
         ax.plot(*run.series(stage, "loss"), color=COLOURS[0], label="training loss")
@@ -22,12 +22,13 @@ def loss_chart(run: RunRecords) -> str:
 
 
 def validated_stages(run: RunRecords) -> list[str]:
-    """Stages that recorded an accuracy on validation videos."""
+    """Return the stages that recorded an accuracy on validation videos."""
     return [stage for stage in run.stages if run.series(stage, "val_accuracy")[0]]
 
 
 def validation_chart(run: RunRecords) -> str:
-    """Training and validation loss beside validation accuracy, the best of it marked; empty without validation.
+    """Return the training and validation loss beside validation accuracy, the best of it marked; empty without
+    validation.
 
     The best is that of ``result.json`` where there is one, else the first of the greatest so far.
     """
@@ -66,7 +67,7 @@ def _best(run: RunRecords, steps: list[int], shares: list[float]) -> tuple[int, 
 
 
 def schedule_chart(run: RunRecords) -> str:
-    """Learning rate, weight decay and gradient norm."""
+    """Return learning rate, weight decay and gradient norm."""
     figure, axes = new_axes(3)
     for ax, name, title in zip(
         axes, ("lr", "weight_decay", "grad_norm"), ("learning rate", "weight decay", "gradient norm"), strict=True
@@ -80,7 +81,7 @@ def schedule_chart(run: RunRecords) -> str:
 
 
 def health_chart(run: RunRecords) -> str:
-    """Rank and spread of the encoders' tokens; empty when no checks were made."""
+    """Return rank and spread of the encoders' tokens; empty when no checks were made."""
     if not any(run.series(stage, "health_rank")[0] for stage in run.stages):
         return ""
     figure, axes = new_axes(2)
@@ -99,7 +100,7 @@ def health_chart(run: RunRecords) -> str:
 
 
 def speed_chart(run: RunRecords) -> str:
-    """Clips per second, end to end, and where the time goes."""
+    """Return the clips per second, end to end, and where the time goes."""
     figure, axes = new_axes(2)
     for colour, stage in zip(COLOURS, run.stages, strict=False):
         axes[0].plot(*run.series(stage, "clips_per_s"), color=colour, label=stage)
@@ -122,7 +123,7 @@ def speed_chart(run: RunRecords) -> str:
 
 
 def probe_chart(run: RunRecords) -> str:
-    """Accuracies with their intervals; empty without probes."""
+    """Return the accuracies with their intervals; empty without probes."""
     if run.probe is None:
         return ""
     figure, (ax,) = new_axes(1, width=7.5)

@@ -19,7 +19,7 @@ _CAPTIONS = {"training views": "Training clips as they would be evaluated, and v
 
 
 def classifier_sections(run: RunRecords) -> list[str]:
-    """HTML of a run that left ``result.json``, or that validates and has not come to its test; else nothing."""
+    """Return HTML of a run that left ``result.json``, or that validates and has not come to its test; else nothing."""
     if run.result is None:
         chart = validation_chart(run)
         waiting = "<p>Not tested yet: the test follows the last epoch, with the best epoch's weights.</p>"
@@ -36,7 +36,7 @@ def classifier_sections(run: RunRecords) -> list[str]:
 
 
 def other_pictures(run: RunRecords) -> dict[str, Path]:
-    """Pictures of the run that no other section shows, by caption."""
+    """Return the pictures of the run that no other section shows, by caption."""
     shown = () if run.result is None else _OF_TEST
     return {_CAPTIONS.get(title, title): path for title, path in run.pictures.items() if title not in shown}
 

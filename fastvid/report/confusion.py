@@ -21,7 +21,7 @@ _MOST_NAMES = 120  # class names on an axis; of more classes every other, every 
 
 
 def confusion_csv(path: Path, classes: Sequence[str], confusion: ArrayLike) -> None:
-    """Writes counts of videos: a row for each true class, a column for each predicted one, both with their names.
+    """Write counts of videos: a row for each true class, a column for each predicted one, both with their names.
 
     Args:
         path: of the file, which is complete or not there at all.
@@ -40,7 +40,7 @@ def confusion_csv(path: Path, classes: Sequence[str], confusion: ArrayLike) -> N
 
 
 def confusion_png(path: Path, classes: Sequence[str], confusion: ArrayLike) -> None:
-    """Draws it: each cell's colour is its share of the true class's videos; up to 15 classes it has its count too.
+    """Draw it: each cell's colour is its share of the true class's videos; up to 15 classes it has its count too.
 
     Of more classes the colours follow the share's square root, so that rare confusions can be seen without their count.
     Rows of classes without videos are grey. Long names are shortened in their middle; of very many classes only some

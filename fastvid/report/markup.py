@@ -25,7 +25,7 @@ figure { margin: 1em 0; } figcaption { color: #627282; }
 
 
 def document(title: str, sections: Sequence[str]) -> str:
-    """A whole page.
+    """Return a whole page.
 
     Args:
         title: plain text, for the browser's tab.
@@ -38,22 +38,22 @@ def document(title: str, sections: Sequence[str]) -> str:
 
 
 def section(title: str, content: str) -> str:
-    """A headed part of a page; nothing where ``content`` is empty."""
+    """Return a headed part of a page; nothing where ``content`` is empty."""
     return f"<h2>{title}</h2>{content}" if content else ""
 
 
 def beside(*parts: str) -> str:
-    """Parts of a page side by side where there is room."""
+    """Return the parts of a page side by side where there is room."""
     return f"<div class='beside'>{''.join(f'<div>{part}</div>' for part in parts if part)}</div>"
 
 
 def pre(value: dict) -> str:
-    """JSON that is shown on a click."""
+    """Return JSON that is shown on a click."""
     return f"<details><summary>show</summary><pre>{text(without_secrets(json.dumps(value, indent=1)))}</pre></details>"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int] = ()) -> str:
-    """Rows of cells, all of them HTML; columns that are ``numbers`` end at the right."""
+    """Return the rows of cells, all of them HTML; columns that are ``numbers`` end at the right."""
 
     def line(cells: Sequence[str], kind: str) -> str:
         parts = (f"<{kind}{' class=n' if i in numbers else ''}>{cell}</{kind}>" for i, cell in enumerate(cells))
@@ -64,7 +64,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[
 
 
 def picture(title: str, path: Path) -> str:
-    """A PNG file within the page."""
+    """Return a PNG file within the page."""
     data = base64.b64encode(path.read_bytes()).decode()
     return (
         f"<figure><img alt='{text(title)}' src='data:image/png;base64,{data}'><figcaption>{text(title)}</figcaption>"
@@ -73,5 +73,5 @@ def picture(title: str, path: Path) -> str:
 
 
 def text(value: object) -> str:
-    """A value as text that HTML shows as it is."""
+    """Return a value as text that HTML shows as it is."""
     return html.escape(spelled(value), quote=True)

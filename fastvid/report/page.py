@@ -11,7 +11,7 @@ from fastvid.report.records import RunRecords
 
 
 def write_report(run_dir: str | Path) -> Path:
-    """Writes ``report.html`` into a run directory and returns its path.
+    """Write ``report.html`` into a run directory and return its path.
 
     Raises:
         FileNotFoundError: it is no run directory.
@@ -38,7 +38,7 @@ def write_report(run_dir: str | Path) -> Path:
 
 
 def _has(run: RunRecords, part: str) -> bool:
-    """Whether this kind of run has probes, or health checks."""
+    """Return whether this kind of run has probes, or health checks."""
     return part in run.config
 
 

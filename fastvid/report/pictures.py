@@ -10,7 +10,7 @@ _HIDDEN = np.array([38, 42, 54], dtype=np.float32)
 
 
 def hide(clip: np.ndarray, shown: np.ndarray, grid: tuple[int, int, int], strength: float = 0.85) -> np.ndarray:
-    """Darkens the tokens of a clip that are not shown.
+    """Darken the tokens of a clip that are not shown.
 
     Args:
         clip: uint8 [T, H, W, 3].
@@ -29,7 +29,7 @@ def hide(clip: np.ndarray, shown: np.ndarray, grid: tuple[int, int, int], streng
 
 
 def feature_colours(tokens: torch.Tensor, grid: tuple[int, int, int], shape: tuple[int, ...]) -> np.ndarray:
-    """The three leading principal components of some clips' tokens as colours.
+    """Return the three leading principal components of some clips' tokens as colours.
 
     Args:
         tokens: [B, N, D]; the components are those of all of them together.
@@ -50,7 +50,7 @@ def feature_colours(tokens: torch.Tensor, grid: tuple[int, int, int], shape: tup
 
 
 def film_strips(rows: list[np.ndarray], path: Path, *, frames: int = 8, side: int = 96) -> None:
-    """Saves clips as rows of frames, evenly spaced in time.
+    """Save clips as rows of frames, evenly spaced in time.
 
     Args:
         rows: uint8 [T, H, W, 3] each.
@@ -69,7 +69,7 @@ def film_strips(rows: list[np.ndarray], path: Path, *, frames: int = 8, side: in
 
 
 def _to_pixels(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Repeats one value per token, [T', H', W', ...], over the token's pixels."""
+    """Repeat one value per token, [T', H', W', ...], over the token's pixels."""
     for axis in range(3):
         values = values.repeat(shape[axis] // values.shape[axis], axis=axis)
     return values

@@ -36,7 +36,7 @@ class RunRecords:
 
     @classmethod
     def read(cls, path: str | Path) -> "RunRecords":
-        """Reads a run directory.
+        """Read a run directory.
 
         Raises:
             FileNotFoundError: it is none.
@@ -61,12 +61,12 @@ class RunRecords:
         return list(dict.fromkeys(record["stage"] for record in self.metrics if "loss" in record))
 
     def series(self, stage: str, name: str) -> tuple[list[int], list[float]]:
-        """Steps and values of one quantity of a stage."""
+        """Return the steps and values of one quantity of a stage."""
         rows = [(r["step"], r[name]) for r in self.metrics if r.get("stage") == stage and name in r]
         return [step for step, _ in rows], [value for _, value in rows]
 
     def last(self, stage: str, name: str) -> float | None:
-        """The last value of a quantity."""
+        """Return the last value of a quantity."""
         values = self.series(stage, name)[1]
         return values[-1] if values else None
 

@@ -20,7 +20,7 @@ PROJECTS = ("vjepa2",)
 
 @as_command
 def main(arguments: Sequence[str], command: Sequence[str] | None = None) -> int:
-    """Runs a command.
+    """Run a command.
 
     Args:
         arguments: of the command line.

@@ -15,7 +15,7 @@ _MARKERS = "osD^vP*X"
 
 
 def amount_name(videos: int | None) -> str:
-    """Videos per class in words."""
+    """Return the videos per class in words."""
     return "all" if videos is None else f"{videos:,}"
 
 
@@ -63,7 +63,7 @@ def parameters_chart(found: Comparison) -> str:
 
 
 def time_chart(found: Comparison) -> str:
-    """Minutes of training, mean over seeds."""
+    """Return the minutes of training, mean over seeds."""
     figure, (ax,) = new_axes(1, width=7.5)
     amounts, approaches = found.amounts, found.approaches
     width = 0.8 / len(approaches)
@@ -80,7 +80,8 @@ def time_chart(found: Comparison) -> str:
 
 
 def curves_chart(found: Comparison, videos: int | None) -> str:
-    """Training loss and validation accuracy by epoch, a thin line for each seed and a thick one for their mean."""
+    """Return the training loss and validation accuracy by epoch, a thin line for each seed and a thick one for their
+    mean."""
     figure, axes = new_axes(2, width=9.5, height=3.4)
     for ax, name, scale in zip(axes, ("train_loss", "val_accuracy"), (1, 100), strict=True):
         for group in [g for a in found.approaches for g in found.of(a) if g.videos == videos]:
@@ -137,7 +138,7 @@ def confusion_chart(group: Group) -> str:
 
 
 def differences_chart(found: Comparison) -> str:
-    """Differences with their intervals; filled where they are real. Empty where nothing was compared."""
+    """Return the differences with their intervals; filled where they are real. Empty where nothing was compared."""
     pairs = [pair for pair in found.pairs if pair.refusal is None]
     if not pairs:
         return ""

@@ -48,7 +48,7 @@ def check_cells(
 
 
 def last_words(lines: Sequence[str]) -> str:
-    """Why a run failed, in one sentence, from what it printed."""
+    """Return why a run failed, in one sentence, from what it printed."""
     boxed = [line.strip("│ ") for line in lines if line.startswith("│")]  # as options are refused
     rule = next((i for i, line in enumerate(boxed) if set(line) == {"─"}), len(boxed))
     said = " ".join(boxed[:rule]) or next((line for line in reversed(lines) if line.strip()), "it said nothing")

@@ -60,7 +60,7 @@ class Group:
         return wilson_interval(self.accuracy * len(videos), len(videos))
 
     def mean(self, *names: str) -> float | None:
-        """Mean over seeds of a number in the results; None where one has none."""
+        """Return the mean over seeds of a number in the results; None where one has none."""
         values = [reduce(getitem, names, result.found) for result in self.results]
         return None if None in values else statistics.fmean(values)  # type: ignore[arg-type,type-var]
 
@@ -120,20 +120,20 @@ class Comparison:
         return [name for name in PUBLISHED_NAMES if any(group.approach == name for group in self.groups)]
 
     def at(self, videos: int | None) -> list[Group]:
-        """The groups of one amount of data, the most accurate first."""
+        """Return the groups of one amount of data, the most accurate first."""
         return sorted((g for g in self.groups if g.videos == videos), key=lambda g: -g.accuracy)
 
     def of(self, approach: str) -> list[Group]:
-        """The groups of one approach, by amount of data."""
+        """Return the groups of one approach, by amount of data."""
         return [g for g in self.groups if g.approach == approach]
 
     def pair(self, a: Group, b: Group) -> Pair:
-        """The pair of two groups, whichever leads."""
+        """Return the pair of two groups, whichever leads."""
         return next(pair for pair in self.pairs if {id(pair.a), id(pair.b)} == {id(a), id(b)})
 
 
 def compare(results: Sequence[CellResult]) -> Comparison:
-    """Groups results, tests all pairs and adjusts their p values together."""
+    """Return the groups results, tests all pairs and adjusts their p values together."""
     grouped: dict[tuple[str, int | None], list[CellResult]] = {}
     for result in results:
         grouped.setdefault((result.cell.approach, result.cell.videos), []).append(result)
@@ -174,7 +174,7 @@ def _test(a: Group, b: Group) -> Pair:
 
 
 def _correct(result: CellResult) -> dict[tuple[str, str], float]:
-    """1 or 0 by test video and true class."""
+    """Return 1 or 0 by test video and true class."""
     test, classes = result.found["test"], result.found["classes"]
     return {
         (key, classes[label]): float(label == predicted)

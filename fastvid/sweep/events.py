@@ -7,7 +7,7 @@ from fastvid.sweep.results import CellResult
 
 
 def write_events(path: Path, result: CellResult) -> None:
-    """Writes ``Train/Loss`` by optimizer step, ``Val/Accuracy`` by epoch and ``Test/Final_Accuracy`` at the last epoch
+    """Write ``Train/Loss`` by optimizer step, ``Val/Accuracy`` by epoch and ``Test/Final_Accuracy`` at the last epoch
     into a folder that is there whole or not at all; one that is there stays as it is."""
     if path.exists():
         return

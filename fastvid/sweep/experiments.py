@@ -29,7 +29,7 @@ _OUR_COLUMNS = ("seed", "features_sec", "test_low", "test_high", "run")
 
 
 def write_csv(path: Path, results: Sequence[CellResult]) -> None:
-    """Writes a row for each result: 22 published columns, those published later, then ours."""
+    """Write a row for each result: 22 published columns, those published later, then ours."""
     classes = sorted({_key(name) for result in results for name in result.found["classes"]})
     measures = [f"{measure}_{name}" for name in classes for measure in ("precision", "recall", "f1")]
     text = io.StringIO()
@@ -45,7 +45,7 @@ def write_csv(path: Path, results: Sequence[CellResult]) -> None:
 
 
 def write_run_json(path: Path, result: CellResult) -> None:
-    """Writes one run's metrics with the published keys; keys that they do not have come last."""
+    """Write one run's metrics with the published keys; keys that they do not have come last."""
     found = result.found
     content = _facts(result)
     if found["lora"] is None:
@@ -133,5 +133,5 @@ def _ours(result: CellResult) -> dict[str, Any]:
 
 
 def _key(name: str) -> str:
-    """A class in a column's name."""
+    """Return a class in a column's name."""
     return name.lower().replace(" ", "_")

@@ -52,7 +52,7 @@ class SweepFolder:
     def begin(
         self, project: str, options: dict[str, list[str]], cells: Sequence[Cell], search: dict[str, Any] | None = None
     ) -> None:
-        """Notes a start. Cells of earlier starts stay part of the sweep.
+        """Note a start. Cells of earlier starts stay part of the sweep.
 
         Raises:
             UserError: what is in the folder already was made otherwise.
@@ -74,7 +74,7 @@ class SweepFolder:
         self.add(cells)
 
     def add(self, cells: Sequence[Cell]) -> None:
-        """Makes cells part of the sweep."""
+        """Make cells part of the sweep."""
         self.manifest["cells"] = [_to_json(cell) for cell in in_grid_order({*self.cells, *cells})]
         self.save()
 
@@ -89,7 +89,7 @@ class SweepFolder:
         return self.manifest["failed"]
 
     def run_path(self, cell: Cell) -> Path:
-        """The directory of a cell's run."""
+        """Return the directory of a cell's run."""
         return self.path / "runs" / cell.name
 
     def console(self, cell: Cell) -> Path:
@@ -97,15 +97,15 @@ class SweepFolder:
         return self.path / "console" / f"{cell.name}.txt"
 
     def busy(self) -> list[Cell]:
-        """Cells whose run is being written by some process."""
+        """Return the cells whose run is being written by some process."""
         return [cell for cell in self.cells if is_locked(self.run_path(cell))]
 
     def save(self) -> None:
-        """Writes the manifest, complete or not at all."""
+        """Write the manifest, complete or not at all."""
         write_json(self.path / _MANIFEST, self.manifest)
 
     def close(self) -> None:
-        """Releases the lock."""
+        """Release the lock."""
         self._lock.close()
 
     def _refuse_changes(self, project: str, options: dict[str, list[str]], search: dict[str, Any] | None) -> None:

@@ -48,7 +48,7 @@ class Cell:
         return f"{self.approach}, {amount}, seed {self.seed}" + ("" if self.trial is None else f", trial {self.trial}")
 
     def arguments(self) -> list[str]:
-        """The recipe's options that make the cell what it is."""
+        """Return the recipe's options that make the cell what it is."""
         return [
             "--approach", self.approach, "--data.videos-per-class", str(self.videos), "--run.seed", str(self.seed),
             *self.options,
@@ -56,7 +56,7 @@ class Cell:
 
 
 def parse_approaches(text: str) -> list[str]:
-    """Approaches from a list by comma.
+    """Return the approaches from a list by comma.
 
     Raises:
         UserError: an unknown one, one given twice, or none.
@@ -69,7 +69,8 @@ def parse_approaches(text: str) -> list[str]:
 
 
 def parse_videos(text: str) -> list[int | None]:
-    """Videos per class from a list by comma, in ascending order; ``all`` (None, the last) takes all there are.
+    """Return the videos per class from a list by comma, in ascending order; ``all`` (None, the last) takes all there
+    are.
 
     Raises:
         UserError: not a number of at least 1, one given twice, or none.
@@ -83,7 +84,7 @@ def parse_videos(text: str) -> list[int | None]:
 
 
 def parse_seeds(text: str) -> list[int]:
-    """Seeds from a list by comma, in ascending order.
+    """Return the seeds from a list by comma, in ascending order.
 
     Raises:
         UserError: not a whole number of at least 0, one given twice, or none.
@@ -96,20 +97,20 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def make_grid(approaches: Iterable[str], videos: Iterable[int | None], seeds: Iterable[int]) -> list[Cell]:
-    """All combinations. Seeds are the slowest to change: with the first of them, a comparison is there early."""
+    """Return all combinations. Seeds are the slowest to change: with the first of them, a comparison is there early."""
     videos, seeds = list(videos), list(seeds)
     approaches = list(approaches)
     return [Cell(a, n, s) for s in seeds for n in videos for a in approaches]
 
 
 def in_grid_order(cells: Iterable[Cell]) -> list[Cell]:
-    """Sorted as tables show them: by approach, videos, seed and trial."""
+    """Return sorted as tables show them: by approach, videos, seed and trial."""
     order = list(PUBLISHED_NAMES)
     return sorted(cells, key=lambda c: (order.index(c.approach), by_amount(c.videos), c.seed, c.trial or 0))
 
 
 def by_amount(videos: int | None) -> float:
-    """A key that sorts numbers of videos; None, all of them, is the most."""
+    """Return a key that sorts numbers of videos; None, all of them, is the most."""
     return float("inf") if videos is None else videos
 
 

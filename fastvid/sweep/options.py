@@ -44,7 +44,7 @@ class SweepConfig:
 
 
 def parse(project: str, arguments: Sequence[str]) -> tuple[SweepConfig, dict[str, list[str]]]:
-    """Reads the command line.
+    """Read the command line.
 
     Returns:
         The sweep's own options, and those to pass on: values by option name, written with dashes.
@@ -64,12 +64,12 @@ def parse(project: str, arguments: Sequence[str]) -> tuple[SweepConfig, dict[str
 
 
 def command_line(options: dict[str, list[str]]) -> list[str]:
-    """The inverse of what :func:`parse` does with options to pass on."""
+    """Return the inverse of what :func:`parse` does with options to pass on."""
     return [part for name, values in options.items() for part in (name, *values)]
 
 
 def places(gpus: str) -> list[str | None]:
-    """:func:`parse_gpus` on this machine.
+    """Return :func:`parse_gpus` on this machine.
 
     Raises:
         UserError: there are not as many.

@@ -21,7 +21,7 @@ td.why { white-space: normal; }
 
 
 def write_comparison(folder: SweepFolder, results: Sequence[CellResult]) -> Path:
-    """Writes ``compare.html`` into the sweep's folder and returns its path.
+    """Write ``compare.html`` into the sweep's folder and return its path.
 
     Args:
         folder: of the sweep.

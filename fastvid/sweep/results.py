@@ -44,13 +44,13 @@ class CellResult:
 
 
 def is_finished(path: Path) -> bool:
-    """Whether a run has come to its end and left its result."""
+    """Return whether a run has come to its end and left its result."""
     status, result = path / "status.json", path / "result.json"
     return status.is_file() and result.is_file() and json.loads(status.read_text()).get("state") == "finished"
 
 
 def read_results(folder: SweepFolder, cells: Iterable[Cell]) -> list[CellResult]:
-    """The results of those cells that are finished, in their order."""
+    """Return the results of those cells that are finished, in their order."""
     return [_read(cell, path) for cell in cells if is_finished(path := folder.run_path(cell))]
 
 

@@ -42,7 +42,7 @@ def run_jobs(
     meanwhile: Callable[[], None],
     signals: "HandedOnSignals",
 ) -> None:
-    """Runs jobs in order, as many at a time as there are places.
+    """Run jobs in order, as many at a time as there are places.
 
     The children are in sessions of their own, so that Ctrl-C in a terminal reaches them once, handed on by ``signals``.
     When this process dies without a word, they get SIGTERM.
@@ -82,7 +82,7 @@ def run_jobs(
 
 
 def wait_until(condition: Callable[[], bool], signals: StopSignals) -> None:
-    """Waits for something that this process cannot hurry.
+    """Wait for something that this process cannot hurry.
 
     Raises:
         Stopped: a signal came first.

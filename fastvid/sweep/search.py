@@ -27,7 +27,7 @@ _OPTIONS = {"rank": "--lora.rank", "alpha": "--lora.alpha", "dropout": "--lora.d
 
 
 def run_search(project: str, config: SweepConfig, options: dict[str, list[str]], command: Sequence[str]) -> int:
-    """Runs trials until there are as many as asked for; returns the exit code.
+    """Run trials until there are as many as asked for; return the exit code.
 
     Raises:
         UserError: Optuna is not installed, or the options do not fit a search.
@@ -84,7 +84,7 @@ def run_search(project: str, config: SweepConfig, options: dict[str, list[str]],
 
 
 def _check(config: SweepConfig, options: Mapping[str, Sequence[str]]) -> tuple[list[str], Cell]:
-    """The names to search and the cell that all trials share."""
+    """Return the names to search and the cell that all trials share."""
     names = (config.search or "").split(",")
     for name in names:
         if name not in _OPTIONS or names.count(name) > 1:
@@ -119,7 +119,7 @@ def _said(drawn: Mapping[str, float], names: Sequence[str]) -> str:
 
 
 def _summary(folder: SweepFolder, study: Any, names: Sequence[str], project: str) -> int:
-    """Writes search.json and says what was best."""
+    """Write search.json and say what was best."""
     rows = [
         {
             "trial": trial.number,

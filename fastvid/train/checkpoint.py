@@ -41,7 +41,7 @@ class Checkpoints:
         self.folder, self.keep = folder, max(1, keep)
 
     def save(self, stage: str, step: int, module: nn.Module, optimizer: torch.optim.Optimizer, state: dict) -> Path:
-        """Commits a checkpoint.
+        """Commit a checkpoint.
 
         Args:
             stage: name of the stage.
@@ -64,7 +64,7 @@ class Checkpoints:
         return final
 
     def keep_best(self, stage: str, step: int, module: nn.Module, value: float) -> bool:
-        """Keeps a copy of the weights if ``value`` is greater than that of all kept before; returns whether it is."""
+        """Keep a copy of the weights if ``value`` is greater than that of all kept before; return whether it is."""
         before = self.best(stage)
         if math.isnan(value) or (before is not None and value <= before[1]):
             return False
@@ -82,7 +82,7 @@ class Checkpoints:
         return state["step"], state["value"]
 
     def load_best(self, stage: str, module: nn.Module) -> int:
-        """Loads the best weights kept and returns their step.
+        """Load the best weights kept and return their step.
 
         Raises:
             ValueError: none are kept, or they do not fit the module.
@@ -95,7 +95,7 @@ class Checkpoints:
         return found[0]
 
     def forget_best(self, stage: str, *, after: int) -> None:
-        """Removes what was kept beyond step ``after``, from which the stage goes on: those steps come again."""
+        """Remove what was kept beyond step ``after``, from which the stage goes on: those steps come again."""
         for step in self._best_steps(stage):
             if step > after:
                 shutil.rmtree(self.folder / _BEST / _name(stage, step))
@@ -104,11 +104,11 @@ class Checkpoints:
         return _steps(self.folder / _BEST, stage)
 
     def steps(self, stage: str) -> list[int]:
-        """Steps of the stage's checkpoints, ascending."""
+        """Return the steps of the stage's checkpoints, ascending."""
         return _steps(self.folder, stage)
 
     def restore(self, stage: str, module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:
-        """Loads the newest checkpoint that can be read into module and optimizer.
+        """Load the newest checkpoint that can be read into module and optimizer.
 
         Returns:
             Its state, or None if there is no checkpoint of this stage.
@@ -138,7 +138,7 @@ class Checkpoints:
         return None
 
     def set_aside(self, stage: str) -> None:
-        """Renames the checkpoints of a stage, so that it begins anew."""
+        """Rename the checkpoints of a stage, so that it begins anew."""
         self.forget_best(stage, after=-1)
         for step in self.steps(stage):
             folder = self.folder / _name(stage, step)
@@ -157,13 +157,13 @@ def _name(stage: str, step: int) -> str:
 
 
 def _steps(folder: Path, stage: str) -> list[int]:
-    """Steps of the stage's folders, ascending."""
+    """Return the steps of the stage's folders, ascending."""
     found = (path.name.rpartition("-") for path in folder.glob(f"{stage}-*"))
     return sorted(int(step) for name, _, step in found if name == stage and step.isdigit())
 
 
 def _commit(final: Path, state: dict, **tensors: dict[str, torch.Tensor]) -> None:
-    """Writes a folder of safetensors files and ``state.json``, complete or not at all."""
+    """Write a folder of safetensors files and ``state.json``, complete or not at all."""
     partial = final.with_name(f".{final.name}.{os.getpid()}.part")
     shutil.rmtree(partial, ignore_errors=True)
     try:

@@ -150,7 +150,7 @@ class Launch:
 def parse(
     project: str, presets: dict[str, Callable[[], Config]], default: str, arguments: Sequence[str]
 ) -> tuple[Config, Launch]:
-    """Reads a recipe's command line.
+    """Read a recipe's command line.
 
     Args:
         project: for the help text.
@@ -228,12 +228,12 @@ def _config_of(run: Path, project: str, kind: type[Config]) -> Config:
 
 
 def to_dict(config: Any) -> dict:
-    """A configuration as plain JSON values."""
+    """Return a configuration as plain JSON values."""
     return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
 def from_dict(kind: type[Config], values: dict) -> Config:
-    """The inverse of :func:`to_dict`.
+    """Return the inverse of :func:`to_dict`.
 
     Raises:
         ValueError: a field this version does not have.
@@ -254,7 +254,7 @@ def from_dict(kind: type[Config], values: dict) -> Config:
 
 
 def differences(before: Any, after: Any) -> list[str]:
-    """The fields in which two configurations differ, one line each."""
+    """Return the fields in which two configurations differ, one line each."""
     old, new = _flat(to_dict(before)), _flat(to_dict(after))
     return [f"{name}: {old[name]!r} -> {new[name]!r}" for name in new if old.get(name) != new[name]]
 
@@ -267,7 +267,7 @@ def _flat(values: dict, prefix: str = "") -> dict[str, Any]:
 
 
 def _take(arguments: list[str], option: str) -> str | None:
-    """Removes ``option VALUE`` or ``option=VALUE`` from the arguments and returns the value."""
+    """Remove ``option VALUE`` or ``option=VALUE`` from the arguments and return the value."""
     for i, argument in enumerate(arguments):
         if argument == option:
             if i + 1 == len(arguments):

@@ -88,7 +88,7 @@ def _toml(text: str) -> Any:
 
 
 def _options(base: Any, values: dict[str, Any], path: Path, prefix: str = "") -> Iterator[tuple[str, list[str]]]:
-    """Each key with its option as it would be on the command line."""
+    """Yield each key with its option as it would be on the command line."""
     fields = {field.name: getattr(base, field.name) for field in dataclasses.fields(base)}
     for name, value in values.items():
         key = f"{prefix}{name}"

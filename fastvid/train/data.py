@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 def open_videos(config: DataConfig) -> Source:
-    """Opens ``config.path``, which is not the demo data set; parts that were packed into folders of their own, as one.
+    """Open ``config.path``, which is not the demo data set; parts that were packed into folders of their own, as one.
 
     Raises:
         UserError: there are no videos there.
@@ -36,7 +36,7 @@ def open_videos(config: DataConfig) -> Source:
 
 
 def check_data(session: Session, source: Source) -> None:
-    """Compares the data with what the run's directory says of it; a new run, or one that may go on with other data,
+    """Compare the data with what the run's directory says of it; a new run, or one that may go on with other data,
     writes down what it holds now, once it trains.
 
     Args:
@@ -67,7 +67,7 @@ def check_data(session: Session, source: Source) -> None:
 
 
 def demo_folder(size: DemoSize) -> Path:
-    """The demo data set, a folder with ``train`` and ``test``; made if it is not in the cache yet."""
+    """Return the demo data set, a folder with ``train`` and ``test``; made if it is not in the cache yet."""
     with progress(size.train + size.test, 0, "demo videos") as bar:
 
         def show(done: int, total: int) -> None:
@@ -79,7 +79,7 @@ def demo_folder(size: DemoSize) -> Path:
 
 
 def view_spec(config: DataConfig, **more: Any) -> ViewSpec:
-    """How views are drawn; ``more`` are fields that not every recipe has."""
+    """Return how views are drawn; ``more`` are fields that not every recipe has."""
     with user_errors(ValueError):
         return ViewSpec(
             frames=config.frames, size=config.size, sampling=config.sampling, stride=config.stride, fps=config.fps,
@@ -88,7 +88,7 @@ def view_spec(config: DataConfig, **more: Any) -> ViewSpec:
 
 
 def open_quarantine(session: Session, config: DataConfig) -> Quarantine:
-    """The run's record of bad samples."""
+    """Return the run's record of bad samples."""
     policy = BadSamplePolicy(config.bad_share, config.bad_files, config.bad_in_a_row)
     return Quarantine(session.path / "bad_samples.jsonl", policy, log.warning)
 
@@ -105,7 +105,8 @@ def train_loader(
     decoder: str,
     **more: Any,
 ) -> TrainLoader:
-    """Training batches of ``batch`` clips for this process's device; ``more`` as :class:`TrainLoader` takes it."""
+    """Return the training batches of ``batch`` clips for this process's device; ``more`` as :class:`TrainLoader` takes
+    it."""
     world = session.world
     return TrainLoader(
         source, spec, batch=batch, seed=session.options.seed, threads=config.threads, prefetch=config.prefetch,

@@ -33,7 +33,7 @@ class World:
 
 
 def refuse_strangers(project: str) -> None:
-    """Refuses to train alone in each of several processes that a launcher other than ``torchrun`` started.
+    """Refuse to train alone in each of several processes that a launcher other than ``torchrun`` started.
 
     ``srun`` sets SLURM_STEP_NUM_TASKS ("number of processes in the job step") and SLURM_PROCID for the processes of a
     step. SLURM_NTASKS does not tell: the script of ``sbatch`` and the shell of ``salloc`` have it too, and run once.
@@ -61,7 +61,7 @@ def refuse_strangers(project: str) -> None:
 
 
 def _torchrun_line(project: str, count: int, nodes: str) -> str:
-    """The command that starts as many processes together."""
+    """Return the command that starts as many processes together."""
     command = f"-m fastvid.train {project} ..."
     if not nodes.isdigit() or int(nodes) <= 1:
         return f"use `torchrun --nproc-per-node {count} {command}`"
@@ -73,7 +73,7 @@ def _torchrun_line(project: str, count: int, nodes: str) -> str:
 
 
 def init_distributed() -> World:
-    """Joins the process group that ``torchrun`` describes in the environment; alone without it."""
+    """Join the process group that ``torchrun`` describes in the environment; alone without it."""
     rank, size = _whole_number("RANK", 0), _whole_number("WORLD_SIZE", 1)
     lacking = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
     if size > 1 and lacking:
@@ -98,19 +98,19 @@ def _whole_number(name: str, default: int) -> int:
 
 
 def destroy_distributed(world: World) -> None:
-    """Leaves the process group."""
+    """Leave the process group."""
     if world.size > 1:
         dist.destroy_process_group()
 
 
 def barrier(world: World) -> None:
-    """Returns when all processes have come here."""
+    """Return when all processes have come here."""
     if world.size > 1:
         dist.barrier()
 
 
 def broadcast_text(world: World, text: str | None) -> str:
-    """The main process's text, everywhere."""
+    """Return the main process's text, everywhere."""
     if world.size == 1:
         assert text is not None
         return text
@@ -121,7 +121,7 @@ def broadcast_text(world: World, text: str | None) -> str:
 
 
 def all_reduce_max(world: World, value: int) -> int:
-    """The greatest of all processes' values: how a signal that reached one stops all at the same step."""
+    """Return the greatest of all processes' values: how a signal that reached one stops all at the same step."""
     if world.size == 1:
         return value
     tensor = torch.tensor(value)
@@ -130,7 +130,7 @@ def all_reduce_max(world: World, value: int) -> int:
 
 
 def all_reduce_mean(world: World, values: list[float]) -> list[float]:
-    """The mean of each value over the processes."""
+    """Return the mean of each value over the processes."""
     if world.size == 1:
         return values
     tensor = torch.tensor(values, dtype=torch.float64)
@@ -139,7 +139,7 @@ def all_reduce_mean(world: World, values: list[float]) -> list[float]:
 
 
 def all_gather_rows(world: World, x: torch.Tensor) -> torch.Tensor:
-    """[n, ...] of each process -> [world * n, ...] of all, with gradients: for losses on batch statistics.
+    """Return [n, ...] of each process -> [world * n, ...] of all, with gradients: for losses on batch statistics.
 
     Each process then computes the same loss of all rows, and DDP divides the gradients by the number of processes;
     the rows' gradients are therefore multiplied by it on the way back, so that the result is that of one process.

@@ -43,7 +43,7 @@ class Loader(Protocol):
         ...
 
     def helper_bytes(self) -> int:
-        """Bytes of memory of a process that it keeps, now; 0 without one."""
+        """Return the number of bytes of memory of a process that it keeps, now; 0 without one."""
         ...
 
     def __next__(self) -> BatchInfo: ...
@@ -119,7 +119,7 @@ class Engine:
     _norm: torch.Tensor | None = None
 
     def train(self, stage: Stage) -> None:
-        """Trains a stage to its last step, from its newest checkpoint if there is one.
+        """Train a stage to its last step, from its newest checkpoint if there is one.
 
         Raises:
             Stopped: a signal came; the last finished step is saved.
@@ -185,7 +185,7 @@ class Engine:
         timer: StepTimer,
         step: int,
     ) -> torch.Tensor:
-        """One optimizer update; returns the gradient's norm before clipping."""
+        """Return one optimizer update; returns the gradient's norm before clipping."""
         # What randomness modules use (stochastic depth) depends on the step alone: no generator state to save.
         torch.manual_seed(SampleRandom(stage.name, self.seed, step, stream=self.world.rank % 8).word())
         accumulate = stage.optim.accumulate
@@ -214,7 +214,7 @@ class Engine:
         return norm
 
     def close(self) -> None:
-        """Closes the record of the run."""
+        """Close the record of the run."""
         if self.tracker is not None:
             self.tracker.close()
 
@@ -224,13 +224,13 @@ class Engine:
         return "float32" if self.autocast is None else str(self.autocast).removeprefix("torch.")
 
     def cast(self):
-        """The autocast context of this run."""
+        """Return the autocast context of this run."""
         if self.autocast is None:
             return nullcontext()
         return torch.autocast(self.world.device.type, dtype=self.autocast)
 
     def _add(self, values: dict[str, torch.Tensor], stage: Stage, step: int, batch: BatchInfo) -> None:
-        """Adds to the means of the next record; on a GPU without waiting for the values."""
+        """Add to the means of the next record; on a GPU without waiting for the values."""
         for name, value in values.items():
             value = value.detach().double()
             self._sums[name] = self._sums.get(name, 0.0) + (value if value.is_cuda else float(value))
@@ -298,7 +298,7 @@ class Engine:
         self.checkpoints.save(stage.name, step, stage.module, optimizer, state)
 
     def _means_of_sums(self) -> dict[str, float]:
-        """The sums since the last record, as means over the processes, which all call this."""
+        """Return the sums since the last record, as means over the processes, which all call this."""
         names = list(self._sums)
         means = all_reduce_mean(self.world, [float(self._sums[name]) for name in names])
         return dict(zip(names, means, strict=True))

@@ -46,7 +46,7 @@ class _Held(logging.handlers.MemoryHandler):
 
 
 def _thread_failed(args: threading.ExceptHookArgs) -> None:
-    """Says in a sentence that a thread cannot write, as TensorBoard's on a full disk; a bug keeps its traceback."""
+    """Say in a sentence that a thread cannot write, as TensorBoard's on a full disk; a bug keeps its traceback."""
     if isinstance(args.exc_value, OSError):
         logging.getLogger(__name__).warning("%s", sentence(args.exc_value))
     else:
@@ -54,7 +54,7 @@ def _thread_failed(args: threading.ExceptHookArgs) -> None:
 
 
 def start_logging(*, hold: bool = False) -> None:
-    """Sends log records, warnings among them, to the terminal.
+    """Send log records, warnings among them, to the terminal.
 
     Args:
         hold: keep them as well, for the file that :func:`log_to` will name.
@@ -73,7 +73,7 @@ def start_logging(*, hold: bool = False) -> None:
 
 
 def log_to(path: Path) -> None:
-    """Sends log records to a file as well, beginning with those that were held.
+    """Send log records to a file as well, beginning with those that were held.
 
     The file also receives, from faulthandler, the stacks of all threads when the process crashes in native code or is
     sent SIGUSR1.
@@ -96,7 +96,7 @@ def _formatted(handler: logging.Handler) -> logging.Handler:
 
 
 def progress(total: int, initial: int, description: str, unit: str = "step") -> tqdm:
-    """A progress bar on a terminal, nothing elsewhere: logs stay free of carriage returns."""
+    """Return a progress bar on a terminal, nothing elsewhere: logs stay free of carriage returns."""
     return tqdm(
         total=total,
         initial=initial,

@@ -31,7 +31,7 @@ class MetricsFile:
         self._file = path.open("ab", buffering=0)  # a line that a full disk refused must not be tried again
 
     def truncate(self, keep) -> None:
-        """Drops the first record for which ``keep`` is False, and everything after it."""
+        """Drop the first record for which ``keep`` is False, and everything after it."""
         data = self.path.read_bytes()
         end = 0
         for line in data.splitlines(keepends=True):
@@ -42,14 +42,14 @@ class MetricsFile:
             os.truncate(self.path, end)
 
     def write(self, record: dict[str, Any]) -> None:
-        """Appends one record; it survives a kill of the process from here on."""
+        """Append one record; it survives a kill of the process from here on."""
         line = memoryview((json.dumps(record) + "\n").encode())
         with naming(self.path):
             while line:
                 line = line[self._file.write(line) :]
 
     def sync(self) -> None:
-        """Makes what was written survive a power cut; called before each checkpoint."""
+        """Make what was written survive a power cut; called before each checkpoint."""
         with naming(self.path):
             os.fsync(self._file.fileno())
 
@@ -87,11 +87,11 @@ class Tracker:
         self._wandb: Any = None
 
     def later(self, stage: str) -> list[str]:
-        """The stages that come after this one."""
+        """Return the stages that come after this one."""
         return self._stages[self._stages.index(stage) + 1 :]
 
     def begin(self, stage: str, step: int) -> None:
-        """Prepares to record ``stage`` from after ``step``: what a killed process recorded beyond it is dropped."""
+        """Prepare to record ``stage`` from after ``step``: what a killed process recorded beyond it is dropped."""
         order = self._stages.index(stage)
 
         def keep(record: dict) -> bool:
@@ -105,7 +105,7 @@ class Tracker:
         self._open_views(self._offsets[stage] + step)
 
     def log(self, stage: str, step: int, values: dict[str, Any]) -> None:
-        """Records values after optimizer update ``step`` of ``stage``."""
+        """Record values after optimizer update ``step`` of ``stage``."""
         self.file.write({"stage": stage, "step": step, **values})
         numbers = {f"{stage}/{k}": v for k, v in values.items() if isinstance(v, int | float)}
         overall = self._offsets.get(stage, 0) + step
@@ -124,7 +124,7 @@ class Tracker:
                 self._wandb = None
 
     def close(self) -> None:
-        """Flushes everything."""
+        """Flush everything."""
         self.file.close()
         if self._board is not None:
             try:

@@ -50,14 +50,14 @@ class OptimConfig:
         return self.batch // self.accumulate
 
     def check_processes(self, count: int) -> None:
-        """Raises ValueError unless ``count`` processes can share a micro-batch."""
+        """Raise ValueError unless ``count`` processes can share a micro-batch."""
         if self.micro_batch % count:
             raise ValueError(f"optim: micro-batches of {self.micro_batch} clips do not divide among {count} processes")
 
 
 def limit_epochs(config: OptimConfig, samples: int) -> OptimConfig:
-    """The configuration with ``steps`` and ``warmup`` lowered so that ``samples`` are seen ``max_epochs`` times; the
-    last batch is filled up from the epoch after."""
+    """Return the configuration with ``steps`` and ``warmup`` lowered so that ``samples`` are seen ``max_epochs`` times;
+    the last batch is filled up from the epoch after."""
     most = math.ceil(config.max_epochs * samples / config.batch)
     if not config.max_epochs or config.steps <= most:
         return config
@@ -65,14 +65,14 @@ def limit_epochs(config: OptimConfig, samples: int) -> OptimConfig:
 
 
 def learning_rate(config: OptimConfig, step: int) -> float:
-    """Linear from lr / warmup to lr, then a cosine to min_lr at the last step."""
+    """Return linear from lr / warmup to lr, then a cosine to min_lr at the last step."""
     if step < config.warmup:
         return config.lr * (step + 1) / config.warmup
     return _cosine(config.lr, config.min_lr, step - config.warmup, config.steps - config.warmup)
 
 
 def weight_decay(config: OptimConfig, step: int) -> float:
-    """A cosine from weight_decay to weight_decay_end over all steps."""
+    """Return a cosine from weight_decay to weight_decay_end over all steps."""
     return _cosine(config.weight_decay, config.weight_decay_end, step, config.steps)
 
 
@@ -82,7 +82,7 @@ def _cosine(start: float, end: float, step: int, steps: int) -> float:
 
 
 def make_optimizer(module: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
-    """Fused AdamW in two groups: matrices decay, everything that is a vector or a token does not."""
+    """Return fused AdamW in two groups: matrices decay, everything that is a vector or a token does not."""
     decayed: list[nn.Parameter] = []
     kept: list[nn.Parameter] = []
     for name, parameter in module.named_parameters():
@@ -96,12 +96,12 @@ def make_optimizer(module: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
 
 
 def decays(name: str, parameter: nn.Parameter) -> bool:
-    """Whether a parameter gets weight decay."""
+    """Return whether a parameter gets weight decay."""
     return parameter.ndim > 1 and not any(part in name for part in ("positions", "mask_token", "cls_token"))
 
 
 def set_schedules(optimizer: torch.optim.Optimizer, config: OptimConfig, step: int) -> tuple[float, float]:
-    """Sets the learning rate and weight decay of a step (counted from 0) and returns them."""
+    """Set the learning rate and weight decay of a step (counted from 0) and return them."""
     lr, decay = learning_rate(config, step), weight_decay(config, step)
     for group in optimizer.param_groups:
         group["lr"] = lr

@@ -24,7 +24,7 @@ class PathOption:
     kind: Literal["path", "data", "teacher", "model"] = "path"
 
     def relative(self, value: str) -> str | None:
-        """The relative path in a value; None where there is none."""
+        """Return the relative path in a value; None where there is none."""
         if self.kind == "data" and (value == "demo" or "://" in value):
             return None
         if self.kind == "teacher":
@@ -34,7 +34,7 @@ class PathOption:
         return None if os.path.isabs(os.path.expanduser(value)) else value
 
     def absolute(self, value: str, folder: Path) -> str:
-        """The value with its path, where it has one, as an absolute one that is seen from ``folder``."""
+        """Return the value with its path, where it has one, as an absolute one that is seen from ``folder``."""
         if self.kind == "data" and (value == "demo" or "://" in value):
             return value
         prefix, where = "", value

@@ -44,7 +44,7 @@ class RunDir:
 
     @classmethod
     def create(cls, path: Path, config: dict) -> "RunDir":
-        """A new run.
+        """Return a new run.
 
         Raises:
             FileExistsError: the directory holds a run already.
@@ -57,13 +57,13 @@ class RunDir:
 
     @staticmethod
     def refuse_used(path: Path) -> None:
-        """Raises FileExistsError where the directory holds a run already."""
+        """Raise FileExistsError where the directory holds a run already."""
         if (path / "config.json").exists():
             raise FileExistsError(f"{path} holds a run: continue it with --resume {path}, or choose another --run.dir")
 
     @classmethod
     def reopen(cls, path: Path) -> "RunDir":
-        """An existing run, to be continued.
+        """Return an existing run, to be continued.
 
         Raises:
             FileNotFoundError: there is none.
@@ -76,23 +76,23 @@ class RunDir:
         return run
 
     def write_json(self, name: str, content: Any) -> None:
-        """Writes a file of the run, complete or not at all."""
+        """Write a file of the run, complete or not at all."""
         write_json(self.path / name, content)
 
     def read_json(self, name: str, default: Any = None) -> Any:
-        """Reads a file of the run; ``default`` if it is not there."""
+        """Read a file of the run; ``default`` if it is not there."""
         return read_json(self.path / name, default)
 
     def facts(self) -> dict[str, Any]:
-        """What :meth:`note` wrote down, at this start or an earlier one."""
+        """Return what :meth:`note` wrote down, at this start or an earlier one."""
         return self.read_json("run.json", {})
 
     def note(self, **facts: Any) -> None:
-        """Adds to ``run.json``, or replaces what is there under these names."""
+        """Add to ``run.json``, or replace what is there under these names."""
         self.write_json("run.json", {**self.facts(), **facts})
 
     def set_aside(self, name: str) -> None:
-        """Renames a result that an earlier training led to, if it is there."""
+        """Rename a result that an earlier training led to, if it is there."""
         path = self.path / name
         if path.exists():
             aside = path.with_name(f"{name}.superseded")
@@ -101,7 +101,7 @@ class RunDir:
             path.rename(aside)
 
     def beat(self, state: str, *, force: bool = False, **facts: Any) -> None:
-        """Updates ``status.json``, at most every five seconds unless forced."""
+        """Update ``status.json``, at most every five seconds unless forced."""
         now = time.time()
         self._status.update(facts)
         if force or now - self._last_beat > 5:
@@ -110,17 +110,17 @@ class RunDir:
             self.write_json("status.json", {"state": state, **who, **self._status})
 
     def close(self) -> None:
-        """Releases the lock."""
+        """Release the lock."""
         self._lock.close()
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes JSON so that a reader, or a kill, sees the old file or the new one."""
+    """Write JSON so that a reader, or a kill, see the old file or the new one."""
     write_whole(path, (json.dumps(content, indent=1) + "\n").encode(), sync=False)
 
 
 def how_it_ended(path: Path) -> str:
-    """One sentence on how a run ended, or that it runs.
+    """Return one sentence on how a run ended, or that it runs.
 
     Raises:
         FileNotFoundError: ``path`` is no run directory.
@@ -141,7 +141,7 @@ def how_it_ended(path: Path) -> str:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a process writes to the run."""
+    """Return whether a process writes to the run."""
     try:
         with (path / "run.lock").open("r") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -97,7 +97,7 @@ class Session:
             self.run.note(**facts)
 
     def engine(self, stages: dict[str, int]) -> Engine:
-        """The training engine for stages of the given numbers of steps, in order."""
+        """Return the training engine for stages of the given numbers of steps, in order."""
         tracker = None
         if self.run is not None:
             tracker = Tracker(
@@ -132,7 +132,7 @@ class Session:
 
 
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
-    """The dtype of autocast, or None for float32 throughout."""
+    """Return the dtype of autocast, or None for float32 throughout."""
     if precision == "auto":
         # On a CPU bfloat16 pays only with matrix instructions for it, so there it has to be asked for.
         usable = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
@@ -141,7 +141,7 @@ def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
 
 
 def start(project: str, config, options: RunConfig, launch: Launch, recipe: Callable[[Session], None]) -> int:
-    """Runs a recipe in a run directory and returns the process's exit code.
+    """Run a recipe in a run directory and return the process's exit code.
 
     0 when it finished; 128 + the signal when it was stopped by one and has saved its state; 1 when it failed, with the
     traceback in the log.
@@ -268,14 +268,14 @@ _SETTLING = 30
 
 
 def _has_begun(path: Path, pid: int) -> bool:
-    """Whether process ``pid`` has reported a training step of the run."""
+    """Return whether process ``pid`` has reported a training step of the run."""
     file = path / "status.json"
     status = json.loads(file.read_text()) if file.exists() else {}
     return status.get("pid") == pid and "step" in status
 
 
 def _detach(project: str, path: Path, launch: Launch) -> int:
-    """Starts the same command in a session of its own and returns at once."""
+    """Start the same command in a session of its own and returns at once."""
     arguments = [a for a in sys.argv[1:] if a != "--detach"]
     if launch.resume is None and not any(a.split("=")[0] == "--run.dir" for a in arguments):
         arguments += ["--run.dir", str(path)]

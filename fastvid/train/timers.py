@@ -25,7 +25,7 @@ class StepTimer:
         self.reset()
 
     def reset(self) -> None:
-        """Begins a new report."""
+        """Begin a new report."""
         self._started = time.perf_counter()
         self._seconds = dict.fromkeys(PARTS, 0.0)
         self._events: list[tuple[str, torch.cuda.Event, torch.cuda.Event]] = []
@@ -46,7 +46,7 @@ class StepTimer:
             self._seconds[name] += time.perf_counter() - started
 
     def report(self) -> dict[str, float]:
-        """``clips_per_s`` and ``share_<part>`` of the wall clock since the last report, which ends here."""
+        """Return ``clips_per_s`` and ``share_<part>`` of the wall clock since the last report, which ends here."""
         if self._events:
             self._events[-1][2].synchronize()
             for name, start, end in self._events:

@@ -65,7 +65,7 @@ def picture_chunks(data: bytes, stream: int) -> int:
 
 
 def _lists(data: bytes) -> Iterator[tuple[bytes, bytes, int, int | None]]:
-    """Lists and chunks of all parts: name, kind (b"RIFF" for a form), where the content starts and where it ends."""
+    """List and chunks of all parts: name, kind (b"RIFF" for a form), where the content starts and where it ends."""
     offset = 0
     while offset + 12 <= len(data):
         name, kind = data[offset : offset + 4], data[offset + 8 : offset + 12]

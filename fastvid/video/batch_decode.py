@@ -28,7 +28,7 @@ def decode_views(
     decoder: str,
     device: "torch.device | str" = "cuda",
 ) -> "tuple[torch.Tensor, list[DecodeError | None]]":
-    """Decodes one view of each video of a batch on a device.
+    """Decode one view of each video of a batch on a device.
 
     Frames are those of :func:`fastvid.video.decode_view`, by the same frame table; pixels come close to its (what was
     measured is in docs/decoders.md). A video that cannot be used takes none of the others with it: its row is zero, and
@@ -82,7 +82,7 @@ def _check(videos, views, infos, decoder: str, device: "torch.device") -> None:
 
 
 def _parts(views: Sequence[View], infos: Sequence[VideoMetadata]) -> list[list[int]]:
-    """Consecutive rows that together stay below ``_NATIVE_BYTES``, at least one each."""
+    """Return consecutive rows that together stay below ``_NATIVE_BYTES``, at least one each."""
     parts: list[list[int]] = []
     held = 0
     for i, (view, info) in enumerate(zip(views, infos, strict=True)):
@@ -98,7 +98,7 @@ def _parts(views: Sequence[View], infos: Sequence[VideoMetadata]) -> list[list[i
 def _decode(
     videos: list[bytes], wanted: list[list[int]], infos: list[VideoMetadata], decoder: str, device: "torch.device"
 ) -> list[DecodedFrames | DecodeError]:
-    """The frames of each video, or why there are none."""
+    """Return the frames of each video, or why there are none."""
     if decoder == "dali":
         from fastvid.video.decoders.dali import decode_batch
 

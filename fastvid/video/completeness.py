@@ -75,7 +75,7 @@ def _has_all_frames(
 
 
 def _stated_seconds(data: bytes, container: av.container.InputContainer) -> float:
-    """How long a file without sizes is to be; 0 where it has them, or does not say."""
+    """Return how long a file without sizes is to be; 0 where it has them, or does not say."""
     if container_format(data) == "mov":
         return stated_fragments(data) if is_fragmented(data) else 0.0
     return (container.duration or 0) / av.time_base if matroska_extent(data).open else 0.0

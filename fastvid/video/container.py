@@ -19,7 +19,7 @@ _IDENTITY = b"\0\1\0\0" + bytes(12) + b"\0\1\0\0"
 
 
 def container_format(data: bytes) -> str:
-    """The FFmpeg demuxer for these bytes: ``"mov"``, ``"matroska"`` or ``"avi"``.
+    """Return the FFmpeg demuxer for these bytes: ``"mov"``, ``"matroska"`` or ``"avi"``.
 
     Raises:
         DecodeError: ``container``, for anything else.
@@ -63,7 +63,7 @@ def stated_fragments(data: bytes) -> float:
 
 
 def may_be_rotated(data: bytes) -> bool:
-    """Whether the header could ask for a rotation; False is certain, True wants a look at a decoded frame."""
+    """Return whether the header could ask for a rotation; False is certain, True wants a look at a decoded frame."""
     container = container_format(data)
     if container == "avi":
         return False
@@ -82,7 +82,7 @@ def may_be_rotated(data: bytes) -> bool:
 
 
 def has_several_edits(data: bytes) -> bool:
-    """Whether some track of an mp4 or mov shows several pieces of itself, which its edit list puts together."""
+    """Return whether some track of an mp4 or mov shows several pieces of itself, which its edit list puts together."""
     if container_format(data) != "mov":
         return False
     for name, start, end in _iso_boxes(data):
@@ -101,7 +101,7 @@ def has_several_edits(data: bytes) -> bool:
 
 
 def _iso_boxes(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """The top-level boxes: name, start and declared end (which may lie beyond the data)."""
+    """Yield the top-level boxes: name, start and declared end (which may lie beyond the data)."""
     offset = 0
     while offset + 8 <= len(data):
         size, name = int.from_bytes(data[offset : offset + 4], "big"), data[offset + 4 : offset + 8]

@@ -17,7 +17,7 @@ def decode(
     limits: Limits | None = None,
     decoder: str = "pyav",
 ) -> np.ndarray:
-    """Decodes the frames of a video at the given indices.
+    """Decode the frames of a video at the given indices.
 
     The video is opened from its bytes, never from a path or URL, so nothing in it can make FFmpeg open another file.
     Index i means the i-th frame in the order shown: frames are found by presentation time, which is exact where frame

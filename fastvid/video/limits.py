@@ -22,7 +22,7 @@ class Limits:
     seconds: float = 6 * 3600.0
 
     def check(self, *, size: int = 0, width: int = 0, height: int = 0, frames: int = 0, seconds: float = 0.0) -> None:
-        """Raises DecodeError ``limit`` naming the first quantity that is too large."""
+        """Raise DecodeError ``limit`` naming the first quantity that is too large."""
         for name, value, most in (
             ("bytes", size, self.bytes),
             (f"pixels per frame ({width} x {height})", width * height, self.pixels),

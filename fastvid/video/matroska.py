@@ -71,13 +71,13 @@ def tagged_end(metadata: dict[str, str]) -> float | None:
 
 
 def _name(data: bytes, at: int) -> bytes:
-    """The identifier of an element, of 1 to 4 bytes; empty where there is none."""
+    """Return the identifier of an element, of 1 to 4 bytes; empty where there is none."""
     length = 9 - data[at].bit_length()
     return data[at : at + length] if length <= 4 else b""
 
 
 def _size(data: bytes, at: int) -> tuple[int | None, int]:
-    """An EBML variable-length size: its value (None when unknown or cut off) and how many bytes it takes."""
+    """Return an EBML variable-length size: its value (None when unknown or cut off) and how many bytes it takes."""
     if at >= len(data) or data[at] == 0:
         return None, 1
     length = 9 - data[at].bit_length()

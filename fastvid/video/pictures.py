@@ -55,7 +55,7 @@ def _mpeg_kind(packet: bytes) -> Literal["intra", "forward"] | None:
 
 
 def _is_shown_key_of_vp(codec: str, packet: bytes) -> bool:
-    """Whether a packet of VP8 or VP9 holds one key frame, which is shown."""
+    """Return whether a packet of VP8 or VP9 holds one key frame, which is shown."""
     first = packet[0]
     if codec == "vp8":
         return first & 0x11 == 0x10  # the lowest bit is 0 for a key frame, and bit 4 says that it is shown
@@ -65,7 +65,7 @@ def _is_shown_key_of_vp(codec: str, packet: bytes) -> bool:
 
 
 def _is_one_idr(codec: str, extradata: bytes, packet: bytes) -> bool:
-    """Whether all slices in a packet are of one IDR picture."""
+    """Return whether all slices in a packet are of one IDR picture."""
     (first, last), (lowest, highest) = _IDR[codec], _SLICES[codec]
     begun = 0
     for unit in _units(packet, _length_size(codec, extradata)):
@@ -81,7 +81,7 @@ def _is_one_idr(codec: str, extradata: bytes, packet: bytes) -> bool:
 
 
 def _length_size(codec: str, extradata: bytes) -> int:
-    """Bytes of the length before each unit; 0 where start codes separate them."""
+    """Return the number of bytes of the length before each unit; 0 where start codes separate them."""
     at = 4 if codec == "h264" else 21
     if len(extradata) <= at or extradata[:3] in (b"\0\0\1", b"\0\0\0"):
         return 0
@@ -89,7 +89,7 @@ def _length_size(codec: str, extradata: bytes) -> int:
 
 
 def _units(packet: bytes, length_size: int) -> Iterator[bytes]:
-    """The beginning of each unit of H.264 or HEVC, 3 bytes."""
+    """Yield the beginning of each unit of H.264 or HEVC, 3 bytes."""
     at = 0
     if not length_size:
         while (at := packet.find(_START, at)) >= 0:

@@ -202,7 +202,7 @@ def _decoded_table(data: bytes, limits: Limits) -> FrameTable:
 
 
 def _rotation(data: bytes) -> int:
-    """Quarter turns asked for by the display matrix, which FFmpeg hands out with decoded frames only."""
+    """Return quarter turns asked for by the display matrix, which FFmpeg hands out with decoded frames only."""
     if not may_be_rotated(data):
         return 0
     container, stream = open_video(data)
@@ -233,7 +233,7 @@ def with_table(info: VideoMetadata, table: FrameTable, rate: float = 0.0) -> Vid
 
 
 def _bare(stream: av.VideoStream, rotation: int) -> VideoMetadata:
-    """The metadata without a frame table."""
+    """Return the metadata without a frame table."""
     codec = stream.codec_context
     return VideoMetadata(
         codec=codec.codec.canonical_name,
@@ -268,7 +268,7 @@ def sane_pixel_aspect(wide: int, high: int) -> tuple[int, int]:
 
 
 def colours_of(data: bytes) -> Colours:
-    """A video's :class:`Colours`, from its bytes.
+    """Return a video's :class:`Colours`, from its bytes.
 
     Raises:
         DecodeError: ``container``, ``no_video`` or ``codec``.

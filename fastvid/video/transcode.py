@@ -42,12 +42,12 @@ class Normalisation:
             raise ValueError(f"fps must be in [1, 1000]; got {self.fps}")
 
     def rate(self, info: VideoMetadata) -> int:
-        """Frames per second of the result."""
+        """Return the number of frames per second of the result."""
         return self.fps or min(max(1, round(info.fps)), 1000)
 
     def size(self, info: VideoMetadata) -> tuple[int, int]:
-        """(height, width) of the result: upright, even, and with square pixels, of which there are no more to either
-        side than the source has unless its pixels are wide."""
+        """Return (height, width) of the result: upright, even, and with square pixels, of which there are no more to
+        either side than the source has unless its pixels are wide."""
         height, width = info.shown_size
         scale = min(1.0, self.short_side / min(height, width))
         return max(2, 2 * round(height * scale / 2)), max(2, 2 * round(width * scale / 2))
@@ -56,7 +56,7 @@ class Normalisation:
 def transcode(
     data: bytes, normal: Normalisation | None = None, *, info: VideoMetadata | None = None, limits: Limits | None = None
 ) -> bytes:
-    """Encodes a video anew: constant frame rate, closed groups, H.264 yuv420p, upright, even sizes, no audio, mp4 with
+    """Encode a video anew: constant frame rate, closed groups, H.264 yuv420p, upright, even sizes, no audio, mp4 with
     the index in front.
 
     The rule for frames: source frame i, shown at t_i seconds from the first, begins at output frame
@@ -107,7 +107,7 @@ def transcode(
 
 
 def _starts(info: VideoMetadata, rate: int) -> tuple[np.ndarray, int]:
-    """Output frame at which each source frame begins, and the number of output frames."""
+    """Return output frame at which each source frame begins, and the number of output frames."""
     count = info.duration * rate
     if count > _MOST_FRAMES:
         raise DecodeError("limit", f"{count:g} frames at {rate} a second; the limit is {_MOST_FRAMES}")
@@ -116,7 +116,7 @@ def _starts(info: VideoMetadata, rate: int) -> tuple[np.ndarray, int]:
 
 
 def _resampled(frames: Iterator[av.VideoFrame], starts: np.ndarray, count: int) -> Iterator[tuple[int, av.VideoFrame]]:
-    """(output frame, its picture), in order."""
+    """Yield (output frame, its picture), in order."""
     held, seen = None, 0
     for frame in frames:
         if seen == len(starts):
@@ -132,7 +132,7 @@ def _resampled(frames: Iterator[av.VideoFrame], starts: np.ndarray, count: int) 
 
 
 def _scaled(data: bytes, info: VideoMetadata, normal: Normalisation) -> Iterator[av.VideoFrame]:
-    """Decoded frames, upright, at the new size, yuv420p."""
+    """Yield decoded frames, upright, at the new size, yuv420p."""
     container, stream = open_video(data)
     graph, made_for = None, None
     with container:

@@ -34,7 +34,7 @@ def verify(data: bytes, info: VideoMetadata) -> None:
 
 
 def settle(data: bytes, info: VideoMetadata) -> VideoMetadata:
-    """Verify a video; where its frame table does not hold, return its metadata with one that does.
+    """Return verify a video; where its frame table does not hold, return its metadata with one that does.
 
     Args:
         data: the whole file.
@@ -65,7 +65,7 @@ def settle(data: bytes, info: VideoMetadata) -> VideoMetadata:
 
 
 def _read_through(data: bytes, info: VideoMetadata) -> tuple[list[tuple[int | None, bool]], dict[int, np.ndarray]]:
-    """Stored timestamp and key flag of all frames in the order shown, and the pixels of a few, upright."""
+    """Return stored timestamp and key flag of all frames in the order shown, and the pixels of a few, upright."""
     # Each shortly behind a key frame: there a jump shows whether it lands, and costs little.
     keys = key_frames(info)[0]
     some = keys[np.linspace(0, len(keys) - 1, min(_COMPARED + 1, len(keys))).round().astype(int)][1:]

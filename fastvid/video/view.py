@@ -93,7 +93,7 @@ class ViewSpec:
             raise ValueError(f"ViewSpec: need 0 <= jitter <= 1 and 0 < crop <= 1; got {self.jitter} and {self.crop}")
 
     def draw(self, key: str, seed: int, draw: int, info: VideoMetadata) -> View:
-        """A training view: a pure function of (key, seed, draw) and the video's metadata.
+        """Return a training view: a pure function of (key, seed, draw) and the video's metadata.
 
         Args:
             key: the sample's key.
@@ -108,11 +108,11 @@ class ViewSpec:
         return View(key, self._frames(info, where, rng if self.jitter else None), box, flip, self.size)
 
     def center(self, key: str, info: VideoMetadata) -> View:
-        """The evaluation view: the middle of the video, the centred square, not mirrored."""
+        """Return the evaluation view: the middle of the video, the centred square, not mirrored."""
         return self.evaluation(key, info)[0]
 
     def evaluation(self, key: str, info: VideoMetadata, clips: int = 1, crops: int = 1) -> list[View]:
-        """Evaluation views, whose class probabilities are averaged: nothing in them is random, none is mirrored.
+        """Return evaluation views, whose class probabilities are averaged: nothing in them is random, none is mirrored.
 
         Args:
             key: the sample's key.
@@ -139,7 +139,7 @@ class ViewSpec:
         return [View(key, frames, box, False, self.size) for frames in moments for box in boxes]
 
     def _frames(self, info: VideoMetadata, where: float, rng: SampleRandom | None = None) -> tuple[int, ...]:
-        """Frame indices for a position in [0, 1) among all possible ones; with ``rng``, jittered."""
+        """Return frame indices for a position in [0, 1) among all possible ones; with ``rng``, jittered."""
         n, last = info.frames, info.frames - 1
         if self.sampling == "span":
             own = [rng.uniform() if rng else where for _ in range(self.frames)]
@@ -159,7 +159,8 @@ class ViewSpec:
         return tuple(int(i) for i in np.clip(shown, 0, last))
 
     def _random_box(self, rng: SampleRandom, height: int, width: int) -> tuple[int, int, int, int]:
-        """A random resized crop, as torchvision draws it: ten tries, then the largest centred box of allowed shape."""
+        """Return a random resized crop, as torchvision draws it: ten tries, then the largest centred box of allowed
+        shape."""
         low, high = math.log(self.ratio[0]), math.log(self.ratio[1])
         for _ in range(10):
             area = height * width * rng.uniform(*self.scale)
@@ -191,7 +192,7 @@ def decode_view(
     out: np.ndarray | None = None,
     decoder: str = "pyav",
 ) -> np.ndarray:
-    """Decodes one view of a video: uint8 [frames, size, size, 3], into ``out`` when it is given.
+    """Decode one view of a video: uint8 [frames, size, size, 3], into ``out`` when it is given.
 
     Frames are cropped and resized one at a time, so a long or large video takes no more memory than one of its frames.
     ``decoder`` is ``"pyav"`` or ``"torchcodec"``; the pixels are the same.
@@ -214,7 +215,7 @@ def decode_clips(
     limits: Limits | None = None,
     decoder: str = "pyav",
 ) -> np.ndarray:
-    """Decodes several views of one video, which have as many frames and the same size, in one pass over the file.
+    """Decode several views of one video, which have as many frames and the same size, in one pass over the file.
 
     Returns:
         uint8 [len(views), frames, size, size, 3]: what :func:`decode_view` gives for each.
@@ -244,7 +245,7 @@ def _decode_into(
 
 
 def cut_view(frames: np.ndarray, view: View, out: np.ndarray) -> None:
-    """Cuts a view out of a video's decoded frames, uint8 [n, H, W, 3], as :func:`decode_view` does from its bytes."""
+    """Cut a view out of a video's decoded frames, uint8 [n, H, W, 3], as :func:`decode_view` does from its bytes."""
     for position, index in enumerate(view.frames):
         out[position] = _cut(frames[index], view)
 

@@ -54,7 +54,7 @@ def main() -> int:
 
 
 def parse() -> argparse.Namespace:
-    """The command line."""
+    """Return the command line."""
     parser = argparse.ArgumentParser(prog="tools/gpu_check.sh", description=__doc__)
     parser.add_argument("results", type=Path, metavar="RESULTS", help="folder of at most 6 files that are kept")
     parser.add_argument("--minutes", type=float, default=10.0, help="wall clock of all of it (10)")
@@ -70,7 +70,8 @@ def parse() -> argparse.Namespace:
 
 
 def seconds_alive() -> float:
-    """Seconds since this process started: the first import of torch from a disk takes some of the check's time."""
+    """Return the seconds since this process started: the first import of torch from a disk takes some of the check's
+    time."""
     started = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
     return float(Path("/proc/uptime").read_text().split()[0]) - started
 

@@ -34,7 +34,7 @@ def main(task: Task) -> None:
 
 
 def first_error(output: str) -> str:
-    """The line of a compiler's output that says what is wrong, or the last one."""
+    """Return the line of a compiler's output that says what is wrong, or the last one."""
     lines = [line for line in output.splitlines() if line.strip()]
     return next((line for line in lines if "error" in line.lower()), lines[-1] if lines else "no output")
 

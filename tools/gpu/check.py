@@ -146,7 +146,7 @@ class Check:
         return any(result.ended != PASSED for result in self.done.values())
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it as JSON values."""
+        """Return all of it as JSON values."""
         return {**self.about, "stages": [asdict(self.done[s.name]) for s in self.stages if s.name in self.done]}
 
 

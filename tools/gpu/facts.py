@@ -50,7 +50,7 @@ PROGRAMS = {
 
 
 def said(command: tuple[str, ...]) -> str:
-    """The last line of what a program prints, or why there is none."""
+    """Return the last line of what a program prints, or why there is none."""
     if shutil.which(command[0]) is None:
         return "not on the PATH"
     try:

@@ -21,7 +21,7 @@ _LOG_BYTES = 1 << 20  # of each log, its end
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
-    """The stages of the check that the folder holds, none if it holds none."""
+    """Return the stages of the check that the folder holds, none if it holds none."""
     path = folder / CHECK
     return json.loads(path.read_text())["stages"] if path.exists() else []
 
@@ -39,7 +39,7 @@ def write(check: Check) -> None:
 
 
 def as_result(everything: dict[str, Any]) -> dict[str, Any] | None:
-    """Rows of all stages in the form of ``benchmarks/results``, or None where there are none."""
+    """Return the rows of all stages in the form of ``benchmarks/results``, or None where there are none."""
     stages = {stage["stage"]: stage["found"] for stage in everything["stages"]}
     rows = [row for stage in stages.values() for row in stage["rows"]]
     devices = [stage["values"]["device"] for stage in stages.values() if "device" in stage["values"]]

@@ -70,13 +70,13 @@ def tune(task: Task) -> None:
 
 
 def pytest_command(task: Task, *arguments: str) -> list[str]:
-    """pytest on benchmarks."""
+    """Return pytest on benchmarks."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--device", task.scale.device.kind]
     return [*command, *arguments]
 
 
 def collect(task: Task) -> list[str]:
-    """The benchmarks' ids, what is worth most first."""
+    """Return the benchmarks' ids, what is worth most first."""
     chosen = ["-k", task.scale.benchmarks] if task.scale.benchmarks else []
     command = pytest_command(task, "--collect-only", *chosen, *FILES)
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -87,7 +87,7 @@ def collect(task: Task) -> list[str]:
 
 
 def by_worth(names: list[str]) -> list[str]:
-    """Benchmarks in the order of :data:`WORTH`."""
+    """Return the benchmarks in the order of :data:`WORTH`."""
     return sorted(names, key=lambda name: next((i for i, part in enumerate(WORTH) if part in name), len(WORTH)))
 
 

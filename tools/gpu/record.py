@@ -111,12 +111,13 @@ def stage(main: Callable[[Task], None]) -> int:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of a file of JSON lines, none if it is not there; a last one that is being written is left out."""
+    """Return the lines of a file of JSON lines, none if it is not there; a last one that is being written is left
+    out."""
     lines = path.read_text().splitlines(keepends=True) if path.exists() else []
     return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def one_line(text: str, most: int = 300) -> str:
-    """The text in one line of at most so many characters."""
+    """Return the text in one line of at most so many characters."""
     line = " ".join(text.split())
     return line if len(line) <= most else line[: most - 3] + "..."

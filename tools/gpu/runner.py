@@ -89,7 +89,7 @@ def _end(process: subprocess.Popen, mark: str) -> None:
 
 
 def _marked(mark: str) -> list[int]:
-    """Ids of the processes that have the mark in their environment."""
+    """Return the ids of the processes that have the mark in their environment."""
     name, wanted = f"{_MARK}=".encode(), mark.encode()
     found = []
     for entry in Path("/proc").iterdir():

@@ -32,7 +32,7 @@ def main(task: Task) -> None:
 
 
 def find_program() -> str | None:
-    """compute-sanitizer, on the PATH or where CUDA is installed."""
+    """Return compute-sanitizer, on the PATH or where CUDA is installed."""
     folders = [Path(home) / "bin" for home in (os.environ.get("CUDA_HOME"), "/usr/local/cuda") if home]
     nvcc = shutil.which("nvcc")
     if nvcc:
@@ -42,7 +42,7 @@ def find_program() -> str | None:
 
 
 def prefix(program: str, tool: str) -> list[str]:
-    """The command that runs another one under a tool."""
+    """Return the command that runs another one under a tool."""
     watched = [argument for name in KERNELS for argument in ("--kernel-name", f"kernel_substring={name}")]
     return [program, "--tool", tool, "--error-exitcode", str(FOUND), "--target-processes", "application-only", *watched]
 

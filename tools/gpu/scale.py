@@ -87,7 +87,7 @@ REHEARSAL = Scale(
 
 
 def side_by_side(which: Scale) -> int:
-    """How many processes the machine has cores for, and the card memory."""
+    """Return how many processes the machine has cores for, and the card memory."""
     room = which.processes
     if which.device.kind == "cuda":
         room = torch.cuda.get_device_properties().total_memory // _PROCESS
@@ -100,5 +100,5 @@ _PROCESS = 5 << 30  # bytes of the card for each: a context, and tensors of a be
 
 
 def scale(rehearse: bool) -> Scale:
-    """The sizes of a check."""
+    """Return the sizes of a check."""
     return REHEARSAL if rehearse else CARD

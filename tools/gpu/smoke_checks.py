@@ -39,14 +39,14 @@ class SmokeCheck(NamedTuple):
 
 
 def missing(kind: str) -> dict[str, str]:
-    """Backend -> why none of its kernels runs here: checks of it are left out, and that is said."""
+    """Map backend -> why none of its kernels runs here: checks of it are left out, and that is said."""
     capability = torch.cuda.get_device_capability() if kind == "cuda" else None
     found = {"triton": why_no_triton(kind, capability), "native": why_no_native("multiblock_mask", kind, capability)}
     return {backend: why for backend, why in found.items() if why}
 
 
 def all_checks(which: Scale) -> list[SmokeCheck]:
-    """What is run on a device, what takes longest first."""
+    """Return what is run on a device, what takes longest first."""
     kind, rehearsed = which.device.kind, which.device.kind == "cpu"
     gone = missing(kind)
     backends = [backend for backend in BACKENDS if backend not in gone]
@@ -88,7 +88,7 @@ def all_checks(which: Scale) -> list[SmokeCheck]:
 
 
 def native_checks(which: Scale) -> list[SmokeCheck]:
-    """Those of kernels of the native core alone, for the sanitizer: it slows everything."""
+    """Return those of kernels of the native core alone, for the sanitizer: it slows everything."""
     return [
         check
         for check in all_checks(which)

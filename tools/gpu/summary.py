@@ -10,7 +10,7 @@ _FAILURES = 3_500  # characters of failures that stay where there is too much of
 
 
 def summary(everything: dict[str, Any]) -> str:
-    """A check's results as one page of at most :data:`MOST` characters."""
+    """Return a check's results as one page of at most :data:`MOST` characters."""
     stages = everything["stages"]
     head = [*_head(everything), "", *_table(stages), ""]
     failures = [f"{stage['stage']}: {line}" for stage in stages for line in stage["found"]["failures"]]
@@ -56,7 +56,7 @@ def _table(stages: list[dict[str, Any]]) -> list[str]:
 
 
 def _said(name: str, found: dict[str, Any]) -> str:
-    """What a stage found, in a phrase."""
+    """Return what a stage found, in a phrase."""
     values = found["values"]
     if name == "smoke":
         counts = ", ".join(f"{count} {what}" for what, count in values.get("passed", {}).items())
@@ -96,7 +96,8 @@ def _run(preset: str, found: dict[str, Any]) -> str:
 
 
 def _targets(row: dict[str, Any], step: Any) -> list[str]:
-    """A line for each floor of a row; of one that was missed also what bounds it. ``step``: a step's own values."""
+    """Return a line for each floor of a row; of one that was missed also what bounds it. ``step``: a step's own
+    values."""
     lines = []
     for floor in row["floors"]:
         got, sign = row["metrics"][floor["metric"]], ">=" if floor["sign"] > 0 else "<="
@@ -118,8 +119,8 @@ def _number(metric: str, value: float, bare: bool = False) -> str:
 
 
 def _bound(row: dict[str, Any], step: Any) -> str:
-    """What bounds a row: the time that its least bytes take at the speed of a copy, or how much of the GEMM rate it
-    reached; where neither is known, where the target is from."""
+    """Return what bounds a row: the time that its least bytes take at the speed of a copy, or how much of the GEMM rate
+    it reached; where neither is known, where the target is from."""
     metrics = row["metrics"]
     if isinstance(step, dict) and "share of the GEMM rate" in step:
         return f"; {step['GFLOP']:.4g} GFLOP at {100 * step['share of the GEMM rate']:.0f} % of the GEMM rate"
@@ -134,7 +135,7 @@ def _bound(row: dict[str, Any], step: Any) -> str:
 
 
 def _within(lines: list[str], most: int) -> list[str]:
-    """The first lines that have room, and how many have none."""
+    """Return the first lines that have room, and how many have none."""
     kept: list[str] = []
     length = 0
     for i, line in enumerate(lines):

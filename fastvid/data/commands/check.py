@@ -60,7 +60,7 @@ class _Task:
 
 
 def check(folder: Path, quick: bool = False, jobs: int = 0, progress: Progress | None = None) -> Iterator[Fault]:
-    """Looks for faults in a folder of shards, or in its parts train, val and test; memory for one video per process.
+    """Look for faults in a folder of shards, or in its parts train, val and test; memory for one video per process.
 
     Raises:
         FileNotFoundError: there is no ``dataset.json``.
@@ -186,7 +186,7 @@ def _died(task: _Task) -> list[Fault]:
 
 @exit_codes
 def run(options: CheckCommand) -> int:
-    """Runs the command; returns the exit code."""
+    """Run the command; return the exit code."""
     count = 0
     with Progress("video") as progress:
         for fault in check(options.folder.expanduser(), options.quick, options.jobs, progress):

@@ -49,7 +49,7 @@ def index(
     progress: Progress | None = None,
     video: str | None = None,
 ) -> tuple[Dataset, list[str]]:
-    """Indexes the tars of a folder. Nothing is written unless all of them can be indexed.
+    """Index the tars of a folder. Nothing is written unless all of them can be indexed.
 
     Returns:
         What ``dataset.json`` says, and a sentence for each member that was refused.
@@ -137,7 +137,7 @@ def _died(tar: Path) -> str:
 
 @exit_codes
 def run(options: IndexCommand) -> int:
-    """Runs the command; returns the exit code."""
+    """Run the command; return the exit code."""
     folder = options.folder.expanduser()
     for part in (shard_folders(folder) or {"": folder}).values():
         with Progress("shard") as progress:

@@ -51,7 +51,7 @@ class DecodeCost:
 
 
 def decode_cost(source: Source, seconds: float, spec: ViewSpec) -> DecodeCost:
-    """Decodes random clips of samples spread over the source, for about so many seconds."""
+    """Decode random clips of samples spread over the source, for about so many seconds."""
     count = len(source.samples)
     # A stride that visits all samples, far from each other.
     stride = next(s for s in range(max(1, int(count * 0.618)), 2 * count + 2) if np.gcd(s, count) == 1)
@@ -72,7 +72,7 @@ def decode_cost(source: Source, seconds: float, spec: ViewSpec) -> DecodeCost:
 
 @exit_codes
 def run(options: InfoCommand) -> int:
-    """Runs the command; returns the exit code."""
+    """Run the command; return the exit code."""
     folder = options.folder.expanduser()
     parts = shard_folders(folder) or {"": folder}
     datasets = {name: load_dataset(part) for name, part in parts.items()}

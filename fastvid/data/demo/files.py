@@ -29,7 +29,8 @@ _CHUNK = 64  # videos per task of a rendering process
 
 
 def cached_demo(size: DemoSize, progress: Callable[[int, int], None] | None = None) -> Path:
-    """The demo data set in the cache directory, made if it is not there: a folder with ``train`` and ``test``."""
+    """Return the demo data set in the cache directory, made if it is not there: a folder with ``train`` and
+    ``test``."""
     name = hashlib.blake2b(json.dumps([_VERSION, INDEX_VERSION, asdict(size)]).encode(), digest_size=6).hexdigest()
     folder = cache_dir() / f"demo-{name}"
     if not folder.exists():
@@ -38,7 +39,7 @@ def cached_demo(size: DemoSize, progress: Callable[[int, int], None] | None = No
 
 
 def write_demo(folder: Path, size: DemoSize, progress: Callable[[int, int], None] | None = None) -> None:
-    """Writes the shards ``train/train-*.tar`` and ``test/test-*.tar``, each with a ``dataset.json``, into ``folder``.
+    """Write the shards ``train/train-*.tar`` and ``test/test-*.tar``, each with a ``dataset.json``, into ``folder``.
 
     The folder appears complete or not at all. The same arguments give the same bytes, for one version of the encoder.
 
@@ -82,7 +83,7 @@ def _write_parts(folder: Path, size: DemoSize, progress: Callable[[int, int], No
 
 
 def encode_h264(frames: np.ndarray, fps: int) -> bytes:
-    """Encodes uint8 [T, H, W, 3] as an H.264 mp4 with a key frame every 12 frames."""
+    """Encode uint8 [T, H, W, 3] as an H.264 mp4 with a key frame every 12 frames."""
     file = io.BytesIO()
     with av.open(file, "w", format="mp4", options={"fflags": "+bitexact"}) as container:
         stream = container.add_stream("libx264", rate=fps)

@@ -54,12 +54,12 @@ class DemoSize:
 
 
 def demo_label(index: int) -> str:
-    """The motion class of video ``index``: the classes take turns, so every prefix is balanced."""
+    """Return the motion class of video ``index``: the classes take turns, so every prefix is balanced."""
     return CLASSES[index % len(CLASSES)]
 
 
 def demo_frames(seed: int, index: int, spec: DemoSpec | None = None) -> np.ndarray:
-    """Renders one video: uint8 [frames, size, size, 3]."""
+    """Render one video: uint8 [frames, size, size, 3]."""
     spec = spec or DemoSpec()
     path, radius = demo_motion(seed, index, spec)
     rng = SampleRandom(f"demo-{index}-look", seed, 0)
@@ -76,7 +76,7 @@ def demo_frames(seed: int, index: int, spec: DemoSpec | None = None) -> np.ndarr
 
 
 def demo_motion(seed: int, index: int, spec: DemoSpec) -> tuple[np.ndarray, np.ndarray]:
-    """The shape's centres float32 [frames, 2] (x, y) in [0, size), and its radii float32 [frames], in pixels."""
+    """Return the shape's centres float32 [frames, 2] (x, y) in [0, size), and its radii float32 [frames], in pixels."""
     rng = SampleRandom(f"demo-{index}", seed, 0)
     label, size = demo_label(index), spec.size
     t = np.arange(spec.frames, dtype=np.float64) / max(1, spec.frames - 1)
@@ -102,12 +102,13 @@ def demo_motion(seed: int, index: int, spec: DemoSpec) -> tuple[np.ndarray, np.n
 
 
 def _around(distance: np.ndarray, size: int) -> np.ndarray:
-    """The shortest way on a circle of ``size`` pixels, in [-size / 2, size / 2)."""
+    """Return the shortest way on a circle of ``size`` pixels, in [-size / 2, size / 2)."""
     return (distance + size / 2) % size - size / 2
 
 
 def _background(rng: SampleRandom, spec: DemoSpec) -> np.ndarray:
-    """float32 [frames, size, size, 3] in [0, 1]: smooth noise around a dull colour, drifting at constant velocity."""
+    """Return float32 [frames, size, size, 3] in [0, 1]: smooth noise around a dull colour, drifting at constant
+    velocity."""
     base = np.array([rng.uniform(0.25, 0.6) for _ in range(3)], np.float32)
     vx, vy = rng.uniform(-spec.drift, spec.drift), rng.uniform(-spec.drift, spec.drift)
     noise_seed = (rng.word() << 32) | rng.word()
@@ -118,7 +119,7 @@ def _background(rng: SampleRandom, spec: DemoSpec) -> np.ndarray:
 
 
 def _smooth_noise(seed: int, side: int, cell: float) -> np.ndarray:
-    """[side, side] in [-0.5, 0.5]: random values on a coarse lattice, interpolated with a smoothstep."""
+    """Return [side, side] in [-0.5, 0.5]: random values on a coarse lattice, interpolated with a smoothstep."""
     lattice = math.ceil(side / cell) + 2
     words = philox4x32((np.arange(lattice * lattice, dtype=np.int64), 0, 0, 0), split64(seed))[0]
     values = (np.asarray(words) / 2**32 - 0.5).astype(np.float32).reshape(lattice, lattice)
@@ -131,7 +132,7 @@ def _smooth_noise(seed: int, side: int, cell: float) -> np.ndarray:
 
 
 def _shifted(image: np.ndarray, top: float, left: float, size: int) -> np.ndarray:
-    """The size x size window of ``image`` at a fractional corner, bilinearly interpolated."""
+    """Return the size x size window of ``image`` at a fractional corner, bilinearly interpolated."""
     i, j = math.floor(top), math.floor(left)
     a, b = np.float32(top - i), np.float32(left - j)
     window = image[i : i + size + 1, j : j + size + 1]
@@ -140,14 +141,14 @@ def _shifted(image: np.ndarray, top: float, left: float, size: int) -> np.ndarra
 
 
 def _vivid_colour(rng: SampleRandom) -> np.ndarray:
-    """A saturated bright colour, RGB in [0, 1]."""
+    """Return a saturated bright colour, RGB in [0, 1]."""
     hue, value = rng.uniform(0, 6), rng.uniform(0.85, 1.0)
     ramp = np.abs(np.array([hue % 6, (hue + 4) % 6, (hue + 2) % 6], np.float32) - 3) - 1
     return np.float32(value) * np.clip(ramp, 0.0, 1.0)
 
 
 def _coverage(shape: str, x: np.ndarray, y: np.ndarray, radius: np.ndarray, angle: np.ndarray) -> np.ndarray:
-    """Share of each pixel that the shape covers, from its signed distance in pixels (positive outside)."""
+    """Return the share of each pixel that the shape covers, from its signed distance in pixels (positive outside)."""
     cos, sin = np.cos(angle, dtype=np.float32), np.sin(angle, dtype=np.float32)
     u, v = x * cos + y * sin, y * cos - x * sin
     if shape == "disc":

@@ -36,7 +36,7 @@ class Delimited:
 
 
 def read_text(path: Path) -> str:
-    """Reads a text file in UTF-8, or in UTF-16 with a byte order mark; line ends become ``\\n``.
+    """Read a text file in UTF-8, or in UTF-16 with a byte order mark; line ends become ``\n``..
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -63,7 +63,7 @@ def read_text(path: Path) -> str:
 
 
 def read_delimited(path: Path, first_columns: Collection[str]) -> Delimited:
-    """Reads a table whose columns are separated by commas, tabs, semicolons, or, for a path and a label, by spaces.
+    """Read a table whose columns are separated by commas, tabs, semicolons, or, for a path and a label, by spaces.
 
     The first line decides. It names the columns if one of its fields is in ``first_columns``; otherwise it must begin
     with the path of a video. :class:`csv.Sniffer` is not used, since it guesses from letters that are frequent.
@@ -101,8 +101,8 @@ def read_delimited(path: Path, first_columns: Collection[str]) -> Delimited:
 
 
 def folders_near(folder: Path, beside: bool = True) -> Iterator[Path]:
-    """The folders in which lists about the videos of a folder may be: this one and those in it; with ``beside`` its
-    parent too, and those in that."""
+    """Yield the folders in which lists about the videos of a folder may be: this one and those in it; with ``beside``
+    its parent too, and those in that."""
     for place in (folder, folder.absolute().parent) if beside else (folder,):
         yield place
         if os.access(place, os.R_OK | os.X_OK):  # a parent may be somebody else's
@@ -110,7 +110,7 @@ def folders_near(folder: Path, beside: bool = True) -> Iterator[Path]:
 
 
 def is_video(name: str) -> bool:
-    """Whether a name ends like that of a video file."""
+    """Return whether a name ends like that of a video file."""
     return name.lower().endswith((*VIDEO_SUFFIXES, *REFUSED_SUFFIXES))
 
 
@@ -159,7 +159,7 @@ def _spaced_records(path: Path, text: str) -> list[Record]:
 
 
 def _spaced(line: str) -> list[str] | None:
-    """Path and label. Both may hold spaces where the path ends like a video; it may be in quotes."""
+    """Return the path and label. Both may hold spaces where the path ends like a video; it may be in quotes."""
     line = line.strip()
     if '"' in line:
         fields = [field for field in _fields(line, " ") if field]

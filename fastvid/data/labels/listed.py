@@ -27,17 +27,17 @@ class Listed:
     rows: Mapping[str, Row]
 
     def labels(self, keys: Sequence[str]) -> list[str | None]:
-        """The label of each video; None for one that is not listed."""
+        """Return the label of each video; None for one that is not listed."""
         return [self.rows[key].label if key in self.rows else None for key in keys]
 
     def origin(self, key: str, origin: Origin) -> Origin:
-        """``origin`` with what is listed of the video."""
+        """Return ``origin`` with what is listed of the video."""
         row = self.rows.get(key)
         return replace(origin, listed=self.where, part=None if row is None else row.part, unlisted=row is None)
 
 
 def listed_labels(root: Path, keys: Sequence[str], table: Path | None) -> Listed | None:
-    """Reads a table of labels, or else the lists of Something-Something V2 in or beside the folder; None where there is
+    """Read a table of labels, or else the lists of Something-Something V2 in or beside the folder; None where there is
     neither. What was passed over is logged.
 
     Args:

@@ -18,20 +18,20 @@ _SHARD = re.compile(rf"(?:.*[-_.])?({_ONE})(?:[-_.]*\d+)*(?:[-_.]*of[-_.]*\d+)?"
 
 
 def part_of_folder(name: str) -> int | None:
-    """The part that a folder's name says, as ``train``, ``Validation``, ``dev`` and ``videos_test`` do: :data:`TRAIN`,
-    :data:`VAL`, :data:`TEST` or None."""
+    """Return the part that a folder's name says, as ``train``, ``Validation``, ``dev`` and ``videos_test`` do:
+    :data:`TRAIN`, :data:`VAL`, :data:`TEST` or None."""
     match = _FOLDER.fullmatch(name.strip().lower())
     return None if match is None else _NAMES[match[1]]
 
 
 def part_of_shard(name: str) -> int | None:
-    """The part that a shard's name says, as ``val-000003`` and ``kinetics-train-01`` do, or None."""
+    """Return the part that a shard's name says, as ``val-000003`` and ``kinetics-train-01`` do, or None."""
     match = _SHARD.fullmatch(name.lower())
     return None if match is None else _NAMES[match[1]]
 
 
 def is_split(parts: Collection[int | None]) -> bool:
-    """Whether these parts are a split: something to train with, and something to test with."""
+    """Return whether these parts are a split: something to train with, and something to test with."""
     return TRAIN in parts and (VAL in parts or TEST in parts)
 
 
@@ -48,18 +48,18 @@ class PartFolders:
     above: bool = False
 
     def part(self, folders: tuple[str, ...]) -> int | None:
-        """The part of a video in these nested folders."""
+        """Return the part of a video in these nested folders."""
         return part_of_folder(folders[self.level]) if len(folders) > self.level else None
 
     def label(self, folders: tuple[str, ...]) -> str | None:
-        """Its class: the folder below the part's, or else the one above where that tells videos apart."""
+        """Return its class: the folder below the part's, or else the one above where that tells videos apart."""
         if len(folders) > self.level + 1:
             return folders[self.level + 1]
         return folders[self.level - 1] if self.above else None
 
 
 def find_part_folders(folders: Iterable[tuple[str, ...]]) -> PartFolders | None:
-    """Finds the level at which folders are named train, and val or test; below what all videos share.
+    """Find the level at which folders are named train, and val or test; below what all videos share.
 
     At the first such level other folders may stand beside them, as in ``train, test, extra``. Further down, as in
     ``CLASS/train``, every video must be in one.
@@ -80,13 +80,13 @@ def find_part_folders(folders: Iterable[tuple[str, ...]]) -> PartFolders | None:
 
 
 def folders_of(name: str) -> tuple[str, ...]:
-    """The folders in a path, outermost first."""
+    """Return the folders in a path, outermost first."""
     return tuple(name.split("/")[:-1])
 
 
 def folder_labels(paths: Collection[str]) -> list[str | None]:
-    """The class of each video by its folder: below or above folders named train, val and test where there are such, or
-    else the innermost; None for a video that is in no such folder.
+    """Return the class of each video by its folder: below or above folders named train, val and test where there are
+    such, or else the innermost; None for a video that is in no such folder.
 
     Args:
         paths: of all videos, relative, with slashes.

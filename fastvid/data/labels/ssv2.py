@@ -21,8 +21,8 @@ class Entry:
 
 
 def ssv2_lists_near(folder: Path, beside: bool) -> dict[str, Path]:
-    """The lists ``train``, ``validation``, perhaps ``test`` and ``labels`` in one folder: this one, one in it, or with
-    ``beside`` one beside it; nothing where there are no two of them that look like Something-Something V2's."""
+    """Return the lists ``train``, ``validation``, perhaps ``test`` and ``labels`` in one folder: this one, one in it,
+    or with ``beside`` one beside it; nothing where there are no two of them that look like Something-Something V2's."""
     for place in folders_near(folder, beside):
         found = _lists(place.glob("*.json"), place)
         if "train" in found and "validation" in found and _has_templates(found["train"]):
@@ -31,7 +31,7 @@ def ssv2_lists_near(folder: Path, beside: bool) -> dict[str, Path]:
 
 
 def _has_templates(path: Path) -> bool:
-    """Whether a file is such a list; many data sets have a ``train.json`` of another kind."""
+    """Return whether a file is such a list; many data sets have a ``train.json`` of another kind."""
     try:
         content = json.loads(path.read_bytes())
     except ValueError:
@@ -40,7 +40,7 @@ def _has_templates(path: Path) -> bool:
 
 
 def read_ssv2(lists: Mapping[str, Path]) -> dict[str, dict[str, Entry]]:
-    """Reads lists: entries by part and by the video's id.
+    """Read lists: entries by part and by the video's id.
 
     Args:
         lists: files by part, and that of ``labels``, which may be missing.

@@ -51,7 +51,7 @@ class LabelTable:
 
 
 def read_label_table(file: Path) -> LabelTable:
-    """Reads a table of videos.
+    """Read a table of videos.
 
     Columns are separated by commas, tabs or semicolons, and the first line may name them (:data:`PATH_COLUMNS`,
     :data:`LABEL_COLUMNS`, ...); without names they are path and label, which one space may separate too.
@@ -121,7 +121,7 @@ class _RowReader:
 
 
 def _spellings(file: Path, rows: Sequence[Row]) -> list[str]:
-    """A sentence on labels that differ in upper and lower case only."""
+    """Return a sentence on labels that differ in upper and lower case only."""
     spellings = defaultdict(set)
     for row in rows:
         if row.label is not None:
@@ -133,7 +133,7 @@ def _spellings(file: Path, rows: Sequence[Row]) -> list[str]:
 
 
 def once_each(table: LabelTable, places: Mapping[int, str]) -> tuple[dict[str, Row], list[str]]:
-    """Rows by video.
+    """Return the rows by video.
 
     Args:
         table: the rows.
@@ -167,7 +167,7 @@ def once_each(table: LabelTable, places: Mapping[int, str]) -> tuple[dict[str, R
 
 
 def rows_by_key(table: LabelTable, root: Path, keys: Collection[str]) -> tuple[dict[str, Row], list[str]]:
-    """Finds the video in a folder that each row is about.
+    """Find the video in a folder that each row is about.
 
     A path starts from the folder or, where that finds none of the videos, from the table's own folder; an absolute one
     must be below the folder. Its ending may be left out, and so may its folders where the name alone is that of one
@@ -235,7 +235,7 @@ class _Finder:
         return found
 
     def _below(self, table: LabelTable, row: Row, base: Path) -> str | None:
-        """The row's path below the folder; None for a relative one that starts elsewhere."""
+        """Return the row's path below the folder; None for a relative one that starts elsewhere."""
         path = os.path.normpath(os.path.join(os.path.abspath(base), row.path))
         if os.path.commonpath((self._root, path)) == self._root:
             return os.path.relpath(path, self._root)

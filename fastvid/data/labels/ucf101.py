@@ -16,8 +16,9 @@ _GROUP = re.compile(r"v_[A-Za-z0-9]+_g(\d+)_c\d+$")
 def ucf_parts(
     names: Sequence[str], split: int, folders: Sequence[Path], lists: Path | None = None
 ) -> tuple[list[tuple[int, str] | None], list[str]]:
-    """Part and class of each video by ``trainlist0X.txt`` and ``testlist0X.txt``; or, where there are no lists and the
-    videos were packed by ``fastvid.data pack --format ucf101``, by the part they were packed into, which is checked.
+    """Return the part and class of each video by ``trainlist0X.txt`` and ``testlist0X.txt``; or, where there are no
+    lists and the videos were packed by ``fastvid.data pack --format ucf101``, by the part they were packed into, which
+    is checked.
 
     Args:
         names: of the videos; the last two parts of each are class folder and file name without ending.
@@ -56,7 +57,7 @@ def ucf_parts(
 
 
 def find_lists(split: int, folders: Sequence[Path], beside: bool = True) -> tuple[Path, Path] | None:
-    """``trainlist0X.txt`` and ``testlist0X.txt`` of a split, where both are in one folder.
+    """Return ``trainlist0X.txt`` and ``testlist0X.txt`` of a split, where both are in one folder.
 
     Args:
         split: 1, 2 or 3.
@@ -72,7 +73,7 @@ def find_lists(split: int, folders: Sequence[Path], beside: bool = True) -> tupl
 
 
 def read_lists(lists: tuple[Path, Path]) -> dict[str, tuple[int, str]]:
-    """Reads a training and a test list: part and path as listed, by :func:`listed_name`.
+    """Read a training and a test list: part and path as listed, by :func:`listed_name`.
 
     Raises:
         FileNotFoundError, ValueError: one cannot be read, or a video is on both.
@@ -89,20 +90,20 @@ def read_lists(lists: tuple[Path, Path]) -> dict[str, tuple[int, str]]:
 
 
 def is_ucf(name: str) -> bool:
-    """Whether a video, by its name without ending, is named as in UCF-101: ``v_Archery_g03_c01``."""
+    """Return whether a video, by its name without ending, is named as in UCF-101: ``v_Archery_g03_c01``."""
     return _GROUP.search(name) is not None
 
 
 def listed_name(path: str) -> str:
-    """Class folder and file name without ending, in lower case: the folder HandstandPushups, as the lists have it,
-    holds files named v_HandStandPushups, and copies of the data set spell both in either way."""
+    """Return the class folder and file name without ending, in lower case: the folder HandstandPushups, as the lists
+    have it, holds files named v_HandStandPushups, and copies of the data set spell both in either way."""
     folders, _, file = path.rpartition("/")
     stem = file.rpartition(".")[0] if file.lower().endswith(VIDEO_SUFFIXES) else file
     return f"{folders.rpartition('/')[2]}/{stem}".lower()
 
 
 def by_listed_name(paths: Iterable[str]) -> dict[str, str]:
-    """Paths by :func:`listed_name`.
+    """Return the paths by :func:`listed_name`.
 
     Raises:
         ValueError: two paths have the same.
@@ -116,7 +117,7 @@ def by_listed_name(paths: Iterable[str]) -> dict[str, str]:
 
 
 def _packed(names: Sequence[str], split: int) -> list[tuple[int, str] | None]:
-    """The parts that videos were packed into, if those are of this split."""
+    """Return the parts that videos were packed into, if those are of this split."""
     parts = [TEST if part_of_folder(name.partition("/")[0]) == TEST else TRAIN for name in names]
     for name, part in zip(names, parts, strict=True):
         group = _GROUP.search(name)

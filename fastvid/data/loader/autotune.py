@@ -20,7 +20,7 @@ class Autotune:
         self._waited = self._idle = 0
 
     def batch(self, *, waited: bool, idle: bool) -> bool:
-        """Counts a batch that was handed out; returns whether the number of threads changed.
+        """Count a batch that was handed out; return whether the number of threads changed.
 
         Args:
             waited: whether the training had to wait for it.

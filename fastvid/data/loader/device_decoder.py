@@ -22,7 +22,7 @@ class DeviceDecoder:
         self._samples = Samples(task)
 
     def clips(self, made: list[Decoded]) -> torch.Tensor:
-        """uint8 [B, T, H, W, 3] of the files that were read, whose samples are then named in ``made``."""
+        """Return uint8 [B, T, H, W, 3] of the files that were read, whose samples are then named in ``made``."""
         files = [one.file for one in made if one.file is not None]
         clips, errors = self._decode(files)
         for slot, (one, file, error) in enumerate(zip(made, files, errors, strict=True)):
@@ -45,7 +45,7 @@ class DeviceDecoder:
         )
 
     def _next_good(self, one: Decoded) -> File:
-        """The first sample after the bad ones of a turn that can be read."""
+        """Return the first sample after the bad ones of a turn that can be read."""
         samples = self._task.source.samples
         while True:
             self._quarantine.add_row(one.bad)

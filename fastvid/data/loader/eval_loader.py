@@ -38,7 +38,7 @@ def eval_batches(
     limits: Limits | None = None,
     views: Callable[[str, VideoMetadata], Sequence[View]] | None = None,
 ) -> Iterator[EvalBatch]:
-    """Decodes the centre view of each sample, ahead of its use; samples that do not decode go to the quarantine.
+    """Decode the centre view of each sample, ahead of its use; samples that do not decode go to the quarantine.
 
     Up to four batches of clips are in memory, with all views of them.
 

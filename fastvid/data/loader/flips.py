@@ -14,7 +14,7 @@ _DIRECTIONS = {
 
 
 def mirror_changes(classes: Iterable[str], also: Iterable[str] = ()) -> set[str]:
-    """The classes that a mirrored clip would not be of any more: those whose name says a direction (left, right,
+    """Return the classes that a mirrored clip would not be of any more: those whose name says a direction (left, right,
     clockwise and the like, as whole words), such as "Pulling something from left to right" or ``TurnLeft``.
 
     Args:
@@ -37,7 +37,8 @@ def mirror_changes(classes: Iterable[str], also: Iterable[str] = ()) -> set[str]
 def training_view(
     spec: ViewSpec, sample: Sample, seed: int, draw: int, info: VideoMetadata, no_flip: Collection[str] = ()
 ) -> View:
-    """:meth:`fastvid.video.ViewSpec.draw`, never mirrored for labels in ``no_flip``; a pure function of its arguments.
+    """Return :meth:`fastvid.video.ViewSpec.draw`, never mirrored for labels in ``no_flip``; a pure function of its
+    arguments.
 
     Frames and box are those drawn with flips allowed, so that exempting one class moves nothing else; the view's hash
     is that of the clip as it really is.
@@ -47,6 +48,6 @@ def training_view(
 
 
 def _words(name: str) -> set[str]:
-    """Lower-case words of a name, where a capital after a small letter begins a new one."""
+    """Return lower-case words of a name, where a capital after a small letter begins a new one."""
     parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name)
     return set(re.findall(r"[a-z]+", parted.lower()))

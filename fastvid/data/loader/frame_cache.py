@@ -24,23 +24,23 @@ class FrameCache:
         self._videos: dict[int, tuple[VideoMetadata, np.ndarray]] = {}
 
     def get(self, index: int) -> tuple[VideoMetadata, np.ndarray] | None:
-        """What :meth:`put` stored for a sample, if it did."""
+        """Return what :meth:`put` stored for a sample, if it did."""
         return self._videos.get(index)
 
     def reserve(self, info: VideoMetadata) -> bool:
-        """Takes room for all frames of a video, if there is enough; :meth:`put` or :meth:`release` must follow."""
+        """Take room for all frames of a video, if there is enough; :meth:`put` or :meth:`release` must follow."""
         with self._lock:
             fits = self.used + _bytes(info) <= self.capacity
             self.used += _bytes(info) if fits else 0
             return fits
 
     def release(self, info: VideoMetadata) -> None:
-        """Gives back the room that was reserved for a video."""
+        """Give back the room that was reserved for a video."""
         with self._lock:
             self.used -= _bytes(info)
 
     def put(self, index: int, info: VideoMetadata, frames: np.ndarray) -> None:
-        """Stores uint8 [frames, H, W, 3], for which room was reserved."""
+        """Store uint8 [frames, H, W, 3], for which room was reserved."""
         with self._lock:
             if index in self._videos:  # two threads decoded it at the same time
                 self.used -= _bytes(info)

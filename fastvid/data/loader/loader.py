@@ -121,10 +121,10 @@ class TrainLoader:
         return T * H * W * C
 
     def ram_bound(self) -> int:
-        """Bytes of clips that can exist at once: the ring, the batch in the making, the one handed out, the one before
-        it that the caller has not let go yet, and the cache. The decoding process itself (:meth:`helper_bytes`), with
-        the files and frames that its threads are at, comes on top; so do the files that wait for a decoder of the
-        GPU, ``prefetch`` batches of them."""
+        """Return the number of bytes of clips that can exist at once: the ring, the batch in the making, the one handed
+        out, the one before it that the caller has not let go yet, and the cache. The decoding process itself
+        (:meth:`helper_bytes`), with the files and frames that its threads are at, comes on top; so do the files that
+        wait for a decoder of the GPU, ``prefetch`` batches of them."""
         slots = 0 if self.task.by_device else self._maker.process.slots
         return (slots + 3 * self.task.local) * self.clip_bytes + self.task.cache_bytes
 
@@ -137,7 +137,7 @@ class TrainLoader:
         )
 
     def helper_bytes(self) -> int:
-        """Bytes of memory that the decoding process has for itself now, the ring not counted."""
+        """Return the number of bytes of memory that the decoding process has for itself now, the ring not counted."""
         return self._maker.process.private_bytes()
 
     def __iter__(self) -> Iterator[Batch]:
@@ -167,7 +167,7 @@ class TrainLoader:
         return made.batch
 
     def close(self) -> None:
-        """Ends the decoding process. Later batches are refused."""
+        """End the decoding process. Later batches are refused."""
         self._close()
 
     def __enter__(self) -> "TrainLoader":

@@ -152,7 +152,7 @@ class Decoded:
     file: File | None = None
 
     def tell(self, sample: Sample, view: View) -> None:
-        """Says whose clip it is."""
+        """Say whose clip it is."""
         self.key, self.label = sample.key, sample.label
         self.view_hash, self.repeats = view.hash, view.repeats_frames
 
@@ -202,13 +202,13 @@ class Samples:
         self._lock = threading.Lock()
 
     def sample_at(self, position: LoaderState) -> int:
-        """The sample's index in the source."""
+        """Return the sample's index in the source."""
         with self._lock:
             order = self._order(position.epoch)
         return order[position.sample]
 
     def window_of(self, position: LoaderState) -> int:
-        """The number of a position's window, counted from the first epoch's first."""
+        """Return the number of a position's window, counted from the first epoch's first."""
         with self._lock:
             order = self._order(position.epoch)
         # Of most windows an epoch can have: where shards are empty, some have one less.
@@ -216,13 +216,13 @@ class Samples:
         return position.epoch * windows + order.window_of(position.sample)
 
     def view(self, sample: Sample, position: LoaderState, info: VideoMetadata) -> View:
-        """The clip of a sample at a position."""
+        """Return the clip of a sample at a position."""
         task = self._task
         draw = position.epoch if task.views is None else position.epoch % task.views
         return training_view(task.spec, sample, task.view_seed, draw, info, task.no_flip)
 
     def read(self, index: int, position: LoaderState) -> File:
-        """Reads a sample for a position.
+        """Read a sample for a position.
 
         Raises:
             DecodeError: it cannot be used.
@@ -232,7 +232,7 @@ class Samples:
         return File(sample, data, info, self.view(sample, position, info))
 
     def stage(self, position: LoaderState) -> None:
-        """Tells the source about a position that is about to be read."""
+        """Tell the source about a position that is about to be read."""
         with self._lock:
             order = self._order(position.epoch)
             window = order.window_of(position.sample)

@@ -24,7 +24,7 @@ class LoaderState:
     sample: int = 0
 
     def advance(self, steps: int, samples: int) -> "LoaderState":
-        """The place ``steps`` positions later, in epochs of ``samples`` positions."""
+        """Return the place ``steps`` positions later, in epochs of ``samples`` positions."""
         epochs, sample = divmod(self.sample + steps, samples)
         return LoaderState(self.epoch + epochs, sample)
 
@@ -62,7 +62,7 @@ class EpochOrder(Sequence[int]):
         return int(self._ends[-1])
 
     def __getitem__(self, position):
-        """The index of the sample at a position."""
+        """Return the index of the sample at a position."""
         if isinstance(position, slice):
             return [self[i] for i in range(*position.indices(len(self)))]
         if not 0 <= position < len(self):
@@ -78,15 +78,15 @@ class EpochOrder(Sequence[int]):
         return len(self._ends)
 
     def window_of(self, position: int) -> int:
-        """The window a position falls into."""
+        """Return the window a position falls into."""
         return int(np.searchsorted(self._ends, position, side="right"))
 
     def shards_of(self, window: int) -> list[int]:
-        """The shards of a window."""
+        """Return the shards of a window."""
         return self._shards[window * self._window : (window + 1) * self._window].tolist()
 
     def whole(self) -> np.ndarray:
-        """int64 [echo * samples]: the order itself."""
+        """Return int64 [echo * samples]: the order itself."""
         return np.concatenate([self._permute(w, r) for w in range(self.windows) for r in range(self._echo)])
 
     def _samples(self, window: int, repeat: int) -> np.ndarray:

@@ -71,7 +71,7 @@ class Prefetcher:
         self.process.handed_out(waited)
 
     def close(self) -> None:
-        """Ends the decoding process and the thread; a second call does nothing."""
+        """End the decoding process and the thread; a second call does nothing."""
         if self.forked:
             return
         with self._closing:

@@ -34,11 +34,11 @@ class Ring:
         return len(self._clips)
 
     def slot(self, turn: int) -> np.ndarray:
-        """The slot of the ``turn``-th clip; every ``slots``-th clip shares it."""
+        """Return the slot of the ``turn``-th clip; every ``slots``-th clip shares it."""
         return self._clips[turn % len(self._clips)]
 
     def close(self) -> None:
-        """Gives the memory back; arrays of :meth:`slot` must not be used any more."""
+        """Give the memory back; arrays of :meth:`slot` must not be used any more."""
         del self._clips
         self._memory.close()
         os.close(self.descriptor)
@@ -62,7 +62,8 @@ def _anonymous_file(size: int) -> int:
 
 
 def _available_memory() -> int:
-    """Bytes that can be had without swapping: of the machine, or of the container if that has less."""
+    """Return the number of bytes that can be had without swapping: of the machine, or of the container if that has
+    less."""
     with open("/proc/meminfo") as file:
         fields = dict(line.split(":", 1) for line in file)
     free = int(fields["MemAvailable"].split()[0]) * 1024

@@ -7,7 +7,7 @@ from fastvid.video import DecodeError, Limits, VideoMetadata, View, ViewSpec
 def sample_views(
     source: Source, spec: ViewSpec, videos: int = 8
 ) -> tuple[list[tuple[bytes, View, VideoMetadata]], list[str]]:
-    """Some videos from all over a source.
+    """Return some videos from all over a source.
 
     Returns:
         ((file, view, frame table) of those that can be read, a sentence on each of the others).

@@ -66,7 +66,7 @@ class Helper:
             self._send(Failed.of(error))
 
     def _turn(self, number: int) -> int:
-        """Waits for a turn that is to be decoded and has a free slot."""
+        """Wait for a turn that is to be decoded and have a free slot."""
         with self._changed:
             while True:
                 if number < self._throttle.threads and self._next < self._taken + self.slots:
@@ -84,7 +84,7 @@ class Helper:
             self._connection.send(message)
 
     def _decode_turn(self, turn: int) -> Decoded:
-        """Decodes the turn's sample, or the first good one after it, into the turn's slot."""
+        """Decode the turn's sample, or the first good one after it, into the turn's slot."""
         task, out = self.task, Decoded(turn)
         position = task.position(turn)
         self._samples.stage(position)
@@ -128,7 +128,7 @@ class Helper:
 
 
 def main(connection_descriptor: int, ring_descriptor: int) -> None:
-    """Serves one parent until it goes away; -1 stands for no ring. Only the threads send, so that the parent's messages
+    """Serve one parent until it goes away; -1 stands for no ring. Only the threads send, so that the parent's messages
     are taken whatever becomes of ours."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the parent decides when to stop, and may want batches until then

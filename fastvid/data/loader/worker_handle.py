@@ -56,8 +56,8 @@ class DecodeWorker:
         return self._process.pid
 
     def private_bytes(self) -> int:
-        """Bytes of memory that the child has allocated and holds now, the ring not among them; 0 where the system does
-        not say."""
+        """Return the number of bytes of memory that the child has allocated and holds now, the ring not among them; 0
+        where the system does not say."""
         try:
             with open(f"/proc/{self.pid}/smaps_rollup") as file:
                 lines = [line.split() for line in file]
@@ -66,7 +66,7 @@ class DecodeWorker:
         return sum(int(line[1]) * 1024 for line in lines if line[0] == "Anonymous:")
 
     def decoded(self, turn: int) -> Decoded:
-        """Waits for a turn.
+        """Wait for a turn.
 
         Raises:
             Exception: what went wrong in the child, if it was not a bad sample.
@@ -77,13 +77,13 @@ class DecodeWorker:
         return self._decoded[turn]
 
     def take(self, turn: int, out: np.ndarray) -> None:
-        """Copies a decoded turn's clip out of the ring and frees its slot."""
+        """Copy a decoded turn's clip out of the ring and free its slot."""
         assert self.ring is not None
         np.copyto(out, self.ring.slot(turn))
         self.forget(turn)
 
     def forget(self, turn: int) -> None:
-        """Frees a decoded turn's slot."""
+        """Free a decoded turn's slot."""
         del self._decoded[turn]
         self._copied.add(turn)
         while self._taken in self._copied:
@@ -96,7 +96,7 @@ class DecodeWorker:
         self._tell(Taken(self._taken, waited))
 
     def stop(self) -> None:
-        """Ends the child; whoever waits for a turn gets an EOFError."""
+        """End the child; whoever waits for a turn gets an EOFError."""
         self._stopped = True
         self._process.kill()  # before the lock: whoever holds it may be sending to a child that does not listen
         with self._lock:
@@ -104,7 +104,7 @@ class DecodeWorker:
         self._process.wait()
 
     def close(self) -> None:
-        """Ends the child and gives the ring's memory back; nobody may be waiting for a turn."""
+        """End the child and give the ring's memory back; nobody may be waiting for a turn."""
         self.stop()
         self._connection.close()
         if self.ring is not None:
@@ -169,7 +169,7 @@ class DecodeWorker:
                 self._start()
 
     def _in_flight(self) -> list[str]:
-        """Keys of the samples that the child may have been busy with."""
+        """Return the keys of the samples that the child may have been busy with."""
         places, turns = Samples(self.task), range(self._taken, self._taken + self.slots)
         open_turns = [turn for turn in turns if turn not in self._decoded and turn not in self._copied]
         indices = [places.sample_at(self.task.position(turn)) for turn in open_turns[: self.threads]]

@@ -78,7 +78,7 @@ class PackCommand:
 
 @exit_codes
 def run(options: PackCommand) -> int:
-    """Runs the command; returns the exit code."""
+    """Run the command; return the exit code."""
     try:
         options = _checked(options)
         code = 0
@@ -143,7 +143,7 @@ def _report(options: PackCommand, where: str, videos: int, outcome: Outcome) -> 
 
 
 def _recorded(options: PackCommand) -> dict[str, Any]:
-    """The options that decide what is packed."""
+    """Return the options that decide what is packed."""
     recorded: dict[str, Any] = {"format": options.format, "order": options.order, "shard_mb": options.shard_mb}
     if options.video is not None:
         recorded["video"] = options.video
@@ -156,7 +156,7 @@ def _recorded(options: PackCommand) -> dict[str, Any]:
 
 
 def _found(options: PackCommand) -> dict[str, Collection]:
-    """:func:`_collections`, where what goes wrong is of the source."""
+    """Return :func:`_collections`, where what goes wrong is of the source."""
     try:
         return _collections(options)
     except FileNotFoundError:
@@ -168,7 +168,7 @@ def _found(options: PackCommand) -> dict[str, Collection]:
 
 
 def _collections(options: PackCommand) -> dict[str, Collection]:
-    """The parts of the collection: what goes to which folder below --out."""
+    """Return the parts of the collection: what goes to which folder below --out."""
     src = options.src.expanduser()
     if not src.exists():
         raise FileNotFoundError(f"there is nothing at {src}")

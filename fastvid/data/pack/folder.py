@@ -9,8 +9,8 @@ from fastvid.names import spelled
 
 
 def folder(src: Path) -> dict[str, Collection]:
-    """All videos below ``src``; the label is the name of the folder a video is in, None directly in ``src`` or in
-    folders named train, val and test there."""
+    """Return all videos below ``src``; the label is the name of the folder a video is in, None directly in ``src`` or
+    in folders named train, val and test there."""
     paths, notes = video_files(src)
     labels = folder_labels([spelled(path) for path, _ in paths])
     items = (file_item(src, path, size, label=label) for (path, size), label in zip(paths, labels, strict=True))
@@ -18,8 +18,8 @@ def folder(src: Path) -> dict[str, Collection]:
 
 
 def video_files(src: Path) -> tuple[list[tuple[str, int]], list[str]]:
-    """(relative path, size) of all videos below a folder, sorted, and a note on what was left out. Those in containers
-    that are not read are listed too, so that they are counted and named as rejects.
+    """Return (relative path, size) of all videos below a folder, sorted, and a note on what was left out. Those in
+    containers that are not read are listed too, so that they are counted and named as rejects.
 
     Raises:
         FileNotFoundError, ValueError: as :func:`fastvid.data.walk.walk`.

@@ -13,7 +13,7 @@ class Interrupt:
         self._came = False
 
     def check(self) -> None:
-        """Raises KeyboardInterrupt if a SIGINT came."""
+        """Raise KeyboardInterrupt if a SIGINT came."""
         if self._came:
             raise KeyboardInterrupt
 

@@ -40,7 +40,7 @@ class Item:
         return f"{self.path}!{self.member}" if self.member else self.path
 
     def line(self) -> list[Any]:
-        """What makes it the same video as in an earlier run."""
+        """Return what makes it the same video as in an earlier run."""
         return [self.where, self.offset, self.size, self.key, self.label, self.caption, dict(self.extra)]
 
 
@@ -62,7 +62,7 @@ class Collection:
 
 
 def collect(root: Path, items: Iterable[Item], archives: Sequence[Path] = (), notes: Sequence[str] = ()) -> Collection:
-    """A collection of these items, sorted by key.
+    """Return a collection of these items, sorted by key.
 
     Raises:
         ValueError: there are none, or two have the same key.
@@ -81,7 +81,7 @@ def collect(root: Path, items: Iterable[Item], archives: Sequence[Path] = (), no
 
 
 def file_item(root: Path, path: str, size: int | None = None, **facts: Any) -> Item:
-    """The item for a file; ``size`` saves asking the file system."""
+    """Return the item for a file; ``size`` saves asking the file system."""
     if size is None:
         try:
             size = (root / path).stat().st_size

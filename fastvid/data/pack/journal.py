@@ -64,7 +64,7 @@ def locked(work: Path, where: str) -> Iterator[None]:
 
 
 def plan_of(collection: Collection, options: dict[str, Any]) -> dict[str, Any]:
-    """What must be the same for a pack to go on."""
+    """Return what must be the same for a pack to go on."""
     digest = hashlib.sha256()
     for line in source_lines(collection):
         digest.update(line)
@@ -73,7 +73,7 @@ def plan_of(collection: Collection, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def source_lines(collection: Collection) -> Iterator[bytes]:
-    """The list of videos; two collections with the same list are taken for the same."""
+    """Yield the list of videos; two collections with the same list are taken for the same."""
     for item in collection.items:
         yield json.dumps(item.line()).encode() + b"\n"
     for archive in collection.archives:
@@ -82,7 +82,7 @@ def source_lines(collection: Collection) -> Iterator[bytes]:
 
 
 def begin(work: Path, plan: dict[str, Any], collection: Collection, where: str) -> None:
-    """Stores the plan, or compares it with the one that is stored.
+    """Store the plan, or compare it with the one that is stored.
 
     Raises:
         Changed: they differ.
@@ -95,7 +95,7 @@ def begin(work: Path, plan: dict[str, Any], collection: Collection, where: str) 
 
 
 def compare(then: dict[str, Any], now: dict[str, Any], work: Path, collection: Collection, where: str) -> None:
-    """Raises :class:`Changed` with the first difference between two plans."""
+    """Raise :class:`Changed` with the first difference between two plans."""
     if then == now:
         return
     remedy = "give a new --out folder, or run it as it was begun"
@@ -122,12 +122,12 @@ def _difference(work: Path, collection: Collection) -> str:
 
 
 def save_record(work: Path, number: int, record: Record) -> None:
-    """Marks a shard as finished."""
+    """Mark a shard as finished."""
     write_whole(work / f"shard-{number:06d}.json", json.dumps(asdict(record)).encode())
 
 
 def load_records(work: Path) -> list[Record]:
-    """The finished shards, in order."""
+    """Return the finished shards, in order."""
     records = []
     for number, path in enumerate(sorted(work.glob("shard-*.json"))):
         fields = json.loads(path.read_bytes())

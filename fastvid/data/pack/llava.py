@@ -21,7 +21,7 @@ ARCHIVE_ERRORS = (ValueError, OSError, EOFError, zlib.error)
 
 
 def llava(src: Path) -> dict[str, Collection]:
-    """The videos that the json files below ``src`` name, to be read out of the archives below ``src``.
+    """Return the videos that the json files below ``src`` name, to be read out of the archives below ``src``.
 
     The caption is the first answer of the first conversation about a video; lists whose name holds ``cap`` come first.
     """
@@ -45,7 +45,7 @@ def llava(src: Path) -> dict[str, Collection]:
 
 
 def read_archive(archive: Path, wanted: dict[str, int], skip: int) -> Iterator[tuple[int, int, int, bytes]]:
-    """Reads an archive once, as a stream; memory for one video.
+    """Read an archive once, as a stream; memory for one video.
 
     Args:
         archive: a tar, compressed by gzip or not.

@@ -10,8 +10,8 @@ from fastvid.data.walk import such_as
 
 
 def ntu(src: Path, names: bool = False) -> dict[str, Collection]:
-    """All videos below ``src`` that are named like ``S001C002P003R002A013_rgb.avi``; of infrared videos (``_ir.avi``)
-    only where there are no RGB videos.
+    """Return all videos below ``src`` that are named like ``S001C002P003R002A013_rgb.avi``; of infrared videos
+    (``_ir.avi``) only where there are no RGB videos.
 
     Setup, camera, performer and replication go into the sample's ``.json``, for splits by subject or by camera.
 

@@ -70,7 +70,7 @@ class Reject:
 
 
 def prepare(task: Task, treatment: Treatment) -> Prepared | Reject:
-    """Reads, probes and, as asked, decodes or transcodes a video."""
+    """Read, probes and, as asked, decodes or transcodes a video."""
     if task.failed is not None:
         return task.failed
     try:

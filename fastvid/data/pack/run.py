@@ -69,7 +69,7 @@ Progress = Callable[[int, int], None]
 def pack(
     collection: Collection, target: Target, work: Path, packing: Packing, options: dict[str, Any], progress: Progress
 ) -> Outcome:
-    """Packs a collection into shards, or goes on where an interrupted run stopped.
+    """Pack a collection into shards, or goes on where an interrupted run stopped.
 
     Args:
         collection: the videos.
@@ -203,7 +203,7 @@ class _Writer:
         self.rejects.append(line)
 
     def end(self, collection: Collection) -> None:
-        """Closes the last shard; items that no archive held become rejects."""
+        """Close the last shard; items that no archive held become rejects."""
         if self._shard is not None:
             self._close()
         if collection.archives:
@@ -212,7 +212,7 @@ class _Writer:
                     self.reject(item.key, item.path, Reject("read", "no archive holds it"))
 
     def abandon(self) -> None:
-        """Removes what is not finished."""
+        """Remove what is not finished."""
         if self._shard is not None:
             self._shard.abandon()
 
@@ -231,7 +231,7 @@ class _Writer:
         self._publish(facts.name, facts.bytes, facts.index_bytes)
 
     def _publish(self, name: str, size: int, index_size: int) -> None:
-        """Moves a finished shard to its place, the index first; what is there already stays."""
+        """Move a finished shard to its place, the index first; what is there already stays."""
         files = (
             (f"{name}.index.part", index_name(name), index_size),
             (f"{name}.part", name, size),
@@ -255,7 +255,7 @@ def _file_tasks(collection: Collection, packing: Packing, first: int) -> Iterato
 
 
 def _archive_tasks(collection: Collection, first: int, skip: int, taken: set[int]) -> Iterator[Task]:
-    """Reads the archives one after the other. Where one is damaged it becomes a reject, and so does, in the end, every
+    """Read the archives one after the other. Where one is damaged it becomes a reject, and so does, in the end, every
     video that was not found."""
     wanted = {item.path: position for position, item in enumerate(collection.items)}
     seen = set(taken)
@@ -279,5 +279,5 @@ def _died(task: Task) -> Reject:
 
 
 def too_many(rejects: int, videos: int, most: float) -> bool:
-    """Whether more videos were rejected than the share ``most``, rounded up to whole videos."""
+    """Return whether more videos were rejected than the share ``most``, rounded up to whole videos."""
     return rejects > math.ceil(most * videos)

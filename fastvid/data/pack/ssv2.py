@@ -8,7 +8,7 @@ from fastvid.data.pack.item import MISSING, Collection, collect, file_item
 
 
 def ssv2(src: Path) -> dict[str, Collection]:
-    """The videos of each list: ``train.json``, ``validation.json``, ``test.json`` or the older
+    """Return the videos of each list: ``train.json``, ``validation.json``, ``test.json`` or the older
     ``something-something-v2-train.json`` and so on, anywhere below ``src`` or, where none are there, beside it as
     :func:`ssv2_lists_near` finds them; with the webm files anywhere below.
 

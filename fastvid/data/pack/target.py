@@ -16,15 +16,15 @@ class Target(Protocol):
         ...
 
     def sizes(self) -> dict[str, int]:
-        """Bytes of every file there, by name; asked once, since a listing of a store takes time."""
+        """Return the bytes of every file there, by name; asked once, since a listing of a store takes time."""
         ...
 
     def read(self, name: str) -> bytes:
-        """A file's content."""
+        """Return a file's content."""
         ...
 
     def move_in(self, file: Path, name: str) -> None:
-        """Moves a local file there."""
+        """Move a local file there."""
         ...
 
 
@@ -87,5 +87,5 @@ class RemoteTarget:
 
 
 def open_target(out: str) -> Target:
-    """The target that ``--out`` names: a folder, or a URL of any file system that fsspec knows."""
+    """Return the target that ``--out`` names: a folder, or a URL of any file system that fsspec knows."""
     return RemoteTarget(out) if "://" in out else FolderTarget(Path(out).expanduser())

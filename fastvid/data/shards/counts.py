@@ -21,14 +21,14 @@ class Counts:
 
     @staticmethod
     def of(entries: Iterable[Entry]) -> "Counts":
-        """The counts of some entries."""
+        """Return the counts of some entries."""
         counts = Counts()
         for entry in entries:
             counts.add(entry)
         return counts
 
     def add(self, entry: Entry) -> None:
-        """Counts one video."""
+        """Count one video."""
         if entry.label is not None:
             _add(self.labels, entry.label, 1)
         self.captions += entry.caption is not None
@@ -39,7 +39,7 @@ class Counts:
             self.seconds += entry.video.duration
 
     def merge(self, other: "Counts") -> None:
-        """Adds the counts of another part."""
+        """Add the counts of another part."""
         for label, count in other.labels.items():
             _add(self.labels, label, count)
         self.captions += other.captions
@@ -50,7 +50,7 @@ class Counts:
         self.video_bytes += other.video_bytes
 
     def dataset(self, shards: Sequence[ShardInfo], made_by: dict[str, Any]) -> Dataset:
-        """The counts of these shards as a ``dataset.json``."""
+        """Return the counts of these shards as a ``dataset.json``."""
         return Dataset(
             shards=tuple(shards),
             labels=dict(sorted(self.labels.items())),

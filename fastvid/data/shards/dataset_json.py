@@ -77,13 +77,13 @@ class Dataset:
         return hashlib.sha256(spelled(lines).encode()).hexdigest()
 
     def to_bytes(self) -> bytes:
-        """The file's content."""
+        """Return the file's content."""
         values = {"format": _FORMAT, "version": _VERSION, "samples": self.samples, **asdict(self)}
         return json.dumps({**values, "checksum": _checksum(values)}, indent=1).encode() + b"\n"
 
     @staticmethod
     def from_bytes(data: bytes, where: str) -> "Dataset":
-        """The inverse of :meth:`to_bytes`.
+        """Return the inverse of :meth:`to_bytes`.
 
         Raises:
             ValueError: damaged, edited, or of another version.
@@ -126,7 +126,7 @@ def load_dataset(folder: Path) -> Dataset:
 
 
 def save_dataset(folder: Path, dataset: Dataset) -> None:
-    """Writes ``dataset.json``, complete or not at all."""
+    """Write ``dataset.json``, complete or not at all."""
     write_whole(folder / NAME, dataset.to_bytes())
 
 
@@ -135,7 +135,7 @@ def _checksum(values: dict[str, Any]) -> str:
 
 
 def _plausible(dataset: Dataset) -> bool:
-    """Whether everything is of its kind."""
+    """Return whether everything is of its kind."""
     counts = [dataset.captions, dataset.frames, dataset.video_bytes]
     for table in (dataset.labels, dataset.codecs):
         counts += table.values()

@@ -47,7 +47,7 @@ class Entry:
 
     @staticmethod
     def from_line(line: bytes, limits: Limits | None = None) -> "Entry":
-        """The inverse of :meth:`to_line`.
+        """Return the inverse of :meth:`to_line`.
 
         Args:
             line: untrusted; nothing larger than the limits is allocated for it.
@@ -75,7 +75,7 @@ class Entry:
 
 
 def probe_indexable(data: bytes) -> VideoMetadata:
-    """:func:`fastvid.video.probe`, for a video that goes into an index.
+    """Return :func:`fastvid.video.probe`, for a video that goes into an index.
 
     Raises:
         DecodeError: as there; and ``corrupt``, where a broken header gives sizes or times that no index takes.
@@ -148,7 +148,7 @@ def _colours(fields: Any) -> Colours:
 
 
 def _runs(values: np.ndarray) -> list[list[int]]:
-    """[value, how many times in a row] for each run of equal values."""
+    """Return [value, how many times in a row] for each run of equal values."""
     starts = np.flatnonzero(np.diff(values, prepend=values[:1] - 1))
     return np.stack([values[starts], np.diff(starts, append=len(values))], 1).tolist()
 

@@ -97,12 +97,12 @@ def index_path(shard: Path) -> Path:
 
 
 def index_name(shard: str) -> str:
-    """The file name of a shard's index."""
+    """Return the file name of a shard's index."""
     return shard.removesuffix(".tar") + ".index.jsonl"
 
 
 def parse_header(line: bytes, where: str) -> Header:
-    """Raises ValueError where the line is no header of this version."""
+    """Raise ValueError where the line is no header of this version."""
     try:
         fields = json.loads(line)
         if fields["version"] in _READABLE:
@@ -117,7 +117,8 @@ def parse_header(line: bytes, where: str) -> Header:
 
 
 def read_header(shard: Path) -> Header | None:
-    """The header of a shard's index; None when there is none, or when the tar has changed its name or size since.
+    """Return the header of a shard's index; None when there is none, or when the tar has changed its name or size
+    since.
 
     Raises:
         ValueError: the index is damaged.
@@ -132,7 +133,7 @@ def read_header(shard: Path) -> Header | None:
 
 
 def load_index(shard: Path) -> ShardIndex:
-    """Reads the index of a shard; builds it, and stores it where that is possible, if there is none that fits.
+    """Read the index of a shard; build it, and store it where that is possible, if there is none that fits.
 
     Raises:
         ValueError: the index is damaged, or the tar is.
@@ -146,14 +147,14 @@ def load_index(shard: Path) -> ShardIndex:
 
 
 def index_bytes(shard: str, size: int, entries: Sequence[Entry]) -> bytes:
-    """The content of the index of a tar of ``size`` bytes."""
+    """Return the content of the index of a tar of ``size`` bytes."""
     body = b"".join(entry.to_line() + b"\n" for entry in entries)
     header = {"version": VERSION, "shard": shard, "bytes": size, "samples": len(entries), "crc32": zlib.crc32(body)}
     return json.dumps(header).encode() + b"\n" + body
 
 
 def save_index(shard: Path, content: bytes) -> bool:
-    """Writes an index beside its shard, complete or not at all; False in a folder that cannot be written to."""
+    """Write an index beside its shard, complete or not at all; False in a folder that cannot be written to."""
     try:
         write_whole(index_path(shard), content, sync=False)
     except OSError:
@@ -181,7 +182,7 @@ class TarSample:
 
 
 def scan_tar(shard: Path, refused: Callable[[str], None], video: str | None = None) -> list[TarSample]:
-    """The videos of a tar, in order; members that belong to no video are passed over.
+    """Return the videos of a tar, in order; members that belong to no video are passed over.
 
     Members with the same name up to its first dot are one sample, as in WebDataset: ``0.left.mp4`` and ``0.json`` are
     two members of the sample ``0``. A video's label and caption are those of ``0.left.json`` and so on, or else of
@@ -234,7 +235,7 @@ def scan_tar(shard: Path, refused: Callable[[str], None], video: str | None = No
 def build_index(
     shard: Path, refused: Callable[[str], None] = lambda sentence: None, video: str | None = None
 ) -> list[Entry]:
-    """Reads a tar once, with memory for its longest video that is within the limits.
+    """Read a tar once, with memory for its longest video that is within the limits.
 
     Args and errors are those of :func:`scan_tar`.
     """
@@ -244,8 +245,8 @@ def build_index(
 
 
 def _entry(file: BinaryIO, key: str, video: Member, label: str | None, caption: str | None) -> Entry:
-    """The entry of a video. One that cannot be read is listed all the same, so that training meets it, names it and
-    counts it."""
+    """Return the entry of a video. One that cannot be read is listed all the same, so that training meets it, names it
+    and counts it."""
     info, crc = None, 0
     file.seek(video.offset)
     if video.size <= Limits().bytes:
@@ -267,7 +268,7 @@ def _text_of(file: BinaryIO, member: Member, where: str) -> bytes:
 
 
 def _parse_texts(texts: dict[str, bytes], where: str) -> tuple[str | None, str | None, dict[str, Any]]:
-    """Label, caption and whatever else is said, out of the members beside a video.
+    """Return label, caption and whatever else is said, out of the members beside a video.
 
     Args:
         texts: content of the members ``.json``, ``.cls`` and ``.txt``, of those there are.

@@ -10,8 +10,8 @@ _LONGEST_SUFFIX = ".json"
 
 
 def key_of(path: str) -> str:
-    """The key of a video: its relative path without the ending, with ``_`` for dots in the last part (WebDataset ends
-    a key at the first dot), and with a hash instead of its beginning where it is too long for a tar.
+    """Return the key of a video: its relative path without the ending, with ``_`` for dots in the last part (WebDataset
+    ends a key at the first dot), and with a hash instead of its beginning where it is too long for a tar.
 
     Raises:
         ValueError: the path is absolute or leaves its folder.

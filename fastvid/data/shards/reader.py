@@ -35,7 +35,7 @@ class ShardFiles(Protocol):
         ...
 
     def index(self, shard: int) -> ShardIndex:
-        """The index of a shard.
+        """Return the index of a shard.
 
         Raises:
             ValueError: it is damaged.
@@ -51,7 +51,7 @@ class ShardFiles(Protocol):
         ...
 
     def stamps(self) -> list[str]:
-        """What changes with a shard or with its index, for each; no tar and no whole index is read for it."""
+        """Return what changes with a shard or with its index, for each; no tar and no whole index is read for it."""
         ...
 
     def renew(self, shard: int) -> None:
@@ -115,7 +115,7 @@ class LocalShards:
         """Nothing to do: the files are where they are."""
 
     def sizes(self) -> list[int]:
-        """Samples in each shard; indexes those that are not indexed yet."""
+        """Return the samples in each shard; indexes those that are not indexed yet."""
         if self._facts is not None:
             return [fact.samples for fact in self._facts]
         headers = (read_header(shard) for shard in self._shards)
@@ -123,7 +123,7 @@ class LocalShards:
 
 
 def check_index(data: bytes, where: str, facts: ShardInfo) -> ShardIndex:
-    """The index that ``dataset.json`` means.
+    """Return the index that ``dataset.json`` means.
 
     Raises:
         ValueError: it is another one, or damaged.
@@ -137,7 +137,7 @@ def check_index(data: bytes, where: str, facts: ShardInfo) -> ShardIndex:
 
 
 def open_shards(folder: Path, shards: Sequence[Path]) -> "ShardSource":
-    """Opens the tar shards of a local folder, by its ``dataset.json`` where it has one.
+    """Open the tar shards of a local folder, by its ``dataset.json`` where it has one.
 
     Raises:
         FileNotFoundError: a shard that it names is not there.
@@ -200,7 +200,7 @@ class ShardSource:
         self._files.stage(now, then)
 
     def inventory(self) -> list[Item]:
-        """Its shards with their checksums, see :mod:`fastvid.data.inventory`."""
+        """Return its shards with their checksums, see :mod:`fastvid.data.inventory`."""
         rows = zip(self._files.names, self._files.stamps(), self.shard_sizes, strict=True)
         return [Item(name, stamp, videos) for name, stamp, videos in rows]
 
@@ -259,8 +259,8 @@ class _Samples(Sequence[Sample]):
         return Sample(spelled(f"{stem}/{entry.key}"), entry.label, entry.caption, entry.video)
 
     def entry(self, index: int) -> tuple[int, Entry]:
-        """Shard and entry of a sample; an older version's frame table is left out. A thread's latest stays at hand: its
-        key, size, bytes and frames are asked for one after the other."""
+        """Return the shard and entry of a sample; an older version's frame table is left out. A thread's latest stays
+        at hand: its key, size, bytes and frames are asked for one after the other."""
         if getattr(self._latest, "index", None) != index:
             shard, row = self.place(index)
             entries = self.entries(shard)
@@ -269,7 +269,7 @@ class _Samples(Sequence[Sample]):
         return self._latest.found
 
     def place(self, index: int) -> tuple[int, int]:
-        """Shard of a sample, and its row there."""
+        """Return the shard of a sample, and its row there."""
         if not -len(self) <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
         index %= len(self)
@@ -277,7 +277,7 @@ class _Samples(Sequence[Sample]):
         return shard, index - (self._ends[shard - 1] if shard else 0)
 
     def entries(self, shard: int) -> ShardIndex:
-        """The index of a shard, from memory if it was among the latest."""
+        """Return the index of a shard, from memory if it was among the latest."""
         with self._lock:
             found = self._indexes.pop(shard, None)
             if found is not None:

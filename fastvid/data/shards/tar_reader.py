@@ -34,7 +34,7 @@ class Member:
 
 
 def tar_members(file: BinaryIO, where: str, length: int | None, refused: Callable[[str], None]) -> Iterator[Member]:
-    """Walks through a tar, once and forwards.
+    """Walk through a tar, once and forwards.
 
     Args:
         file: the tar; the caller may read a member's bytes from it before asking for the next member.
@@ -114,7 +114,7 @@ def _parse(header: bytes, where: str, at: int) -> tuple[str, int, bytes]:
 
 
 def _sparse_blocks(file: BinaryIO, header: bytes, where: str, at: int) -> int:
-    """Bytes of the blocks that continue the table of a sparse file."""
+    """Return the number of bytes of the blocks that continue the table of a sparse file."""
     size, more = 0, header[482:483]
     while more not in (b"", b"\0"):
         block = file.read(_BLOCK)

@@ -38,7 +38,7 @@ class TarShard:
         caption: str | None = None,
         extra: Mapping[str, Any] | None = None,
     ) -> Entry:
-        """Appends a video, and a ``.json`` member where there is something to say of it.
+        """Append a video, and a ``.json`` member where there is something to say of it.
 
         Raises:
             ValueError: a dot in the file name of ``key``, where WebDataset would end it, or too long a name.
@@ -59,7 +59,7 @@ class TarShard:
         return entry
 
     def finish(self) -> tuple[ShardInfo, bytes]:
-        """Ends the tar, on the disk; returns its facts and the content of its index."""
+        """End the tar, on the disk; return its facts and the content of its index."""
         self._write(bytes(2 * tarfile.BLOCKSIZE))
         self._write(bytes(-self.bytes % tarfile.RECORDSIZE))
         self._file.flush()
@@ -73,7 +73,7 @@ class TarShard:
         return facts, index
 
     def abandon(self) -> None:
-        """Removes the unfinished file."""
+        """Remove the unfinished file."""
         try:
             self._file.close()
         except OSError:  # what is left in its buffer does not fit on the disk either
@@ -88,7 +88,7 @@ class TarShard:
 
 
 def tar_header(name: str, size: int) -> bytes:
-    """The header of a regular member: mode 0644, no owner, time 0, nothing that varies.
+    """Return the header of a regular member: mode 0644, no owner, time 0, nothing that varies.
 
     Raises:
         ValueError: the name is too long for it.

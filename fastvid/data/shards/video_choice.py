@@ -34,7 +34,7 @@ def several_videos(
 
 
 def counted_names(videos: Iterable[Sequence[str]]) -> str:
-    """The names of samples' videos with the number of samples that have each, the most frequent first."""
+    """Return the names of samples' videos with the number of samples that have each, the most frequent first."""
     counts = Counter(suffix for suffixes in videos for suffix in suffixes).most_common()
     said = ", ".join(f"{suffix[1:]} ({count})" for suffix, count in counts[:_NAMED])
     return said + (f" and {len(counts) - _NAMED} other names" if len(counts) > _NAMED else "")

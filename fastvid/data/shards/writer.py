@@ -34,7 +34,7 @@ class ShardWriter:
         self._shard: TarShard | None = None
 
     def add(self, key: str, suffix: str, video: bytes, label: str | None = None, caption: str | None = None) -> None:
-        """Appends one video; ``suffix`` is its file name's, such as ``".mp4"``.
+        """Append one video; ``suffix`` is its file name's, such as ``".mp4"``.
 
         Raises:
             ValueError: a dot in the file name of ``key``, where WebDataset would end it.
@@ -49,7 +49,7 @@ class ShardWriter:
             self.close()
 
     def close(self) -> None:
-        """Completes the last shard."""
+        """Complete the last shard."""
         if self._shard is None:
             return
         shard, self._shard = self._shard, None
@@ -62,7 +62,7 @@ class ShardWriter:
         self._facts.append(facts)
 
     def dataset(self, **made_by) -> Dataset:
-        """What was written so far, for ``dataset.json``; ``made_by`` is said there as it is given."""
+        """Return what was written so far, for ``dataset.json``; ``made_by`` is said there as it is given."""
         return self._counts.dataset(self._facts, made_by)
 
     def __enter__(self) -> "ShardWriter":

@@ -10,7 +10,8 @@ from fastvid.data.source import Origin, Sample, Source, origin_of
 
 
 def join(sources: Mapping[str, Source]) -> Source:
-    """Sources one after the other, in the mapping's order; each name and a slash go in front of its samples' keys.
+    """Return the sources one after the other, in the mapping's order; each name and a slash go in front of its samples'
+    keys.
 
     Raises:
         ValueError: there are none.
@@ -40,7 +41,7 @@ class _Joined:
             first = end
 
     def inventory(self) -> list[Item]:
-        """Those of the sources, with the sources' names in front; see :mod:`fastvid.data.inventory`."""
+        """Return those of the sources, with the sources' names in front; see :mod:`fastvid.data.inventory`."""
         rows = zip(self._names, self._sources, strict=True)
         return [replace(item, name=f"{name}/{item.name}") for name, source in rows for item in items_of(source)]
 

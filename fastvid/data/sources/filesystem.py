@@ -14,7 +14,7 @@ _SEQUENTIAL, _RANDOM = 1 << 20, 64 << 10  # bytes of one read
 
 
 def slow_filesystem_warning(path: str | Path) -> str | None:
-    """Measures reading where it is known to be slow.
+    """Measure reading where it is known to be slow.
 
     Args:
         path: the data: a folder, or a file.
@@ -44,7 +44,7 @@ def slow_filesystem_warning(path: str | Path) -> str | None:
 
 
 def filesystem_type(path: Path, mountinfo: str | Path = "/proc/self/mountinfo") -> str:
-    """The type of the file system that an absolute path without links is on, as in ``mount``; "" if unknown."""
+    """Return the type of the file system that an absolute path without links is on, as in ``mount``; "" if unknown."""
     try:
         lines = Path(mountinfo).read_text(errors="surrogateescape").splitlines()
     except OSError:  # not Linux
@@ -61,7 +61,7 @@ def filesystem_type(path: Path, mountinfo: str | Path = "/proc/self/mountinfo") 
 
 
 def _files(path: Path) -> list[tuple[Path, int]]:
-    """Some of the files, with their sizes; not more than it takes to read 64 MB."""
+    """Return some of the files, with their sizes; not more than it takes to read 64 MB."""
     found: list[tuple[Path, int]] = []
     until = time.monotonic() + _SECONDS / 4  # listing a folder is slow there as well
     for file in [path] if path.is_file() else path.rglob("*"):
@@ -86,7 +86,7 @@ def _anywhere(files: list[tuple[Path, int]]) -> Iterator[tuple[Path, int]]:
 
 
 def _speed(places: Iterator[tuple[Path, int]], piece: int) -> float | None:
-    """Millions of bytes a second, read in pieces of so many bytes; None if nothing can be read."""
+    """Return the millions of bytes a second, read in pieces of so many bytes; None if nothing can be read."""
     done, asked, start = 0, 0, time.perf_counter()
     for file, at in places:
         if asked + piece > _BYTES // 2 or time.perf_counter() - start > _SECONDS / 2:

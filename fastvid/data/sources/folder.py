@@ -72,7 +72,7 @@ class FolderSource:
         return origin if self._listed is None else self._listed.origin(key, origin)
 
     def _list(self, root: Path) -> list[str]:
-        """Paths of the videos below ``root``; what is left out goes to the log."""
+        """Return the paths of the videos below ``root``; what is left out goes to the log."""
         found = walk(root)
         if found.videos and found.tars:
             raise ValueError(
@@ -96,7 +96,7 @@ class FolderSource:
 
 
 def _nothing_in(found: Listing) -> str:
-    """Says why there is nothing to read below a folder, and what to do."""
+    """Say why there is nothing to read below a folder, and what to do."""
     root = spelled(found.root)
     if found.tars:
         return (

@@ -17,7 +17,7 @@ def open_source(
     disk_bytes: int = 8 << 30,
     window: int = 16,
 ) -> Source:
-    """Opens videos at a path or URL.
+    """Open videos at a path or URL.
 
     Args:
         path: a folder with WebDataset tar shards, one such shard, a folder tree of video files, or one video file; or
@@ -79,7 +79,7 @@ def _open_local(path: Path, labels: str | Path | None) -> Source:
 
 
 def open_parts(path: str | Path, labels: str | Path | None = None, **options: Any) -> Source:
-    """:func:`fastvid.data.open_source`, for a folder whose parts may lie in folders of their own.
+    """Return :func:`fastvid.data.open_source`, for a folder whose parts may lie in folders of their own.
 
     A folder whose sub-folders train, val (valid, validation) or test hold tar shards, as ``fastvid.data pack`` and the
     demo data set write them, becomes one source whose keys begin with the part's folder. Anything else is opened as it

@@ -14,7 +14,7 @@ LONGEST_DATASET = 256 << 20
 
 
 def open_stream(remote: Remote, folder: Path, disk_bytes: int, window: int) -> ShardSource:
-    """Opens the shards of a folder behind a URL, by its ``dataset.json``.
+    """Open the shards of a folder behind a URL, by its ``dataset.json``.
 
     Args:
         remote: the folder.
@@ -43,7 +43,7 @@ def open_stream(remote: Remote, folder: Path, disk_bytes: int, window: int) -> S
 
 
 def check_budget(dataset: Dataset, budget: int, window: int, where: str) -> None:
-    """Raises ValueError where a cache cannot hold any two windows of a data set."""
+    """Raise ValueError where a cache cannot hold any two windows of a data set."""
     sizes = sorted((disk_size(s.bytes) + disk_size(s.index_bytes) for s in dataset.shards), reverse=True)
     least = list(accumulate(sizes, initial=OVERHEAD))  # of a cache for the largest 0, 1, 2, ... shards
     needed = least[min(2 * window, len(sizes))]

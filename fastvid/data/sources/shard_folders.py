@@ -40,7 +40,8 @@ def shard_folders(path: Path) -> dict[str, Path]:
 
 
 def parts_with_shards(path: Path) -> dict[str, Path]:
-    """The sub-folders of a folder that are named train, val or test, by name, if tar files are in one of them."""
+    """Return the sub-folders of a folder that are named train, val or test, by name, if tar files are in one of
+    them."""
     parts = sorted(p for p in path.iterdir() if p.is_dir() and part_of_folder(p.name) is not None)
     return {part.name: part for part in parts} if any(shards_in(part) for part in parts) else {}
 

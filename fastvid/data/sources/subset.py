@@ -9,12 +9,12 @@ from fastvid.random import sample_id
 
 
 def subset(source: Source, wanted: Sequence[bool] | np.ndarray) -> Source:
-    """The samples of a source for which ``wanted`` is true, in the same shards; None of them is copied."""
+    """Return the samples of a source for which ``wanted`` is true, in the same shards; None of them is copied."""
     return _Subset(source, wanted)
 
 
 def split_by_key(source: Source, holdout: float) -> tuple[Source | None, Source | None]:
-    """Splits a source in two by its samples' keys, so that a video stays on its side when others are added.
+    """Split a source in two by its samples' keys, so that a video stays on its side when others are added.
 
     Args:
         source: the videos. Those without a label are all in the first part.

@@ -17,7 +17,7 @@ _CODE = re.compile(r"A(\d{3})")
 
 
 def class_mapping(classes: str | Mapping[str, str]) -> dict[str, str]:
-    """A mapping from labels, or action codes of NTU RGB+D, to classes: the given one, or a preset by its name.
+    """Return a mapping from labels, or action codes of NTU RGB+D, to classes: the given one, or a preset by its name.
 
     Raises:
         ValueError: there is no such preset, or the mapping is empty.
@@ -32,7 +32,8 @@ def class_mapping(classes: str | Mapping[str, str]) -> dict[str, str]:
 
 
 def action_code(name: str, label: str | None) -> str | None:
-    """The NTU RGB+D action code of a video, from its name, or from a label that is a code or an official action."""
+    """Return the NTU RGB+D action code of a video, from its name, or from a label that is a code or an official
+    action."""
     ntu = parse_ntu(name)
     if ntu is not None:
         return ntu.code
@@ -58,7 +59,7 @@ class ClassChoice:
         self._labels: set[str] = set()
 
     def of(self, name: str, label: str | None) -> str | None:
-        """The class of a video; None leaves it out."""
+        """Return the class of a video; None leaves it out."""
         for key in (label, action_code(name, label)):
             if key is not None and key in self._mapping:
                 self._met.add(key)
@@ -68,7 +69,7 @@ class ClassChoice:
         return self.bucket
 
     def check(self) -> None:
-        """Raises ValueError where no video has a label that the mapping names."""
+        """Raise ValueError where no video has a label that the mapping names."""
         unmet = sorted(self._mapping.keys() - self._met)
         if unmet:
             there = ", ".join(repr(label) for label in sorted(self._labels | self._met)[:8])

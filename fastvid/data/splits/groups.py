@@ -11,7 +11,7 @@ GroupOf = Callable[[str], str | None]
 
 
 def group_finder(groups: str | None, names: Iterable[str]) -> GroupOf:
-    """A function from a video's name to its group, or to None where the name says none.
+    """Return a function from a video's name to its group, or to None where the name says none.
 
     Args:
         groups: a regular expression with one group, searched in the name (the path without ending); None knows UCF-101
@@ -41,7 +41,7 @@ def group_finder(groups: str | None, names: Iterable[str]) -> GroupOf:
 
 
 def require_groups(group_of: GroupOf, names: Iterable[str], what: str) -> None:
-    """Raises ValueError where a name says no group; ``what`` begins the sentence."""
+    """Raise ValueError where a name says no group; ``what`` begins the sentence."""
     names = list(names)
     without = [name for name in names if group_of(name) is None]
     if without:

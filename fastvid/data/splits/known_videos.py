@@ -14,7 +14,7 @@ from fastvid.data.splits.protocols import Video
 
 
 def videos_of(source: Source) -> Iterator[Video]:
-    """The videos of a source, one after the other."""
+    """Yield the videos of a source, one after the other."""
     for index, sample in enumerate(source.samples):
         origin = origin_of(source, index)
         yield Video(
@@ -24,7 +24,7 @@ def videos_of(source: Source) -> Iterator[Video]:
 
 
 def only_listed(videos: Iterable[Video]) -> tuple[list[Video], list[str]]:
-    """Those videos that the table of labels names, where there is one, and a sentence on the others."""
+    """Return those videos that the table of labels names, where there is one, and a sentence on the others."""
     every = list(videos)
     kept = [video for video in every if not video.unlisted]
     if len(kept) == len(every):
@@ -51,8 +51,8 @@ def with_labels(videos: list[Video], protocol: str, notes: list[str]) -> list[Vi
 
 
 def _by_class_folder(video: Video, folders: PartFolders) -> Video:
-    """Below a part's folder the next folder is the class. A label that a shard holds was given, and stays; so does one
-    that is not just the name of the innermost folder."""
+    """Return below a part's folder the next folder is the class. A label that a shard holds was given, and stays; so
+    does one that is not just the name of the innermost folder."""
     above = folders_of(video.name)
     if video.listed or video.crc32 is not None or not above or folders.part(above) is None or video.label != above[-1]:
         return video
@@ -60,7 +60,7 @@ def _by_class_folder(video: Video, folders: PartFolders) -> Video:
 
 
 def part_of_source(source: Source, part: Sequence[Video], classes: list[str]) -> Source:
-    """A source of some videos, with the labels they have here."""
+    """Return a source of some videos, with the labels they have here."""
     part = sorted(part, key=lambda video: video.index)
     wanted = np.zeros(len(source.samples), dtype=bool)
     wanted[[video.index for video in part]] = True

@@ -10,7 +10,7 @@ from fastvid.data.splits.visible import Facts, visible_split
 
 
 def hold_out(source: Source, share: float) -> tuple[Source | None, Source | None, list[str]]:
-    """Splits videos in two for probes: by the split that the data set shows, else by a hash of the keys.
+    """Split videos in two for probes: by the split that the data set shows, else by a hash of the keys.
 
     Args:
         source: the videos; those without a label may be trained on.

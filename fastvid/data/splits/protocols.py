@@ -88,7 +88,7 @@ class Parts:
 
 
 def assign(protocol: str, videos: Sequence[Video], request: Request) -> Parts:
-    """Assigns videos to the parts of a protocol, one of :data:`PROTOCOLS`.
+    """Assign videos to the parts of a protocol, one of :data:`PROTOCOLS`.
 
     Raises:
         ValueError: the protocol is unknown, or the videos do not fit it.
@@ -159,7 +159,7 @@ def by_table(videos: Sequence[Video], request: Request) -> Parts:
 
 
 def _told(videos: Sequence[Video], part_of: Callable[[Video], int | None]) -> tuple[Parts, list[Video]]:
-    """Parts that each video says, and the videos that say none."""
+    """Return the parts that each video says, and the videos that say none."""
     parts = Parts()
     others: list[Video] = []
     for video in videos:
@@ -169,7 +169,7 @@ def _told(videos: Sequence[Video], part_of: Callable[[Video], int | None]) -> tu
 
 
 def _tested(parts: Parts, request: Request, why: str) -> Parts:
-    """Tests val where the videos of test are not there, or have no labels that could be tested."""
+    """Test val where the videos of test are not there, or have no labels that could be tested."""
     train, val, test = parts.videos
     if val and not any(v.label for v in test) and (not test or any(v.label for v in val)):
         why = "the videos in test have no labels" if test else why
@@ -182,7 +182,7 @@ def _tested(parts: Parts, request: Request, why: str) -> Parts:
 
 
 def folder_part(video: Video, folders: PartFolders) -> int | None:
-    """The part that a video's folder says, or its shard's name.
+    """Return the part that a video's folder says, or its shard's name.
 
     Raises:
         ValueError: they say different parts.
@@ -198,8 +198,8 @@ def folder_part(video: Video, folders: PartFolders) -> int | None:
 
 
 def by_subject(videos: Sequence[Video], request: Request) -> Parts:
-    """Cross-subject of NTU RGB+D: training performers are listed; those of NTU RGB+D 120 when an action above 60
-    occurs."""
+    """Return the cross-subject of NTU RGB+D: training performers are listed; those of NTU RGB+D 120 when an action
+    above 60 occurs."""
     names = _ntu_names(videos, "ntu-subject")
     large = any(name.action > LAST_OF_NTU_60 for name in names)
     training = TRAINING_PERFORMERS_120 if large else TRAINING_PERFORMERS_60
@@ -210,7 +210,7 @@ def by_subject(videos: Sequence[Video], request: Request) -> Parts:
 
 
 def by_view(videos: Sequence[Video], request: Request) -> Parts:
-    """Cross-view of NTU RGB+D: cameras 2 and 3 train, camera 1 is tested."""
+    """Return the cross-view of NTU RGB+D: cameras 2 and 3 train, camera 1 is tested."""
     parts = _official(videos, [n.camera in TRAINING_CAMERAS for n in _ntu_names(videos, "ntu-view")])
     cut_validation(parts, request)
     return parts
@@ -248,7 +248,7 @@ PROTOCOLS: dict[str, Callable[[Sequence[Video], Request], Parts]] = {
 
 
 def cut_validation(parts: Parts, request: Request) -> None:
-    """Moves a share of the training videos to validation: by a hash of the group where all names say one and neither
+    """Move a share of the training videos to validation: by a hash of the group where all names say one and neither
     side is left empty, else by a hash of the name."""
     if not request.validation:
         return
@@ -272,13 +272,13 @@ def cut_validation(parts: Parts, request: Request) -> None:
 
 
 def draws(name: str, seed: int, stream: int) -> tuple[int, int]:
-    """64 random bits of a video."""
+    """Return 64 random bits of a video."""
     random = SampleRandom(name, seed, 0, stream=stream)
     return random.word(), random.word()
 
 
 def _hash(text: str) -> float:
-    """Uniform in [0, 1), and a function of the text alone."""
+    """Return uniform in [0, 1), and a function of the text alone."""
     return sample_id(f"part of {text}") / 2**63
 
 
@@ -291,7 +291,7 @@ def _hashed(videos: Iterable[Video], request: Request, unit: Callable[[Video], s
 
 
 def _cut(count: int, shares: tuple[float, float, float]) -> tuple[int, int, int]:
-    """Sizes of the parts of ``count`` videos."""
+    """Return the sizes of the parts of ``count`` videos."""
     if count < 3:
         return (min(count, 1), 0, count - min(count, 1))
     val, test = (max(1, round(count * share)) for share in shares[1:])

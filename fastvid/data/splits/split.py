@@ -46,7 +46,7 @@ class LabelledSplits:
         return {name: number for number, name in enumerate(self.classes)}
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Videos of each class in each part: ``counts()[class]["train"]``, ``["val"]``, ``["test"]``."""
+        """Return the videos of each class in each part: ``counts()[class]["train"]``, ``["val"]``, ``["test"]``."""
         found = {name: dict.fromkeys(PART_NAMES, 0) for name in self.classes}
         for part, source in zip(PART_NAMES, (self.train, self.val, self.test), strict=True):
             for sample in source.samples:
@@ -66,7 +66,7 @@ def split_labelled(
     classes: str | Mapping[str, str] | None = None,
     lists: str | Path | None = None,
 ) -> LabelledSplits:
-    """Splits labelled videos.
+    """Split labelled videos.
 
     The protocols:
 
@@ -174,7 +174,7 @@ def _require_labels(parts: Parts, protocol: str) -> None:
 
 
 def _level(parts: Parts, bucket: str, notes: list[str]) -> None:
-    """Keeps as many of the class that holds all others as the other classes have on average, in each part."""
+    """Keep as many of the class that holds all others as the other classes have on average, in each part."""
     said = []
     for part in range(3):
         counts = Counter(video.label for video in parts.videos[part])
@@ -257,5 +257,5 @@ def _leaks(parts: Parts, source: Source, protocol: str, group_of: GroupOf) -> tu
 
 
 def labels_of(source: Source) -> dict[str, str]:
-    """The class of each video, by key."""
+    """Return the class of each video, by key."""
     return {sample.key: sample.label or "" for sample in source.samples}

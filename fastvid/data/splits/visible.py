@@ -28,7 +28,7 @@ class Facts:
 
     @staticmethod
     def of(videos: Iterable[Video]) -> "Facts":
-        """Looks at videos."""
+        """Look at videos."""
         facts = Facts()
         for video in videos:
             facts.one = facts.one or video.name
@@ -55,7 +55,8 @@ class VisibleSplit:
 
 
 def visible_split(facts: Facts, lists: Path | None) -> VisibleSplit | None:
-    """The split that a data set shows, or None. What comes first in this order decides, and ``why`` names the others:
+    """Return the split that a data set shows, or None. What comes first in this order decides, and ``why`` names the
+    others:
 
     1. UCF-101's lists in a folder that was named;
     2. the column ``split`` of the table of labels, or the lists of Something-Something V2;
@@ -99,7 +100,7 @@ def _visible(facts: Facts, lists: Path | None) -> Iterable[VisibleSplit]:
 
 
 def _ucf(facts: Facts, lists: Path | None) -> str | None:
-    """The protocol of the first of the three official splits whose lists are there and fit."""
+    """Return the protocol of the first of the three official splits whose lists are there and fit."""
     folders = sorted(facts.roots) if lists is None else [lists]
     for split in (1, 2, 3):
         # Lists beside the folder are looked at for videos of UCF-101 alone: they may be another data set's.

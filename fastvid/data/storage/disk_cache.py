@@ -31,7 +31,7 @@ class InUse(Exception):
 
 
 def disk_size(size: int) -> int:
-    """What a file of ``size`` bytes takes of a budget: whole blocks of 4096 bytes."""
+    """Return what a file of ``size`` bytes takes of a budget: whole blocks of 4096 bytes."""
     return -(-size // _BLOCK) * _BLOCK
 
 
@@ -66,11 +66,11 @@ class DiskCache:
             ) from error
 
     def used(self) -> int:
-        """Bytes that the files in the folder take."""
+        """Return the number of bytes that the files in the folder take."""
         return sum(disk_size(status.st_size) for _, status in _files(self.folder))
 
     def held(self, name: str, size: int, stamp: int | None = None) -> io.FileIO | None:
-        """Opens a file if it is there; it cannot be deleted before this is closed.
+        """Open a file if it is there; it cannot be deleted before this is closed.
 
         Args:
             name: its path below the folder.
@@ -100,7 +100,7 @@ class DiskCache:
         stamp: int | None = None,
         spare: Collection[str] = (),
     ) -> io.FileIO:
-        """Opens a file, and makes it first where it is not there; it cannot be deleted before this is closed.
+        """Open a file, and make it first where it is not there; it cannot be deleted before this is closed.
 
         Args:
             name: its path below the folder, ``FOLDER/FILE``.
@@ -139,12 +139,12 @@ class DiskCache:
             ) from error
 
     def drop(self, name: str) -> bool:
-        """Deletes a file unless somebody reads it; whether it is gone."""
+        """Delete a file unless somebody reads it; whether it is gone."""
         with self._locked():
             return self._delete(self.folder / name)
 
     def _reserve(self, name: str, size: int, spare: Collection[str]) -> io.FileIO | None:
-        """A temporary file that counts with its full size; None where another is being written, or was."""
+        """Return a temporary file that counts with its full size; None where another is being written, or was."""
         path = self.folder / name
         with self._locked():
             self._sweep()
@@ -166,7 +166,7 @@ class DiskCache:
             return file
 
     def _sweep(self) -> None:
-        """Deletes what killed processes have left, and folders of data sets of which nothing is left."""
+        """Delete what killed processes have left, and folders of data sets of which nothing is left."""
         for part in self.folder.glob(f"*/*{_PART}"):
             self._delete(part)  # those of living processes are locked
         for folder in self.folder.iterdir():
@@ -190,7 +190,7 @@ class DiskCache:
         return part
 
     def _make_room(self, size: int, spare: Collection[str]) -> None:
-        """Deletes files, those longest out of use first, and all of the same use with them."""
+        """Delete files, those longest out of use first, and all of the same use with them."""
         files = sorted(_files(self.folder), key=lambda file: file[1].st_mtime_ns)
         excess = sum(disk_size(status.st_size) for _, status in files) + disk_size(size) - self.budget
         window = None
@@ -225,7 +225,7 @@ class DiskCache:
 
 
 def _files(folder: str | Path) -> Iterator[tuple[str, os.stat_result]]:
-    """All files and folders below a folder. They may come and go meanwhile."""
+    """Yield all files and folders below a folder. They may come and go meanwhile."""
     with suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:
             with suppress(FileNotFoundError):
@@ -235,7 +235,7 @@ def _files(folder: str | Path) -> Iterator[tuple[str, os.stat_result]]:
 
 
 def _allocate(file: int, size: int) -> None:
-    """Takes the disk space now: a full disk is met before the download, not at its end."""
+    """Take the disk space now: a full disk is met before the download, not at its end."""
     try:
         os.posix_fallocate(file, 0, size)
     except OSError as error:

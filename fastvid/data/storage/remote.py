@@ -49,7 +49,7 @@ class Remote:
     stall: float = 30.0
 
     def where(self, name: str) -> str:
-        """The URL of a file, for messages: without passwords and tokens."""
+        """Return the URL of a file, for messages: without passwords and tokens."""
         return without_secrets(_below(self.url, name))
 
     @property
@@ -58,7 +58,7 @@ class Remote:
         return without_secrets(self.url)
 
     def check(self) -> None:
-        """Raises ValueError where nothing installed can open the URL."""
+        """Raise ValueError where nothing installed can open the URL."""
         import fsspec
         from fsspec.registry import known_implementations
 
@@ -76,7 +76,7 @@ class Remote:
             ) from None
 
     def download(self, name: str, size: int, sha256: str, file: int) -> None:
-        """Writes a file of known size and checksum to the beginning of an open file.
+        """Write a file of known size and checksum to the beginning of an open file.
 
         Raises:
             StreamError: all attempts failed.
@@ -104,7 +104,7 @@ class Remote:
         self._persist(name, attempt)
 
     def read(self, name: str, limit: int) -> bytes:
-        """A file of unknown size, of at most ``limit`` bytes.
+        """Return a file of unknown size, of at most ``limit`` bytes.
 
         Raises:
             StreamError: all attempts failed.
@@ -141,8 +141,8 @@ class Remote:
             time.sleep(wait)
 
     def _chunks(self, name: str) -> Generator[bytes, None, None]:
-        """The file's bytes. They are read in a thread of their own, which is left behind when it stalls: not every
-        file system behind fsspec has timeouts."""
+        """Yield the file's bytes. They are read in a thread of their own, which is left behind when it stalls: not
+        every file system behind fsspec has timeouts."""
         inbox: queue.Queue[bytes | Exception] = queue.Queue(maxsize=1)
         left = threading.Event()
 
@@ -205,13 +205,13 @@ _LOGIN = (
 
 
 def without_secrets(text: str) -> str:
-    """A text without the user names, passwords, queries and fragments of the URLs in it."""
+    """Return a text without the user names, passwords, queries and fragments of the URLs in it."""
     text = re.sub(r"(\w://)[^/@\s'\"]+@", r"\1...@", text)
     return re.sub(r"(\w://[^\s?#'\"<>]*)[?#][^\s'\"<>)]+", r"\1?...", text)
 
 
 def _below(url: str, name: str) -> str:
-    """The URL of a file in the folder at ``url``; of a web server, the folder's query is the file's too."""
+    """Return the URL of a file in the folder at ``url``; of a web server, the folder's query is the file's too."""
     scheme, separator, rest = url.partition("://")
     if scheme not in ("http", "https"):
         return f"{url.rstrip('/')}/{name}"
@@ -240,7 +240,7 @@ def _write(file: int, data: bytes, at: int) -> None:
 
 
 def _give_up_if_final(error: BaseException, where: str) -> None:
-    """Raises StreamError where another attempt would meet the same."""
+    """Raise StreamError where another attempt would meet the same."""
     status = getattr(error, "status", None) or getattr(getattr(error, "response", None), "status_code", None)
     if status in (401, 403) or isinstance(error, PermissionError) or type(error).__name__ in _NO_CREDENTIALS:
         raise StreamError(

@@ -70,7 +70,7 @@ class StreamedShards:
         self._warned = False
 
     def index(self, shard: int) -> ShardIndex:
-        """The index of a shard, fetched if it is not in the cache.
+        """Return the index of a shard, fetched if it is not in the cache.
 
         Raises:
             ValueError: it is damaged on the server.
@@ -101,11 +101,11 @@ class StreamedShards:
             os.close(descriptor)
 
     def stamps(self) -> list[str]:
-        """See :meth:`fastvid.data.shards.reader.ShardFiles.stamps`."""
+        """Return see :meth:`fastvid.data.shards.reader.ShardFiles.stamps`."""
         return [fact.stamp for fact in self._facts]
 
     def renew(self, shard: int) -> None:
-        """Fetches a shard again if its copy in the cache has changed.
+        """Fetch a shard again if its copy in the cache has changed.
 
         Raises:
             StreamError: it cannot be had, or the copy is being read by others for too long.
@@ -118,7 +118,7 @@ class StreamedShards:
             self._replace(file)
 
     def stage(self, now: Sequence[int], then: Sequence[int]) -> None:
-        """Fetches the shards of ``now``, then those of ``then``, in the background. Those of ``now`` stay in the cache
+        """Fetch the shards of ``now``, then those of ``then``, in the background. Those of ``now`` stay in the cache
         until the next call; all others may go when room is needed."""
         with self._lock:
             if (list(now), list(then)) == (self._now, self._then):
@@ -143,7 +143,7 @@ class StreamedShards:
                 self._thread.start()
 
     def close(self) -> None:
-        """Lets go of the shards in the cache, and ends the fetching after the shard that is being fetched."""
+        """Let go of the shards in the cache, and end the fetching after the shard that is being fetched."""
         with self._lock:
             self._now, self._then, self._todo = [], [], deque()
             _close(self._held)
@@ -177,7 +177,7 @@ class StreamedShards:
                     self._todo.popleft()
 
     def _needed(self, file: _File) -> io.FileIO:
-        """A lease of a file that is to be read now: room is made for it at the cost of the windows."""
+        """Return a lease of a file that is to be read now: room is made for it at the cost of the windows."""
         until, again = time.monotonic() + self._patience, False
         while True:
             try:
@@ -248,7 +248,7 @@ class StreamedShards:
             return None if lease is None else os.dup(lease.fileno())
 
     def _hold(self, shard: int, lease: io.FileIO) -> None:
-        """Keeps a file open if it is of the current window."""
+        """Keep a file open if it is of the current window."""
         with self._lock:
             if shard in self._now and shard not in self._held and len(self._held) < _MOST_HELD:
                 self._held[shard] = lease
@@ -256,7 +256,7 @@ class StreamedShards:
                 lease.close()
 
     def _let_go(self, current: bool) -> bool:
-        """Closes the window before, or the current one; whether there was any."""
+        """Close the window before, or the current one; whether there was any."""
         with self._lock:
             leases = self._held if current else self._past
             found = bool(leases)

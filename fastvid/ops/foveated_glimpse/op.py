@@ -27,7 +27,7 @@ _GEOMETRY = (
 
 
 def glimpses(frames: torch.Tensor, center: torch.Tensor, size: int, levels: int, dtype: torch.dtype) -> torch.Tensor:
-    """[B, T, G, levels, 3, size, size], not yet written."""
+    """Return [B, T, G, levels, 3, size, size], not yet written."""
     B, T, G, _ = center.shape
     return frames.new_empty((B, T, G, levels, 3, size, size), dtype=dtype)
 
@@ -45,13 +45,13 @@ def _frames_fake(grad, frames, center, scale, size, levels, level_ratio, mean, s
 
 
 def normalization(frames: torch.Tensor, mean: list[float], std: list[float]) -> tuple[list[float], list[float]]:
-    """(gain, pivot) per channel such that the normalised value is ``gain * (pixel - pivot)``."""
+    """Return (gain, pivot) per channel such that the normalised value is ``gain * (pixel - pivot)``."""
     unit = 1.0 if frames.is_floating_point() else 255.0
     return [1 / (unit * s) for s in std], [unit * m for m in mean]
 
 
 def _arguments(frames, center, scale, size, levels, level_ratio, mean, std, padding, antialias):
-    """What every native function takes first. The tensors must outlive the call, and are contiguous."""
+    """Return what every native function takes first. The tensors must outlive the call, and are contiguous."""
     B, T, H, W, _ = frames.shape
     return (
         frames.data_ptr(), _FRAME_CODES[frames.dtype], frames.stride()[:3], center.data_ptr(), scale.data_ptr(),
@@ -142,7 +142,7 @@ def _backward(ctx, grad):
 
 
 def _frames_backend(frames: torch.Tensor, backend: Backend) -> Backend:
-    """The implementation of the gradient of frames, beside that of the glimpse: there is no CUDA kernel."""
+    """Return the implementation of the gradient of frames, beside that of the glimpse: there is no CUDA kernel."""
     if frames.is_cpu or backend != "native":
         return backend
     return choose(f"{_NAME}_frames_grad", frames.device, "auto")
@@ -188,7 +188,7 @@ def foveated_glimpse(
     antialias: bool = True,
     backend: Backend = "auto",
 ) -> torch.Tensor:
-    """Stacks of concentric square crops around fixations: sharp in the middle, wide and coarse around it.
+    """Return the stacks of concentric square crops around fixations: sharp in the middle, wide and coarse around it.
 
     The glimpse of Mnih et al., "Recurrent Models of Visual Attention" (2014): every fixation gives ``levels`` crops
     around one centre, each ``level_ratio`` times as wide as the last, all resampled to size x size and normalised, in

@@ -18,7 +18,7 @@ def foveated_glimpse(
     antialias: bool,
     dtype: torch.dtype,
 ) -> torch.Tensor:
-    """frames [B, T, H, W, 3], center [B, T, G, 2], scale [B, T, G] -> [B, T, G, levels, 3, size, size]."""
+    """Map frames [B, T, H, W, 3], center [B, T, G, 2], scale [B, T, G] -> [B, T, G, levels, 3, size, size]."""
     wide = torch.float64 in (frames.dtype, center.dtype, scale.dtype, dtype)
     compute = torch.float64 if wide else torch.float32
     B, T, H, W, C = frames.shape
@@ -41,7 +41,7 @@ def foveated_glimpse(
 def _axis_weights(
     center: torch.Tensor, side: torch.Tensor, extent: int, size: int, padding: str, antialias: bool
 ) -> torch.Tensor:
-    """Weight of each pixel of an axis in each sample: side [B, T, G, L] -> [B, T, G, L, size, extent].
+    """Return the weight of each pixel of an axis in each sample: side [B, T, G, L] -> [B, T, G, L, size, extent].
 
     A sample's window [left, right] weighs a pixel by the share of the window that the pixel's cell covers.
     """
@@ -56,7 +56,7 @@ def _axis_weights(
 
 
 def _covered(edge: torch.Tensor, extent: int, padding: str) -> torch.Tensor:
-    """Length of each pixel's cell to the left of an edge: [...] -> [..., extent].
+    """Return the length of each pixel's cell to the left of an edge: [...] -> [..., extent].
 
     Its derivative is one in the cell that holds the edge (at a boundary, the cell to the right) and zero in the others.
     """

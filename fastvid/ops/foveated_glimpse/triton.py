@@ -87,7 +87,7 @@ def foveated_glimpse_kernel(
     pivot0: tl.float32, pivot1: tl.float32, pivot2: tl.float32,
     LEVELS: tl.constexpr, ZEROS: tl.constexpr, ANTIALIAS: tl.constexpr, BLOCK_Y: tl.constexpr, BLOCK_X: tl.constexpr,
 ):  # fmt: skip
-    """One tile of one level's samples per program; a sample walks over the pixels under its window."""
+    """Return one tile of one level's samples per program; a sample walks over the pixels under its window."""
     tiles_x = tl.cdiv(size, BLOCK_X)
     tiles = tiles_x * tl.cdiv(size, BLOCK_Y)
     unit, tile = (tl.program_id(0) // tiles).to(tl.int64), tl.program_id(0) % tiles
@@ -145,7 +145,7 @@ def foveated_glimpse_gaze_kernel(
     pivot0: tl.float32, pivot1: tl.float32, pivot2: tl.float32,
     LEVELS: tl.constexpr, ZEROS: tl.constexpr, ANTIALIAS: tl.constexpr, BLOCK_Y: tl.constexpr, BLOCK_X: tl.constexpr,
 ):  # fmt: skip
-    """Partial sums of the gradient to (x, y, scale) over one tile: partial [B * T * G, LEVELS * tiles, 3].
+    """Return partial sums of the gradient to (x, y, scale) over one tile: partial [B * T * G, LEVELS * tiles, 3].
 
     Moving a window moves its edges: d(mean) / du is (right - left) / width of the pixels at them; widening it gives
     ((right + left) / 2 - mean) / width.
@@ -207,7 +207,7 @@ def foveated_glimpse_gaze_kernel(
 
 @triton.jit(do_not_specialize=("count",))
 def foveated_glimpse_sum_kernel(partial, to_center, to_scale, count, BLOCK: tl.constexpr):
-    """Adds up the partial sums of one fixation in their order."""
+    """Add up the partial sums of one fixation in their order."""
     fixation = tl.program_id(0).to(tl.int64)
     x = tl.zeros((BLOCK,), tl.float32)
     y, scale = x, x
@@ -246,7 +246,7 @@ def foveated_glimpse_frames_kernel(
     gain0: tl.float32, gain1: tl.float32, gain2: tl.float32,
     LEVELS: tl.constexpr, ZEROS: tl.constexpr, ANTIALIAS: tl.constexpr, BLOCK_Y: tl.constexpr, BLOCK_X: tl.constexpr,
 ):  # fmt: skip
-    """One tile of one frame's pixels per program; a pixel collects from the samples whose windows cover it."""
+    """Return one tile of one frame's pixels per program; a pixel collects from the samples whose windows cover it."""
     tiles_x = tl.cdiv(W, BLOCK_X)
     tiles = tiles_x * tl.cdiv(H, BLOCK_Y)
     frame, tile = (tl.program_id(0) // tiles).to(tl.int64), tl.program_id(0) % tiles
@@ -283,7 +283,7 @@ def foveated_glimpse_frames_kernel(
 
 
 def _tiles(height: int, width: int, tiles: Iterable[tuple[int, int, int]]) -> list[Launch]:
-    """Launches with a tile a program, none larger than height x width demands."""
+    """Launch with a tile a program, none larger than height x width demands."""
     sides = triton.next_power_of_2(height), triton.next_power_of_2(width)
     return [{"BLOCK_Y": min(y, sides[0]), "BLOCK_X": min(x, sides[1]), "num_warps": w} for y, x, w in tiles]
 
@@ -295,13 +295,13 @@ def _tile_class(height: int, width: int, size: int) -> str:
 
 @functools.cache
 def forward_options(side: int, size: int) -> Options:
-    """Launches for crops of side x side from pixels of ``size`` bytes."""
+    """Launch for crops of side x side from pixels of ``size`` bytes."""
     return options("foveated_glimpse_kernel", _tile_class(side, side, size), _tiles(side, side, _FORWARD))
 
 
 @functools.cache
 def gaze_options(side: int, size: int) -> Options:
-    """Launches for crops of side x side from pixels of ``size`` bytes."""
+    """Launch for crops of side x side from pixels of ``size`` bytes."""
     # Left alone, ptxas spills two registers to save others that nothing else needs.
     launches = [{**tile, "maxnreg": 128} for tile in _tiles(side, side, _GAZE)]
     return options("foveated_glimpse_gaze_kernel", _tile_class(side, side, size), launches)
@@ -309,21 +309,21 @@ def gaze_options(side: int, size: int) -> Options:
 
 @functools.cache
 def sum_options() -> Options:
-    """Launches of the sum over a fixation's tiles."""
+    """Launch of the sum over a fixation's tiles."""
     launches = [{"BLOCK": block, "num_warps": warps} for block, warps in _SUM]
     return options("foveated_glimpse_sum_kernel", "any", launches)
 
 
 @functools.cache
 def frames_options(height: int, width: int, size: int) -> Options:
-    """Launches for frames of height x width pixels of ``size`` bytes."""
+    """Launch for frames of height x width pixels of ``size`` bytes."""
     return options("foveated_glimpse_frames_kernel", _tile_class(height, width, size), _tiles(height, width, _FRAMES))
 
 
 def foveated_glimpse(
     frames, center, scale, size, levels, level_ratio, mean, std, padding, antialias, dtype, backend
 ) -> torch.Tensor:
-    """Launches the forward kernel; see :func:`fastvid.ops.foveated_glimpse`."""
+    """Launch the forward kernel; see :func:`fastvid.ops.foveated_glimpse`."""
     B, T, H, W, _ = frames.shape
     G = center.shape[2]
     out = glimpses(frames, center, size, levels, dtype)
@@ -342,7 +342,7 @@ def foveated_glimpse(
 def foveated_glimpse_gaze_grad(
     grad, frames, center, scale, size, levels, level_ratio, mean, std, padding, antialias, backend
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Launches the reduction to the gradients of center and scale."""
+    """Launch the reduction to the gradients of center and scale."""
     _, T, H, W, _ = frames.shape
     B, _, G, _ = center.shape
     to_center, to_scale = center.new_empty(center.shape), scale.new_empty(scale.shape)
@@ -365,7 +365,7 @@ def foveated_glimpse_gaze_grad(
 def foveated_glimpse_frames_grad(
     grad, frames, center, scale, size, levels, level_ratio, mean, std, padding, antialias, backend
 ) -> torch.Tensor:
-    """Launches the gather of the gradient of float frames."""
+    """Launch the gather of the gradient of float frames."""
     B, T, H, W, _ = frames.shape
     G = center.shape[2]
     to_frames = frames.new_empty(frames.shape)

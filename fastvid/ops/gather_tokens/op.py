@@ -15,17 +15,17 @@ _NAME = "gather_tokens"
 
 
 def gathered(x, index, backend):
-    """[B, K, D], not yet written."""
+    """Return [B, K, D], not yet written."""
     return x.new_empty((x.shape[0], index.shape[1], x.shape[2]))
 
 
 def scattered(grad, index, tokens, backend):
-    """[B, tokens, D], not yet written."""
+    """Return [B, tokens, D], not yet written."""
     return grad.new_empty((grad.shape[0], tokens, grad.shape[2]))
 
 
 def _layout(x: torch.Tensor) -> tuple[torch.Tensor, int, int, int]:
-    """x with contiguous rows, and its batch stride, row stride and row size in bytes."""
+    """Return x with contiguous rows, and its batch stride, row stride and row size in bytes."""
     x = rows_contiguous(x)
     size, (batch, row, _) = x.element_size(), x.stride()
     return x, batch * size, row * size, x.shape[2] * size

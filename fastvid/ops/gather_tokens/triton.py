@@ -65,20 +65,20 @@ def scatter_tokens_kernel(
 
 @functools.cache
 def gather_options(width: int, size: int) -> Options:
-    """Launches for rows of ``width`` elements of ``size`` bytes."""
+    """Launch for rows of ``width`` elements of ``size`` bytes."""
     return options("gather_tokens_kernel", row_class(width, size), row_launches(width, _GATHER))
 
 
 @functools.cache
 def scatter_options(width: int, size: int) -> Options:
-    """Launches for rows of ``width`` elements of ``size`` bytes."""
+    """Launch for rows of ``width`` elements of ``size`` bytes."""
     tiles = row_launches(width, [(elements, warps) for elements, warps, _ in _SCATTER])
     launches = [{**tile, "SEARCH": search} for tile, (_, _, search) in zip(tiles, _SCATTER, strict=True)]
     return options("scatter_tokens_kernel", row_class(width, size), launches)
 
 
 def gather_tokens(x: torch.Tensor, index: torch.Tensor, backend: str) -> torch.Tensor:
-    """x [B, N, D], index int64 [B, K] -> [B, K, D]; NaN (-1 for integers) where an index is out of range."""
+    """Map x [B, N, D], index int64 [B, K] -> [B, K, D]; NaN (-1 for integers) where an index is out of range."""
     (B, N, D), K = x.shape, index.shape[1]
     out = gathered(x, index, backend)
     if out.numel():
@@ -93,7 +93,7 @@ def gather_tokens(x: torch.Tensor, index: torch.Tensor, backend: str) -> torch.T
 
 
 def scatter_tokens(grad: torch.Tensor, index: torch.Tensor, tokens: int, backend: str) -> torch.Tensor:
-    """grad [B, K, D], index int64 [B, K] of different values per row -> [B, tokens, D], zeros elsewhere."""
+    """Map grad [B, K, D], index int64 [B, K] of different values per row -> [B, tokens, D], zeros elsewhere."""
     B, K, D = grad.shape
     out = scattered(grad, index, tokens, backend)
     if out.numel():

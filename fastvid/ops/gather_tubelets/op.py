@@ -22,7 +22,7 @@ _SCHEMA = (
 def output(
     clip: torch.Tensor, index: torch.Tensor | None, tubelet: int, patch: int, dtype: torch.dtype
 ) -> torch.Tensor:
-    """[B, V, 3 * tubelet * patch**2], not yet written."""
+    """Return [B, V, 3 * tubelet * patch**2], not yet written."""
     B, T, H, W, _ = clip.shape
     tokens = (T // tubelet) * (H // patch) * (W // patch) if index is None else index.shape[1]
     return clip.new_empty((B, tokens, 3 * tubelet * patch * patch), dtype=dtype)
@@ -63,7 +63,7 @@ def gather_tubelets(
     dtype: torch.dtype = torch.float32,
     backend: Backend = "auto",
 ) -> torch.Tensor:
-    """Normalised tubelets of a uint8 clip, reading only the pixels of those asked for.
+    """Return normalised tubelets of a uint8 clip, reading only the pixels of those asked for.
 
     A clip of T frames has N = (T / tubelet) (H / patch) (W / patch) tubelets in t-major order: token
     ``t * H' * W' + h * W' + w``. Each is flattened (channel, frame, row, column), so a Conv3d patch embedding is

@@ -48,7 +48,7 @@ def gather_tubelets_kernel(
 
 @functools.cache
 def tubelet_options(width: int, size: int) -> Options:
-    """Launches for tubelets of ``width`` values written in ``size`` bytes each."""
+    """Launch for tubelets of ``width`` values written in ``size`` bytes each."""
     return options("gather_tubelets_kernel", row_class(width, size), row_launches(width, _TILES))
 
 
@@ -62,7 +62,7 @@ def gather_tubelets(
     dtype: torch.dtype,
     backend: str,
 ) -> torch.Tensor:
-    """clip uint8 [B, T, H, W, 3], index int64 [B, V] or None -> [B, V, 3 * tubelet * patch**2] in ``dtype``."""
+    """Map clip uint8 [B, T, H, W, 3], index int64 [B, V] or None -> [B, V, 3 * tubelet * patch**2] in ``dtype``."""
     B, T, H, W, _ = clip.shape
     tokens = (T // tubelet) * (H // patch) * (W // patch)
     out = output(clip, index, tubelet, patch, dtype)

@@ -4,13 +4,13 @@ import torch
 
 
 def mean_scale(pred: torch.Tensor, kind: str) -> float:
-    """One over the number of terms in the mean: elements, or tokens for the cosine."""
+    """Return one over the number of terms in the mean: elements, or tokens for the cosine."""
     rows = pred.shape[0] * pred.shape[1]
     return 1.0 / (rows if kind == "cosine" else rows * pred.shape[2])
 
 
 def grad_scale(pred: torch.Tensor, kind: str) -> float:
-    """The factor that the stored gradient holds already.
+    """Return the factor that the stored gradient holds already.
 
     d(mean)/d(pred) is about 1 / (B M D), which underflows in float16: there the gradient of the sum is stored, and the
     factor is applied in the backward pass, together with the loss scale it was invented for.
@@ -19,5 +19,5 @@ def grad_scale(pred: torch.Tensor, kind: str) -> float:
 
 
 def factor_left(pred: torch.Tensor, kind: str) -> float:
-    """The factor that is left for the backward pass to apply."""
+    """Return the factor that is left for the backward pass to apply."""
     return mean_scale(pred, kind) if pred.dtype == torch.float16 and pred.numel() else 1.0

@@ -28,7 +28,7 @@ _TRITON = "fastvid.ops.masked_latent_loss.triton"
 
 
 def outputs(pred: torch.Tensor, with_grad: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """The loss, and its gradient or an empty tensor, not yet written."""
+    """Return the loss, and its gradient or an empty tensor, not yet written."""
     loss = pred.new_empty((), dtype=torch.float32)
     return loss, pred.new_empty(pred.shape if with_grad else (0,))
 
@@ -109,7 +109,7 @@ def masked_latent_loss(
     target_scale: torch.Tensor | None = None,
     backend: Backend = "auto",
 ) -> torch.Tensor:
-    """Mean loss between predicted latents and the targets at the masked tokens.
+    """Return the mean loss between predicted latents and the targets at the masked tokens.
 
     ``mean over b, m, d of l(pred[b, m, d] - y[b, m, d])`` with ``y[b, m] = target[b, masked[b, m]]``, after LayerNorm
     without affine parameters (eps 1e-5) when ``normalize_target``. ``l`` is the square (``"mse"``), the absolute value
@@ -160,7 +160,7 @@ def masked_mse(
     normalize_target: bool = False,
     backend: Backend = "auto",
 ) -> torch.Tensor:
-    """:func:`masked_latent_loss` with ``kind="mse"``."""
+    """Return :func:`masked_latent_loss` with ``kind="mse"``."""
     return masked_latent_loss(pred, target, masked, kind="mse", normalize_target=normalize_target, backend=backend)
 
 
@@ -211,7 +211,7 @@ def _check(
 
 
 def quantize_tokens(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Tokens as int8 with a scale each, half the bytes of bfloat16: targets that are stored or sent.
+    """Return the tokens as int8 with a scale each, half the bytes of bfloat16: targets that are stored or sent.
 
     Token n is about ``values[..., n, :] * scale[..., n]``, where the scale is the token's largest absolute value over
     127, rounded to float16. An element is off by at most half a step, 0.4 % of its token's largest.

@@ -92,7 +92,7 @@ def scale_gradient_kernel(grad, upstream, out, size, factor: tl.float32, BLOCK: 
 
 @functools.cache
 def loss_options(width: int, pred_size: int, target_size: int) -> Options:
-    """Launches for tokens of ``width`` dimensions, of so many bytes each in pred and target."""
+    """Launch for tokens of ``width`` dimensions, of so many bytes each in pred and target."""
     block = max(128, triton.next_power_of_2(width))
     default = min(max(block // 256, 1), 16)
     others = [warps for warps in (1, 2, 4, 8, 16, 32) if block // 1024 <= warps <= block // 64]
@@ -103,14 +103,14 @@ def loss_options(width: int, pred_size: int, target_size: int) -> Options:
 
 @functools.cache
 def sum_options(few: bool) -> Options:
-    """Launches of the one program that adds up the rows."""
+    """Launch of the one program that adds up the rows."""
     shape = f"{'up to' if few else 'more than'} {_FEW_ROWS} rows"
     return options("sum_rows_kernel", shape, [{"BLOCK": block, "num_warps": warps} for block, warps in _SUM])
 
 
 @functools.cache
 def scale_options(size: int) -> Options:
-    """Launches for a gradient in elements of ``size`` bytes."""
+    """Launch for a gradient in elements of ``size`` bytes."""
     launches = [{"BLOCK": block, "num_warps": warps} for block, warps in _SCALE]
     return options("scale_gradient_kernel", f"{size} bytes", launches)
 
@@ -125,7 +125,7 @@ def masked_latent_loss(
     with_grad: bool,
     backend: str,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """pred [B, M, D], target [B, N, D], masked int64 [B, M] -> scalar float32, gradient [B, M, D] or empty.
+    """Map pred [B, M, D], target [B, N, D], masked int64 [B, M] -> scalar float32, gradient [B, M, D] or empty.
 
     Besides the outputs it allocates 4 bytes a masked token, for the sums of the rows.
 
@@ -157,7 +157,8 @@ def masked_latent_loss(
 
 
 def scale_gradient(grad: torch.Tensor, upstream: torch.Tensor, factor: float, backend: str) -> torch.Tensor:
-    """``grad * upstream * factor`` in grad's dtype; upstream is a scalar tensor, which the host does not look at."""
+    """Return ``grad * upstream * factor`` in grad's dtype; upstream is a scalar tensor, which the host does not look
+    at."""
     grad = grad.contiguous()
     out = grad.new_empty(grad.shape)
     if grad.numel():

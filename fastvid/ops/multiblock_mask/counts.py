@@ -11,7 +11,7 @@ from fastvid.ops.multiblock_mask.spec import PLAN_FIELDS, MaskSpec
 
 @functools.cache
 def typical_counts(spec: MaskSpec, grid: tuple[int, int, int], quantile: float = 0.04) -> tuple[int, int]:
-    """(masked, visible) token counts for a ``meet="truncate"`` spec.
+    """Return (masked, visible) token counts for a ``meet="truncate"`` spec.
 
     The official V-JEPA collator cuts every sample's lists to the shortest of its batch of 24. Counts that must not
     depend on the batch stand in for that minimum: the ``quantile`` (1/24, about 0.04) of what the spec's blocks cover,

@@ -19,7 +19,7 @@ _MASKED, _VISIBLE = 3, 4  # positions in the plan
 
 
 def outputs(ids: torch.Tensor, plan: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """visible [B, V] and masked [B, M], not yet written."""
+    """Return visible [B, V] and masked [B, M], not yet written."""
     visible = ids.new_empty((ids.shape[0], plan[_VISIBLE]))
     masked = ids.new_empty((ids.shape[0], plan[_MASKED]))
     return visible, masked

@@ -18,7 +18,7 @@ _STREAM_COUNT, _STREAM_SIZE, _STREAM_PLACE, _STREAM_TOKEN = range(4)
 
 
 def multiblock_mask(ids: torch.Tensor, plan: list[int], seed: int, draw: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """ids int64 [B] -> (visible [B, V], masked [B, M]), both int64 and ascending."""
+    """Map ids int64 [B] -> (visible [B, V], masked [B, M]), both int64 and ascending."""
     p = SimpleNamespace(**dict(zip(PLAN_FIELDS, plan, strict=True)))
     rng = SampleWords(ids, seed, draw)
     repeats = p.T if p.kind == _TUBE else 1  # a tube's site is masked at every time
@@ -46,19 +46,19 @@ class SampleWords:
         self.ids, self.key, self.draw = ids, split64(seed), draw
 
     def words(self, stream: int, index: torch.Tensor | int) -> tuple[torch.Tensor, ...]:
-        """Four words [B] for one index per sample, or [B, K] for an index tensor [K]."""
+        """Return four words [B] for one index per sample, or [B, K] for an index tensor [K]."""
         ids = self.ids if isinstance(index, int) else self.ids[:, None]
         return philox4x32(((stream << 28) | index, self.draw, *split64(ids)), self.key)
 
     def token_keys(self, cells: int) -> torch.Tensor:
-        """[B, cells]: key << 28 | cell, unique, ordered by random key and then by position."""
+        """Return [B, cells]: key << 28 | cell, unique, ordered by random key and then by position."""
         group = torch.arange((cells + 3) // 4, device=self.ids.device)
         words = torch.stack(self.words(_STREAM_TOKEN, group), dim=2).flatten(1)[:, :cells]
         return (words << 28) | torch.arange(cells, device=self.ids.device)
 
 
 def draw_blocks(p: SimpleNamespace, rng: SampleWords) -> torch.Tensor:
-    """bool [B, N]: the tokens covered by blocks when the plan's stopping rule holds."""
+    """Return bool [B, N]: the tokens covered by blocks when the plan's stopping rule holds."""
     tokens = p.T * p.H * p.W
     room = {_TRIM: p.masked, _TRUNCATE: tokens - p.visible, _TOKENS: tokens}[p.meet]
     if p.meet == _TRIM:
@@ -80,7 +80,8 @@ def draw_blocks(p: SimpleNamespace, rng: SampleWords) -> torch.Tensor:
 
 
 def _block(p: SimpleNamespace, rng: SampleWords, b: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Block b of each sample: which tokens it holds, bool [B, N], and the order of trimming them, int64 [B, N]."""
+    """Return the block b of each sample: which tokens it holds, bool [B, N], and the order of trimming them, int64 [B,
+    N]."""
     size, place = rng.words(_STREAM_SIZE, 0 if p.same_size else b), rng.words(_STREAM_PLACE, b)
     bt = _share(p.T, _between(size[0], p.t_lo, p.t_hi))
     if p.by_area:
@@ -119,27 +120,28 @@ def _share(extent: int, share: torch.Tensor) -> torch.Tensor:
 
 
 def _round_sqrt_ratio(num: torch.Tensor, den: torch.Tensor, limit: int) -> torch.Tensor:
-    """round(sqrt(num / den)) clamped to [1, limit]: the largest k with (2k - 1)^2 den <= 4 num."""
+    """Return round(sqrt(num / den)) clamped to [1, limit]: the largest k with (2k - 1)^2 den <= 4 num."""
     odd = 2 * torch.arange(1, limit + 1, device=num.device) - 1
     return (odd**2 * den[:, None] <= 4 * num[:, None]).sum(1).clamp(min=1)
 
 
 def _lowest(keys: torch.Tensor, candidates: torch.Tensor, count: torch.Tensor | int) -> torch.Tensor:
-    """bool [B, N]: per sample the ``count`` candidates of lowest key (ties between equal keys go by position)."""
+    """Return bool [B, N]: per sample the ``count`` candidates of lowest key (ties between equal keys go by
+    position)."""
     ordered = torch.where(candidates, keys, torch.iinfo(torch.int64).max).argsort(dim=1, stable=True)
     rank = ordered.argsort(dim=1)
     return candidates & (rank < count)
 
 
 def _choose(keys: torch.Tensor, candidates: torch.Tensor, count: int, tail: bool) -> torch.Tensor:
-    """``count`` candidates: the first in token order, or those of lowest random key."""
+    """Return ``count`` candidates: the first in token order, or those of lowest random key."""
     if tail:
         return candidates & (candidates.cumsum(1) <= count)
     return _lowest(keys, candidates, count)
 
 
 def _indices(chosen: torch.Tensor, repeats: int, count: int) -> torch.Tensor:
-    """bool [B, cells] with ``count`` ones a row -> their positions, repeated at every time slot for tubes."""
+    """Map bool [B, cells] with ``count`` ones a row -> their positions, repeated at every time slot for tubes."""
     cells = chosen.shape[1]
     sites = (~chosen).long().argsort(dim=1, stable=True)[:, :count]
     slots = cells * torch.arange(repeats, device=chosen.device)

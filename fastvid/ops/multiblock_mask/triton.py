@@ -168,7 +168,7 @@ def multiblock_mask_kernel(
 
 @functools.cache
 def mask_options(cells: int) -> Options:
-    """Launches for grids of ``cells`` tokens."""
+    """Launch for grids of ``cells`` tokens."""
     block = max(128, triton.next_power_of_2(cells))
     default = min(max(block // 256, 4), 32)
     # Left alone, ptxas spills a few registers to save others that nothing else needs.
@@ -181,7 +181,7 @@ def mask_options(cells: int) -> Options:
 def multiblock_mask(
     ids: torch.Tensor, plan: list[int], seed: int, draw: int, backend: str
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """ids int64 [B] -> (visible [B, V], masked [B, M]), both int64 and ascending.
+    """Map ids int64 [B] -> (visible [B, V], masked [B, M]), both int64 and ascending.
 
     Raises:
         RuntimeError: more than :data:`MAX_CELLS` tokens.

@@ -9,7 +9,7 @@ from fastvid.ops._autograd import readable_value
 
 
 def peak_to_center(peak: torch.Tensor, grid: tuple[int, ...], *, prefix: int = 0) -> torch.Tensor:
-    """The centres, in the frame, of the patches that attention peaks point at.
+    """Return the centres, in the frame, of the patches that attention peaks point at.
 
     Tokens are counted ``prefix + (t * H + h) * W + w``; the patch in column ``w`` of ``W`` has its centre at
     ``x = (2 w + 1) / W - 1``, and rows give ``y`` likewise. The time ``t`` does not show in the result.

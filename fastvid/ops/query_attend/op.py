@@ -43,7 +43,7 @@ def contiguous_like(x: torch.Tensor) -> torch.Tensor:
 
 
 def outputs(query: torch.Tensor, with_stats: bool, with_grad: bool) -> tuple[torch.Tensor, ...]:
-    """out, precise, lse, entropy and peak, not yet written."""
+    """Return out, precise, lse, entropy and peak, not yet written."""
     rows = query.shape[:-1]
     keep = with_grad and query.dtype != torch.float32
     return (
@@ -56,7 +56,7 @@ def outputs(query: torch.Tensor, with_stats: bool, with_grad: bool) -> tuple[tor
 
 
 def gradients(query: torch.Tensor, key: torch.Tensor, with_query: bool, with_cache: bool, token_major: bool) -> Triple:
-    """The three gradients, not yet written."""
+    """Return the three gradients, not yet written."""
 
     def like_key() -> torch.Tensor:
         if not with_cache:
@@ -212,7 +212,7 @@ def query_attend(
     return_stats: bool = False,
     backend: Backend = "auto",
 ) -> torch.Tensor | Triple:
-    """Attention of a few queries over many cached tokens, with what the queries looked at.
+    """Return the attention of a few queries over many cached tokens, with what the queries looked at.
 
     ``out = softmax(scale * query @ key.mT) @ value`` for each head, like
     :func:`torch.nn.functional.scaled_dot_product_attention`, and on request each query's attention entropy

@@ -6,7 +6,7 @@ import torch
 def query_attend(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """query [B, S, h, Q, d], key and value [B, h, N, d] -> out [B, S, h, Q, d], entropy and peak [B, S, h, Q].
+    """Map query [B, S, h, Q, d], key and value [B, h, N, d] -> out [B, S, h, Q, d], entropy and peak [B, S, h, Q].
 
     Or query [B, h, Q, d], and results without S. Computed in float32; float64 inputs stay float64, entropy included.
     """

@@ -174,7 +174,7 @@ def query_attend_backward_kernel(
 
 @functools.cache
 def attend_options(queries: int, dim: int, dtype: torch.dtype, backward: bool) -> Options:
-    """Launches for `queries` of dimension `dim`; the default keeps a program's tiles in registers."""
+    """Launch for `queries` of dimension `dim`; the default keeps a program's tiles in registers."""
     dot = queries > _BROADCAST
     block_d = max(triton.next_power_of_2(dim), 16)
     block_q = _TILE if dot else triton.next_power_of_2(queries)
@@ -202,7 +202,7 @@ def attend_options(queries: int, dim: int, dtype: torch.dtype, backward: bool) -
 
 
 def grouped(query: torch.Tensor) -> torch.Tensor:
-    """[B, S, h, Q, d] of that or of [B, h, Q, d]; a view."""
+    """Return [B, S, h, Q, d] of that or of [B, h, Q, d]; a view."""
     return query if query.ndim == 5 else query.unsqueeze(1)
 
 

@@ -42,11 +42,11 @@ class CachedLatents:
         return {"view_seed": self.manifest.view_seed, "views": self.manifest.views_per_clip}
 
     def batches(self, loader: TrainLoader) -> LatentLoader:
-        """The loader's batches with their latents."""
+        """Return the loader's batches with their latents."""
         return LatentLoader(loader, self.cache, self._device)
 
     def health_batch(self, clips: int) -> HealthBatch:
-        """First views of the first training clips in order, their sample ids and latents."""
+        """Return first views of the first training clips in order, their sample ids and latents."""
         return cached_clips(self.cache, self._data, clips, self._seed, self._quarantine)
 
     def of(self, batch: Batch) -> Latents:
@@ -56,7 +56,7 @@ class CachedLatents:
 
 
 def open_latents(config: SaltConfig, data: SaltData, student: VideoViT, teacher: Teacher | None) -> LatentCache:
-    """Opens the cache a configuration names, if it was made for this run.
+    """Open the cache a configuration names, if it was made for this run.
 
     Args:
         config: names it in ``latents``.
@@ -99,7 +99,7 @@ def open_latents(config: SaltConfig, data: SaltData, student: VideoViT, teacher:
 
 
 def token_subset(cache: LatentCache, masks: MaskSampler, most: int | None, seed: int) -> TokenSubset | None:
-    """What picks the predicted tokens where the cache holds only some; None where it holds all.
+    """Return what picks the predicted tokens where the cache holds only some; None where it holds all.
 
     Raises:
         ValueError: it holds too few.
@@ -109,7 +109,7 @@ def token_subset(cache: LatentCache, masks: MaskSampler, most: int | None, seed:
 
 
 def cached_clips(cache: LatentCache, data: SaltData, clips: int, seed: int, quarantine: Quarantine) -> HealthBatch:
-    """First views of the first training clips in order, their sample ids and latents."""
+    """Return first views of the first training clips in order, their sample ids and latents."""
     m = cache.manifest
     loader = TrainLoader(
         data.train, data.views, batch=min(clips, len(data.train.samples)), seed=seed, prefetch=1, threads=1,

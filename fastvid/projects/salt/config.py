@@ -27,7 +27,7 @@ class MaskConfig:
     """Overrides the share of the frame that a block covers."""
 
     def spec(self, name: str) -> MaskSpec:
-        """The MaskSpec of one entry of ``specs``."""
+        """Return the MaskSpec of one entry of ``specs``."""
         if name in ("tube", "random"):
             return getattr(MaskSpec, name)()
         changes: dict = {}

@@ -39,7 +39,7 @@ class SaltData:
 
 
 def open_data(config: DataConfig, demo: DemoSize) -> SaltData:
-    """Opens the videos a configuration names; makes the demo data set if it is not in the cache yet.
+    """Open the videos a configuration names; make the demo data set if it is not in the cache yet.
 
     Raises:
         UserError: there are no videos there.
@@ -67,7 +67,7 @@ def open_data(config: DataConfig, demo: DemoSize) -> SaltData:
 
 
 def first_batch(source: Source, rows: Sequence[int], views: ViewSpec, clips: int, quarantine: Quarantine) -> EvalBatch:
-    """Centre views of the first ``clips`` of these videos that decode.
+    """Return the centre views of the first ``clips`` of these videos that decode.
 
     Raises:
         UserError: none of them does.
@@ -78,7 +78,7 @@ def first_batch(source: Source, rows: Sequence[int], views: ViewSpec, clips: int
 
 
 def centre_clips(data: SaltData, clips: int, quarantine: Quarantine) -> tuple[torch.Tensor, torch.Tensor]:
-    """Centre views uint8 [B, T, H, W, 3] of the first training videos, and their sample ids int64 [B]."""
+    """Return the centre views uint8 [B, T, H, W, 3] of the first training videos, and their sample ids int64 [B]."""
     samples = data.train.samples
     batch = first_batch(data.train, range(min(clips, len(samples))), data.views, clips, quarantine)
     return batch.clips, torch.tensor([sample_id(samples[i].key) for i in batch.indices])

@@ -50,7 +50,7 @@ class HealthCheck:
 
     @torch.no_grad()
     def __call__(self, step: int) -> dict[str, float]:
-        """Values to record; anything suspicious is also logged, loudly."""
+        """Return the values to record; anything suspicious is also logged, loudly."""
         clips, ids, latents = self._batch
         self.module.eval()
         student = FeatureHealth.of(self.encoder(clips))
@@ -82,7 +82,7 @@ class HealthCheck:
         return None if self.teacher is None else FeatureHealth.of(self.teacher(clips))
 
     def _losses(self, clips: torch.Tensor, ids: torch.Tensor, latents: Latents | None) -> tuple[float, float]:
-        """The loss on the fixed batch, and that of predicting the mean target."""
+        """Return the loss on the fixed batch, and that of predicting the mean target."""
         config, (masks, _) = self.loss.config, self.loss.draw(ids, _DRAW, latents)
         prepared = self.loss.targets.prepare(clips, latents)
         reached, baseline = 0.0, 0.0

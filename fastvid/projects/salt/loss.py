@@ -48,7 +48,7 @@ class StageLoss:
         self._prepare = torch.compile(targets.prepare, dynamic=False) if compile else targets.prepare
 
     def __call__(self, module: nn.Module, batch: Batch, draw: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """The loss to minimise, and its terms where it has several."""
+        """Return the loss to minimise, and its terms where it has several."""
         latents = self._latents(batch)
         prepared = self._prepare(batch.clips, latents)
         masks, facts = self.draw(batch.ids, draw, latents)
@@ -61,7 +61,7 @@ class StageLoss:
         return loss, (means if len(means) > 1 else {}) | facts
 
     def draw(self, ids: torch.Tensor, draw: int, latents: Latents | None) -> tuple[list[Mask], dict[str, torch.Tensor]]:
-        """The masks of a step, and facts about them to record."""
+        """Return the masks of a step, and facts about them to record."""
         if self.subset is None or latents is None or latents.tokens is None:
             return self.masks(ids, draw), {}
         masks, repeated = self.subset(self.masks.complete(ids, draw), latents.tokens, ids, draw)

@@ -39,7 +39,7 @@ class MaskSampler:
                 raise ValueError(f"mask ratio {config.ratio} leaves {visible} visible and {masked} masked of {grid}")
 
     def __call__(self, ids: torch.Tensor, draw: int) -> list[Mask]:
-        """Masks for sample ids int64 [B]; ``draw`` counts micro-batches, so that no mask comes twice."""
+        """Return the masks for sample ids int64 [B]; ``draw`` counts micro-batches, so that no mask comes twice."""
         masks = []
         for which, (visible, masked) in enumerate(self.complete(ids, draw)):
             if self.tokens is not None and self.tokens < masked.shape[1]:
@@ -49,11 +49,11 @@ class MaskSampler:
         return masks
 
     def whole(self, ids: torch.Tensor, draw: int) -> Mask:
-        """The first mask of a step with all of its masked tokens."""
+        """Return the first mask of a step with all of its masked tokens."""
         return self.complete(ids, draw)[0]
 
     def complete(self, ids: torch.Tensor, draw: int) -> list[Mask]:
-        """The masks of a step with all of their masked tokens."""
+        """Return the masks of a step with all of their masked tokens."""
         return [
             multiblock_mask(
                 ids,

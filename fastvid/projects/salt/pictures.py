@@ -16,7 +16,7 @@ _DRAW = 2**28 + 1  # masks that no training step uses
 
 
 def mask_pictures(session: Session, data: SaltData, loss: StageLoss, name: str, quarantine: Quarantine) -> None:
-    """Saves clips beside what the encoder is shown of them, a row for each mask of a step."""
+    """Save clips beside what the encoder is shown of them, a row for each mask of a step."""
     clips, ids = _examples(data, quarantine)
     rows = []
     masks = loss.masks(ids, _DRAW)
@@ -31,7 +31,7 @@ def mask_pictures(session: Session, data: SaltData, loss: StageLoss, name: str, 
 def painted_pictures(
     session: Session, data: SaltData, module: MaskedPrediction, loss: StageLoss, quarantine: Quarantine
 ) -> None:
-    """Saves clips, what the pixel stage was shown of them, and what it paints where nothing was shown."""
+    """Save clips, what the pixel stage was shown of them, and what it paints where nothing was shown."""
     clips, ids = _examples(data, quarantine)
     device = next(module.parameters()).device
     embed, grid = module.encoder.patch_embed, module.encoder.grid
@@ -62,7 +62,7 @@ def painted_pictures(
 
 @torch.no_grad()
 def feature_pictures(session: Session, data: SaltData, student: VideoViT, quarantine: Quarantine) -> None:
-    """Saves clips beside the leading principal components of the student's tokens, as colours."""
+    """Save clips beside the leading principal components of the student's tokens, as colours."""
     clips, _ = _examples(data, quarantine)
     device = next(student.parameters()).device
     tokens = student.eval()(clips.to(device)).cpu()
@@ -72,7 +72,8 @@ def feature_pictures(session: Session, data: SaltData, student: VideoViT, quaran
 
 
 def _examples(data: SaltData, quarantine: Quarantine) -> tuple[torch.Tensor, torch.Tensor]:
-    """A few clips uint8 [B, T, H, W, 3] and their sample ids; of videos that were not trained on, if there are any."""
+    """Return a few clips uint8 [B, T, H, W, 3] and their sample ids; of videos that were not trained on, if there are
+    any."""
     source = data.test or data.train
     batch = first_batch(source, range(len(source.samples)), data.views, _CLIPS, quarantine)
     return batch.clips, torch.tensor([sample_id(source.samples[i].key) for i in batch.indices])

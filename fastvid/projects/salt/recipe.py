@@ -96,8 +96,8 @@ class _Recipe:
         self.engine: Engine = session.engine({**stages, "salt": self.student_optim.steps})
 
     def teacher(self) -> Teacher | None:
-        """The frozen teacher: a given one, or the encoder that stage "pixel" trains; None where only its latents are
-        given."""
+        """Return the frozen teacher: a given one, or the encoder that stage "pixel" trains; None where only its latents
+        are given."""
         if self.given_teacher is not None:
             return self.given_teacher.to(self.device)
         if self.cache is not None:
@@ -116,7 +116,7 @@ class _Recipe:
         return EncoderTeacher(encoder)
 
     def student(self, teacher: Teacher | None) -> VideoViT:
-        """The trained student."""
+        """Return the trained student."""
         known = self._known_latents(teacher)
         if known is not None:
             targets: Targets = CachedTargets()
@@ -156,7 +156,7 @@ class _Recipe:
         )  # fmt: skip
 
     def untrained(self) -> VideoViT:
-        """The student at random initialisation; without pretraining, as it was before its first step."""
+        """Return the student at random initialisation; without pretraining, as it was before its first step."""
         torch.manual_seed(self.config.run.seed + 1)
         return VideoViT(replace(self.encoder_config, pretrained=False)).eval()
 

@@ -22,11 +22,12 @@ class Targets(Protocol):
     """What a stage predicts."""
 
     def prepare(self, clips: torch.Tensor, latents: Latents | None) -> Any:
-        """What all masks of a step share, from clips uint8 [B, T, H, W, 3] and their latents, where they are cached."""
+        """Return what all masks of a step share, from clips uint8 [B, T, H, W, 3] and their latents, where they are
+        cached."""
         ...
 
     def select(self, prepared: Any, masked: torch.Tensor) -> Selected:
-        """Targets of the tokens ``masked`` int64 [B, M]."""
+        """Return the targets of the tokens ``masked`` int64 [B, M]."""
         ...
 
 
@@ -82,13 +83,13 @@ class KnownLatents(Protocol):
         ...
 
     def batches(self, loader: TrainLoader) -> Loader:
-        """The loader's batches, with what is known of their latents."""
+        """Return the loader's batches, with what is known of their latents."""
         ...
 
     def health_batch(self, clips: int) -> HealthBatch:
-        """Some training clips, their sample ids and latents."""
+        """Return some training clips, their sample ids and latents."""
         ...
 
     def of(self, batch: Batch) -> Latents:
-        """The latents of a batch."""
+        """Return the latents of a batch."""
         ...

@@ -51,7 +51,7 @@ class TokenSubset:
     def __call__(
         self, masks: list[Mask], cached: torch.Tensor, ids: torch.Tensor, draw: int
     ) -> tuple[list[Mask], torch.Tensor]:
-        """Masks with only the tokens that are predicted.
+        """Return the masks with only the tokens that are predicted.
 
         Args:
             masks: visible int64 [B, V] and masked int64 [B, M].
@@ -75,7 +75,7 @@ class TokenSubset:
         return out, repeats / total
 
     def _order(self, cached: torch.Tensor, eligible: torch.Tensor, ids: torch.Tensor, draw: int) -> torch.Tensor:
-        """int64 [B, K]: positions in a clip's cached tokens, the eligible ones first, in random order."""
+        """Return int64 [B, K]: positions in a clip's cached tokens, the eligible ones first, in random order."""
         place = torch.arange(cached.shape[1], device=cached.device)
         low, high = split64(ids.unsqueeze(1))
         word, *_ = philox4x32((place, torch.full_like(place, draw), low, high), split64(self.seed))
@@ -83,12 +83,12 @@ class TokenSubset:
 
 
 def _among(tokens: torch.Tensor, some: torch.Tensor) -> torch.Tensor:
-    """bool [B, K]: whether each of ``tokens`` [B, K] is among ``some`` [B, M] of its row."""
+    """Return bool [B, K]: whether each of ``tokens`` [B, K] is among ``some`` [B, M] of its row."""
     some = some.sort(1).values
     at = torch.searchsorted(some, tokens.contiguous()).clamp(max=some.shape[1] - 1)
     return some.gather(1, at) == tokens
 
 
 def _log_choose(n: int, k: int) -> float:
-    """The logarithm of the binomial coefficient; of an impossible choice, minus infinity."""
+    """Return the logarithm of the binomial coefficient; of an impossible choice, minus infinity."""
     return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) if 0 <= k <= n else -math.inf

@@ -25,7 +25,7 @@ _FOLDER = "latent-window"  # in the run's directory
 
 
 def check_window(config: SaltConfig, run: Path, data: SaltData, tokens: int, dim: int) -> None:
-    """Refuses a window that its budget or the disk cannot hold.
+    """Refuse a window that its budget or the disk cannot hold.
 
     Args:
         config: of the run.
@@ -58,7 +58,7 @@ def check_window(config: SaltConfig, run: Path, data: SaltData, tokens: int, dim
 
 
 def remove_window(run: Path) -> None:
-    """Removes what a window has left in a run's directory: nothing needs it once the student is trained."""
+    """Remove what a window has left in a run's directory: nothing needs it once the student is trained."""
     shutil.rmtree(run / _FOLDER, ignore_errors=True)  # another process may be removing it, too
 
 
@@ -107,17 +107,17 @@ class WindowTeacher:
         return {"echo": self._options.echo}
 
     def batches(self, loader: TrainLoader) -> WindowLoader:
-        """The loader's batches with the latents that are known."""
+        """Return the loader's batches with the latents that are known."""
         self._window = LatentWindow(self._folder, self.manifest, int(self._options.gb * 1e9))
         return WindowLoader(loader, self._window, self._device)
 
     def health_batch(self, clips: int) -> HealthBatch:
-        """Centre views of the first training clips, their ids and latents."""
+        """Return the centre views of the first training clips, their ids and latents."""
         pixels, ids = centre_clips(self._data, clips, self._quarantine)
         return pixels, ids, self._taught(self._teacher, pixels.to(self._device))
 
     def of(self, batch: Batch) -> Latents:
-        """The latents of a batch; those that are not known are asked for, and kept."""
+        """Return the latents of a batch; those that are not known are asked for, and kept."""
         assert self._window is not None, "there are no batches yet"
         assert isinstance(batch, WindowBatch), "this is not a batch of the window's loader"
         if batch.known:

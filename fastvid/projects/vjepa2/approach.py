@@ -89,13 +89,13 @@ def apply_approach(model: "VJepa2Classifier", approach: Approach, lora: LoraSett
 
 
 def parameter_counts(model: "VJepa2Classifier") -> tuple[int, int]:
-    """(trainable, all) parameters; peft's untouched copy of the head, which nothing uses, is not counted."""
+    """Return (trainable, all) parameters; peft's untouched copy of the head, which nothing uses, is not counted."""
     parameters = [p for name, p in model.named_parameters() if ".original_module." not in name]
     return sum(p.numel() for p in parameters if p.requires_grad), sum(p.numel() for p in parameters)
 
 
 def _adapt(model: "VJepa2Classifier", lora: LoraSettings, names: str, expected: int) -> None:
-    """Adds adapters; peft makes them and the head trainable."""
+    """Add adapters; peft makes them and the head trainable."""
     from peft import LoraConfig, get_peft_model  # seconds that only those pay who have adapters
 
     config = LoraConfig(
@@ -121,5 +121,5 @@ def _trained_modules(hf: Any, approach: str) -> tuple[nn.Module, ...]:
 
 
 def _adapters(model: nn.Module) -> list[Any]:
-    """The projections that have an adapter."""
+    """Return the projections that have an adapter."""
     return [module for module in model.modules() if hasattr(module, "lora_A")]

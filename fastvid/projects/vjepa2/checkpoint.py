@@ -54,11 +54,11 @@ class TrainedClassifier(nn.Module):
         self.eval()
 
     def train(self, mode: bool = True) -> "TrainedClassifier":
-        """Has no effect."""
+        """Have no effect."""
         return super().train(False)
 
     def forward(self, clips: torch.Tensor) -> torch.Tensor:
-        """clips uint8 [B, T, H, W, 3] on the model's device -> logits [B, classes].
+        """Map clips uint8 [B, T, H, W, 3] on the model's device -> logits [B, classes].
 
         Raises:
             ValueError: not such clips, or of another length or size than ``views``'.
@@ -68,12 +68,12 @@ class TrainedClassifier(nn.Module):
         return self.model(clips)
 
     def probabilities(self, views: torch.Tensor) -> torch.Tensor:
-        """views uint8 [V, T, H, W, 3] on any device -> float32 [V, classes] on the model's, rows that sum to 1."""
+        """Map views uint8 [V, T, H, W, 3] on any device -> float32 [V, classes] on the model's, rows that sum to 1."""
         return self(views.to(self.model.hf.classifier.weight.device)).float().softmax(-1)
 
 
 def save_classifier(folder: str | Path, model: VJepa2Classifier, about: ClassifierMetadata) -> ClassifierMetadata:
-    """Writes what was trained, and with LoRA ``adapter/`` in peft's own format as well.
+    """Write what was trained, and with LoRA ``adapter/`` in peft's own format as well.
 
     Each file appears complete or not at all. Over an older classifier: a reader gets the old one or the new one, or
     waits; if the writing is cut off between the two files, it is refused.
@@ -116,7 +116,7 @@ def save_classifier(folder: str | Path, model: VJepa2Classifier, about: Classifi
 
 
 def load_classifier(folder: str | Path, *, source: str | None = None) -> TrainedClassifier:
-    """Reads a classifier that :func:`save_classifier` wrote; it is on the CPU.
+    """Read a classifier that :func:`save_classifier` wrote; it is on the CPU.
 
     Args:
         folder: with ``classifier.json``.
@@ -158,7 +158,7 @@ def load_classifier(folder: str | Path, *, source: str | None = None) -> Trained
 
 
 def name_classes(model: VJepa2Classifier, classes: Sequence[str]) -> None:
-    """Writes the classes' names into the transformers configuration, which travels with what transformers saves.
+    """Write the classes' names into the transformers configuration, which travels with what transformers saves.
 
     Raises:
         ValueError: another number of names than of the head's outputs.
@@ -171,12 +171,12 @@ def name_classes(model: VJepa2Classifier, classes: Sequence[str]) -> None:
 
 
 def frozen_hash(model: VJepa2Classifier) -> str:
-    """sha256 of all weights that do not train; of those, a classifier does not use the predictor's."""
+    """Return sha256 of all weights that do not train; of those, a classifier does not use the predictor's."""
     return tensors_hash(_parts(model)[1])
 
 
 def _parts(model: VJepa2Classifier) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """(what trains, what is frozen), each under the original's names; without what a classifier does not use."""
+    """Return (what trains, what is frozen), each under the original's names; without what a classifier does not use."""
     trains = {_plain(name) for name, parameter in model.hf.named_parameters() if parameter.requires_grad}
     used = {
         _plain(name): tensor
@@ -187,7 +187,7 @@ def _parts(model: VJepa2Classifier) -> tuple[dict[str, torch.Tensor], dict[str, 
 
 
 def _lasting(about: ClassifierMetadata) -> str:
-    """The source as it is found from any working directory."""
+    """Return the source as it is found from any working directory."""
     local = about.init == "pretrained" and Path(about.source).expanduser().is_dir()
     return str(Path(about.source).expanduser().resolve()) if local else about.source
 
@@ -206,7 +206,7 @@ def _lora(model: VJepa2Classifier) -> LoraSettings | None:
 
 
 def _read(folder: Path, tries: int = 5) -> tuple[ClassifierMetadata, dict[str, torch.Tensor]]:
-    """Both files of one classifier, though another may be written over it in the meantime."""
+    """Return both files of one classifier, though another may be written over it in the meantime."""
     for name in (_ABOUT, _WEIGHTS):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"no classifier in {folder}: {name} is missing")

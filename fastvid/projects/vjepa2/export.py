@@ -29,7 +29,7 @@ def export(
     result: dict[str, Any] | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Writes a folder that transformers (``"hf"``) or peft (``"peft"``) opens without fastvid, complete or not at all.
+    """Write a folder that transformers (``"hf"``) or peft (``"peft"``) opens without fastvid, complete or not at all.
 
     ``"hf"`` is for ``VJEPA2ForVideoClassification.from_pretrained``: the whole model with adapters added into the
     weights they adapt, the classes' names, and a video processor that shows the model what it was evaluated on: the
@@ -70,7 +70,8 @@ def export(
 
 
 def _processor(classifier: TrainedClassifier) -> dict[str, Any]:
-    """``video_preprocessor_config.json``: frames resized until the evaluation's crop is as large as the model's clips.
+    """Return ``video_preprocessor_config.json``: frames resized until the evaluation's crop is as large as the model's
+    clips.
 
     VJEPA2VideoProcessor can only enlarge frames to 8/7 of the model's size and so cuts their borders off, whatever its
     file says. This class does the same steps with the sizes it is told.

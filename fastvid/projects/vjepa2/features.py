@@ -28,7 +28,7 @@ class _FrozenPart(nn.Module):
 
 
 def frozen_part(model: VJepa2Classifier) -> FrozenModule:
-    """What makes features: the encoder, and the pooler where that is frozen too. Hashes their weights, once."""
+    """Return what makes features: the encoder, and the pooler where that is frozen too. Hashes their weights, once."""
     pooled = not model.pooler_trains
     config = {k: v for k, v in model.hf.config.to_dict().items() if k not in _NOT_THE_ENCODER}
     config |= {"mean": model.mean, "std": model.std}
@@ -48,6 +48,6 @@ def _weights(model: VJepa2Classifier) -> str:
 
 
 def feature_set(name: str, source: Source, draws: TrainingDraws | EvaluationDraws) -> FeatureSet:
-    """What is to be computed for some videos."""
+    """Return what is to be computed for some videos."""
     seed = draws.seed if isinstance(draws, TrainingDraws) else 0
     return FeatureSet(name, source, draws, draws.facts, seed)

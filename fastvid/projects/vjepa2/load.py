@@ -38,7 +38,7 @@ def load_vjepa2(
     head_seed: int = 0,
     keep_head: bool = False,
 ) -> "VJepa2Classifier":
-    """Opens a V-JEPA 2 video classifier in float32, all of it trainable.
+    """Open a V-JEPA 2 video classifier in float32, all of it trainable.
 
     The head is kept if it is for the same classes, and drawn anew otherwise (said in the log). Code of the source
     is never executed, and weights are read from safetensors only. Pixels are normalised by the source's own processor
@@ -98,7 +98,7 @@ def load_vjepa2(
 
 
 def tiny_config(num_classes: int) -> "VJEPA2Config":
-    """0.5 million parameters on 16 frames of 64 x 64.
+    """Return 0.5 million parameters on 16 frames of 64 x 64.
 
     The weights start larger than in a large model: with 0.02 at this width attention is uniform and adds next to
     nothing, and a frozen encoder's tokens would be little more than their own pixels.
@@ -124,7 +124,7 @@ def _resize(config: Any, frames: int, size: int) -> None:
 
 
 def _other_classes(config: Any, num_classes: int, classes: Sequence[str] | None) -> str:
-    """Why a head is not for these classes; empty if it is."""
+    """Return why a head is not for these classes; empty if it is."""
     if config.num_labels != num_classes:
         return f"has a head for {config.num_labels} classes"
     named = [config.id2label[i] for i in range(num_classes)]

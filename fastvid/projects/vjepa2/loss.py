@@ -31,7 +31,7 @@ class ClassifierLoss:
     def __call__(
         self, module: nn.Module, batch: Batch | FeatureBatch, micro: int
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """The loss, and the share of clips whose own class got the highest score."""
+        """Return the loss, and the share of clips whose own class got the highest score."""
         device = batch.ids.device
         labels = torch.tensor([self._ids[label or ""] for label in batch.labels]).to(device, non_blocking=True)
         x = (

@@ -87,12 +87,12 @@ class ClassifierMetadata:
         )  # fmt: skip
 
     def to_json(self) -> str:
-        """The inverse of :meth:`from_json`."""
+        """Return the inverse of :meth:`from_json`."""
         return json.dumps({"version": _VERSION, **dataclasses.asdict(self)}, indent=1, ensure_ascii=False) + "\n"
 
     @staticmethod
     def from_json(text: str | bytes, path: Path) -> "ClassifierMetadata":
-        """Reads what :meth:`to_json` wrote.
+        """Read what :meth:`to_json` wrote.
 
         Args:
             text: the file's content.
@@ -128,7 +128,7 @@ _NUMBERS = ("init_seed", "stride", "clips", "crops", "frames", "size")
 
 
 def _value(name: str, value: Any) -> Any:
-    """A field's value from JSON's.
+    """Return a field's value from JSON's.
 
     Raises:
         ValueError: of another type.

@@ -76,7 +76,7 @@ class VJepa2Classifier(nn.Module):
         return any(parameter.requires_grad for parameter in self.hf.pooler.parameters())
 
     def train(self, mode: bool = True) -> "VJepa2Classifier":
-        """Frozen modules stay in eval mode: their dropout and stochastic depth are never active."""
+        """Return frozen modules stay in eval mode: their dropout and stochastic depth are never active."""
         super().train(False)
         self.training = mode
         for module in self.trained:
@@ -84,7 +84,7 @@ class VJepa2Classifier(nn.Module):
         return self
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits [B, classes], from wherever the way there begins.
+        """Return the logits [B, classes], from wherever the way there begins.
 
         Args:
             x: a clip, uint8 [B, T, H, W, 3]; :meth:`features`, [B, N, D]; or what :meth:`pool` makes of them, [B, D].
@@ -95,7 +95,7 @@ class VJepa2Classifier(nn.Module):
 
     @torch.no_grad()
     def frozen_features(self, clip: torch.Tensor) -> torch.Tensor:
-        """What the frozen parts make of clips, uint8 [B, T, H, W, 3]: it never changes and can be kept.
+        """Return what the frozen parts make of clips, uint8 [B, T, H, W, 3]: it never changes and can be kept.
 
         Returns:
             :meth:`features` [B, N, D]; [B, 1, D] of :meth:`pool` where the pooler is frozen too.
@@ -109,7 +109,7 @@ class VJepa2Classifier(nn.Module):
         return features if self.pooler_trains else self.pool(features).unsqueeze(1)
 
     def features(self, clip: torch.Tensor) -> torch.Tensor:
-        """The encoder's tokens: clip uint8 [B, T, H, W, 3] -> [B, N, D].
+        """Return the encoder's tokens: clip uint8 [B, T, H, W, 3] -> [B, N, D].
 
         A frozen encoder keeps no graph.
 
@@ -128,11 +128,11 @@ class VJepa2Classifier(nn.Module):
             return encoder.layernorm(x)
 
     def classify(self, features: torch.Tensor) -> torch.Tensor:
-        """The attentive pooler and the head: features [B, N, D] -> logits [B, classes]."""
+        """Return the attentive pooler and the head: features [B, N, D] -> logits [B, classes]."""
         return self.hf.classifier(self.pool(features))
 
     def pool(self, features: torch.Tensor) -> torch.Tensor:
-        """Self-attention over all tokens, then one query's cross-attention: features [B, N, D] -> [B, D]."""
+        """Return self-attention over all tokens, then one query's cross-attention: features [B, N, D] -> [B, D]."""
         pooler = self.hf.pooler
         for layer in pooler.self_attention_layers:
             features = self._run(layer, features, None, checkpointed=True)
@@ -140,7 +140,7 @@ class VJepa2Classifier(nn.Module):
         return self._run(pooler.cross_attention_layer, queries, features, checkpointed=True).squeeze(1)
 
     def save_adapter(self, folder: str | Path) -> None:
-        """Writes the LoRA weights and the head in peft's format; each file appears complete or not at all.
+        """Write the LoRA weights and the head in peft's format; each file appears complete or not at all.
 
         ``PeftModel.from_pretrained(model, folder)`` reads them, given the original model with as many classes. With
         ``pooler+lora`` the trained pooler is not among them: :meth:`merged` has everything.
@@ -158,7 +158,7 @@ class VJepa2Classifier(nn.Module):
                 os.replace(file, folder / file.name)
 
     def merged(self) -> VJEPA2ForVideoClassification:
-        """A copy as the plain transformers module, adapters added into the weights they adapt."""
+        """Return a copy as the plain transformers module, adapters added into the weights they adapt."""
         model = copy.deepcopy(self.model)
         return model.merge_and_unload() if self.adapted else model
 
@@ -172,7 +172,7 @@ class VJepa2Classifier(nn.Module):
         return F.linear(pixels, conv.weight.flatten(1), conv.bias)
 
     def _run(self, layer: nn.Module, *inputs: torch.Tensor | None, checkpointed: bool) -> torch.Tensor:
-        """One transformers layer, which returns a tuple that begins with the hidden states."""
+        """Return one transformers layer, which returns a tuple that begins with the hidden states."""
         if checkpointed and self.checkpointing and self.training and torch.is_grad_enabled():
             return checkpoint(layer, *inputs, use_reentrant=False)[0]
         return layer(*inputs)[0]

@@ -21,7 +21,7 @@ _SAMPLING = {
 
 
 def model_card(about: ClassifierMetadata, form: str, result: dict[str, Any] | None = None) -> str:
-    """Markdown with what was trained on what, which classes it tells apart, how well, and how it is opened.
+    """Return the markdown with what was trained on what, which classes it tells apart, how well, and how it is opened.
 
     Args:
         about: the classifier.

@@ -19,7 +19,7 @@ _MISTAKES = 8
 
 
 def training_views(path: Path, source: Source, training: TrainingDraws, judged: EvaluationDraws) -> None:
-    """Saves four training clips, of different classes if there are so many: as they would be evaluated, and below that
+    """Save four training clips, of different classes if there are so many: as they would be evaluated, and below that
     the first views they are trained on.
 
     Args:
@@ -45,7 +45,7 @@ def training_views(path: Path, source: Source, training: TrainingDraws, judged: 
 
 
 def mistakes(path: Path, source: Source, test: Classification, draws: EvaluationDraws) -> None:
-    """Saves up to eight clips that got another class than their own, those of the greatest probability first.
+    """Save up to eight clips that got another class than their own, those of the greatest probability first.
 
     Args:
         path: of the PNG; not written where there are no mistakes.
@@ -69,7 +69,7 @@ def mistakes(path: Path, source: Source, test: Classification, draws: Evaluation
 
 
 def _by_turns(source: Source) -> Iterator[int]:
-    """Samples: the first of each class, then the second of each, ..."""
+    """Yield the samples: the first of each class, then the second of each, ..."""
     classes = defaultdict(list)
     for row, sample in enumerate(source.samples):
         classes[sample.label or ""].append(row)
@@ -78,7 +78,7 @@ def _by_turns(source: Source) -> Iterator[int]:
 
 
 def _clips(source: Source, row: int, draws: Draws) -> list[np.ndarray]:
-    """All views of a video, uint8 [T, H, W, 3]; none where one cannot be decoded, which the loaders report."""
+    """Return all views of a video, uint8 [T, H, W, 3]; none where one cannot be decoded, which the loaders report."""
     pixels = decode_views(draws, source, row).pixels
     return [view for view in pixels if view is not None] if all(view is not None for view in pixels) else []
 

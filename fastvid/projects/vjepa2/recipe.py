@@ -91,7 +91,7 @@ class _Recipe:
         self._validate: Evaluation
 
     def is_tested(self) -> bool:
-        """Whether the weights of the best of all epochs asked for were tested, and as asked for."""
+        """Return whether the weights of the best of all epochs asked for were tested, and as asked for."""
         run = self.session.run
         answer = "no"
         if run is not None:
@@ -146,7 +146,7 @@ class _Recipe:
         self.engine.train(stage)
 
     def test(self) -> None:
-        """Tests the weights of the best epoch and writes what is left of the run."""
+        """Test the weights of the best epoch and write what is left of the run."""
         run = self.session.run
         assert run is not None
         if run.read_json("result.json") is not None:  # of a test that was made otherwise
@@ -260,7 +260,7 @@ class _Recipe:
         )  # fmt: skip
 
     def _name_lost_classes(self, *parts: Literal["train", "val", "test"]) -> None:
-        """Says once of each class that none of its videos in a part can be used, as soon as that is known.
+        """Say once of each class that none of its videos in a part can be used, as soon as that is known.
 
         Raises:
             UserError: of the training videos that is so for all classes but one, and the features of all are there.

@@ -32,7 +32,7 @@ def write_out(
     test: Classification,
     precision: str,
 ) -> dict[str, Any]:
-    """The content of ``result.json``.
+    """Return the content of ``result.json``.
 
     Args:
         config: of the run.
@@ -96,7 +96,7 @@ def _spans(steps: list[int]) -> list[tuple[int, int]]:
 
 
 def _mean_between(values: dict[int, float], after: int, until: int) -> float | None:
-    """The mean of the records with after < step <= until."""
+    """Return the mean of the records with after < step <= until."""
     inside = [value for step, value in values.items() if after < step <= until]
     return sum(inside) / len(inside) if inside else None
 
@@ -107,7 +107,7 @@ def _last_epoch(records: RunRecords, steps: list[int], name: str) -> float | Non
 
 
 def _training_seconds(records: RunRecords) -> float:
-    """Wall-clock time of the training steps that count, those of earlier starts included."""
+    """Return wall-clock time of the training steps that count, those of earlier starts included."""
     _, clips = records.series(STAGE, "clips")
     _, speeds = records.series(STAGE, "clips_per_s")
     before, seconds = 0.0, 0.0
@@ -122,7 +122,7 @@ def _peak_memory() -> float:
 
 
 def _revision() -> str | None:
-    """The commit of this fastvid, where it is a checkout."""
+    """Return the commit of this fastvid, where it is a checkout."""
     folder = Path(fastvid.__file__).resolve().parent
     command = ["git", "-C", str(folder), "rev-parse", "--short", "HEAD"]
     try:

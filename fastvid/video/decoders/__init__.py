@@ -26,7 +26,7 @@ class DecoderUnavailable(RuntimeError):
 
 
 def frame_reader(decoder: str) -> FrameReader:
-    """The function that reads frames with a CPU decoder.
+    """Return the function that reads frames with a CPU decoder.
 
     Raises:
         ValueError: no such decoder, or one that decodes batches on a GPU.
@@ -39,7 +39,7 @@ def frame_reader(decoder: str) -> FrameReader:
 
 
 def require(decoder: str, device: str = "cuda") -> None:
-    """Passes when a decoder can run here; ``device`` is ``"cpu"`` for DALI without a GPU.
+    """Pass when a decoder can run here; ``device`` is ``"cpu"`` for DALI without a GPU.
 
     Raises:
         ValueError: no such decoder.
@@ -52,7 +52,7 @@ def require(decoder: str, device: str = "cuda") -> None:
 
 @functools.cache
 def why_not(decoder: str, device: str = "cuda") -> str | None:
-    """Why a decoder cannot run here and what to do about it; None when it can.
+    """Return why a decoder cannot run here and what to do about it; None when it can.
 
     Raises:
         ValueError: no such decoder.

@@ -35,7 +35,7 @@ _sizes: set[tuple[str, int, int]] = set()  # codec, width, height decoded by NVD
 def decode_batch(
     videos: Sequence[bytes], wanted: Sequence[Sequence[int]], infos: Sequence[VideoMetadata], device: "torch.device"
 ) -> list[DecodedFrames | DecodeError]:
-    """Decodes frames at ascending indices of several videos.
+    """Decode frames at ascending indices of several videos.
 
     Returns:
         Per video its frames on ``device``, or why there are none.
@@ -59,7 +59,7 @@ def decode_batch(
 
 
 def _check(data: bytes, info: VideoMetadata, device: "torch.device") -> Colours:
-    """Refuses what DALI does not decode, or would decode wrongly without an error."""
+    """Refuse what DALI does not decode, or would decode wrongly without an error."""
     check_complete(data, info)  # also refuses what is no video
     if info.codec not in (_CPU_CODECS if device.type == "cpu" else _GPU_CODECS):
         raise DecodeError("unsupported", f"DALI does not decode {info.codec} on {device.type}; use pyav")
@@ -142,7 +142,7 @@ def _finish(pixels: "torch.Tensor | DecodeError", info: VideoMetadata, colours: 
 
 
 def _rgb_from_ycc(red: float, blue: float) -> np.ndarray:
-    """float64 [3, 3]: R, G, B from Y, Cb, Cr for the given weights of red and blue in luma."""
+    """Return float64 [3, 3]: R, G, B from Y, Cb, Cr for the given weights of red and blue in luma."""
     green = 1 - red - blue
     return np.array(
         [

@@ -13,7 +13,7 @@ from fastvid.video.probe import VideoMetadata, check_size
 
 
 def read_frames(data: bytes, indices: Sequence[int], info: VideoMetadata) -> Iterator[np.ndarray]:
-    """Yields the frames at ascending indices, upright, uint8 [H, W, 3].
+    """Yield the frames at ascending indices, upright, uint8 [H, W, 3].
 
     Raises:
         DecodeError: the file cannot be used; see its ``reason``.
@@ -63,7 +63,7 @@ class _Reader:
                 self._restart()
 
     def _next(self, wanted: int) -> tuple[int, av.VideoFrame | None]:
-        """The next frame and its index; -1 for one that is not in the table."""
+        """Return the next frame and its index; -1 for one that is not in the table."""
         frame = next(self.frames, None)
         if frame is None:
             raise DecodeError(
@@ -94,7 +94,7 @@ class _Reader:
         return min(max(first, self.next_index), end - 1) if end > first else None
 
     def _jump(self, index: int) -> None:
-        """Seeks to the last key frame at or before ``index``, if it lies ahead."""
+        """Seek to the last key frame at or before ``index``, if it lies ahead."""
         key = int(np.searchsorted(self.key_indices, index, side="right")) - 1
         if key < 0 or self.key_indices[key] <= self.next_index:
             return

@@ -36,7 +36,7 @@ def read_frames(data: bytes, indices: Sequence[int], info: VideoMetadata) -> Ite
 
 
 def decode_on_gpu(data: bytes, indices: Sequence[int], info: VideoMetadata, device: "torch.device") -> "torch.Tensor":
-    """Decodes frames at ascending indices with NVDEC: uint8 [len(indices), H, W, 3], upright, on ``device``.
+    """Decode frames at ascending indices with NVDEC: uint8 [len(indices), H, W, 3], upright, on ``device``.
 
     Raises:
         DecodeError: the file cannot be used; ``unsupported`` where torchcodec would have decoded it on the CPU instead.
