@@ -48,7 +48,7 @@ def pytest_generate_tests(metafunc):
 
 @pytest.fixture(scope="session")
 def device(request) -> devices.Device:
-    """What is measured; ``device.kind`` is the name torch takes."""
+    """Return what is measured; ``device.kind`` is the name torch takes."""
     return devices.find(_kind(request.config))
 
 
@@ -65,7 +65,7 @@ def _session(request, device) -> tuple[Recorder, dict]:
 
 @pytest.fixture
 def kernel(device):
-    """The backend that users get of an op: ``kernel("gather_tokens")``; the reference is nothing to measure."""
+    """Return the backend that users get of an op: ``kernel("gather_tokens")``; the reference is nothing to measure."""
 
     def backend(op: str) -> str:
         chosen = choose(
@@ -81,23 +81,21 @@ def kernel(device):
 
 @pytest.fixture
 def record(request, benchmark, device, _session):
-    """Checks, measures, keeps the result with the benchmark, prints it at the end, and checks the floors.
+    """Check, measure, keep the result with the benchmark, print it at the end, and check the floors.
 
         record("name", {"fastvid": side, "another": side}, least_bytes={"forward": 123}, tolerance=1e-4)
 
     Args:
         name: the benchmark's name in ``floors.toml``.
-        sides: ours under the key ``fastvid``, the others with what they are; each a :class:`benchmarks.harness.timing.Side`,
-            whose passes are timed apart, or a plain function (or ``timing.Call``), timed whole.
+        sides: ours under the key ``fastvid``, the others with what they are; each a
+            :class:`benchmarks.harness.timing.Side`, whose passes are timed apart, or a plain function (or
+            ``timing.Call``), timed whole.
         floors: for a benchmark without an entry in the file: other side -> how many times faster ours must be.
         least_bytes: what ours must move, by part; a single number is for the last part.
         rounds: times that the sides take turns; at least 30 where CUDA graphs are replayed.
         gate: raises AssertionError where the sides do not compute the same; it runs before anything is timed.
         tolerance: of a gate for sides of type Side: outputs and gradients are equal to this share of the largest value
             (0: to the bit). What is timed whole may be checked by the test itself, before it calls this.
-
-    Returns:
-        How many times faster ours is than each other side, over the last part.
     """
     recorder, _ = _session
     keep = _keeper(request.config, benchmark, _session)

@@ -149,7 +149,7 @@ def _end_if_interrupted() -> None:
 
 
 def _discard_output() -> None:
-    """What is still in the buffer of stdout would fail once more when Python ends."""
+    """Drop what is still in the buffer of stdout: it would fail once more when Python ends."""
     with contextlib.suppress(OSError, ValueError):  # it has no descriptor under a test
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -12,7 +12,8 @@ from typing import BinaryIO, TextIO
 
 
 def cache_dir() -> Path:
-    """Where fastvid keeps data it can make again: ``$FASTVID_CACHE``, or ``fastvid`` in the user's cache directory."""
+    """Return where fastvid keeps data it can make again: ``$FASTVID_CACHE``, or ``fastvid`` in the user's cache
+    directory."""
     chosen = os.environ.get("FASTVID_CACHE")
     if chosen:
         return Path(chosen).expanduser()

@@ -3,7 +3,8 @@
     python -m benchmarks.harness.predictions            # print the tables of docs/gpu.md
     python -m benchmarks.harness.predictions --write    # and put them into the page
 
-Bytes are those of ``byte_model``, operations of a step those that ``benchmarks.training.salt_step`` counted, rates the vendor's.
+Bytes are those of ``byte_model``, operations of a step those that ``benchmarks.training.salt_step`` counted, rates the
+vendor's.
 """
 
 import argparse

@@ -140,7 +140,7 @@ class Recorder:
         return found
 
     def _check_shares(self, name: str, wanted: Sequence[Floor], least_bytes: Mapping[str, int]) -> None:
-        """A share of the bandwidth is asked for only where the bytes are known and do not fit the cache."""
+        """Ask for a share of the bandwidth only where the bytes are known and do not fit the cache."""
         for floor in wanted:
             if floor.metric not in SHARES:
                 continue

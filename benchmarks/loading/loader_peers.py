@@ -32,8 +32,8 @@ def fastvid(folder: Path, batch: int, workers: int) -> Iterator:
 
 
 def decoders(folder: Path, batch: int, workers: int) -> Iterator:
-    """What fastvid's threads do, in processes that know nothing of each other: what two cores of the machine are worth,
-    whose memory and caches they share, and perhaps more. Nothing is brought together; only counts come back."""
+    """Decode with fastvid's threads, in processes that know nothing of each other: what two cores of the machine are
+    worth, whose memory and caches they share, and perhaps more. Nothing is brought together; only counts come back."""
     import numpy as np
 
     context = multiprocessing.get_context("spawn")
@@ -79,7 +79,7 @@ def torch_decord(folder: Path, batch: int, workers: int) -> Iterator:
 
 
 def webdataset(folder: Path, batch: int, workers: int) -> Iterator:
-    """The webdataset library, with PyAV as decoder, in torch's DataLoader."""
+    """Use the webdataset library, with PyAV as decoder, in torch's DataLoader."""
     import webdataset as wds
 
     shards = sorted(map(str, folder.glob("*.tar")))

@@ -3,10 +3,10 @@
     python -m benchmarks.loading.loaders --out loaders.json
 
 Each side runs in a process of its own, the sides take turns, several rounds; see
-:mod:`benchmarks.loading.loader_peers`. A round before them is for memory alone, since adding up a process's pages
-takes time from what is measured. Memory is the largest sum of the anonymous memory of the side's process and its children (what several share counted once) and
-of all shared memory that the machine has more than before (``/dev/shm``, and rings without a name), less what a
-process with torch imported takes by itself.
+:mod:`benchmarks.loading.loader_peers`. A round before them is for memory alone, since adding up a process's pages takes
+time from what is measured. Memory is the largest sum of the anonymous memory of the side's process and its children
+(what several share counted once) and of all shared memory that the machine has more than before (``/dev/shm``, and
+rings without a name), less what a process with torch imported takes by itself.
 """
 
 import argparse

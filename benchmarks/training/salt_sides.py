@@ -277,7 +277,7 @@ def forward(side: Side, clip: torch.Tensor, mask: Mask | None = None) -> torch.T
 
 
 def step(side: Side, clip: torch.Tensor) -> None:
-    """A whole step; on a GPU, when it returns, it has finished."""
+    """Run a whole step; on a GPU, when it returns, it has finished."""
     forward(side, clip).backward()
     side.update()
     if side.device.type == "cuda":

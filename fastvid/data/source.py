@@ -99,12 +99,12 @@ class Traceable(Protocol):
     """A source that knows more of its samples than a loader needs."""
 
     def origin(self, index: int) -> Origin:
-        """Where ``samples[index]`` comes from."""
+        """Return where ``samples[index]`` comes from."""
         ...
 
 
 def origin_of(source: Source, index: int) -> Origin:
-    """Where ``samples[index]`` comes from; of a source that does not say, its key is the name."""
+    """Return where ``samples[index]`` comes from; of a source that does not say, its key is the name."""
     return source.origin(index) if isinstance(source, Traceable) else Origin(source.samples[index].key)
 
 

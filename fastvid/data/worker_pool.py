@@ -107,8 +107,8 @@ def _pool(jobs: int) -> ProcessPoolExecutor:
 
 
 def _end_with_parent() -> None:
-    """A process whose parent was killed would otherwise wait for tasks forever. An interrupt from the keyboard is for
-    the parent."""
+    """End with the parent: a process whose parent was killed would wait for tasks forever. An interrupt from the
+    keyboard is for the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None

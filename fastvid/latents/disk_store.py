@@ -133,7 +133,7 @@ def latent_files(folder: Path) -> list[Path]:
 
 
 def bad_list(latents: Path) -> Path:
-    """Where the clips of a shard that have no latents are listed."""
+    """Return where the clips of a shard that have no latents are listed."""
     return latents.with_suffix(".bad.jsonl")
 
 

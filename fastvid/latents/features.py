@@ -89,7 +89,7 @@ def features_bytes(manifest: LatentManifest) -> int:
 
 
 def choose_place(needed: int, *, memory: int, disk: int, folder: Path) -> tuple[Where, str]:
-    """Where features go: into memory if they fit its budget, else on the disk if they fit that, else nowhere.
+    """Choose where features go: into memory if they fit its budget, else on the disk if they fit that, else nowhere.
 
     Args:
         needed: bytes of all features.

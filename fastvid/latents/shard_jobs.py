@@ -34,7 +34,7 @@ class Done:
 
 
 def latent_path(job: Job, shard: Shard) -> Path:
-    """Where the latents of a shard are, or will be."""
+    """Return where the latents of a shard are, or will be."""
     return job.folder / f"{shard.name}.safetensors"
 
 

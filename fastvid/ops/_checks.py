@@ -6,7 +6,7 @@ import torch
 
 
 def tensors(op: str, **arguments: object) -> None:
-    """Arguments that are tensors, or None where the caller allows that; arrays and lists are not converted."""
+    """Require tensors, or None where the caller allows that; arrays and lists are not converted."""
     for name, x in arguments.items():
         if not isinstance(x, torch.Tensor):
             kind = type(x) if type(x).__module__ != "builtins" else None
@@ -16,7 +16,7 @@ def tensors(op: str, **arguments: object) -> None:
 
 
 def index_dtype(op: str, name: str, index: torch.Tensor) -> None:
-    """Indices are int64, as everywhere in PyTorch."""
+    """Require int64 indices, as everywhere in PyTorch."""
     if index.dtype != torch.int64:
         raise TypeError(f"{op}: {name} must be int64, got {index.dtype}; convert it with {name}.long()")
 
@@ -28,7 +28,7 @@ def devices_error(op: str, **tensors: torch.Tensor) -> ValueError:
 
 
 def normalization(op: str, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype) -> None:
-    """Pixels are normalised per channel, to floats."""
+    """Require a mean and a deviation per channel, and a float dtype."""
     if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
         raise ValueError(f"{op}: mean and std must be three numbers each, std positive; got {mean} and {std}")
     if not dtype.is_floating_point:

@@ -93,7 +93,7 @@ class SweepFolder:
         return self.path / "runs" / cell.name
 
     def console(self, cell: Cell) -> Path:
-        """Where a cell's run prints to."""
+        """Return where a cell's run prints to."""
         return self.path / "console" / f"{cell.name}.txt"
 
     def busy(self) -> list[Cell]:

@@ -111,7 +111,7 @@ class HandedOnSignals(StopSignals):
 
 @contextmanager
 def stop_signals() -> Iterator[HandedOnSignals]:
-    """Requests to stop, for as long as the block lasts."""
+    """Listen for requests to stop, for as long as the block lasts."""
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     before = {number: signal.getsignal(number) for number in numbers}
     try:

@@ -33,7 +33,7 @@ class StepTimer:
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """Times a part of a step."""
+        """Time a part of a step."""
         if self._cuda and name != "data":
             start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
             start.record()

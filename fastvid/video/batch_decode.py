@@ -115,7 +115,7 @@ def _decode(
 
 
 def _cut(frames: DecodedFrames, rows: np.ndarray, view: View, out: "torch.Tensor") -> None:
-    """Crops, resizes and mirrors frames into ``out``, uint8 [len(rows), size, size, 3].
+    """Crop, resize and mirror frames into ``out``, uint8 [len(rows), size, size, 3].
 
     The filter is that of :func:`fastvid.video.resize.crop_resize`; Pillow rounds between its two passes and this does
     not, which moves a value by one grey level at most.

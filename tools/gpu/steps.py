@@ -41,7 +41,7 @@ SALT = (
 
 
 def salt(task: Task, recorder: Recorder) -> None:
-    """A SALT step as published, and fastvid's: time, peak memory, and how near to the GEMM rate it runs."""
+    """Measure a SALT step as published, and fastvid's: time, peak memory, and how near to the GEMM rate it runs."""
     from benchmarks.training import salt_measure
     from benchmarks.training.salt_sides import SIZES, make_side, random_clip, step
     from benchmarks.training.salt_step import check_same
@@ -76,7 +76,7 @@ def salt(task: Task, recorder: Recorder) -> None:
 
 
 def vjepa2(task: Task, recorder: Recorder) -> None:
-    """A step of V-JEPA 2's pooler on kept features, against one that runs the encoder."""
+    """Measure a step of V-JEPA 2's pooler on kept features, against one that runs the encoder."""
     from benchmarks.training.vjepa2_step import NAME, OTHER, Size, make_steps
 
     size = Size(**task.scale.vjepa2)

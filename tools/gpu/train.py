@@ -50,7 +50,7 @@ def train(task: Task, preset: str, options: tuple[str, ...], folder: Path) -> No
 
 
 def keep(task: Task, preset: str, folder: Path) -> None:
-    """What the run's files say so far: of each stage the last record, and the probes."""
+    """Return what the run's files say so far: of each stage the last record, and the probes."""
     found: dict[str, Any] = {}
     for record in read_lines(folder / "metrics.jsonl"):
         if "clips_per_s" in record:

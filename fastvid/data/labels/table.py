@@ -225,7 +225,7 @@ class _Finder:
         return found
 
     def places(self, table: LabelTable, base: Path) -> dict[int, str]:
-        """By position of a row, the key of its video."""
+        """Return, by position of a row, the key of its video."""
         found = {}
         for position, row in enumerate(table.rows):
             path = self._below(table, row, base)

@@ -66,7 +66,8 @@ class Prefetcher:
         return os.getpid() != self._pid
 
     def handed_out(self, waited: bool) -> None:
-        """The latest batch is in use, and another may be made; ``waited``: it was not ready when it was asked for."""
+        """Note that the latest batch is in use, and another may be made; ``waited``: it was not ready when asked
+        for."""
         self._room.release()
         self.process.handed_out(waited)
 

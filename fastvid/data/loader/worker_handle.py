@@ -92,7 +92,7 @@ class DecodeWorker:
         self._tell(Taken(self._taken))
 
     def handed_out(self, waited: bool) -> None:
-        """A batch was handed out; ``waited``: it was not ready when it was asked for."""
+        """Say that a batch was handed out; ``waited``: it was not ready when it was asked for."""
         self._tell(Taken(self._taken, waited))
 
     def stop(self) -> None:

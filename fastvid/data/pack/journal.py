@@ -49,7 +49,7 @@ class Changed(ValueError):
 
 @contextlib.contextmanager
 def locked(work: Path, where: str) -> Iterator[None]:
-    """Makes the work folder, and keeps other processes out of it.
+    """Make the work folder, and keep other processes out of it.
 
     Raises:
         ValueError: another process is packing there.

@@ -38,7 +38,7 @@ class Entry:
     caption: str | None = None
 
     def to_line(self) -> bytes:
-        """As JSON, without the line's end."""
+        """Return the entry as JSON, without the line's end."""
         fields: dict[str, Any] = {"key": self.key, "offset": self.offset, "size": self.size, "crc32": self.crc32}
         fields |= {name: text for name in ("label", "caption") if (text := getattr(self, name)) is not None}
         if self.video is not None:

@@ -92,7 +92,7 @@ _REMEDY = "delete it and run `python -m fastvid.data index` on the folder"
 
 
 def index_path(shard: Path) -> Path:
-    """Where the index of a shard is kept."""
+    """Return where the index of a shard is kept."""
     return shard.with_name(index_name(shard.name))
 
 

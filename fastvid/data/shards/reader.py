@@ -43,7 +43,7 @@ class ShardFiles(Protocol):
         ...
 
     def read(self, shard: int, offset: int, size: int) -> bytes:
-        """At most ``size`` bytes of a tar.
+        """Read at most ``size`` bytes of a tar.
 
         Raises:
             OSError: they cannot be read.
@@ -55,7 +55,7 @@ class ShardFiles(Protocol):
         ...
 
     def renew(self, shard: int) -> None:
-        """Called when bytes of a tar are not those that were indexed: replaces a copy that is not like its original."""
+        """Replace a copy that is not like its original; called when bytes of a tar are not those that were indexed."""
         ...
 
     def stage(self, now: Sequence[int], then: Sequence[int]) -> None:

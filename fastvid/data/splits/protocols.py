@@ -99,19 +99,19 @@ def assign(protocol: str, videos: Sequence[Video], request: Request) -> Parts:
 
 
 def by_hash(videos: Sequence[Video], request: Request) -> Parts:
-    """By a hash of the name: a video stays in its part when others are added or the files are packed anew."""
+    """Split by a hash of the name: a video stays in its part when others are added or the files are packed anew."""
     return _hashed(videos, request, lambda video: video.name)
 
 
 def by_group_hash(videos: Sequence[Video], request: Request) -> Parts:
-    """By a hash of the group, so that no group is in two parts."""
+    """Split by a hash of the group, so that no group is in two parts."""
     require_groups(request.group_of, [v.name for v in videos], "protocol hash-group")
     return _hashed(videos, request, lambda video: str(request.group_of(video.name)))
 
 
 def at_random(videos: Sequence[Video], request: Request) -> Parts:
-    """By a draw from name and seed: of each class the shares, rounded, and at least one video for each part where there
-    are three. Adding videos may move others."""
+    """Split by a draw from name and seed: of each class the shares, rounded, and at least one video for each part where
+    there are three. Adding videos may move others."""
     parts, classes = Parts(), defaultdict(list)
     for video in videos:
         classes[video.label].append(video)
@@ -125,7 +125,7 @@ def at_random(videos: Sequence[Video], request: Request) -> Parts:
 
 
 def by_folders(videos: Sequence[Video], request: Request) -> Parts:
-    """By the folder named train, val or test that a video is in, or else by its shard's name."""
+    """Split by the folder named train, val or test that a video is in, or else by its shard's name."""
     folders = find_part_folders(folders_of(video.name) for video in videos) or PartFolders()
     parts, others = _told(videos, lambda video: folder_part(video, folders))
     if not parts.videos[TRAIN]:
@@ -141,7 +141,7 @@ def by_folders(videos: Sequence[Video], request: Request) -> Parts:
 
 
 def by_table(videos: Sequence[Video], request: Request) -> Parts:
-    """By the column ``split`` of the table of labels, or by the lists of Something-Something V2."""
+    """Split by the column ``split`` of the table of labels, or by the lists of Something-Something V2."""
     parts, others = _told(videos, lambda video: video.listed_part)
     if others:
         raise ValueError(

@@ -84,7 +84,7 @@ class StreamedShards:
             return self._read_index(file)
 
     def read(self, shard: int, offset: int, size: int) -> bytes:
-        """At most ``size`` bytes of a tar, which is fetched first if it is not in the cache.
+        """Read at most ``size`` bytes of a tar, which is fetched first if it is not in the cache.
 
         Raises:
             StreamError: it cannot be had.
@@ -240,7 +240,7 @@ class StreamedShards:
         return check_index(data, self._remote.where(file.name), self._facts[file.shard])
 
     def _descriptor(self, shard: int) -> int | None:
-        """Of the tar, where it is open; the caller's to close."""
+        """Open a descriptor of the tar file, if it is in the cache; the caller closes it."""
         with self._lock:
             lease = self._held.get(shard)
             if lease is None and (lease := self._past.get(shard)) is not None:

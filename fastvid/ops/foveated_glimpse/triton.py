@@ -24,7 +24,7 @@ _SIZES = ("T", "G", "H", "W", "size", "batch_stride", "frame_stride", "row_strid
 
 @triton.jit
 def _cell(x, extent):
-    """The pixel whose cell holds a coordinate, cut at the frame; NaN gives 0."""
+    """Return the pixel whose cell holds a coordinate, cut at the frame; NaN gives 0."""
     cell, end = tl.floor(x + 0.5), (extent - 1).to(tl.float32)
     cell = tl.where(cell > 0.0, cell, 0.0)
     return tl.where(cell < end, cell, end).to(tl.int32)
@@ -130,7 +130,7 @@ def foveated_glimpse_kernel(
 
 @triton.jit
 def _seen(row, x, under, red, green, blue, outside):
-    """The gradient's product with one pixel per sample, counted from what lies outside the frame."""
+    """Return the gradient's product with one pixel per sample, counted from what lies outside the frame."""
     pixel = row + 3 * x
     total = red * tl.load(pixel, mask=under, other=0).to(tl.float32)
     total += green * tl.load(pixel + 1, mask=under, other=0).to(tl.float32)

@@ -22,7 +22,7 @@ def gather_tokens_kernel(
     x, index, out, N, K, D, batch_stride, row_stride, chunks,
     UNKNOWN: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Copies ROWS picked rows of one sample. x [B, N, D], index [B, K], out [B, K, D]."""
+    """Copy ROWS picked rows of one sample. x [B, N, D], index [B, K], out [B, K, D]."""
     b = (tl.program_id(0) // chunks).to(tl.int64)
     k = tl.program_id(0) % chunks * ROWS + tl.arange(0, ROWS)
     i = tl.load(index + b * K + k, mask=k < K, other=0)  # [ROWS]
@@ -42,7 +42,7 @@ def scatter_tokens_kernel(
     grad, index, out, N, K, D, batch_stride, row_stride, chunks,
     ROWS: tl.constexpr, BLOCK: tl.constexpr, SEARCH: tl.constexpr,
 ):  # fmt: skip
-    """Writes ROWS rows of one sample: the row of grad whose index says so, or zeros. grad [B, K, D], out [B, N, D].
+    """Write ROWS rows of one sample: the row of grad whose index says so, or zeros. grad [B, K, D], out [B, N, D].
 
     Looking for each row's place in the index (a few KB, in cache) costs less than a pass of zeros over the output.
     """

@@ -23,7 +23,7 @@ def gather_tubelets_kernel(
     shift_r: tl.float32, shift_g: tl.float32, shift_b: tl.float32,
     HAS_INDEX: tl.constexpr, TUBELET: tl.constexpr, PATCH: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Writes ROWS tubelets. clip uint8 [B, T, H, W, 3], index [B, V], out [B, V, E] with E = (channel, frame, y, x)."""
+    """Write ROWS tubelets. clip uint8 [B, T, H, W, 3], index [B, V], out [B, V, E] with E = (channel, frame, y, x)."""
     E: tl.constexpr = 3 * TUBELET * PATCH * PATCH
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)  # of B * V
     b = row // V

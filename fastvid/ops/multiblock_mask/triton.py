@@ -51,7 +51,8 @@ def _wants_a_block(b, covered, wanted, masked, room, MEET: tl.constexpr, MAX_BLO
 
 @triton.jit
 def _lowest(keys, candidates, count, BITS: tl.constexpr):
-    """The `count` candidates of lowest key, all of them if there are fewer; keys differ and are below 2**BITS - 1."""
+    """Return the `count` candidates of lowest key, all of them if there are fewer; keys differ and are below 2**BITS -
+    1."""
     bound = tl.sum(keys * 0)  # a zero of the keys' type
     for bit in range(BITS):
         trial = bound | (tl.full((), 1, keys.dtype) << (BITS - 1 - bit))
@@ -62,7 +63,7 @@ def _lowest(keys, candidates, count, BITS: tl.constexpr):
 
 @triton.jit
 def _lowest_tokens(candidates, count, seed, draw, id_lo, id_hi, BLOCK: tl.constexpr):
-    """The `count` candidates of lowest random key."""
+    """Return the `count` candidates of lowest random key."""
     chosen = candidates
     if tl.sum(candidates.to(tl.int32)) > count:
         group = tl.arange(0, BLOCK // 4)

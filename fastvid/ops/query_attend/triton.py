@@ -124,7 +124,7 @@ def query_attend_backward_kernel(
     ENTROPY: tl.constexpr, WITH_QUERY: tl.constexpr, WITH_CACHE: tl.constexpr, DOT: tl.constexpr,
     BLOCK_Q: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """The gradients of key and value from `tiles` tiles of queries, and that of query from one."""
+    """Return the gradients of key and value from `tiles` tiles of queries, and that of query from one."""
     b = (tl.program_id(0) // H).to(tl.int64)
     h = (tl.program_id(0) % H).to(tl.int64)
     d = tl.arange(0, BLOCK_D)

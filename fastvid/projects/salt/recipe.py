@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 
 def run(session: Session, config: SaltConfig) -> None:
-    """The whole recipe, from wherever the run directory says it was left."""
+    """Run the whole recipe, from wherever the run directory says it was left."""
     recipe = _Recipe(session, config)
     teacher = recipe.teacher()
     student = recipe.student(teacher)

@@ -41,7 +41,7 @@ class LoraSettings:
 
 
 def apply_approach(model: "VJepa2Classifier", approach: Approach, lora: LoraSettings = LoraSettings()) -> None:
-    """Freezes, in place, all that the approach does not train, and adds its adapters.
+    """Freeze, in place, all that the approach does not train, and add its adapters.
 
     ==================  ===========================================================  ======================
     approach            trains                                                       ViT-L, 4 classes

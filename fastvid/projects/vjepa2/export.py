@@ -96,7 +96,7 @@ def _processor(classifier: TrainedClassifier) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _folder_as_a_whole(folder: Path, overwrite: bool) -> Iterator[Path]:
-    """A folder to write in, which becomes ``folder`` at the end."""
+    """Yield a folder to write in, which becomes ``folder`` at the end."""
     _check_target(folder, overwrite)
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{suffix}") for suffix in ("part", "old"))

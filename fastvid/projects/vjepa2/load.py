@@ -142,7 +142,7 @@ def _new_head(model: Any, num_classes: int, seed: int) -> None:
 
 @contextlib.contextmanager
 def drawn_from(seed: int) -> Iterator[None]:
-    """What is drawn on the CPU inside depends on the seed alone; the CPU's generator is afterwards as it was."""
+    """Draw inside the block by the seed alone; the CPU's generator is afterwards as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would touch the GPUs' generators
         yield

@@ -16,7 +16,7 @@ def _optim(batch: int, epochs: int, warmup: int, lr: float = 2e-4) -> OptimConfi
 
 
 def demo() -> VJepa2Config:
-    """The demo data set and a small model with random weights, in a minute or two on two processor cores."""
+    """Train a small model on the demo data set, with random weights, in a minute or two on two processor cores."""
     spec = DemoSpec(frames=16, texture=0.05, drift=0.2, radius=(0.14, 0.22))
     return VJepa2Config(
         approach="pooler+lora",

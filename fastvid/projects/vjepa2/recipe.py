@@ -51,7 +51,7 @@ _PARTS = {"train": "training", "val": "validation", "test": "test"}
 
 
 def run(session: Session, config: VJepa2Config) -> None:
-    """The whole recipe, from wherever the run directory says it was left."""
+    """Run the whole recipe, from wherever the run directory says it was left."""
     recipe = _Recipe(session, config)
     if recipe.is_tested():
         log.info("this run is finished and tested already: see result.json")
@@ -101,7 +101,7 @@ class _Recipe:
         return broadcast_text(self.session.world, answer) == "yes"
 
     def make_features(self) -> None:
-        """Features of all three parts, if the encoder is frozen and there is room for them."""
+        """Make features of all three parts, if the encoder is frozen and there is room for them."""
         if not self.model.backbone_trains:
             module = frozen_part(self.model)
             place, folder = self._place(module)
@@ -119,7 +119,7 @@ class _Recipe:
             training_views(path, self.data.train, draws, self.evaluation_draws)
 
     def train(self) -> None:
-        """What the approach trains, to the last epoch."""
+        """Train what the approach trains, to the last epoch."""
         config, world = self.config, self.session.world
         micro = self.optim.micro_batch
         store = self.stores.get("train")
