@@ -16,14 +16,16 @@ if sys.argv[0:1] == ["-m"] and any(part.partition(".")[0] == "fastvid" for part 
 
     interrupt_quietly()
 
-_PACKAGES = ("data", "eval", "models", "nn", "ops", "report", "train", "video")
+_PACKAGES = ("data", "eval", "latents", "models", "nn", "ops", "projects", "report", "train", "video")
 
 if TYPE_CHECKING:
     from fastvid import data as data
     from fastvid import eval as eval
+    from fastvid import latents as latents
     from fastvid import models as models
     from fastvid import nn as nn
     from fastvid import ops as ops
+    from fastvid import projects as projects
     from fastvid import report as report
     from fastvid import train as train
     from fastvid import video as video

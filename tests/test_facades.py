@@ -28,7 +28,7 @@ def shown_to_type_checkers(package) -> dict[str, str]:
 
 
 def test_the_packages_with_lazy_names_are_known():
-    assert LAZY == ["fastvid", "fastvid.data", "fastvid.eval", "fastvid.models"]
+    assert LAZY == ["fastvid", "fastvid.data", "fastvid.eval", "fastvid.latents", "fastvid.models"]
 
 
 @pytest.mark.parametrize("name", LAZY)

@@ -17,7 +17,7 @@ from benchmarks.harness import floors
 from benchmarks.harness.devices import gpu_class
 from benchmarks.harness.workloads import VIT_B, VIT_L
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "gpu.md"
 _STEP = ROOT / "docs" / "results" / "salt-step-cpu-vit-base.json"  # operations do not depend on where they were counted
 _CLIPS = 32  # of a SALT step on a GPU

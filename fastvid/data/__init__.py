@@ -1,5 +1,4 @@
-"""Data sets and loaders: folders and tar shards of videos, global order, batches of uint8 clips, caches of teacher
-latents, the demo data set."""
+"""Data sets and loaders: folders and tar shards of videos, splits, global order, batches of uint8 clips, the demo."""
 
 import importlib
 from typing import TYPE_CHECKING

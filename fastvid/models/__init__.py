@@ -1,4 +1,4 @@
-"""Models: nn.Modules over the ops. No argument parsing, no training loops; ``saved`` reads and writes weights."""
+"""Encoders that several projects share, teachers, and their weights on the disk. No argument parsing, no training loops."""
 
 import importlib
 from typing import TYPE_CHECKING

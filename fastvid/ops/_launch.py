@@ -71,7 +71,7 @@ def read(path: Path) -> Table:
         ValueError: the file is no such table.
     """
     try:
-        found = json.loads(path.read_text())
+        found: Table = json.loads(path.read_text())
         for kernels in found.values():
             for shapes in kernels.values():
                 for row in shapes.values():

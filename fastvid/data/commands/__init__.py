@@ -1,0 +1,1 @@
+"""``python -m fastvid.data``: check, info, index and demo."""

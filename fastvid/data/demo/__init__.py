@@ -1,0 +1,1 @@
+"""The demo data set: rendered videos of moving shapes."""

@@ -1,0 +1,1 @@
+"""What tables, lists and folder names say of videos."""

@@ -1,0 +1,1 @@
+"""The file format: tar shards, their indexes, readers and writers."""
