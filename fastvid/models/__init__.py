@@ -1,4 +1,4 @@
-"""Encoders that several projects share, teachers, and their weights on the disk. No argument parsing, no training loops."""
+"""Encoders that several projects share, teachers, and their weights on the disk. No arguments, no training loops."""
 
 import importlib
 from typing import TYPE_CHECKING
