@@ -30,7 +30,7 @@ def test_listing_the_projects_loads_none_of_their_code():
     code = (
         "import sys; from fastvid.projects import registry; registry.projects(); "
         "code = [m for m in sys.modules if m == 'torch' or m.startswith('fastvid.projects.') and m.count('.') > 2]; "
-        "sys.exit(', '.join(code))"
+        "sys.exit(', '.join(code) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
