@@ -4,6 +4,7 @@ import errno
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -130,6 +131,14 @@ def test_an_interrupt_of_the_work_is_quiet_wherever_it_comes_and_ignored_once_al
         process = [sys.executable, str(tmp_path / "program.py"), *arguments]
         done = subprocess.run(process, env=path, capture_output=True, text=True, timeout=50)
         assert (done.returncode, done.stdout, done.stderr) == (code, "SIG_IGN\n", "")
+
+
+@pytest.fixture(autouse=True)
+def _interrupts_arrive():
+    """What a shell runs in the background ignores SIGINT, and so would the processes that the tests start."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 HEAVY = ("timm", "torchvision", "transformers", "matplotlib", "av")

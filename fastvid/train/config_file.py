@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import tyro
 
 from fastvid.command import UserError
+from fastvid.ranges import check_numbers
 
 Config = TypeVar("Config")
 
@@ -31,7 +32,11 @@ def with_file(base: Config, path: Path) -> Config:
         values = {**values, "run": {key: value for key, value in run.items() if key != "dir"}}
     options = dict(_options(base, values, path))
     try:
-        return _parse(base, [argument for option in options.values() for argument in option])
+        config = _parse(base, [argument for option in options.values() for argument in option])
+        check_numbers(config)
+        return config
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     except SystemExit:
         for key, option in options.items():
             try:

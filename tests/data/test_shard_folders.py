@@ -163,5 +163,5 @@ def test_one_rule_of_exit_codes(split, tmp_path, monkeypatch, capsys):
 
     for module in ("index.index", "check.check", "info.load_dataset"):
         with monkeypatch.context() as patch:
-            patch.setattr(f"fastvid.data.{module}", interrupted)
+            patch.setattr(f"fastvid.data.commands.{module}", interrupted)
             assert main([module.partition(".")[0], str(split)]) == 130

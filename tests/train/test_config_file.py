@@ -65,7 +65,7 @@ def test_relative_paths_are_those_of_the_current_directory(tmp_path, monkeypatch
         ("o.json", '{"data": {"size": "large"}}', "data.size does not take 'large'; see --help"),
         ("o.json", '{"data": {"size": null}}', "data.size does not take 'None'"),
         ("o.json", '{"data": {"sampling": "all"}}', "data.sampling does not take 'all'"),
-        ("o.json", '{"run": {"keep": 0}}', "run.keep does not take '0'"),
+        ("o.json", '{"run": {"keep": 0}}', "run.keep must be at least 1; got 0"),
         ("o.json", "[1]", "must hold options by name"),
         ("o.yaml", "a: [", "cannot be read as YAML"),
         ("o.json", "{", "cannot be read as JSON"),

@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from fastvid.command import UserError
+from fastvid.ranges import check_numbers
 from fastvid.train.optim import (
     OptimConfig,
     decays,
@@ -39,8 +41,8 @@ def test_steps_are_limited_by_epochs():
 
 @pytest.mark.parametrize("fields", [{"steps": -1}, {"batch": 0}, {"batch": 10, "accumulate": 3}])
 def test_optimisation_that_makes_no_sense_is_refused(fields):
-    with pytest.raises(ValueError, match="optim"):
-        OptimConfig(**fields)
+    with pytest.raises((ValueError, UserError), match="optim|steps|batch"):
+        check_numbers(OptimConfig(**fields))
 
 
 class Net(nn.Module):

@@ -84,7 +84,7 @@ def test_a_run_shows_views_again_and_resumes_bit_for_bit(salt, tmp_path):
             "--latent-window.gb 0.01, or --latent-window.form int8",
         ),
         (("--latents", "somewhere"), "exclude each other"),
-        (("--latent-window.echo", "0"), "echo must be at least 1, got 0"),
+        (("--latent-window.echo", "0"), "--latent-window.echo must be at least 1; got 0"),
     ],
 )
 def test_a_window_that_cannot_be_is_one_message_before_anything_is_trained(salt, tmp_path, options, words):
