@@ -41,7 +41,7 @@ def test_steps_are_limited_by_epochs():
 
 @pytest.mark.parametrize("fields", [{"steps": -1}, {"batch": 0}, {"batch": 10, "accumulate": 3}])
 def test_optimisation_that_makes_no_sense_is_refused(fields):
-    with pytest.raises((ValueError, UserError), match="optim|steps|batch"):
+    with pytest.raises((ValueError, UserError), match=r"optim|steps|batch"):
         check_numbers(OptimConfig(**fields))
 
 
