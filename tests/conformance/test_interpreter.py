@@ -15,6 +15,7 @@ from tests.conformance.process import run_tests
 HERE = Path(__file__).parent
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the kernels run on the GPU")
 def test_the_triton_kernels_conform_in_the_interpreter(tmp_path):
     done, passed, skipped = run_tests(HERE, "triton", {"TRITON_INTERPRET": "1"}, tmp_path, f"--ignore={__file__}")

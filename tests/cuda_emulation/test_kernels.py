@@ -14,7 +14,7 @@ from tests.conformance.cases import CASES
 from tests.conformance.checks import SEEDS, SPECS, check_error, check_masks
 from tests.cuda_emulation.emulation import NEEDS_BUILDING, build, emulated_cuda, load
 
-pytestmark = NEEDS_BUILDING
+pytestmark = [NEEDS_BUILDING, pytest.mark.slow]
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from tests.cuda_emulation.emulation import FEWER_THREADS, NEEDS_BUILDING, build,
 
 KERNELS = Path(__file__).with_name("test_kernels.py")
 
-pytestmark = NEEDS_BUILDING
+pytestmark = [NEEDS_BUILDING, pytest.mark.slow]
 
 
 def sanitized(folder: Path, sanitizer: str, chosen: str, edits) -> Outcome:

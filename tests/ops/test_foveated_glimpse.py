@@ -351,6 +351,7 @@ def test_refusals_are_sentences(change, error, words):
         foveated_glimpse(**arguments)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["auto", "reference"])
 def test_compiled_equals_eager_with_gradients(backend):
     torch.compiler.reset()

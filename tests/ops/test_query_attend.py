@@ -346,6 +346,7 @@ def test_second_derivatives_are_refused(kernel):
             grad.sum().backward(retain_graph=True)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(_native.CORE is None, reason="no native core")
 @pytest.mark.parametrize("grouped", [False, True])
 def test_compiled_equals_eager(grouped):

@@ -188,6 +188,7 @@ def test_health_is_measured_on_cached_clips(caches, videos, options):
     assert check(2) == values
 
 
+@pytest.mark.slow
 def test_a_run_on_latents_resumes_bit_for_bit(salt, caches, tmp_path):
     latents = caches("--form", "int8", "--views", "2", "--tokens", "0.5")
     options = ("--latents", latents, *VIEWS, "--probe.attentive-epochs", "1")

@@ -80,6 +80,7 @@ def equal_runs(a, b) -> None:
     assert (a / "probe.json").read_text() == (b / "probe.json").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trial", range(KILL_TRIALS))
 def test_killed_at_random_moments_and_resumed_it_is_the_same_run(finished, salt, tmp_path, trial):
     rng = random.Random(f"{trial} {KILL_TRIALS}")
@@ -205,6 +206,7 @@ def test_detaching_onto_a_finished_run_is_refused(finished, salt):
     assert "holds a run: continue it with --resume" in done.stderr
 
 
+@pytest.mark.slow
 def test_two_processes_are_one_process_at_the_same_global_batch(finished, salt, tmp_path):
     directory = tmp_path / "two"
     options = ("--loss.variance", "0.1", "--loss.covariance", "0.01", "--optim.accumulate", "2")
@@ -272,6 +274,7 @@ def test_other_ways_to_train(salt, tmp_path, options):
     assert losses[-1] < losses[0]
 
 
+@pytest.mark.slow
 def test_a_compiled_run_is_close_to_an_eager_one_and_compiles_once(finished, salt, tmp_path):
     options = ("--run.compile", "True", "--run.memory-budget", "0.5", "--probe.enabled", "False")
     done = salt(tmp_path / "r", *options, TORCH_LOGS="recompiles")

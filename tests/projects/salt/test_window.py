@@ -56,6 +56,7 @@ def test_the_teacher_is_asked_once_for_a_view_and_its_answer_is_the_same_each_ti
     assert len(pixels) == len(ids) == len(latents.values) == 6
 
 
+@pytest.mark.slow
 def test_a_run_shows_views_again_and_resumes_bit_for_bit(salt, tmp_path):
     done = salt(tmp_path / "whole", *ECHO)
     assert done.returncode == 0, done.stderr

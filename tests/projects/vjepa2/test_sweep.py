@@ -5,9 +5,12 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from tests.projects.vjepa2.test_run import SMALL
 
 
+@pytest.mark.slow
 def test_a_short_sweep_compares_real_runs_and_shares_their_features(environment, tmp_path):
     grid = ["--approach", "head,pooler+lora", "--videos-per-class", "5", "--seed", "0,1"]
     command = [sys.executable, "-m", "fastvid.sweep", "vjepa2", "--out", str(tmp_path / "out"), *grid, *SMALL]
