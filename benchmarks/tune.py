@@ -26,7 +26,7 @@ from benchmarks.harness.launch_workloads import KERNELS, WORKLOADS, Place
 from benchmarks.harness.timing import CALL, Call, CpuTimer, Timed
 from fastvid.files import write_whole
 from fastvid.ops import _launch
-from fastvid.ops._dispatch import INTERPRETED
+from fastvid.ops._dispatch import INTERPRETED, why_no_triton
 from fastvid.ops._launch import Launch, Options, Table, architecture_of, read
 
 MARGIN = 0.03  # a launch must be this much faster than the default, besides what both spread
@@ -209,6 +209,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.device == "cpu" and not INTERPRETED:  # Triton looks at this when it is imported: start anew
         again = [sys.executable, "-m", "benchmarks.tune", *(sys.argv[1:] if arguments is None else arguments)]
         os.execve(sys.executable, again, {**os.environ, "TRITON_INTERPRET": "1"})
+    if options.device == "cpu" and (reason := why_no_triton("cpu", None)):
+        parser.error(reason)
     table = read(options.out) if options.out.exists() else {}
     architecture = architecture_of(torch.device(options.device)) or INTERPRETER
     facts = devices.describe(devices.find(options.device))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-pytest.importorskip("triton")
+_interpreter = pytest.importorskip("fastvid.ops._interpreter")
 
 from benchmarks import tune
 from benchmarks.harness.timing import CALL, Timed
@@ -133,6 +133,7 @@ def test_an_unknown_kernel_is_refused(capsys, tmp_path):
     assert "--kernels: gather_kernel is none of foveated_glimpse_frames_kernel, " in capsys.readouterr().err
 
 
+@pytest.mark.skipif(_interpreter.why_not() is not None, reason=str(_interpreter.why_not()))
 def test_the_whole_of_it_in_the_interpreter(tmp_path):
     out = tmp_path / "launches.json"
     done = subprocess.run(

@@ -154,7 +154,11 @@ def why_no_triton(device_type: str, capability: tuple[int, int] | None) -> str |
         return None if capability >= _OLDEST else f"it needs sm_80 or newer, and this GPU is sm_{_sm(capability)}"
     if device_type != "cpu":
         return f"there are kernels for cuda, not for {device_type}"
-    return None if INTERPRETED else "it needs a GPU, or Triton's interpreter (TRITON_INTERPRET=1 in the environment)"
+    if not INTERPRETED:
+        return "it needs a GPU, or Triton's interpreter (TRITON_INTERPRET=1 in the environment)"
+    from fastvid.ops import _interpreter  # which imports Triton
+
+    return _interpreter.why_not()
 
 
 def why_no_image(archs: str, capability: tuple[int, int]) -> str | None:

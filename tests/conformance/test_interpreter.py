@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from fastvid.ops import _interpreter
 from tests.conformance.cases import CASES
 from tests.conformance.process import run_tests
 
@@ -16,6 +17,7 @@ HERE = Path(__file__).parent
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(_interpreter.why_not() is not None, reason=str(_interpreter.why_not()))
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the kernels run on the GPU")
 def test_the_triton_kernels_conform_in_the_interpreter(tmp_path):
     done, passed, skipped = run_tests(HERE, "triton", {"TRITON_INTERPRET": "1"}, tmp_path, f"--ignore={__file__}")

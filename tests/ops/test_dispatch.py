@@ -109,3 +109,15 @@ def test_the_choice_is_a_constant_to_the_compiler(monkeypatch):
     with pytest.warns(UserWarning, match="run as plain PyTorch on cpu: it was not built"):
         got = torch.compile(gather_tokens, fullgraph=True, dynamic=True, backend="eager")(x, index)
     assert torch.equal(got, x.gather(1, index.unsqueeze(-1).expand(-1, -1, 3)))
+
+
+@pytest.mark.parametrize(
+    ("version", "number", "fault"), [("3.6.0", False, True), ("3.6.0", True, False), ("3.8.0", False, False)]
+)
+def test_an_interpreter_that_the_numpy_here_breaks_is_named(monkeypatch, version, number, fault):
+    interpreter = pytest.importorskip("fastvid.ops._interpreter")
+    monkeypatch.setattr(interpreter.triton, "__version__", version)
+    monkeypatch.setattr(interpreter, "_one_element_is_a_number", lambda: number)
+    found = interpreter.why_not.__wrapped__()
+    assert found is None or "numpy<2.4" in found
+    assert (found is not None) == fault

@@ -1,6 +1,7 @@
 """``tools/gpu_check.sh RESULTS``: checks fastvid on this machine's GPU in ten minutes, or rehearses that on a CPU."""
 
 import argparse
+import importlib.util
 import os
 import shutil
 import signal
@@ -66,7 +67,16 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--tune", action="store_true", help="look for better launch parameters before the ops")
     parser.add_argument("--wheels", type=Path, metavar="DIR", help="wheels to install first: tools/gpu_wheels.sh DIR")
     parser.add_argument("--commit", default="", help="of this tree, where it is a copy without git")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.rehearse and importlib.util.find_spec("triton") and (reason := _interpreter_fault()):
+        parser.error(f"--rehearse: {reason}")
+    return options
+
+
+def _interpreter_fault() -> str | None:
+    from fastvid.ops import _interpreter
+
+    return _interpreter.why_not()
 
 
 def seconds_alive() -> float:
