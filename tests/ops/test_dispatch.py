@@ -68,7 +68,7 @@ def test_without_any_kernel_the_reference_runs_with_a_warning(gpu, capability, t
 
 
 def test_other_devices_run_the_reference():
-    with pytest.warns(UserWarning, match="not for mps"):
+    with pytest.warns(UserWarning, match="plain PyTorch on mps"):
         assert _dispatch.choose_for("gather_tokens", "mps", None, "auto") == "reference"
 
 
