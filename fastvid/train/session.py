@@ -150,13 +150,13 @@ def start(project: str, config, options: RunConfig, launch: Launch, recipe: Call
         raise UserError(f"--run.dir {spelled(options.dir)}: the name is no UTF-8, and TensorBoard takes no other")
     refuse_strangers(project)
     if launch.detach:
-        return _detach(project, _choose_dir(project, options, launch), launch)
+        return _detach(project, choose_dir(project, options, launch), launch)
     signals = StopSignals(listen=False)
     world = init_distributed()
     if options.threads:
         torch.set_num_threads(options.threads)
     torch._functorch.config.activation_memory_budget = options.memory_budget
-    path = Path(broadcast_text(world, str(_choose_dir(project, options, launch)) if world.is_main else None))
+    path = Path(broadcast_text(world, str(choose_dir(project, options, launch)) if world.is_main else None))
     run = None
     start_logging(hold=world.is_main)
     if world.is_main and launch.resume is None:
@@ -239,7 +239,8 @@ def _guarded(session: Session, recipe: Callable[[Session], None]) -> int:
     return 0
 
 
-def _choose_dir(project: str, options: RunConfig, launch: Launch) -> Path:
+def choose_dir(project: str, options: RunConfig, launch: Launch) -> Path:
+    """Return a run's directory: the one to resume, the one that the options name, or a new one below ``runs/``."""
     if launch.resume is not None:
         return launch.resume
     if options.dir is not None:

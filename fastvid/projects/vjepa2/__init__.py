@@ -1,6 +1,13 @@
 """Fine-tuning of V-JEPA 2 video classifiers: head, pooler, LoRA adapters or everything."""
 
+import importlib
+from typing import TYPE_CHECKING
+
 from fastvid.projects.project import Project
+from fastvid.report.records import RunRecords
+
+if TYPE_CHECKING:
+    from fastvid.projects.vjepa2.config import VJepa2Config as VJepa2Config
 
 PROJECT = Project(
     name="vjepa2",
@@ -12,3 +19,20 @@ PROJECT = Project(
     classifies=True,
     export="fastvid.projects.vjepa2.export:export",
 )
+
+_HOMES = {"VJepa2Config": "config"}
+
+__all__ = ["PROJECT", "VJepa2Config", "train"]
+
+
+def train(config: "VJepa2Config") -> RunRecords:
+    """Train a new run in this process, from a notebook or a script; see :func:`fastvid.projects.train.train`."""
+    from fastvid.projects.train import train as run
+
+    return run("vjepa2", config)
+
+
+def __getattr__(name: str):
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"fastvid.projects.vjepa2.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'fastvid.projects.vjepa2' has no attribute {name!r}")

@@ -71,7 +71,7 @@ def _dali_missing() -> str | None:
     try:
         importlib.import_module("nvidia.dali.experimental.dynamic")
     except ModuleNotFoundError:
-        return "DALI 2.4 or newer is not installed: pip install nvidia-dali-cuda130 (nvidia-dali-cuda120 for CUDA 12 drivers)"
+        return "DALI is not installed: pip install nvidia-dali-cuda130 (nvidia-dali-cuda120 for CUDA 12 drivers)"
     except (ImportError, OSError) as error:
         return f"DALI is installed but does not load: {str(error).splitlines()[0]}"
     return None
