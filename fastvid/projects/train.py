@@ -72,5 +72,5 @@ def _restored() -> Iterator[None]:
         root.handlers[:], threading.excepthook = handlers, hook
         root.setLevel(level)
         logging.captureWarnings(False)
-        for number, handler in signals.items():
-            signal.signal(number, handler)
+        for number, before in signals.items():
+            signal.signal(number, before)
