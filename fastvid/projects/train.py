@@ -34,7 +34,8 @@ def train(name: str, config: Any) -> RunRecords:
 
     Example:
         >>> from fastvid.projects import salt
-        >>> run = salt.train(salt.SaltConfig())
+        >>> from fastvid.projects.salt.presets import demo
+        >>> run = salt.train(demo())
         >>> run.path, run.metrics[-1]["loss"]
     """
     from fastvid.train.config import Launch
