@@ -51,7 +51,7 @@ class DataConfig:
     decode: Literal["auto", "pyav", "torchcodec", "dali", "torchcodec-cuda"] = "pyav"
     """Decoder; auto measures for some seconds which one is fastest for these videos on this machine."""
     threads: Count | None = None
-    """Decoding threads; default: half of the processors, more while batches have to be waited for."""
+    """Decoding threads; default: half of the processors, more while batches have to be waited for; one for the demo."""
     prefetch: Count = 2
     """Batches decoded ahead."""
     window: Count = 16

@@ -108,8 +108,10 @@ def train_loader(
     """Return the training batches of ``batch`` clips for this process's device; ``more`` as :class:`TrainLoader` takes
     it."""
     world = session.world
+    # The demo's videos are small and kept once they are decoded: a thread is enough, and leaves the rest to training.
+    threads = 1 if config.threads is None and config.path == "demo" else config.threads
     return TrainLoader(
-        source, spec, batch=batch, seed=session.options.seed, threads=config.threads, prefetch=config.prefetch,
+        source, spec, batch=batch, seed=session.options.seed, threads=threads, prefetch=config.prefetch,
         window=config.window, state=state, rank=world.rank, world=world.size, quarantine=quarantine, decoder=decoder,
         cache_bytes=int(config.cache_gb * 2**30), device=world.device, **more,
     )  # fmt: skip

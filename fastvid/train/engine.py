@@ -21,7 +21,7 @@ from fastvid.train.metrics import Tracker
 from fastvid.train.optim import OptimConfig, make_optimizer, set_schedules
 from fastvid.train.rundir import RunDir
 from fastvid.train.signals import Stopped, StopSignals
-from fastvid.train.timers import StepTimer
+from fastvid.train.timers import SlowData, StepTimer
 
 log = logging.getLogger(__name__)
 
@@ -117,6 +117,7 @@ class Engine:
     _summed: int = 0
     _counts: dict[str, int] = field(default_factory=dict)
     _norm: torch.Tensor | None = None
+    _slow_data: SlowData = field(default_factory=SlowData)
 
     def train(self, stage: Stage) -> None:
         """Train a stage to its last step, from its newest checkpoint if there is one.
@@ -269,6 +270,7 @@ class Engine:
             record["gpu_peak_gb"] = round(torch.cuda.max_memory_allocated() / 1e9, 3)
         self.tracker.log(stage.name, step, record)
         waited = 100 * speed["share_data"]
+        self._slow_data.see(speed["share_data"])
         bar.set_postfix_str(f"loss {values['loss']:.4f}, {speed['clips_per_s']:.0f} clips/s, data wait {waited:.0f}%")
         if bar.disable and (step % (10 * self.log_every) == 0 or step == stage.optim.steps):
             log.info(

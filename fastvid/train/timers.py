@@ -1,10 +1,13 @@
 """Where the wall clock goes: data, forward, backward, optimizer, and clips per second end to end."""
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+
+log = logging.getLogger(__name__)
 
 PARTS = ("data", "forward", "backward", "optimizer")
 
@@ -56,3 +59,25 @@ class StepTimer:
         out |= {f"share_{name}": round(seconds / wall, 4) for name, seconds in self._seconds.items()}
         self.reset()
         return out
+
+
+class SlowData:
+    """Says once that loading clips is what a run waits for, and what to do: after five reports in a row in which more
+    than half of the time was waiting for data."""
+
+    _REPORTS, _SHARE = 5, 0.5
+
+    def __init__(self) -> None:
+        self._in_a_row, self._said = 0, False
+
+    def see(self, share: float) -> None:
+        """Take in the share of the time that a report says was spent on waiting for data."""
+        self._in_a_row = self._in_a_row + 1 if share > self._SHARE else 0
+        if self._in_a_row < self._REPORTS or self._said:
+            return
+        self._said = True
+        log.warning(
+            "decoding is the limit: %.0f%% of the time is waiting for clips. `python -m fastvid.data pack --transcode` "
+            "makes videos that decode faster, --data.cache-gb keeps decoded ones, --data.threads uses more processors",
+            100 * share,
+        )

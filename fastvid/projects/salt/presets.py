@@ -41,9 +41,7 @@ def _on_demo(teacher_steps: int, steps: int, demo: DemoSize, probe: ProbeConfig)
     # Strong positions: the predictor looks at once at the same place just before and after the hidden moment.
     predictor = PredictorConfig(width=64, depth=2, heads=2, tokens=32, temperature=20.0, position_scale=4.0)
     return SaltConfig(
-        data=DataConfig(
-            size=64, sampling="span", scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.0, cache_gb=2.0, threads=1
-        ),
+        data=DataConfig(size=64, sampling="span", scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.0, cache_gb=2.0),
         model=ModelConfig(name="vit_tiny_patch16_224", width=64, depth=3, heads=2, init="mimetic"),
         teacher=TeacherConfig(
             mask=_HIDDEN_MOMENTS,

@@ -20,7 +20,7 @@ def demo() -> VJepa2Config:
     spec = DemoSpec(frames=16, texture=0.05, drift=0.2, radius=(0.14, 0.22))
     return VJepa2Config(
         approach="pooler+lora",
-        data=LabelledDataConfig(frames=8, size=64, sampling="span", scale=(0.6, 1.0), flip=0.5, threads=2),
+        data=LabelledDataConfig(frames=8, size=64, sampling="span", scale=(0.6, 1.0), flip=0.5),
         demo=DemoSize(train=1040, test=400, spec=spec),
         model=VJepa2ModelConfig(init="tiny"),
         optim=_optim(batch=16, epochs=10, warmup=20, lr=1e-3),
