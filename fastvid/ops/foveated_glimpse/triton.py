@@ -14,7 +14,7 @@ from fastvid.ops.foveated_glimpse.op import glimpses, normalization
 # (rows and columns of a program's tile, warps), the default first.
 _FORWARD = [(16, 32, 4), (4, 32, 4), (8, 32, 4), (8, 32, 8), (16, 32, 8), (16, 16, 4)]
 _GAZE = [(8, 32, 4), (4, 32, 2), (4, 32, 4), (8, 32, 8), (8, 16, 4), (16, 32, 8)]
-_FRAMES = [(8, 32, 4), (4, 32, 2), (8, 32, 8), (16, 32, 8)]
+_FRAMES = [(8, 32, 4), (4, 32, 2), (16, 32, 8)]
 # (partial sums that a program adds at a time, warps), the default first.
 _SUM = [(128, 4), (128, 1), (128, 2), (64, 2), (32, 1)]
 
