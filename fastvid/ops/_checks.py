@@ -6,7 +6,7 @@ import torch
 
 
 def tensors(op: str, **arguments: object) -> None:
-    """Check that the arguments are tensors, or None where the caller allows that. Arrays and lists are not converted."""
+    """Check that the arguments are tensors, or None where that is allowed. Arrays and lists are not converted."""
     for name, x in arguments.items():
         if not isinstance(x, torch.Tensor):
             kind = type(x) if type(x).__module__ != "builtins" else None

@@ -29,7 +29,9 @@ _CHUNK = 64  # videos per task of a rendering process
 
 
 def cached_demo(size: DemoSize, progress: Callable[[int, int], None] | None = None) -> Path:
-    """Return the folder of the demo data set in the cache directory, with ``train`` and ``test``; render it if missing."""
+    """Return the folder of the demo data set in the cache directory, with ``train`` and ``test``, rendered if
+    missing.
+    """
     name = hashlib.blake2b(json.dumps([_VERSION, INDEX_VERSION, asdict(size)]).encode(), digest_size=6).hexdigest()
     folder = cache_dir() / f"demo-{name}"
     if not folder.exists():

@@ -32,7 +32,7 @@ def ssv2_lists_near(folder: Path, beside: bool) -> dict[str, Path]:
 
 
 def _has_templates(path: Path) -> bool:
-    """Return whether a file is a list of Something-Something V2; many data sets have a ``train.json`` of another kind."""
+    """Return whether a file is such a list; many data sets have a ``train.json`` of another kind."""
     try:
         content = json.loads(path.read_bytes())
     except ValueError:

@@ -41,7 +41,7 @@ def training_view(
     of its arguments.
 
     Frames and box are those drawn with flips allowed, so that exempting one class changes nothing else. The view's hash
-    is that of the clip without the flip.
+    is that of the returned view.
     """
     view = spec.draw(sample.key, seed, draw, info)
     return replace(view, flip=False) if sample.label in no_flip else view

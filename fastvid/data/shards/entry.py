@@ -47,7 +47,7 @@ class Entry:
 
     @staticmethod
     def from_line(line: bytes, limits: Limits | None = None) -> "Entry":
-        """Return the inverse of :meth:`to_line`.
+        """Parse a line that :meth:`to_line` returned.
 
         Args:
             line: untrusted; nothing larger than the limits is allocated for it.
@@ -75,7 +75,7 @@ class Entry:
 
 
 def probe_indexable(data: bytes) -> VideoMetadata:
-    """Return :func:`fastvid.video.probe`, for a video that goes into an index.
+    """Probe a video that goes into an index, with :func:`fastvid.video.probe`.
 
     Raises:
         DecodeError: as there; and ``corrupt``, where a broken header gives sizes or times that no index takes.

@@ -99,7 +99,7 @@ def tar_members(file: BinaryIO, where: str, length: int | None, refused: Callabl
 
 
 def _parse(header: bytes, where: str, at: int) -> tuple[str, int, bytes]:
-    """Name, size and kind, as the plain header has them."""
+    """Return name, size and kind from a plain header."""
     total = sum(header) - sum(header[148:156]) + 8 * 32
     try:
         stored = tarfile.nti(header[148:156])  # type: ignore[attr-defined]
@@ -114,7 +114,7 @@ def _parse(header: bytes, where: str, at: int) -> tuple[str, int, bytes]:
 
 
 def _sparse_blocks(file: BinaryIO, header: bytes, where: str, at: int) -> int:
-    """Return the number of bytes of the blocks that continue the table of a sparse file."""
+    """Count the bytes of the blocks that continue the table of a sparse file."""
     size, more = 0, header[482:483]
     while more not in (b"", b"\0"):
         block = file.read(_BLOCK)

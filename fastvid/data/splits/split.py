@@ -42,11 +42,11 @@ class LabelledSplits:
 
     @property
     def ids(self) -> dict[str, int]:
-        """Class ids by name."""
+        """Return the class ids by name."""
         return {name: number for number, name in enumerate(self.classes)}
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Return the videos of each class in each part: ``counts()[class]["train"]``, ``["val"]``, ``["test"]``."""
+        """Count the videos of each class in each part: ``counts()[class]["train"]``, ``["val"]``, ``["test"]``."""
         found = {name: dict.fromkeys(PART_NAMES, 0) for name in self.classes}
         for part, source in zip(PART_NAMES, (self.train, self.val, self.test), strict=True):
             for sample in source.samples:
@@ -174,7 +174,7 @@ def _require_labels(parts: Parts, protocol: str) -> None:
 
 
 def _level(parts: Parts, bucket: str, notes: list[str]) -> None:
-    """Keep as many of the class that holds all others as the other classes have on average, in each part."""
+    """In each part, reduce the class that holds all others to the average size of the other classes."""
     said = []
     for part in range(3):
         counts = Counter(video.label for video in parts.videos[part])

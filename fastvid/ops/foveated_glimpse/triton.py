@@ -224,7 +224,9 @@ def foveated_glimpse_sum_kernel(partial, to_center, to_scale, count, BLOCK: tl.c
 
 @triton.jit
 def _samples_over(pixel, middle, side, width, extent, size, ZEROS: tl.constexpr):
-    """Return the (first, last) sample whose window may cover a pixel, one too many at either end; none if last < first."""
+    """Return the (first, last) sample whose window may cover a pixel, one too many at either end; none: last <
+    first.
+    """
     step = tl.div_rn(side, size.to(tl.float32))
     start = middle - side / 2 + step / 2
     reach = 0.5 + width / 2 + 1e-6 * (tl.abs(middle) + side + extent.to(tl.float32))  # and what rounding may move

@@ -51,7 +51,7 @@ def _wants_a_block(b, covered, wanted, masked, room, MEET: tl.constexpr, MAX_BLO
 
 @triton.jit
 def _lowest(keys, candidates, count, BITS: tl.constexpr):
-    """Return the `count` candidates of lowest key, or all if there are fewer. Keys are distinct and below 2**BITS - 1."""
+    """Return the `count` candidates of lowest key, or all if fewer. Keys are distinct and below 2**BITS - 1."""
     bound = tl.sum(keys * 0)  # a zero of the keys' type
     for bit in range(BITS):
         trial = bound | (tl.full((), 1, keys.dtype) << (BITS - 1 - bit))
