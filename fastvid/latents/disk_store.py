@@ -57,7 +57,7 @@ class LatentCache:
 
     @property
     def views(self) -> ViewSpec:
-        """How the views were drawn."""
+        """Return the specification with which the views were drawn."""
         return view_spec(self.manifest.views)
 
     def clips(self) -> Iterator[tuple[str, list[int]]]:
@@ -133,7 +133,7 @@ def latent_files(folder: Path) -> list[Path]:
 
 
 def bad_list(latents: Path) -> Path:
-    """Return where the clips of a shard that have no latents are listed."""
+    """Return the path of the list of a shard's clips without latents."""
     return latents.with_suffix(".bad.jsonl")
 
 

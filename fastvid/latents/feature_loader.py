@@ -20,7 +20,7 @@ class LatentStore(Protocol):
 
     @property
     def manifest(self) -> LatentManifest:
-        """What they depend on."""
+        """Return the manifest, which has what the latents depend on."""
         ...
 
     def clips(self) -> Iterator[tuple[str, list[int]]]:
@@ -93,7 +93,7 @@ class FeatureLoader:
 
     @property
     def description(self) -> str:
-        """What it takes, for the log."""
+        """Return a description for the log."""
         m = self.store.manifest
         return f"{m.views_per_clip} view(s) of each of {self.clips} clips as features of {m.view_bytes / 1e3:.0f} kB"
 

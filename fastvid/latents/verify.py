@@ -46,7 +46,7 @@ class Verdict:
 
     @property
     def passed(self) -> bool:
-        """Whether the cache is what it says."""
+        """Return whether the cache holds what its manifest says."""
         return self.views > 0 and self.least_cosine > self.threshold
 
 

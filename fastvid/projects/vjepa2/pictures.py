@@ -78,7 +78,9 @@ def _by_turns(source: Source) -> Iterator[int]:
 
 
 def _clips(source: Source, row: int, draws: Draws) -> list[np.ndarray]:
-    """Return all views of a video, uint8 [T, H, W, 3]; none where one cannot be decoded, which the loaders report."""
+    """Decode all views of a video, uint8 [T, H, W, 3]. Return none where one cannot be decoded, which the loaders
+    report.
+    """
     pixels = decode_views(draws, source, row).pixels
     return [view for view in pixels if view is not None] if all(view is not None for view in pixels) else []
 

@@ -32,7 +32,7 @@ def write_out(
     test: Classification,
     precision: str,
 ) -> dict[str, Any]:
-    """Return the content of ``result.json``.
+    """Write ``result.json`` and return its content.
 
     Args:
         config: of the run.
@@ -107,7 +107,7 @@ def _last_epoch(records: RunRecords, steps: list[int], name: str) -> float | Non
 
 
 def _training_seconds(records: RunRecords) -> float:
-    """Return wall-clock time of the training steps that count, those of earlier starts included."""
+    """Return the wall-clock time of the training steps that count, those of earlier starts included."""
     _, clips = records.series(STAGE, "clips")
     _, speeds = records.series(STAGE, "clips_per_s")
     before, seconds = 0.0, 0.0
