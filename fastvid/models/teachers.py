@@ -29,7 +29,7 @@ class Teacher(nn.Module):
     name: str
 
     def freeze(self) -> "Teacher":
-        """Turn gradients off for good; :meth:`train` has no effect afterwards."""
+        """Turn gradients off permanently; :meth:`train` has no effect afterwards."""
         self.requires_grad_(False)
         return self.eval()
 
@@ -41,7 +41,7 @@ class Teacher(nn.Module):
 
     @torch.no_grad()
     def forward(self, clip: torch.Tensor) -> torch.Tensor:
-        """Map clip uint8 [B, T, H, W, 3] -> latents [B, N, dim]."""
+        """Map clip uint8 [B, T, H, W, 3] to latents [B, N, dim]."""
         return self.latents(clip)
 
 

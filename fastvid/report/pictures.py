@@ -10,7 +10,7 @@ _HIDDEN = np.array([38, 42, 54], dtype=np.float32)
 
 
 def hide(clip: np.ndarray, shown: np.ndarray, grid: tuple[int, int, int], strength: float = 0.85) -> np.ndarray:
-    """Darken the tokens of a clip that are not shown.
+    """Darken the tokens of a clip that are hidden.
 
     Args:
         clip: uint8 [T, H, W, 3].

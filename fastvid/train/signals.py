@@ -40,6 +40,6 @@ class StopSignals:
         self.signum = signum
 
     def check(self) -> None:
-        """Raise :class:`Stopped` if a signal came; for phases that have nothing to save."""
+        """Raise :class:`Stopped` if a signal came. For phases that have nothing to save."""
         if self.signum:
             raise Stopped(self.signum)

@@ -32,7 +32,7 @@ def write_out(
     test: Classification,
     precision: str,
 ) -> dict[str, Any]:
-    """Write ``result.json`` and return its content.
+    """Return the content of ``result.json``.
 
     Args:
         config: of the run.

@@ -111,7 +111,7 @@ def _frame(decoder, index: int, info: VideoMetadata) -> "torch.Tensor":
 
 
 def raise_if_the_gpu_failed(error: Exception) -> None:
-    """Hand errors of the GPU to the caller: one that is out of memory or lost says nothing about the video."""
+    """Raise errors of the GPU: one that is out of memory or lost says nothing about the video."""
     text = f"{error} {error.__cause__ or ''}"
     if any(words in text for words in ("CUDA error", "CUDA runtime API error", "cudaError", "out of memory")):
         raise error
