@@ -187,7 +187,7 @@ def _enough(spec: "ViewSpec", info: "VideoMetadata") -> int:
 
 
 def _seconds(frames: Sequence[int], info: "VideoMetadata") -> tuple[float, float]:
-    """Return the seconds from when the first frame appears to when the last one ends."""
+    """Return when the first frame appears and when the last one ends, in seconds."""
     after = max(frames) + 1
     end = float(info.times[after]) if after < info.frames else info.duration
     return float(info.times[min(frames)]), end

@@ -14,7 +14,7 @@ _BINS = 15  # of the calibration error
 
 
 def average_views(logits: torch.Tensor) -> torch.Tensor:
-    """Average what a classifier says of several views of each video.
+    """Average a classifier's softmax over several views of each video.
 
     Args:
         logits: [n, V, C].
