@@ -96,7 +96,7 @@ class Recorder:
             side.results() if side.inputs else side.forward()
 
     def keep(self, name: str, metrics: dict[str, float]) -> list[dict]:
-        """Compare numbers that are no times, such as a share of memory, with the floors; returns them as a row.
+        """Compare numbers that are not times, such as a share of memory, with the floors, and return them as a row.
 
         Raises:
             ValueError: there is a floor of a number that is not among them.

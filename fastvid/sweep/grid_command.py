@@ -131,7 +131,7 @@ class GridRun:
         self._stale = True
 
     def _page(self, pause: float = _PAUSE) -> None:
-        """Write the page if something is new. While runs go on, it is written at most at a fixed interval."""
+        """Write the page if something is new, at most once in ``pause`` seconds."""
         if not self._stale or time.monotonic() - self._written < pause:
             return
         self._stale = False

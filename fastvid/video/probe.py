@@ -98,8 +98,10 @@ class VideoMetadata:
 
     @property
     def has_palette(self) -> bool:
-        """Whether frames are numbers of colours. FFmpeg hands the colours out where they change, and not again after a
-        jump: frames would be black, or in colours of another frame, so such a video is read from its beginning."""
+        """Return whether frames store indices into a palette. FFmpeg provides the palette only where it changes, and
+        not again after a jump, so frames would be black or in another frame's colours. Such a video is read from its
+        beginning.
+        """
         return self.colours is not None and self.colours.pix_fmt == "pal8"
 
     @property

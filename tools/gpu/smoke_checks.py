@@ -39,9 +39,7 @@ class SmokeCheck(NamedTuple):
 
 
 def missing(kind: str) -> dict[str, str]:
-    """Return the backends whose kernels cannot run here, with the reason. Their checks are left out, and the log
-    says so.
-    """
+    """Return the backends whose kernels cannot run here, with the reason. Their checks are left out and reported."""
     capability = torch.cuda.get_device_capability() if kind == "cuda" else None
     found = {"triton": why_no_triton(kind, capability), "native": why_no_native("multiblock_mask", kind, capability)}
     return {backend: why for backend, why in found.items() if why}

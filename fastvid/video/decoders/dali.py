@@ -76,8 +76,10 @@ def _check(data: bytes, info: VideoMetadata, device: "torch.device") -> Colours:
 
 
 def _check_size(info: VideoMetadata) -> None:
-    """DALI keeps NVDEC decoders and finds them again by coded size, against the size shown of the video they were made
-    for. One made for 544 rows would so be taken for 530 rows, which are coded as 544, and its colours shifted."""
+    """Raise an error for a size that DALI would decode wrongly. DALI reuses NVDEC decoders by coded size, but
+    compares it with the size shown of the video they were made for. A decoder made for 544 rows would be reused for
+    530 rows, which are coded as 544, with shifted colours.
+    """
     with _sizes_lock:
         for block in (8, 16, 32, 64):
             coded = (-(-info.width // block) * block, -(-info.height // block) * block)

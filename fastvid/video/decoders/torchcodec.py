@@ -49,8 +49,10 @@ def decode_on_gpu(data: bytes, indices: Sequence[int], info: VideoMetadata, devi
 
 @functools.cache
 def _disable_nvdec_cache() -> None:
-    """NVDEC decoders that torchcodec 0.17 keeps are found again by coded size, and cut with the first video's crop: a
-    video of 530 rows after one of 532 comes out damaged, without an error (meta-pytorch/torchcodec issue 1704)."""
+    """Disable torchcodec's cache of NVDEC decoders. torchcodec 0.17 finds them again by coded size, and crops with
+    the first video's crop: a video of 530 rows after one of 532 comes out damaged, without an error
+    (meta-pytorch/torchcodec issue 1704).
+    """
     from torchcodec.decoders import set_nvdec_cache_capacity
 
     set_nvdec_cache_capacity(0)
