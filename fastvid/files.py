@@ -44,7 +44,7 @@ def write_whole(path: Path, content: bytes, *, sync: bool = True) -> None:
     """Write a file so that a reader, or a kill at any moment, sees the old one or the new one.
 
     Args:
-        path: of the file.
+        path: path of the file.
         content: of the file.
         sync: wait until the content is on the disk, so that a machine that goes down does not leave an empty file.
 

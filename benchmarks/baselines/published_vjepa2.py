@@ -88,7 +88,7 @@ class PublishedLoop:
     Args:
         model: transformers' classifier, or peft's model around it; its parameters that train are trained.
         files: (path, class id) of each video.
-        frames: of a clip.
+        frames: number of frames of a clip.
         size: side of a clip, pixels.
         device: where the model is.
     """

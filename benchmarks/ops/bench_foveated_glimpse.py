@@ -65,7 +65,7 @@ def pixels_under(scene, center) -> int:
 
 
 def usual(frames, center, scale, mean, std, size, levels, dtype):
-    """Make one grid_sample call for all fixations of a frame and one level, stacked along the height."""
+    """Run one grid_sample for all fixations of a frame and one level, stacked along the height."""
     B, T, H, W, _ = frames.shape
     G = center.shape[2]
     pixels = frames.flatten(0, 1).permute(0, 3, 1, 2).float().div_(255).sub_(mean).div_(std)

@@ -36,7 +36,7 @@ class Size:
         name: a timm ViT: student and teacher.
         size: side of the frame in pixels, of clips of 16 frames.
         batch: clips in a step.
-        width: of the predictor.
+        width: width of the predictor.
         heads: of the predictor.
         depth: of student, teacher and predictor alike.
     """

@@ -40,7 +40,7 @@ def compare(
     """Measure everything, by side.
 
     Args:
-        names: of :data:`benchmarks.training.salt_sides.STEPS`, with ``published`` and ``same`` among them.
+        names: names of :data:`benchmarks.training.salt_sides.STEPS`, with ``published`` and ``same`` among them.
         size: of the steps that are timed.
         device: of all sides.
         memory_batch: clips of the steps whose memory is measured; None for whole steps' times and nothing more.

@@ -53,7 +53,7 @@ def compare(
 
     Args:
         approach: what trains.
-        shape: of the model.
+        shape: shape of the model.
         source: the videos.
         device: of all sides.
         rounds: of turns.

@@ -51,7 +51,7 @@ class Shape:
 
     Attributes:
         layers: of the encoder.
-        width: of a token, a multiple of 64.
+        width: width of a token, a multiple of 64.
         size: side of a frame, pixels.
     """
 
@@ -70,7 +70,7 @@ def write_videos(folder: Path, kind: str, videos: int, frames: int) -> FolderSou
         folder: where to.
         kind: ``"demo"``, the demo data set's, of 64 x 64 pixels; ``"320x256"``, with a key frame in every 12.
         videos: how many.
-        frames: of each.
+        frames: number of frames of each.
     """
     picture, spec = random_picture(np.random.default_rng(0)), DemoSpec(frames=frames)
 

@@ -26,7 +26,7 @@ class Size:
 
     Attributes:
         layers: of the encoder.
-        width: of a token, a multiple of 64.
+        width: width of a token, a multiple of 64.
         side: of a frame, pixels.
         batch: clips in a step.
     """

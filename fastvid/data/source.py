@@ -79,7 +79,7 @@ class Origin:
     Attributes:
         name: of the video, the same in a folder and packed into shards, however these are cut: its path without ending.
         size: bytes, where an index has it.
-        crc32: of its bytes, likewise.
+        crc32: CRC-32 of its bytes, likewise.
         folder: the local folder that was opened, or None.
         listed: what the labels were read from where that is not the folders' names, such as a table's file name.
         part: which that says: 0 for training, 1 for validation, 2 for test; None where it says none.

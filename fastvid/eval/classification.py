@@ -59,7 +59,7 @@ class Classification:
 
     Attributes:
         classes: names of the C classes; a class id is a position here.
-        keys: of the samples, n.
+        keys: keys of the samples, n.
         labels: int64 [n], true class ids.
         probabilities: float32 [n, C]; rows sum to 1.
         inference_ms_per_clip: how long one clip took; None when it was not measured.

@@ -26,7 +26,7 @@ class FeatureHealth:
 
     Attributes:
         rank: RankMe of the tokens.
-        width: of a token: the greatest rank there is.
+        width: width of a token: the greatest rank there is.
         std: mean over dimensions of the standard deviation over tokens.
         clip_std: the same of the clips' mean tokens: near zero when all clips look alike to the encoder.
     """

@@ -31,7 +31,7 @@ def paired_permutation(a: ArrayLike, b: ArrayLike, draws: int = 10_000, seed: in
         a: bool or float [n]: each sample's score under one model, such as whether its answer is right.
         b: the same samples' scores under the other.
         draws: at least 1.
-        seed: of the random assignments.
+        seed: seed of the random assignments.
 
     Raises:
         ValueError: not two vectors of the same length, not finite, or no draws.
@@ -95,7 +95,7 @@ def paired_bootstrap(a: ArrayLike, b: ArrayLike, draws: int = 2_000, seed: int =
         a: bool or float [n], n at least 1: each sample's score under one model.
         b: the same samples' scores under the other.
         draws: resamples, at least 1.
-        seed: of the resamples.
+        seed: seed of the resamples.
 
     Raises:
         ValueError: not two vectors of the same length with something in them, not finite, or no draws.

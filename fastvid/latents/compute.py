@@ -28,7 +28,7 @@ class ClipViews:
     """All views of one clip.
 
     Attributes:
-        key: of the sample.
+        key: key of the sample.
         hashes: of its V views, -1 where a view could not be decoded.
         pixels: uint8 [T, H, W, 3] of each view, None where it could not be decoded.
         errors: why, by view.

@@ -22,7 +22,7 @@ class LatentCache:
     hash, and what is read has its checksum compared.
 
     Args:
-        folder: of the cache.
+        folder: folder of the cache.
 
     Attributes:
         folder: the same.
@@ -70,7 +70,7 @@ class LatentCache:
         """Return the latents of these views.
 
         Args:
-            keys: of the samples.
+            keys: keys of the samples.
             view_hashes: :attr:`fastvid.video.View.hash` of the view of each that is about to be used.
 
         Raises:

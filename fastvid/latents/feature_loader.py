@@ -53,7 +53,7 @@ class FeatureLoader:
         store: where features are read.
         labels: the clips to train on, by key: their classes. Those that lack a view in the store are left out.
         batch: clips per global batch; a multiple of ``world``.
-        seed: of the order.
+        seed: seed of the order.
         state: where to begin.
         rank: this process's place among ``world``.
         world: processes that share the global batches.

@@ -39,7 +39,7 @@ class FeatureSet:
         source: the videos.
         draws: the views.
         facts: all that the pixels of the views depend on, beside the videos, as JSON values.
-        seed: of the views.
+        seed: seed of the views.
     """
 
     name: str

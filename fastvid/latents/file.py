@@ -83,7 +83,7 @@ class LatentFile:
     for.
 
     Args:
-        path: of the file.
+        path: path of the file.
         manifest: of the cache it must belong to.
 
     Raises:
@@ -197,7 +197,7 @@ class LatentIndex:
     """What lies where in a file.
 
     Attributes:
-        keys: of the clips.
+        keys: keys of the clips.
         view_hashes: int64 [n, V].
         crc32: int64 [n, V].
     """

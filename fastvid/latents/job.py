@@ -45,7 +45,7 @@ class Job:
     """A cache in the making, or to be verified.
 
     Attributes:
-        folder: of the cache.
+        folder: folder of the cache.
         manifest: of the cache.
         source: all videos.
         draws: which views.

@@ -56,7 +56,7 @@ def verify(job: Job, sample: float, seed: int) -> Verdict:
     Args:
         job: the cache's.
         sample: share of the views; at least one.
-        seed: of the choice.
+        seed: seed of the choice.
 
     Raises:
         UserError: the cache is damaged, incomplete, or of other views.

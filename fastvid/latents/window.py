@@ -31,7 +31,7 @@ class LatentWindow:
     can share the folder; each sees what the others have written.
 
     Args:
-        folder: of the files; made if it is not there. Files of another fingerprint are removed.
+        folder: folder of the files; made if it is not there. Files of another fingerprint are removed.
         manifest: what the latents depend on; one view of a clip is a row.
         most_bytes: the files together take at most. What goes beyond is not kept, which is warned about once.
     """
@@ -84,7 +84,7 @@ class LatentWindow:
 
         Args:
             window: number of the window, counted from the first epoch's first.
-            keys: of the samples.
+            keys: keys of the samples.
             view_hashes: of the view of each.
             latents: of these, not changed any more.
             check: called with them in the background before anything is written; may raise.

@@ -23,7 +23,7 @@ class LatentFileWriter:
     name when :meth:`commit` is called, complete or not at all.
 
     Args:
-        path: of the file.
+        path: path of the file.
         manifest: of the cache.
     """
 

@@ -101,7 +101,7 @@ def load_pretrained(
         config: a configuration from :func:`open_config`; None for the source's own.
         parts: in what the model and the files may differ. Tied weights, such as a language model's ``lm_head``, need
             not be named.
-        dtype: of the model, whatever the files have.
+        dtype: dtype of the model, whatever the files have.
 
     Returns:
         The model in eval mode, and the ``parts.may_lack`` that were drawn at random.

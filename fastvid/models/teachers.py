@@ -126,7 +126,7 @@ def load_teacher(source: str, *, frames: int, size: int) -> Teacher:
 
     Args:
         source: ``checkpoint:PATH`` (a folder with an encoder, or a run's folder) or ``hf:NAME_OR_DIR``.
-        frames: of the student's clips.
+        frames: number of frames of the student's clips.
         size: of the student's clips, pixels.
 
     Raises:

@@ -14,7 +14,7 @@ class CrossBlock(nn.Module):
     [M + V, M + V].
 
     Args:
-        width: of queries and context.
+        width: width of queries and context.
         heads: attention heads; divide ``width``.
     """
 

@@ -27,7 +27,7 @@ class Predictor(nn.Module):
         in_dim: width of the encoder's tokens.
         out_dim: width of the predictions.
         grid: (T, H, W) tokens.
-        width: of the predictor; even, and divisible by ``heads``.
+        width: width of the predictor; even, and divisible by ``heads``.
         depth: transformer blocks.
         heads: attention heads.
         mask_tokens: learnt mask tokens, one for each mask spec of a step.

@@ -24,7 +24,7 @@ def confusion_csv(path: Path, classes: Sequence[str], confusion: ArrayLike) -> N
     """Write counts of videos: a row for each true class, a column for each predicted one, both with their names.
 
     Args:
-        path: of the file, which is complete or not there at all.
+        path: path of the file, which is complete or not there at all.
         classes: C names.
         confusion: integers [C, C], rows = truth.
 
@@ -48,7 +48,7 @@ def confusion_png(path: Path, classes: Sequence[str], confusion: ArrayLike) -> N
     are named. It has at most 1600 pixels a side.
 
     Args:
-        path: of the PNG, which is complete or not there at all.
+        path: path of the PNG, which is complete or not there at all.
         classes: C names.
         confusion: integers [C, C], rows = truth.
 

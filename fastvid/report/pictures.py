@@ -34,7 +34,7 @@ def feature_colours(tokens: torch.Tensor, grid: tuple[int, int, int], shape: tup
     Args:
         tokens: [B, N, D]; the components are those of all of them together.
         grid: (T', H', W').
-        shape: of one clip, (T, H, W, 3).
+        shape: shape of one clip, (T, H, W, 3).
 
     Returns:
         uint8 [B, T, H, W, 3].
@@ -54,7 +54,7 @@ def film_strips(rows: list[np.ndarray], path: Path, *, frames: int = 8, side: in
 
     Args:
         rows: uint8 [T, H, W, 3] each.
-        path: of the PNG.
+        path: path of the PNG.
         frames: per row.
         side: of a frame in the picture, pixels.
     """

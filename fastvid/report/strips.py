@@ -41,9 +41,9 @@ def strips_png(path: Path, groups: Sequence[Strips], *, frames: int = 8, side: i
     """Draw groups of clips below each other. Frames are evenly spaced in time and keep their aspect ratio.
 
     Args:
-        path: of the PNG, which is complete or not there at all.
+        path: path of the PNG, which is complete or not there at all.
         groups: at least one, each with a clip.
-        frames: of a clip; fewer where it has fewer.
+        frames: number of frames of a clip; fewer where it has fewer.
         side: of a frame's longer side in the picture, pixels.
 
     Raises:

@@ -19,10 +19,10 @@ def check_cells(
     One run stands for all: that with the most videos of each class. Those that have begun have proved right already.
 
     Args:
-        cells: of the sweep.
+        cells: cells of the sweep.
         out: its folder, which need not be there.
         command: the recipe's.
-        options: of all runs.
+        options: options of all runs.
         place: value of CUDA_VISIBLE_DEVICES for the check; None leaves it as it is.
 
     Raises:

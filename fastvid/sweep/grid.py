@@ -25,7 +25,7 @@ class Cell:
     Attributes:
         approach: what is trained.
         videos: training videos of each class; None for all there are.
-        seed: of the run.
+        seed: seed of the run.
         trial: its number in a search, or None.
         options: further options of this cell alone, as on a command line.
     """

@@ -26,7 +26,7 @@ class GridRun:
     """One start of a sweep: runs cells, says how they ended, and keeps the tables and the page up to date.
 
     Args:
-        folder: of the sweep, begun.
+        folder: folder of the sweep, begun.
         command: the recipe's, to which options are added.
         places: see :func:`fastvid.sweep.runner.run_jobs`.
         signals: requests to stop.

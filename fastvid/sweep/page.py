@@ -24,7 +24,7 @@ def write_comparison(folder: SweepFolder, results: Sequence[CellResult]) -> Path
     """Write ``compare.html`` into the sweep's folder and return its path.
 
     Args:
-        folder: of the sweep.
+        folder: folder of the sweep.
         results: of the grid's finished runs.
     """
     found = compare(results)

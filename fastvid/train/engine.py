@@ -96,7 +96,7 @@ class Engine:
         checkpoints: of the run.
         world: this process among its peers.
         signals: requests to stop.
-        seed: of the run.
+        seed: seed of the run.
         log_every: steps between records.
         checkpoint_every: steps between checkpoints.
         autocast: dtype of autocast, or None for float32.

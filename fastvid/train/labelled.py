@@ -57,7 +57,7 @@ def open_labelled(config: LabelledDataConfig, demo: DemoSize, seed: int) -> Labe
     Args:
         config: the options.
         demo: the demo data set, where that is named.
-        seed: of the choice of ``videos_per_class``, and of the protocol ``random``.
+        seed: seed of the choice of ``videos_per_class``, and of the protocol ``random``.
 
     Raises:
         UserError: no videos, no labels, too few of a class, or options that do not fit them.

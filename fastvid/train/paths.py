@@ -66,7 +66,7 @@ def check_old_paths(before: Any, config: Any, prefix: str = "--") -> None:
     Args:
         before: the run's configuration.
         config: the same with the options of this start; what these changed is theirs.
-        prefix: of the options' names.
+        prefix: prefix of the options' names.
 
     Raises:
         UserError: names the option and what to do.

@@ -30,7 +30,7 @@ class StopSignals:
             self.listen()
 
     def listen(self) -> None:
-        """Take SIGTERM and SIGINT as requests from now on."""
+        """Treat SIGTERM and SIGINT as requests to stop from now on."""
         signal.signal(signal.SIGTERM, self._request)
         signal.signal(signal.SIGINT, self._request)
 

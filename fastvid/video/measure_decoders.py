@@ -55,7 +55,7 @@ def measure(
         samples: (file, view, frame table) of some videos like those that will be trained on.
         candidates: names of decoders.
         seconds: how long each is measured at least, after each sample was decoded once.
-        threads: of CPU decoders; default: the processors that this process may use.
+        threads: number of threads of CPU decoders; default: the processors that this process may use.
 
     Raises:
         ValueError: no samples, an unknown candidate, or no candidate decodes any sample.

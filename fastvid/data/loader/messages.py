@@ -25,14 +25,14 @@ class Task:
         batch: clips per global batch.
         world: processes that share it.
         rank: this process's place among them.
-        seed: of the order.
-        view_seed: of the views.
+        seed: seed of the order.
+        view_seed: seed of the views.
         views: views drawn of each video, over and over; None draws a new one in every epoch.
         window: shards mixed by the shuffle.
         echo: times each window is gone through before the next one.
         start: where turn 0's global batch begins.
         limits: what is refused.
-        cache_bytes: of decoded videos kept.
+        cache_bytes: bytes of decoded videos kept.
         in_a_row: bad samples in a row after which a turn is given up.
         decoder: one of :data:`fastvid.video.decoders.DECODERS`; those of the GPU leave the decoding to the parent.
         threads: threads at the beginning.
@@ -133,7 +133,7 @@ class Decoded:
 
     Attributes:
         turn: its number.
-        key: of the sample whose clip is in the ring; empty when the turn was given up.
+        key: key of the sample whose clip is in the ring; empty when the turn was given up.
         label: its class.
         view_hash: :attr:`fastvid.video.View.hash`.
         repeats: whether frames repeat because the video is too short.

@@ -18,7 +18,7 @@ class Ring:
 
     Args:
         slots: how many.
-        shape: of one slot, uint8.
+        shape: shape of one slot, uint8.
         descriptor: of a ring that the parent process made; None makes one.
     """
 

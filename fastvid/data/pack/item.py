@@ -16,12 +16,12 @@ class Item:
 
     Attributes:
         key: in the shards.
-        path: of the file that holds it, below the collection's root; for archives, the member's name.
+        path: path of the file that holds it, below the collection's root; for archives, the member's name.
         member: its name in that file, where that is a tar.
         size: bytes, :data:`MISSING` where there is no such file, 0 where only reading an archive tells.
         label: its class, or None.
         caption: what it shows, in words, or None.
-        offset: of its bytes in that file.
+        offset: offset of its bytes in that file.
         extra: further fields for the sample's ``.json``.
     """
 

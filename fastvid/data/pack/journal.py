@@ -27,7 +27,7 @@ class Record:
     """One finished shard.
 
     Attributes:
-        facts: of the shard.
+        facts: facts of the shard.
         counts: of its videos.
         archive: which of the collection's archives comes next.
         number: which of its members, or of the collection's items, comes next.

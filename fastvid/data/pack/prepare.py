@@ -35,7 +35,7 @@ class Task:
 
     Attributes:
         item: the video.
-        root: of the collection.
+        root: root of the collection.
         data: its bytes, where they came out of an archive.
         failed: what is known to be wrong with it.
         archive: of what comes after this task: which archive,

@@ -34,7 +34,7 @@ class Packing:
     """The settings with which a collection is packed.
 
     Attributes:
-        prefix: of the shards' names.
+        prefix: prefix of the shards' names.
         shard_bytes: a shard is closed when it has grown past this.
         shuffle: whether videos are packed in an order that mixes classes; else by key. Archives keep theirs.
         treatment: what is done to every video.

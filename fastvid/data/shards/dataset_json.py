@@ -23,9 +23,9 @@ class ShardInfo:
         name: file name of the tar.
         samples: videos in it.
         bytes: size of the tar.
-        sha256: of the tar, hexadecimal.
+        sha256: sha256 of the tar, hexadecimal.
         index_bytes: size of its index.
-        index_sha256: of its index.
+        index_sha256: sha256 of its index.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Dataset:
         captions: videos with a caption.
         codecs: videos of each codec; those that could not be read are counted under ``"unreadable"``.
         frames: in all videos.
-        seconds: of all videos.
+        seconds: seconds of all videos.
         video_bytes: of all videos.
         made_by: command and options that made the shards.
     """

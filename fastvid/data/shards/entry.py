@@ -21,9 +21,9 @@ class Entry:
 
     Attributes:
         key: the members' common name, up to the first dot of the file name (the WebDataset convention).
-        offset: of the video's bytes in the tar.
+        offset: offset of the video's bytes in the tar.
         size: of the video, bytes.
-        crc32: of those bytes.
+        crc32: CRC-32 of those bytes.
         video: its metadata and frame table, or None if it could not be read when it was indexed.
         label: from the sample's ``.json`` (field ``label``) or ``.cls`` member, or None.
         caption: from the sample's ``.json`` (field ``caption``) or ``.txt`` member, or None.

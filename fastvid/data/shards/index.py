@@ -38,8 +38,8 @@ class Header:
         shard: file name of the tar.
         bytes: size of the tar.
         samples: lines that follow.
-        crc32: of those lines.
-        version: of the index.
+        crc32: CRC-32 of those lines.
+        version: version of the index.
     """
 
     shard: str

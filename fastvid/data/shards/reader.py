@@ -61,7 +61,7 @@ class ShardFiles(Protocol):
         ...
 
     def stage(self, now: Sequence[int], then: Sequence[int]) -> None:
-        """See :meth:`fastvid.data.Source.stage`."""
+        """Announce the shards that are read now and next; see :meth:`fastvid.data.Source.stage`."""
         ...
 
 

@@ -24,7 +24,7 @@ class Member:
 
     Attributes:
         name: without a leading ``./``.
-        offset: of its bytes in the tar.
+        offset: offset of its bytes in the tar.
         size: bytes.
     """
 
@@ -39,7 +39,7 @@ def tar_members(file: BinaryIO, where: str, length: int | None, refused: Callabl
     Args:
         file: the tar; the caller may read a member's bytes from it before asking for the next member.
         where: its name, for messages.
-        length: of the tar in bytes, or None where only reading it tells, as with compressed ones.
+        length: length of the tar in bytes, or None where only reading it tells, as with compressed ones.
         refused: called with a sentence for each member that is not passed on: links, devices, sparse files, names that
             are absolute or hold ``..``. Folders are passed over without a word.
 

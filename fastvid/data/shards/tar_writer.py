@@ -19,7 +19,7 @@ class TarShard:
     """A tar that is being written.
 
     Args:
-        path: of the unfinished file; an existing one is replaced.
+        path: path of the unfinished file; an existing one is replaced.
         name: the file name that the tar will have.
     """
 

@@ -17,7 +17,7 @@ class ShardWriter:
 
     Args:
         folder: created if missing.
-        prefix: of the file names.
+        prefix: prefix of the file names.
         shard_bytes: a shard is closed when it has grown past this.
 
     Example:

@@ -41,7 +41,7 @@ class Video:
         name: see :class:`fastvid.data.source.Origin`; all draws and hashes are of it.
         label: its class, or None.
         size: bytes, where an index has it.
-        crc32: of its bytes, likewise.
+        crc32: CRC-32 of its bytes, likewise.
         folder: the local folder that was opened, or None.
         listed: see :class:`fastvid.data.source.Origin`.
         listed_part: the part that the list says, or None.
@@ -66,7 +66,7 @@ class Request:
 
     Attributes:
         shares: expected shares of training, validation and test; of the first two where the protocol has a test part.
-        seed: of protocol random.
+        seed: seed of protocol random.
         group_of: a video's group by its name.
         lists: folder of the official lists; None looks for them beside the videos.
         validation: whether a validation part is cut from the training part where there is none.

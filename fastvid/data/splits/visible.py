@@ -65,7 +65,7 @@ def visible_split(facts: Facts, lists: Path | None) -> VisibleSplit | None:
     6. names as in NTU RGB+D.
 
     Args:
-        facts: of the videos.
+        facts: facts of the videos.
         lists: folder of UCF-101's lists, where one was named.
     """
     found = list(_visible(facts, lists))

@@ -26,8 +26,8 @@ class CachedLatents:
 
     Args:
         cache: opened by :func:`open_latents`.
-        data: of the run.
-        seed: of the run.
+        data: data of the run.
+        seed: seed of the run.
         device: of the run.
         quarantine: of the run.
     """

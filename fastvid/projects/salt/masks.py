@@ -21,7 +21,7 @@ class MaskSampler:
         config: which specs, and how much they hide.
         grid: (T, H, W) tokens.
         tokens: predict a random subset of this many masked tokens; None for all.
-        seed: of the run.
+        seed: seed of the run.
         stage: keeps the masks of the stages apart.
 
     Attributes:

@@ -24,7 +24,7 @@ class TokenSubset:
         tokens: N, of the grid.
         cached: K, of each clip.
         most: greatest P, or None.
-        seed: of the run.
+        seed: seed of the run.
 
     Attributes:
         predicted: P for each mask.

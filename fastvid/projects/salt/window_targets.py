@@ -28,10 +28,10 @@ def check_window(config: SaltConfig, run: Path, data: SaltData, tokens: int, dim
     """Raise an error where a window exceeds its budget or the disk.
 
     Args:
-        config: of the run.
+        config: configuration of the run.
         run: the run's directory, where the window will be.
-        data: of the run.
-        tokens: of a clip.
+        data: data of the run.
+        tokens: number of tokens of a clip.
         dim: width of the teacher's latents.
 
     Raises:
@@ -68,8 +68,8 @@ class WindowTeacher:
     Args:
         teacher: on the device.
         run: the run's directory.
-        config: of the run.
-        data: of the run.
+        config: configuration of the run.
+        data: data of the run.
         precision: the engine's.
         device: of the run.
         quarantine: of the run.

@@ -96,7 +96,7 @@ class ClassifierMetadata:
 
         Args:
             text: the file's content.
-            path: of the file, for errors.
+            path: path of the file, for errors.
 
         Raises:
             ValueError: damaged, or of another version.

@@ -35,15 +35,15 @@ def write_out(
     """Return the content of ``result.json``.
 
     Args:
-        config: of the run.
+        config: configuration of the run.
         optim: with the number of steps that were made.
         data: the videos.
         model: with the best weights.
-        records: of the run.
+        records: records of the run.
         best: the step they come from.
-        val: of these weights on the validation videos.
-        test: of these weights on the test videos.
-        precision: of the arithmetic.
+        val: results of these weights on the validation videos.
+        test: results of these weights on the test videos.
+        precision: precision of the arithmetic.
     """
     trainable, total = parameter_counts(model)
     adapted = model.approach is not None and "lora" in model.approach
