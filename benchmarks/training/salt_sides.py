@@ -234,7 +234,7 @@ def make_side(name: str, size: Size, device: torch.device, mode: str | None = No
         name: ``published``, ``same`` (fastvid, identical mathematics), ``subset`` (:data:`PREDICTED` of the tokens are
             predicted, at random) or ``recommended`` (the same, and they attend to the visible tokens only; compiled);
             the first three compiled where ``, compiled`` follows, and with a memory budget where ``, budget`` does.
-        size: of student, teacher and predictor.
+        size: size of student, teacher and predictor.
         device: where it runs.
         mode: of torch.compile.
     """

@@ -41,7 +41,7 @@ def compare(
 
     Args:
         names: names of :data:`benchmarks.training.salt_sides.STEPS`, with ``published`` and ``same`` among them.
-        size: of the steps that are timed.
+        size: size of the steps that are timed.
         device: of all sides.
         memory_batch: clips of the steps whose memory is measured; None for whole steps' times and nothing more.
         rounds: of timed steps; medians are reported.

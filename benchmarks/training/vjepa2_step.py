@@ -27,7 +27,7 @@ class Size:
     Attributes:
         layers: of the encoder.
         width: width of a token, a multiple of 64.
-        side: of a frame, pixels.
+        side: side of a frame, pixels.
         batch: clips in a step.
     """
 

@@ -127,7 +127,7 @@ def load_teacher(source: str, *, frames: int, size: int) -> Teacher:
     Args:
         source: ``checkpoint:PATH`` (a folder with an encoder, or a run's folder) or ``hf:NAME_OR_DIR``.
         frames: number of frames of the student's clips.
-        size: of the student's clips, pixels.
+        size: size of the student's clips, pixels.
 
     Raises:
         ValueError: another kind of source, a teacher for other clips, damaged files, or weights that do not fit.

@@ -56,7 +56,7 @@ def film_strips(rows: list[np.ndarray], path: Path, *, frames: int = 8, side: in
         rows: uint8 [T, H, W, 3] each.
         path: path of the PNG.
         frames: per row.
-        side: of a frame in the picture, pixels.
+        side: side of a frame in the picture, pixels.
     """
     strips = []
     for clip in rows:

@@ -44,7 +44,7 @@ def strips_png(path: Path, groups: Sequence[Strips], *, frames: int = 8, side: i
         path: path of the PNG, which is complete or not there at all.
         groups: at least one, each with a clip.
         frames: number of frames of a clip; fewer where it has fewer.
-        side: of a frame's longer side in the picture, pixels.
+        side: length of a frame's longer side in the picture, pixels.
 
     Raises:
         ValueError: nothing to draw.

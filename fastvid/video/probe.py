@@ -48,7 +48,7 @@ class VideoMetadata:
     Attributes:
         codec: FFmpeg's name of the codec, such as ``"h264"``.
         width: width of the coded frame, before rotation, pixels.
-        height: of the coded frame, before rotation, pixels.
+        height: height of the coded frame, before rotation, pixels.
         rotation: quarter turns, counter-clockwise, that make a frame upright.
         frames: number of frames shown.
         fps: average frames per second.

@@ -22,7 +22,7 @@ class Entry:
     Attributes:
         key: the members' common name, up to the first dot of the file name (the WebDataset convention).
         offset: offset of the video's bytes in the tar.
-        size: of the video, bytes.
+        size: size of the video, bytes.
         crc32: CRC-32 of those bytes.
         video: its metadata and frame table, or None if it could not be read when it was indexed.
         label: from the sample's ``.json`` (field ``label``) or ``.cls`` member, or None.

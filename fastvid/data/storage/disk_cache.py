@@ -74,7 +74,7 @@ class DiskCache:
 
         Args:
             name: its path below the folder.
-            size: of the file; one of another size is not this one.
+            size: size of the file; one of another size is not this one.
             stamp: its new last use, in nanoseconds; default now.
         """
         try:
@@ -104,7 +104,7 @@ class DiskCache:
 
         Args:
             name: its path below the folder, ``FOLDER/FILE``.
-            size: of the file.
+            size: size of the file.
             make: writes it, given a file descriptor with all its space reserved.
             stamp: its new last use, in nanoseconds; default now.
             spare: names of files not to be deleted for it.
