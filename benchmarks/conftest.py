@@ -35,7 +35,7 @@ def _kind(config: pytest.Config) -> str:
 
 
 def pytest_generate_tests(metafunc):
-    """Return a test with an argument ``workload`` runs once for each of its module's WORKLOADS[kind of device].
+    """Run a test with an argument ``workload`` once for each of its module's WORKLOADS[kind of device].
 
     With an argument ``users_workload`` it leaves out those that are only there to be larger than the cache.
     """
@@ -48,7 +48,7 @@ def pytest_generate_tests(metafunc):
 
 @pytest.fixture(scope="session")
 def device(request) -> devices.Device:
-    """Return what is measured; ``device.kind`` is the name torch takes."""
+    """Return the device to measure; ``device.kind`` is torch's name for it."""
     return devices.find(_kind(request.config))
 
 
@@ -65,7 +65,7 @@ def _session(request, device) -> tuple[Recorder, dict]:
 
 @pytest.fixture
 def kernel(device):
-    """Return the backend that users get of an op: ``kernel("gather_tokens")``; the reference is nothing to measure."""
+    """Return the backend that users get for an op: ``kernel("gather_tokens")``. The reference is not measured."""
 
     def backend(op: str) -> str:
         chosen = choose(
@@ -120,14 +120,14 @@ def record(request, benchmark, device, _session):
 
 @pytest.fixture
 def record_numbers(request, benchmark, _session):
-    """``record`` for numbers that are no times, by metric: ``record_numbers("name", {"memory of another": 0.5})``."""
+    """Record numbers that are not times, by metric: ``record_numbers("name", {"memory of another": 0.5})``."""
     recorder, _ = _session
     keep = _keeper(request.config, benchmark, _session)
     return lambda name, metrics: keep(recorder.keep(name, metrics))
 
 
 def _keeper(config: pytest.Config, benchmark, session: tuple[Recorder, dict]):
-    """Return what puts rows where they are asked for, and fails where one missed its floor."""
+    """Return a function that stores rows with the benchmark and fails where one missed its floor."""
     facts = session[1]
 
     def keep(rows: list[dict]) -> None:

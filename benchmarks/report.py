@@ -25,7 +25,7 @@ _BLOCK = "<!-- {name} -->\n{text}\n<!-- end of {name} -->"
 
 
 def result(run: dict, conditions: str = "") -> dict:
-    """Return a result file's content from a pytest-benchmark file's.
+    """Convert the content of a pytest-benchmark file to that of a result file.
 
     Raises:
         ValueError: the file holds no rows, or rows of several devices.
@@ -49,7 +49,7 @@ def result(run: dict, conditions: str = "") -> dict:
 
 
 def rounded(value: object) -> object:
-    """Return the same with numbers of four digits: more are noise, and make every diff a whole file."""
+    """Round numbers to four digits: more are noise, and make every diff a whole file."""
     if isinstance(value, float):
         return float(f"{value:.4g}")
     if isinstance(value, dict):
@@ -58,7 +58,7 @@ def rounded(value: object) -> object:
 
 
 def heading(found: dict) -> str:
-    """Return the device, date, versions and conditions of a result, in a sentence."""
+    """Describe the device, date, versions and conditions of a result in a sentence."""
     device = found["device"]
     versions = [f"torch {device['torch']}"]
     versions += [f"{name} {device[name]}" for name in ("triton", "driver") if device["kind"] == "cuda" and device[name]]
@@ -67,7 +67,7 @@ def heading(found: dict) -> str:
 
 
 def table(found: dict) -> str:
-    """Return the markdown of one result: a row for each part of each benchmark."""
+    """Format one result in Markdown: a row for each part of each benchmark."""
     gpu = found["device"]["kind"] == "cuda"
     columns = ["benchmark", "time", "GB/s", "of copy", *(["of datasheet"] if gpu else []), "faster than (floor)"]
     columns += ["peak memory, ours / others", "launches, ours / others"] if gpu else []
@@ -115,13 +115,13 @@ def _floor(bound: dict | None) -> str:
 
 
 def load(folder: Path) -> list[dict]:
-    """Return all results of a folder, CPUs first."""
+    """Load all results of a folder, CPUs first."""
     found = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
     return sorted(found, key=lambda one: one["device"]["kind"] != "cpu")
 
 
 def blocks(results: list[dict]) -> dict[str, str]:
-    """Return what the docs hold between their comments: name -> Markdown."""
+    """Return the generated blocks of the docs: name to Markdown."""
     shown = "\n\n".join(f"{heading(one)}\n\n{table(one)}" for one in results) or "Nothing has been measured."
     return {"results": shown}
 

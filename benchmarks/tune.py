@@ -47,7 +47,7 @@ class Found:
 
     @property
     def kept(self) -> bool:
-        """Whether the default stays."""
+        """Return whether the default stays."""
         return self.best == self.options.launches[0]
 
 
@@ -65,7 +65,7 @@ def launches_of(call: Callable[[], object]) -> list[Options]:
 
 
 def launched_with(call: Callable[[], Any], kernel: str, launch: Launch) -> Callable[[], Any]:
-    """Return the call with one kernel launched as told, and the others with their defaults."""
+    """Wrap the call so that one kernel has the given launch, and the others have their defaults."""
 
     def chosen(options: Options) -> Launch:
         return launch if options.kernel == kernel else options.launches[0]
@@ -78,7 +78,9 @@ def launched_with(call: Callable[[], Any], kernel: str, launch: Launch) -> Calla
 
 
 def results(call: Callable[[], Any]) -> tuple[torch.Tensor, ...]:
-    """Return the call's results, in memory that held NaN or the largest integer before: what is not written is seen."""
+    """Return the call's results, in memory that was filled with NaN or the largest integer, so that unwritten values
+    show.
+    """
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(True)  # torch.empty fills what it allocates
     try:
@@ -167,7 +169,7 @@ def merge(table: Table, architecture: str, found: Iterable[Found], about: dict[s
 
 
 def text(table: Table) -> str:
-    """Return the table as a file: a line for each class of shapes, so that a change of one is a change of a line."""
+    """Format the table as a file, with a line for each class of shapes, so that diffs are small."""
     blocks = []
     for architecture, kernels in sorted(table.items()):
         lines = []
@@ -179,12 +181,12 @@ def text(table: Table) -> str:
 
 
 def said(launch: Launch) -> str:
-    """Return a launch in a few words: ``ROWS 4, BLOCK 1024, warps 4``."""
+    """Format a launch in a few words: ``ROWS 4, BLOCK 1024, warps 4``."""
     return ", ".join(f"{name.removeprefix('num_')} {value}" for name, value in launch.items())
 
 
 def line(size: str, one: Found) -> str:
-    """Return what was found of one kernel, as a line of the printed table."""
+    """Format the result of one kernel as a line of the printed table."""
     kernel = f"{one.options.kernel.removesuffix('_kernel')}, {size}"
     result = "kept" if one.kept else f"{1e3 * one.time.median:.1f} us with {said(one.best)}"
     return (

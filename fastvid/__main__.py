@@ -35,7 +35,7 @@ COMMANDS = {
 
 @command
 def main(arguments: Sequence[str]) -> int:
-    """Run the command that the first argument names; return its exit code."""
+    """Run the command that the first argument names, and return its exit code."""
     if not arguments or arguments[0] in ("-h", "--help"):
         print(__doc__.rstrip() if __doc__ else ", ".join(COMMANDS))
         return 0 if arguments else 2

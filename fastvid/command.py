@@ -28,7 +28,7 @@ _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class UserError(Exception):
-    """Something the user can put right; reported as one sentence, without a traceback."""
+    """An error that the user can fix; reported as one sentence, without a traceback."""
 
 
 @contextlib.contextmanager
@@ -78,7 +78,7 @@ def command(main: Callable[..., int]) -> Callable[..., int]:
 
 
 def sentence(error: OSError) -> str:
-    """Say what an OSError means: which file, what is wrong, and what to do."""
+    """Describe an OSError: which file, what is wrong, and what to do."""
     where = os.fspath(error.filename) if isinstance(error.filename, str | os.PathLike) else None
     if error.errno in DISK_FULL:
         return f"{_cannot_write(where)}: {_why_full(error, where)}. Make room and give the same command again"
@@ -91,8 +91,9 @@ def sentence(error: OSError) -> str:
 
 
 def interrupt_quietly() -> None:
-    """Make this process one that runs a fastvid command: a Ctrl-C ends it with exit code 130 and nothing else, from
-    here until a command's main function begins. Does nothing where SIGINT is not handled as usual."""
+    """Make a Ctrl-C end this process with exit code 130 and no output, until a command's main function begins. Does
+    nothing where SIGINT is not handled as usual.
+    """
     global _ours
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         _ours = True
@@ -102,7 +103,7 @@ def interrupt_quietly() -> None:
 
 @contextlib.contextmanager
 def loading() -> Iterator[None]:
-    """End the process with exit code 130, and nothing else, on a Ctrl-C inside.
+    """End the process with exit code 130 and no output on a Ctrl-C inside.
 
     Put it around a command's imports of large packages. Nothing can be lost there, and a KeyboardInterrupt would not
     always come through: imports run native code, and code that catches it. Does nothing in a process that does not run
@@ -128,7 +129,7 @@ def _interrupt_as_usual() -> None:
 
 
 def _outcome_is_decided() -> None:
-    """Ignore a Ctrl-C while Python ends, which takes a second after torch: it would kill the process by the signal."""
+    """Ignore a Ctrl-C while Python ends, which takes a second after torch: the signal would kill the process."""
     if _ours:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
@@ -139,8 +140,9 @@ def _note_interrupt() -> None:
 
 
 def _end_if_interrupted() -> None:
-    """Exit with 130 where Python would not: a KeyboardInterrupt that passed through ``exec``, as in the making of a
-    dataclass, makes it end by the signal, although it was caught."""
+    """Exit with 130 where Python would not. A KeyboardInterrupt that passed through ``exec``, as in the making of a
+    dataclass, makes Python end by the signal, although it was caught.
+    """
     if _interrupted:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):
@@ -149,7 +151,7 @@ def _end_if_interrupted() -> None:
 
 
 def _discard_output() -> None:
-    """Drop what is still in the buffer of stdout: it would fail once more when Python ends."""
+    """Drop what is still in the buffer of stdout, which would fail again when Python ends."""
     with contextlib.suppress(OSError, ValueError):  # it has no descriptor under a test
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -30,7 +30,7 @@ class ExportConfig:
 
 @command
 def main(arguments: list[str]) -> int:
-    """Run the command; return the exit code."""
+    """Run the command and return the exit code."""
     config = tyro.cli(ExportConfig, prog="python -m fastvid.export", args=arguments, config=_FLAGS)
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     with loading():

@@ -12,8 +12,9 @@ from typing import BinaryIO, TextIO
 
 
 def cache_dir() -> Path:
-    """Return where fastvid keeps data it can make again: ``$FASTVID_CACHE``, or ``fastvid`` in the user's cache
-    directory."""
+    """Return the folder for data that can be made again: ``$FASTVID_CACHE``, or ``fastvid`` in the user's cache
+    directory.
+    """
     chosen = os.environ.get("FASTVID_CACHE")
     if chosen:
         return Path(chosen).expanduser()
@@ -40,10 +41,10 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def write_whole(path: Path, content: bytes, *, sync: bool = True) -> None:
-    """Write a file: a reader, or a kill at any moment, see the old one or the new one.
+    """Write a file so that a reader, or a kill at any moment, sees the old one or the new one.
 
     Args:
-        path: of the file.
+        path: path of the file.
         content: of the file.
         sync: wait until the content is on the disk, so that a machine that goes down does not leave an empty file.
 
@@ -66,7 +67,7 @@ def write_whole(path: Path, content: bytes, *, sync: bool = True) -> None:
 
 
 def owned(path: Path) -> TextIO:
-    """Lock a file for this process, until it is closed or the process ends, and writes into it whose it is.
+    """Lock a file until it is closed or the process ends, and write the owner into it.
 
     Raises:
         BlockingIOError: another process has it; the message names that one.
@@ -96,7 +97,7 @@ def flush(path: Path) -> None:
 
 
 def sha256_of(file: BinaryIO) -> str:
-    """Return hexadecimal sha256 of what is left to read of a file, a megabyte at a time."""
+    """Return the hexadecimal sha256 of the rest of a file, read a megabyte at a time."""
     digest = hashlib.sha256()
     while chunk := file.read(1 << 20):
         digest.update(chunk)
@@ -104,7 +105,7 @@ def sha256_of(file: BinaryIO) -> str:
 
 
 def existing(folder: Path) -> Path:
-    """Return the folder, or the nearest one above it that is there."""
+    """Return the folder, or the nearest parent that exists."""
     folder = folder.absolute()
     while not folder.exists():
         folder = folder.parent

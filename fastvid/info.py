@@ -57,7 +57,7 @@ def facts() -> dict[str, dict[str, str]]:
 
 
 def as_text(sections: dict[str, dict[str, str]]) -> str:
-    """Return the sections of names and values as text, the values in one column."""
+    """Format the sections of names and values as text, with the values in one column."""
     width = max(len(name) for values in sections.values() for name in values)
     lines = []
     for section, values in sections.items():
@@ -140,7 +140,7 @@ def _decoders() -> str:
 
 
 def measure_decoders(path: str, videos: int = 8) -> str:
-    """Return the table that ``--decode`` prints, and what follows from it.
+    """Measure the decoders and return the table that ``--decode`` prints, with a conclusion.
 
     Raises:
         FileNotFoundError: nothing is at ``path``.

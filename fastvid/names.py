@@ -12,7 +12,7 @@ _LONE = re.compile("[\ud800-\udfff]")
 
 
 def spelled(name: object) -> str:
-    r"""Spell out the bytes of a file name that are no UTF-8, as ``\xff``; any other text comes back unchanged.
+    r"""Spell out the bytes of a file name that are not UTF-8, as ``\xff``. Any other text is returned unchanged.
 
     Example:
         >>> spelled("run/caf\udce9.mp4")

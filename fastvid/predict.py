@@ -49,7 +49,7 @@ class PredictConfig:
 
 @command
 def main(arguments: list[str]) -> int:
-    """Run the command; return the exit code: 0, or 1 if a video could not be used."""
+    """Run the command and return the exit code: 0, or 1 if a video could not be used."""
     config = tyro.cli(PredictConfig, prog="python -m fastvid.predict", args=arguments, config=_FLAGS)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
@@ -91,7 +91,7 @@ def predict(
     windows: int | Literal["auto"] = "auto",
     crops: int = 1,
 ) -> dict[str, Any]:
-    """Return the classes of one video.
+    """Predict the classes of one video.
 
     Args:
         classifier: on any device.
@@ -187,7 +187,7 @@ def _enough(spec: "ViewSpec", info: "VideoMetadata") -> int:
 
 
 def _seconds(frames: Sequence[int], info: "VideoMetadata") -> tuple[float, float]:
-    """Return from when the first of them appears to when the last goes."""
+    """Return when the first frame appears and when the last one ends, in seconds."""
     after = max(frames) + 1
     end = float(info.times[after]) if after < info.frames else info.duration
     return float(info.times[min(frames)]), end

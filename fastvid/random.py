@@ -17,7 +17,7 @@ _LOW32 = 0xFFFFFFFF
 
 
 def philox4x32(counter: Sequence[Any], key: Sequence[Any]) -> tuple[Any, Any, Any, Any]:
-    """Return Philox4x32-10: four random 32-bit words for a 128-bit counter and a 64-bit key.
+    """Compute Philox4x32-10: four random 32-bit words for a 128-bit counter and a 64-bit key.
 
     Args:
         counter: four 32-bit words (int, or int64 arrays that broadcast together), least significant first.
@@ -91,7 +91,7 @@ class SampleRandom:
         self._words: list[int] = []
 
     def word(self) -> int:
-        """Return the next uniform 32-bit word."""
+        """Draw the next uniform 32-bit word."""
         if not self._words:
             c0, *rest = self._counter
             self._words = list(philox4x32(self._counter, self._key))[::-1]
@@ -99,9 +99,9 @@ class SampleRandom:
         return self._words.pop()
 
     def below(self, n: int) -> int:
-        """Return a uniform integer in [0, n)."""
+        """Draw a uniform integer in [0, n)."""
         return bounded(self.word(), n)
 
     def uniform(self, low: float = 0.0, high: float = 1.0) -> float:
-        """Return a uniform float in [low, high) with 32 random bits."""
+        """Draw a uniform float in [low, high) with 32 random bits."""
         return low + (high - low) * (self.word() / 2**32)

@@ -48,8 +48,8 @@ ShareAboveZero = Annotated[float, Range(0, 1, open=True)]
 
 
 def check_numbers(config: Any) -> None:
-    """Compare all numbers of a configuration, a tree of dataclasses, with what their options take. Every number must be
-    finite.
+    """Check all numbers of a configuration, a tree of dataclasses, against the ranges of their options. Every number
+    must be finite.
 
     Raises:
         UserError: one does not fit; named as on the command line.

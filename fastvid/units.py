@@ -2,7 +2,7 @@
 
 
 def size(count: float) -> str:
-    """Return the bytes for people."""
+    """Format a number of bytes, such as ``1.5 GB``."""
     for unit in ("B", "kB", "MB", "GB", "TB"):
         if count < 1000 or unit == "TB":
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.3g} {unit}"
@@ -11,7 +11,7 @@ def size(count: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return the seconds for people."""
+    """Format a number of seconds in readable units."""
     if seconds < 60:
         return f"{seconds:.0f} s"
     minutes = seconds / 60

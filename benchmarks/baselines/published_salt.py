@@ -21,7 +21,7 @@ Grid = tuple[int, int, int]
 
 
 def float_video(clip: torch.Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
-    """Map uint8 [B, T, H, W, 3] -> normalised float32 [B, 3, T, H, W], what the published loader hands over."""
+    """Map uint8 [B, T, H, W, 3] to normalised float32 [B, 3, T, H, W], the output of the published loader."""
     video = clip.permute(0, 4, 1, 2, 3).contiguous().float() / 255
     shape = (1, 3, 1, 1, 1)
     return (video - torch.tensor(mean, device=clip.device).view(shape)) / torch.tensor(std, device=clip.device).view(
@@ -30,7 +30,7 @@ def float_video(clip: torch.Tensor, mean: tuple[float, ...], std: tuple[float, .
 
 
 def masks(batch: int, grid: Grid, masked: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Per sample: 4 to 8 blocks, then random tokens to the exact count -> visible [B, V], masked [B, M]."""
+    """Draw per sample 4 to 8 blocks, then random tokens to the exact count: visible [B, V] and masked [B, M]."""
     t, h, w = grid
     visible_rows, masked_rows = [], []
     for _ in range(batch):
@@ -51,7 +51,7 @@ def masks(batch: int, grid: Grid, masked: int, device: torch.device) -> tuple[to
 
 
 def gather(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """Map x [B, N, D] at index [B, K] -> [B, K, D], with the index repeated for each element of a row."""
+    """Map x [B, N, D] at index [B, K] to [B, K, D], with the index repeated for each element of a row."""
     return torch.gather(x, 1, index.unsqueeze(-1).repeat(1, 1, x.shape[2]))
 
 
@@ -73,7 +73,7 @@ class PublishedEncoder(nn.Module):
         self.blocks, self.norm = copy.deepcopy(encoder.blocks), copy.deepcopy(encoder.norm)
 
     def embed(self, video: torch.Tensor, visible: torch.Tensor | None = None) -> torch.Tensor:
-        """Map video float [B, 3, T, H, W] -> tokens with positions [B, V, D], or of all N."""
+        """Map video float [B, 3, T, H, W] to tokens with positions [B, V, D], or of all N."""
         x = self.patch_embed(video).flatten(2).transpose(1, 2)  # [B, N, D]
         positions = self.positions.expand(len(x), -1, -1)
         if visible is None:
@@ -81,7 +81,7 @@ class PublishedEncoder(nn.Module):
         return gather(x, visible) + gather(positions, visible)
 
     def encode(self, x: torch.Tensor) -> torch.Tensor:
-        """Map [B, V, D] -> [B, V, D]."""
+        """Map [B, V, D] to [B, V, D]."""
         for block in self.blocks:
             x = block(x)
         return self.norm(x)
@@ -113,7 +113,7 @@ class PublishedPredictor(nn.Module):
                     value.copy_(block.get_parameter(fastvid_name(name)))
 
     def forward(self, z: torch.Tensor, visible: torch.Tensor, masked: torch.Tensor) -> torch.Tensor:
-        """Map z [B, V, D] at visible [B, V] -> predictions [B, M, out] at masked [B, M]."""
+        """Map z [B, V, D] at visible [B, V] to predictions [B, M, out] at masked [B, M]."""
         z = self.embed(z)
         x = self.mask_token.to(z.dtype).expand(len(z), len(self.positions), -1).clone()
         x = x.scatter(1, visible.unsqueeze(-1).repeat(1, 1, z.shape[2]), z)
@@ -122,7 +122,7 @@ class PublishedPredictor(nn.Module):
 
 
 def loss(pred: torch.Tensor, target: torch.Tensor, masked: torch.Tensor) -> torch.Tensor:
-    """Return the mean squared error of pred [B, M, D] to the normalised rows of target [B, N, D] at masked [B, M]."""
+    """Compute the mean squared error of pred [B, M, D] to the normalised rows of target [B, N, D] at masked [B, M]."""
     target = F.layer_norm(target.float(), (target.shape[-1],))
     return F.mse_loss(pred.float(), gather(target, masked))
 

@@ -45,8 +45,7 @@ class Videos(Dataset):
 
 
 def random_clip(decoder: av.container.InputContainer, frames: int) -> torch.Tensor:
-    """Return uint8 [frames, 3, H, W], every FRAMES_BETWEEN-th frame from a random start; decoded from the key frame
-    before."""
+    """Decode uint8 [frames, 3, H, W], every FRAMES_BETWEEN-th frame from a random start, from the key frame before."""
     stream = decoder.streams.video[0]
     start = random.randint(0, max(0, stream.frames - (frames - 1) * FRAMES_BETWEEN - 1))
     rate, unit = stream.average_rate, stream.time_base
@@ -67,7 +66,7 @@ def random_clip(decoder: av.container.InputContainer, frames: int) -> torch.Tens
 
 @dataclass
 class Spent:
-    """Seconds of an epoch, by what they went to.
+    """The seconds of an epoch, by activity.
 
     Attributes:
         decode: decoding.
@@ -89,7 +88,7 @@ class PublishedLoop:
     Args:
         model: transformers' classifier, or peft's model around it; its parameters that train are trained.
         files: (path, class id) of each video.
-        frames: of a clip.
+        frames: number of frames of a clip.
         size: side of a clip, pixels.
         device: where the model is.
     """
@@ -126,7 +125,7 @@ class PublishedLoop:
         return self.spent
 
     def _collate(self, samples: list[tuple[Any, int]]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the videos uint8 [B, T, 3, H, W] and class ids int64 [B] of decoders and class ids."""
+        """Collate decoders and class ids to videos uint8 [B, T, 3, H, W] and class ids int64 [B]."""
         before = time.perf_counter()
         clips = [random_clip(decoder, self.frames) for decoder, _ in samples]
         between = time.perf_counter()

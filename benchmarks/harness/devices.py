@@ -46,12 +46,12 @@ class Device:
 
 
 def slug(name: str) -> str:
-    """Return a device's name as a file name: ``NVIDIA GeForce RTX 4090`` -> ``nvidia-geforce-rtx-4090``."""
+    """Convert a device's name to a file name: ``NVIDIA GeForce RTX 4090`` to ``nvidia-geforce-rtx-4090``."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 def gpu_class(name: str) -> tuple[str, float | None]:
-    """Return the class and datasheet GB/s of a GPU's name; ("gpu", None) of one that is not listed."""
+    """Return the class and datasheet GB/s of a GPU's name, or ("gpu", None) for one that is not listed."""
     for pattern, cls, bandwidth in _CARDS:
         if re.search(pattern, name):
             return cls, bandwidth
@@ -69,7 +69,7 @@ def find(kind: str) -> Device:
 
 
 def describe(device: Device) -> dict:
-    """Return what a result file says of the device and of what ran on it."""
+    """Describe the device and the software on it, for a result file."""
     return {
         **asdict(device),
         "slug": device.slug,

@@ -58,7 +58,7 @@ def entry(where: str, key: str, fields: dict) -> Floor:
 
 
 def read(text: str) -> dict[str, dict[str, list[Floor]]]:
-    """Map benchmark -> class of device -> floors, from the text of ``floors.toml``.
+    """Parse the text of ``floors.toml`` to a map from benchmark to device class to floors.
 
     Raises:
         ValueError: a class, part, metric or field that is not known, a number or source that is not one.
@@ -89,7 +89,7 @@ def lookup(floors: dict[str, dict[str, list[Floor]]], name: str, cls: str) -> li
 
 
 def in_code(ratios: dict[str, float], part: str) -> list[Floor]:
-    """Return the floors that a benchmark's file gives itself: other side -> how many times faster ours must be."""
+    """Return the floors that a benchmark's file sets itself: other side to the speedup that ours must have."""
     return [
         entry("floors=", f"{part}: x {other}", {"at_least": ratio, "source": "target: given in the benchmark's file"})
         for other, ratio in ratios.items()

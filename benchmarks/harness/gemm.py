@@ -6,8 +6,7 @@ import torch
 
 
 def gemm_rate(device: torch.device) -> float:
-    """Return FLOP/s of a large matrix product in the step's dtype, the best of several: the peak a step could reach
-    here.
+    """Measure the FLOP/s of a large matrix product in the step's dtype, the best of several: the peak of a step here.
 
     On a CPU, per second of a processor, as a busy neighbour would halve what the wall's clock says.
     """

@@ -29,7 +29,7 @@ class NotRetained(Exception):
 
 
 def flush_buffer() -> torch.Tensor:
-    """Return the bytes to write between replays: whatever was in the L2 cache is not there any more."""
+    """Return a buffer to write between replays, which evicts everything else from the L2 cache."""
     size = max(_FLUSH, 2 * torch.cuda.get_device_properties().L2_cache_size)
     return torch.empty(size, dtype=torch.uint8, device="cuda")
 
@@ -154,7 +154,7 @@ class GpuTimer:
         return False
 
     def times(self, rounds: int) -> dict[str, dict[str, Timed]]:
-        """Map part -> side -> milliseconds a call. Where a backward pass has no run of its own it is the difference."""
+        """Return milliseconds a call by part and side. A backward pass without a run of its own is the difference."""
         result = {}
         for part, runs in self.runs.items():
             replayed = any(run.how == "graph" for run in runs.values())
@@ -184,12 +184,14 @@ class GpuTimer:
         }
 
     def facts(self) -> dict[str, dict[str, dict]]:
-        """Map part -> side -> peak_bytes, launches and kernel_ms, the last two None where the profiler saw nothing."""
+        """Return peak_bytes, launches and kernel_ms by part and side, the last two None where the profiler saw
+        nothing.
+        """
         return self.found
 
     @staticmethod
     def copy_bandwidth() -> float:
-        """Return the bytes per second (read plus written) of a copy of 8 times the L2 cache or more."""
+        """Measure the bytes per second (read plus written) of a copy of 8 times the L2 cache or more."""
         size = max(512 << 20, 8 * torch.cuda.get_device_properties().L2_cache_size)
         source = torch.ones(size, dtype=torch.uint8, device="cuda")
         target = torch.empty_like(source)

@@ -33,7 +33,9 @@ class Place:
 
     @property
     def narrow(self) -> torch.dtype:
-        """The dtype of activations: bfloat16, which Triton's interpreter gets wrong, or another of two bytes there."""
+        """Return the dtype of activations: bfloat16, or under Triton's interpreter, which gets it wrong, another of
+        two bytes.
+        """
         return torch.float16 if self.device == "cpu" else torch.bfloat16
 
     def randn(self, *shape: int) -> torch.Tensor:
@@ -43,7 +45,7 @@ class Place:
         return torch.randint(256, shape, dtype=torch.uint8, device=self.device)
 
     def clips(self, tokens: Tokens, batch: int) -> tuple[int, int, int, int, int]:
-        """Return (B, N, masked, visible, D)"""
+        """Return (B, N, masked, visible, D)."""
         if self.tiny:
             return 2, 24, 18, 6, tokens.dim
         return batch, tokens.total, tokens.masked, tokens.visible, tokens.dim
@@ -93,7 +95,7 @@ def _tubelets(place: Place):
 
 
 def _keys(place: Place, queries: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return the query [B, 1, h, Q, d], and key and value [B, h, N, d] as a projection leaves them."""
+    """Make the query [B, 1, h, Q, d], and key and value [B, h, N, d] in a projection's memory layout."""
     B, H, N = (1, 2, 70) if place.tiny else (12 * 128 if queries == 1 else 128, _HEADS, _TOKENS)
     key, value = (place.randn(B, N, H, _DIM).transpose(1, 2) for _ in range(2))
     return place.randn(B, 1, H, queries, _DIM), key, value
@@ -123,7 +125,7 @@ def _masks(place: Place):
 
 
 def _gaze(place: Place, floats: bool = False) -> tuple[torch.Tensor, ...]:
-    """Return the frames, centres, scales, and a gradient of the glimpses."""
+    """Make the frames, centres, scales, and a gradient of the glimpses."""
     B, time, side, G, levels, size = (1, 1, 20, 1, 1, 32) if place.tiny else (8, 16, 512, 4, 3, 96)
     frames = place.pixels(B, time, side, side, 3)
     if floats:

@@ -8,7 +8,7 @@ import torch
 
 @contextmanager
 def exact_convolutions() -> Iterator[None]:
-    """cuDNN convolves float32 in TF32 unless it is told not to: 3 digits, where products of matrices have 7."""
+    """Turn TF32 off in cuDNN's float32 convolutions: it has 3 digits, where matrix products have 7."""
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     try:

@@ -37,14 +37,14 @@ class Card(NamedTuple):
 
     @property
     def gb_per_s(self) -> float:
-        """Bandwidth of the memory, from the table that measured cards are compared with."""
+        """Return the memory bandwidth, from the table that measured cards are compared with."""
         bandwidth = gpu_class(self.device)[1]
         assert bandwidth is not None
         return bandwidth
 
     @property
     def ridge(self) -> float:
-        """Float32 operations a byte below which memory is the bound of a kernel without matrix products."""
+        """Return the float32 operations a byte below which memory bounds a kernel without matrix products."""
         return 1e3 * self.vector / self.gb_per_s
 
 
@@ -67,7 +67,7 @@ class Op(NamedTuple):
 
     @property
     def intensity(self) -> float:
-        """Operations a byte."""
+        """Return the operations a byte."""
         return self.operations / self.least_bytes
 
 
@@ -76,7 +76,7 @@ _PIXELS = 3 * 2 * 16 * 16  # of a tubelet, in all colours
 
 
 def _attend(Q: int) -> list[Op]:
-    """Return two products a token forward, five backward, of two operations for each of its numbers."""
+    """Count the operations: two products a token forward, five backward, of two operations for each number."""
     B, H, N, D = 128, 12, 257, 64
     size = f"B{B} h{H} N{N} d{D}, {Q} quer{'ies' if Q > 1 else 'y'}"
     products = 2 * B * H * Q * N * D
@@ -87,7 +87,9 @@ def _attend(Q: int) -> list[Op]:
 
 
 def _glimpse(B: int, T: int, G: int, S: int) -> Op:
-    """At the frame's own resolution: the weights of 2 x 2 pixels, 12 operations each, and 2 for each colour of them."""
+    """Count the operations at the frame's own resolution: 12 for each weight of 2 x 2 pixels, 2 for each colour of
+    them.
+    """
     numbers = B * T * G * S * S * 4 * (12 + 3 * 2)
     return Op(f"foveated_glimpse, B{B} T{T} G{G} {S}x{S}", model.foveated_glimpse(B, T, G, S, out_size=2), numbers)
 
@@ -115,7 +117,7 @@ OPS = [
 
 
 def least_microseconds(least_bytes: int, gb_per_s: float) -> float:
-    """Return the bytes over bandwidth."""
+    """Return the least time: the bytes over the bandwidth."""
     return least_bytes / (1e3 * gb_per_s)
 
 
@@ -124,7 +126,7 @@ def _markdown(head: list[str], rows: list[list[str]]) -> str:
 
 
 def cards() -> str:
-    """Return what the vendor states of each card."""
+    """Tabulate the vendor's numbers for each card."""
     head = ["card", "memory, GB/s", "bfloat16 products, TFLOP/s", "float32, TFLOP/s", "float32 FLOP a byte", "source"]
     rows = [
         [card.name, f"{card.gb_per_s:g}", f"{card.tensor:g}", f"{card.vector:g}", f"{card.ridge:.0f}", card.source]
@@ -134,7 +136,9 @@ def cards() -> str:
 
 
 def ops() -> str:
-    """Return least bytes of each op, operations a byte, and the least time on each card with the bound that holds."""
+    """Tabulate the least bytes of each op, operations a byte, and the least time on each card with the bound that
+    holds.
+    """
     rows = [
         [op.name, f"{op.least_bytes / 1e6:.1f} MB", f"{op.intensity:.1f}", *(_least(op, card) for card in CARDS)]
         for op in OPS
@@ -161,7 +165,7 @@ def step_bytes(clips: int) -> int:
 
 
 def steps() -> str:
-    """Return the least time of a SALT step by its matrix products, and that of the ops beside them by their bytes."""
+    """Tabulate the least time of a SALT step by its matrix products, and that of the ops beside them by their bytes."""
     counted = json.loads(_STEP.read_text())
     sides = {name: row["gflop"] / counted["size"]["batch"] for name, row in counted["sides"].items()}
     rows = []
@@ -177,7 +181,7 @@ def steps() -> str:
 
 
 def targets() -> str:
-    """Return the floors of GPUs: what the benchmarks demand there."""
+    """Tabulate the floors that the benchmarks set for GPUs."""
     rows = []
     for name, classes in floors.read(floors.PATH.read_text()).items():
         for cls in classes.keys() - {"cpu"}:
@@ -189,7 +193,7 @@ def targets() -> str:
 
 
 def measured(results: list[dict]) -> str:
-    """Return what GPUs reached of the least bytes' time, a table for each card in benchmarks/results."""
+    """Tabulate the share of the least bytes' time that GPUs reached, for each card in benchmarks/results."""
     from benchmarks.report import heading, label
 
     found = []
@@ -207,12 +211,12 @@ def measured(results: list[dict]) -> str:
 
 
 def blocks(results: list[dict]) -> dict[str, str]:
-    """Return what docs/gpu.md holds between its comments: name -> Markdown."""
+    """Return the generated blocks of docs/gpu.md: name to Markdown."""
     return {"cards": cards(), "ops": ops(), "steps": steps(), "targets": targets(), "measured": measured(results)}
 
 
 def page(results: list[dict]) -> str:
-    """Return the docs/gpu.md with its tables as they are now."""
+    """Return docs/gpu.md with its tables up to date."""
     from benchmarks.report import put
 
     text = PAGE.read_text()

@@ -86,7 +86,7 @@ class Recorder:
         tolerance: float | None = None,
         **_: object,
     ) -> None:
-        """Run what :meth:`measure` would compile, and time nothing: the caches of compiled code are full after it."""
+        """Run what :meth:`measure` would compile without timing it, to fill the caches of compiled code."""
         made = {side: call if isinstance(call, Side) else Call(call) for side, call in sides.items()}  # type: ignore[arg-type]
         if gate is not None:
             gate()
@@ -96,7 +96,7 @@ class Recorder:
             side.results() if side.inputs else side.forward()
 
     def keep(self, name: str, metrics: dict[str, float]) -> list[dict]:
-        """Compare numbers that are no times, such as a share of memory, with the floors; returns them as a row.
+        """Compare numbers that are not times, such as a share of memory, with the floors, and return them as a row.
 
         Raises:
             ValueError: there is a floor of a number that is not among them.
@@ -140,7 +140,7 @@ class Recorder:
         return found
 
     def _check_shares(self, name: str, wanted: Sequence[Floor], least_bytes: Mapping[str, int]) -> None:
-        """Ask for a share of the bandwidth only where the bytes are known and do not fit the cache."""
+        """Raise an error where a share of the bandwidth is demanded but the bytes are unknown or fit into the cache."""
         for floor in wanted:
             if floor.metric not in SHARES:
                 continue
@@ -222,7 +222,9 @@ def missed(rows: Sequence[dict]) -> list[str]:
 
 
 def agree(name: str, sides: dict[str, Side], tolerance: float) -> None:
-    """Every side's output and gradients are those of the first other side, to ``tolerance`` of the largest value."""
+    """Check that every side's output and gradients are those of the first other side, to ``tolerance`` of the
+    largest value.
+    """
     others = [side for side in sides if side != OURS]
     expected = sides[others[0]].results()
     for side in sides:
@@ -242,7 +244,7 @@ def _bound(floor: dict) -> str:
 
 
 def line(row: dict) -> str:
-    """Return a row as one line of the terminal's table."""
+    """Format a row as one line of the terminal's table."""
     metrics, ours = row["metrics"], row["ms"].get(OURS)
     text = f"{'':11s}"
     if ours is not None:
@@ -266,6 +268,6 @@ def line(row: dict) -> str:
 
 
 def label(row: dict) -> str:
-    """Name and part of a row; the parts of a benchmark that has only one are not named."""
+    """Return the name and part of a row. The part is left out of a benchmark with only one."""
     part = {BOTH: "fwd + bwd", "call": ""}.get(row["part"], row["part"])
     return f"{row['benchmark']}, {part}" if part else row["benchmark"]

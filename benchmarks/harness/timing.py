@@ -36,7 +36,7 @@ class Side:
         return (FORWARD, BACKWARD, BOTH) if self.inputs else (FORWARD,)
 
     def backward(self, output: torch.Tensor, keep: bool = False) -> tuple[torch.Tensor, ...]:
-        """Return the gradients of the inputs; ``keep`` leaves what the forward pass stored, for another call."""
+        """Compute the gradients of the inputs; ``keep`` leaves what the forward pass stored, for another call."""
         return torch.autograd.grad(output, list(self.inputs), self.upstream, retain_graph=keep)
 
     def both(self) -> tuple[torch.Tensor, ...]:
@@ -70,7 +70,9 @@ class Timed:
 
     @property
     def compared(self) -> float:
-        """What ratios are of: a wall clock's fastest round, because other programs only add time; else the median."""
+        """Return the time that ratios use: a wall clock's fastest round, because other programs only add time; else
+        the median.
+        """
         return self.median if self.fastest is None else self.fastest
 
 
@@ -83,7 +85,7 @@ def summary(milliseconds: Sequence[float], how: str) -> Timed:
 
 
 def disagreement(one: float, other: float) -> float:
-    """Return how far two timers are apart, as a share of the longer time."""
+    """Return the difference of two timers, as a share of the longer time."""
     return abs(one - other) / max(one, other)
 
 
@@ -96,7 +98,7 @@ class CpuTimer:
         self.found: dict[str, dict[str, list[float]]] = {}  # part -> side -> milliseconds, of all calls of times
 
     def times(self, rounds: int) -> dict[str, dict[str, Timed]]:
-        """Map part -> side -> milliseconds, over these rounds and those of earlier calls.
+        """Return milliseconds by part and side, over these rounds and those of earlier calls.
 
         The sides take turns, so that drift hits all alike, and every other round in reverse, so that none always finds
         the caches as the same other side leaves them.
@@ -125,12 +127,11 @@ class CpuTimer:
         return {FORWARD: between - started, BACKWARD: ended - between, BOTH: ended - started}
 
     def facts(self) -> dict[str, dict[str, dict]]:
-        """Return what is known of a part besides its time: nothing on a CPU."""
+        """Return the facts about a part besides its time: none on a CPU."""
         return {}
 
     def copy_bandwidth(self) -> float:
-        """Return the bytes per second (read plus written) of a large copy between warm buffers: what memory gives,
-        measured."""
+        """Measure the bytes per second (read plus written) of a large copy between warm buffers."""
         source = torch.ones(64 << 20, dtype=torch.uint8)
         target = torch.empty_like(source)
         copy = CpuTimer({"copy": Call(lambda: target.copy_(source))}).times(21)[CALL]["copy"]

@@ -57,6 +57,6 @@ WORKLOADS = {
 
 
 def drawn(batch: int, tokens: int, count: int, device: str) -> torch.Tensor:
-    """Return int64 [batch, count]: for each clip, count different tokens in ascending order."""
+    """Draw int64 [batch, count]: for each clip, count different tokens in ascending order."""
     picked = torch.stack([torch.randperm(tokens)[:count].sort().values for _ in range(batch)])
     return picked.to(device)

@@ -56,7 +56,7 @@ _BATCH = 64
 
 
 def main() -> None:
-    """Run everything that is not there yet and write the table."""
+    """Run everything that is missing and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder for runs and caches; what is there is kept")
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
@@ -148,7 +148,7 @@ def read_speed(folder: Path) -> dict:
 
 
 def full_size(folder: Path) -> list[dict]:
-    """Write and reads caches of latents as large as a ViT-B's, 16 x 224 x 224; what they say is noise."""
+    """Write and read caches of latents as large as a ViT-B's, 16 x 224 x 224, filled with noise."""
     rows: list[dict] = []
     for name, changes in FULL_SIZE.items():
         facts = {
@@ -175,7 +175,7 @@ def full_size(folder: Path) -> list[dict]:
 
 
 def teacher_speed(source: str, videos: Path) -> dict:
-    """Return the clips per second of the teacher alone, on clips that are decoded already."""
+    """Measure the clips per second of the teacher alone, on clips that are already decoded."""
     from fastvid.latents.config import CacheData
     from fastvid.models.teachers import load_teacher
 
@@ -214,7 +214,7 @@ def processor() -> str:
 
 
 def table(rows: list[dict]) -> str:
-    """Return the rows in Markdown."""
+    """Format the rows in Markdown."""
     out = ["| targets | disk per clip | read MB/s | read clips/s | loss | loss / mean predictor's | linear probe |"]
     out.append("|---|---|---|---|---|---|---|")
     for r in rows:

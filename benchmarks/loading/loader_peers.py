@@ -21,7 +21,7 @@ FRAMES, STRIDE, SIZE = 16, 4, 224
 
 
 def fastvid(folder: Path, batch: int, workers: int) -> Iterator:
-    """TrainLoader: one helper process, threads, a ring of uint8."""
+    """Load with TrainLoader: one helper process, threads, a ring of uint8."""
     from fastvid.data import TrainLoader, open_source
     from fastvid.video import ViewSpec
 
@@ -64,17 +64,17 @@ def _decode_for_ever(folder: Path, number: int, clips) -> None:
 
 
 def torch_pyav(folder: Path, batch: int, workers: int) -> Iterator:
-    """torch's DataLoader over a map-style data set that decodes with PyAV."""
+    """Load with torch's DataLoader over a map-style data set that decodes with PyAV."""
     yield from _dataloader(Members(folder, _pyav), batch, workers)
 
 
 def torch_torchcodec(folder: Path, batch: int, workers: int) -> Iterator:
-    """torch's DataLoader over a map-style data set that decodes with torchcodec."""
+    """Load with torch's DataLoader over a map-style data set that decodes with torchcodec."""
     yield from _dataloader(Members(folder, _torchcodec), batch, workers)
 
 
 def torch_decord(folder: Path, batch: int, workers: int) -> Iterator:
-    """torch's DataLoader over a map-style data set that decodes with decord."""
+    """Load with torch's DataLoader over a map-style data set that decodes with decord."""
     yield from _dataloader(Members(folder, _decord), batch, workers)
 
 
@@ -88,7 +88,7 @@ def webdataset(folder: Path, batch: int, workers: int) -> Iterator:
 
 
 def dali(folder: Path, batch: int, workers: int) -> Iterator:
-    """DALI's dynamic mode on the CPU, which decodes VP8 and VP9."""
+    """Load with DALI's dynamic mode on the CPU, which decodes VP8 and VP9."""
     import numpy as np
     import nvidia.dali.experimental.dynamic as ndd
     import torch
@@ -179,7 +179,7 @@ def _decord(data: bytes):
 
 
 def _finish(clip):
-    """uint8 [T, H, W, 3] -> float32 [3, T, 224, 224], a random crop, normalised."""
+    """Map uint8 [T, H, W, 3] to float32 [3, T, 224, 224]: a random crop, normalised."""
     import torch
     import torch.nn.functional as F
 
@@ -206,7 +206,7 @@ def _dataloader(dataset, batch: int, workers: int) -> Iterator:
 
 
 def memory_of(pid: int | str) -> float:
-    """Anonymous memory of a process in bytes, what it shares with others counted in proportion."""
+    """Return the anonymous memory of a process in bytes, with shared memory counted in proportion."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except (FileNotFoundError, ProcessLookupError, PermissionError):

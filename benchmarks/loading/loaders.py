@@ -35,7 +35,7 @@ _KINDS = {
 
 
 def write_shards(folder: Path, kind: str, videos: int, frames: int) -> None:
-    """Videos of 320 x 256 pixels at 25 frames a second: a moving, textured picture with some noise."""
+    """Write videos of 320 x 256 pixels at 25 frames a second: a moving, textured picture with some noise."""
     rng = np.random.default_rng(0)
     picture = random_picture(rng)
     with ShardWriter(folder, "s", shard_bytes=8 << 20) as writer:
@@ -44,7 +44,7 @@ def write_shards(folder: Path, kind: str, videos: int, frames: int) -> None:
 
 
 def random_picture(rng: np.random.Generator) -> np.ndarray:
-    """Return uint8 [640, 960, 3] of squares of 16 x 16 pixels."""
+    """Draw uint8 [640, 960, 3] of squares of 16 x 16 pixels."""
     return rng.integers(0, 256, (40, 60, 3), dtype=np.uint8).repeat(16, 0).repeat(16, 1)
 
 
@@ -66,8 +66,9 @@ def encode(picture: np.ndarray, kind: str, number: int, frames: int, rng: np.ran
 
 
 def run(side: str, folder: Path, batch: int, workers: int, seconds: float, *, watch: bool) -> dict:
-    """Return one side, once: its memory where it is watched, else its speed; ``{"error": ...}`` where it cannot be
-    used."""
+    """Measure one side once: its memory where it is watched, else its speed; ``{"error": ...}`` where it cannot be
+    used.
+    """
     command = [sys.executable, "-m", "benchmarks.loading.loader_peers", side, str(folder)]
     command += ["--batch", str(batch), "--workers", str(workers), "--seconds", str(seconds)]
     shared_before, most, most_shared = _shared(), 0.0, 0.0
@@ -94,7 +95,7 @@ def run(side: str, folder: Path, batch: int, workers: int, seconds: float, *, wa
 
 
 def _shared() -> int:
-    """Return the number of bytes of shared memory that the machine has in use."""
+    """Return the bytes of shared memory that the machine has in use."""
     line = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("Shmem:"))
     return 1024 * int(line.split()[1])
 

@@ -46,8 +46,9 @@ WORKLOADS = {
 
 
 def fixations(scene, batch, device):
-    """Return uint8 frames, centres in the middle half, and the scale at which the innermost level is the pixels
-    themselves."""
+    """Make uint8 frames, centres in the middle half, and the scale at which the innermost level is the pixels
+    themselves.
+    """
     torch.manual_seed(0)
     frames = torch.randint(256, (batch, scene.time, scene.side, scene.side, 3), dtype=torch.uint8, device=device)
     center = torch.rand(batch, scene.time, scene.fixations, 2, device=device) - 0.5
@@ -55,7 +56,7 @@ def fixations(scene, batch, device):
 
 
 def pixels_under(scene, center) -> int:
-    """Return the number of pixels that lie under the widest crop of at least one fixation."""
+    """Count the pixels that lie under the widest crop of at least one fixation."""
     reach = scene.size * 2 ** (scene.levels - 1) / 2
     pixel = torch.arange(scene.side, device=center.device)
     middle = ((center + 1) * scene.side - 1) / 2
@@ -64,7 +65,7 @@ def pixels_under(scene, center) -> int:
 
 
 def usual(frames, center, scale, mean, std, size, levels, dtype):
-    """Return one grid_sample for all fixations of a frame and one level: they are stacked along the height."""
+    """Run one grid_sample for all fixations of a frame and one level, stacked along the height."""
     B, T, H, W, _ = frames.shape
     G = center.shape[2]
     pixels = frames.flatten(0, 1).permute(0, 3, 1, 2).float().div_(255).sub_(mean).div_(std)
@@ -108,7 +109,9 @@ class Sides:
         return self.scene.least_bytes(self.batch, pixels_under(self.scene, self.center))
 
     def gate(self):
-        """Without antialiasing all compute the same; with it ours averages the pixels that the wider levels skip."""
+        """Check that all sides agree without antialiasing. With it, ours averages the pixels that the wider levels
+        skip.
+        """
         near = 2e-2 if self.narrow else 1e-3
         gaze = (self.center, self.scale)
         interpolated, averaged = self.ours(False)(*gaze), self.ours(True)(*gaze)
@@ -129,13 +132,13 @@ def test_glimpses(workload, device, kernel, record):
 
 
 def test_interpolated_glimpses(users_workload, device, kernel, record):
-    """Without antialiasing fewer pixels are read; how many depends on the levels."""
+    """Measure without antialiasing, where fewer pixels are read; how many depends on the levels."""
     sides = Sides(users_workload, device, kernel("foveated_glimpse"))
     record(f"foveated_glimpse interpolated, {users_workload}", sides.forward(False), gate=sides.gate, rounds=7)
 
 
 def test_gaze_gradient(users_workload, device, kernel, record):
-    """Forward and backward to a learned gaze, where autograd must also keep the float frames."""
+    """Measure forward and backward to a learned gaze, where autograd must also keep the float frames."""
     sides = Sides(users_workload, device, kernel("foveated_glimpse"))
     gaze = [sides.center.requires_grad_(), sides.scale.requires_grad_()]
     upstream = torch.randn_like(sides.ours(True)(*gaze))

@@ -10,12 +10,12 @@ from fastvid.ops import gather_tokens
 
 
 def published(x, index):
-    """Return V-JEPA's apply_masks: the index is repeated in memory for every dimension."""
+    """Run V-JEPA's apply_masks: the index is repeated in memory for every dimension."""
     return torch.gather(x, 1, index.unsqueeze(-1).repeat(1, 1, x.shape[2]))
 
 
 def expanded(x, index):
-    """Return the same without the repetition."""
+    """Run the same without the repetition."""
     return torch.gather(x, 1, index.unsqueeze(-1).expand(-1, -1, x.shape[2]))
 
 

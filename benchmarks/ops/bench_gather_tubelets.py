@@ -22,13 +22,13 @@ def clip_and_index(workload, device, batch):
 
 
 def tubelets(x):
-    """Map [B, T, H, W, 3] -> [B, T / 2, H / 16, W / 16, 3, 2, 16, 16], a view."""
+    """View [B, T, H, W, 3] as [B, T / 2, H / 16, W / 16, 3, 2, 16, 16]."""
     B, T, H, W, _ = x.shape
     return x.view(B, T // 2, 2, H // 16, 16, W // 16, 16, 3).permute(0, 1, 3, 5, 7, 2, 4, 6)
 
 
 def gather_first(clip, index, mean, std, dtype):
-    """Return the best plain PyTorch we know: pick uint8 tubelets, then normalise only those."""
+    """Run the best plain PyTorch we know: pick uint8 tubelets, then normalise only those."""
     x = tubelets(clip)
     _, _, H, W = x.shape[:4]
     row = torch.arange(len(index), device=index.device).unsqueeze(1)
@@ -48,7 +48,7 @@ def test_patch_embedding_at_a_quarter_visible(users_workload, device, kernel, re
         return torch.take_along_dim(conv(pixels.to(dtype)).flatten(2).mT, index.unsqueeze(-1), dim=1)
 
     def unfolded():
-        """Without the convolution: reshape and multiply all tokens."""
+        """Embed without the convolution: reshape and multiply all tokens."""
         x = tubelets((clip.float() / 255 - mean) / std).reshape(B, -1, 1536).to(dtype)
         return torch.take_along_dim(F.linear(x, conv.weight.flatten(1), conv.bias), index.unsqueeze(-1), dim=1)
 

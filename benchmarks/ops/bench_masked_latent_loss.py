@@ -11,15 +11,16 @@ from fastvid.ops import masked_latent_loss
 
 
 def published(pred, target, masked):
-    """Return V-JEPA's and SALT-VLA's loss as published: normalise every token, gather with a repeated index,
-    subtract."""
+    """Compute V-JEPA's and SALT-VLA's loss as published: normalise every token, gather with a repeated index,
+    subtract.
+    """
     target = F.layer_norm(target.float(), target.shape[-1:])
     target = torch.gather(target, 1, masked.unsqueeze(-1).repeat(1, 1, target.shape[-1]))
     return (pred - target).square().mean()
 
 
 def gather_first(pred, target, masked):
-    """Return the best plain PyTorch we know: gather narrow rows first, then normalise only those."""
+    """Run the best plain PyTorch we know: gather narrow rows first, then normalise only those."""
     target = torch.take_along_dim(target, masked.unsqueeze(-1), dim=1).float()
     return F.mse_loss(pred.float(), F.layer_norm(target, target.shape[-1:]))
 
@@ -30,7 +31,7 @@ def test_masked_latent_loss(workload, device, kernel, record):
     N, M, D, size = tokens.total, tokens.masked, tokens.dim, workload.dtype.itemsize
 
     def passes(batch):
-        """Return least bytes; on a CPU the upstream scale of 1 is seen, and the stored gradient is the result."""
+        """Return the least bytes. On a CPU the upstream scale of 1 is seen, and the stored gradient is the result."""
         forward = byte_model.masked_latent_loss_forward(batch, M, D, pred_size=size, target_size=2)
         backward = byte_model.masked_latent_loss_backward(batch, M, D, pred_size=size, scaled=not on_cpu)
         return {"forward": forward, "backward": backward, "forward + backward": forward + backward}

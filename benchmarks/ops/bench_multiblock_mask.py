@@ -19,7 +19,7 @@ WORKLOADS = {
 
 
 def python_multiblock(batch: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Per sample: V-JEPA blocks until the target is covered, surplus of the last block dropped."""
+    """Draw V-JEPA blocks per sample until the target is covered, dropping the surplus of the last block."""
     visible, masked = [], []
     for _ in range(batch):
         cells = torch.zeros(GRID, dtype=torch.bool)
@@ -42,7 +42,7 @@ def python_multiblock(batch: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def python_salt(batch: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Per sample: 4 to 8 blocks, then random tokens to the exact count, as SALT-VLA published it."""
+    """Draw per sample 4 to 8 blocks, then random tokens to the exact count, as SALT-VLA published it."""
     visible, masked = [], []
     for _ in range(batch):
         cells = torch.zeros(GRID, dtype=torch.bool)
@@ -64,7 +64,7 @@ def python_salt(batch: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def check_same_kind(ours, theirs):
-    """Return random masks cannot be equal; both must be exact partitions, of equal counts, masking all times alike."""
+    """Check that both are exact partitions of equal counts that mask all times alike; random masks cannot be equal."""
     for visible, masked in (ours, theirs):
         assert visible.shape[1:] == (VISIBLE,)
         assert masked.shape[1:] == (MASKED,)

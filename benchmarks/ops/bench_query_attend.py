@@ -40,14 +40,14 @@ def sdpa(query, key, value):
 
 
 def with_weights(query, key, value):
-    """Return what user code does to see where a query looks."""
+    """Run what user code does to see where a query looks."""
     weights = (query @ key.mT * DIM**-0.5).float().softmax(-1)
     entropy = -(weights * (weights + 1e-9).log()).sum(-1)
     return weights.to(value.dtype) @ value, entropy, weights.argmax(-1)
 
 
 def per_layer(attend, layers):
-    """Return the same for each layer in a Python loop, as models do."""
+    """Run the same for each layer in a Python loop, as models do."""
     if layers == 1:
         return attend
 
@@ -64,7 +64,7 @@ def test_query_attend(workload, device, kernel, record):
     backend, exact = kernel("query_attend"), workload.dtype == torch.float32
 
     def projected(tokens):
-        """Return [B, tokens, h, d] seen as [B, h, tokens, d]."""
+        """View a projection [B, tokens, h, d] as [B, h, tokens, d]."""
         return torch.randn(B, tokens, H, DIM, device=device.kind).to(workload.dtype).transpose(1, 2)
 
     leaves = [projected(n).requires_grad_() for n in (1, N, N)]
@@ -77,7 +77,7 @@ def test_query_attend(workload, device, kernel, record):
         return query_attend(*tensors, return_stats=True, backend=backend)
 
     def gate():
-        """Return entropy and peak are user code's; the recorder compares outputs and gradients."""
+        """Check that entropy and peak are those of user code; the recorder compares outputs and gradients."""
         _, entropy, peak = fastvid(*leaves)
         _, expected, expected_peak = loop(*leaves)
         torch.testing.assert_close(entropy, expected, rtol=1e-4, atol=1e-5 if exact else 2e-2)

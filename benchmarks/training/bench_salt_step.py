@@ -31,7 +31,7 @@ def sides():
 
 
 def whole(side, clip):
-    """With the optimizer and the host's work: nothing that a CUDA graph could replay."""
+    """Measure the step with the optimizer and the host's work, which a CUDA graph could not replay."""
     return Call(lambda: step(side, clip), capture=False)
 
 
@@ -69,7 +69,7 @@ def test_the_recommended_step_does_not_wait_for_the_device(sides, clip, benchmar
 
 
 def test_peak_memory_of_the_recommended_step(sides, benchmark, record_numbers):
-    """A number of bytes, not a time: measured once. The published batch of 32 on a GPU, half of it on a CPU."""
+    """Measure a number of bytes once: the published batch of 32 on a GPU, half of it on a CPU."""
     sides.clear()  # the last test that could use them: a card of 24 GB has no room for these and more
     size = dataclasses.replace(SIZE, batch=32 if CUDA else 16)
     clip = random_clip(size, DEVICE)

@@ -16,7 +16,7 @@ def videos(tmp_path_factory):
 
 
 def epoch(train):
-    """Return decoding and loading are in it: nothing that a CUDA graph could replay."""
+    """Measure an epoch with decoding and loading, which a CUDA graph could not replay."""
     return Call(train, capture=False)
 
 
@@ -30,7 +30,7 @@ def test_first_epoch(videos, device, record):
 
 
 def test_later_epochs(videos, device, record):
-    """The first epoch recomputes: it decodes and runs the frozen encoder and pooler on every clip."""
+    """Compare with recomputing epochs, which decode and run the frozen encoder and pooler on every clip."""
     recipe = Recipe(make_model(Shape(4, 192, 64), "head"), videos, torch.device(device.kind), views=1)
     recipe.first_epoch()
     # Where the store of features was made does not matter to the side that reads it.

@@ -69,7 +69,7 @@ def _masks(scale: Scale, device: str) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _normalized(clip: torch.Tensor) -> torch.Tensor:
-    """Return uint8 [..., H, W, 3] -> float [..., 3, H, W], as image processors do."""
+    """Map uint8 [..., H, W, 3] to float [..., 3, H, W], as image processors do."""
     mean, std = (torch.tensor(x, device=clip.device) for x in (IMAGENET_MEAN, IMAGENET_STD))
     return ((clip.float() / 255 - mean) / std).movedim(-1, -3)
 
@@ -91,7 +91,7 @@ class VisibleEmbeddings(nn.Module):
 
 
 def videomae(scale: Scale, device: str) -> Example:
-    """Return transformers' VideoMAE encoder: only visible tubelets are normalised and embedded."""
+    """Make the example of transformers' VideoMAE encoder: only visible tubelets are normalised and embedded."""
     config = VideoMAEConfig(
         image_size=scale.side, hidden_size=scale.width, num_hidden_layers=scale.depth,
         num_attention_heads=scale.heads, intermediate_size=4 * scale.width, num_frames=FRAMES,
@@ -116,7 +116,9 @@ def videomae(scale: Scale, device: str) -> Example:
 
 
 def vjepa2(scale: Scale, device: str) -> Example:
-    """Return transformers' V-JEPA 2: picking tokens, and the L1 loss on layer-normed latents of a frozen teacher."""
+    """Make the example of transformers' V-JEPA 2: picking tokens, and the L1 loss on layer-normed latents of a
+    teacher.
+    """
     config = VJEPA2Config(
         crop_size=scale.side, frames_per_clip=FRAMES, hidden_size=scale.width, num_hidden_layers=scale.depth,
         num_attention_heads=scale.heads, pred_hidden_size=scale.width // 2, pred_num_hidden_layers=2,
@@ -146,7 +148,7 @@ def vjepa2(scale: Scale, device: str) -> Example:
 
 
 def timm_glimpses(scale: Scale, device: str) -> Example:
-    """Return a timm ViT on three-level glimpses of uint8 frames, whose gaze is learnt."""
+    """Make the example of a timm ViT on three-level glimpses of uint8 frames, whose gaze is learnt."""
     size, levels = 64, 3
     model: Any = timm.create_model(
         "vit_tiny_patch16_224", img_size=size, num_classes=10, embed_dim=scale.width, depth=scale.depth,
@@ -184,7 +186,7 @@ EXAMPLES = {
 
 
 def step(example: Example, side: str) -> torch.Tensor:
-    """Run one forward and backward pass; returns the loss."""
+    """Run one forward and backward pass, and return the loss."""
     example.model.zero_grad()
     loss = getattr(example, side)()
     loss.backward()
@@ -192,8 +194,7 @@ def step(example: Example, side: str) -> torch.Tensor:
 
 
 def saved_bytes(example: Example, side: str) -> int:
-    """Return the number of bytes that autograd keeps from the forward pass for the backward pass, parameters not
-    counted."""
+    """Count the bytes that autograd keeps from the forward pass for the backward pass, without parameters."""
     parameters = {p.untyped_storage().data_ptr() for p in example.model.parameters()}
     kept: dict[int, int] = {}
 
@@ -210,7 +211,7 @@ def saved_bytes(example: Example, side: str) -> int:
 
 
 def measure(name: str, scale: Scale, device: str, rounds: int) -> dict:
-    """Return one example's row; raises if the two sides disagree."""
+    """Measure one example and return its row. Raise an error if the two sides disagree."""
     torch.manual_seed(0)
     example = EXAMPLES[name](scale, device)
     gradients = {}

@@ -26,7 +26,7 @@ def in_turns(measure: Callable, sides: dict[str, Side], clip: torch.Tensor, roun
 
 
 def seconds(side: Side, clip: torch.Tensor) -> tuple[float, float]:
-    """Of one whole step, nothing watched: on the wall's clock, and of the processor (what neighbours do not lengthen).
+    """Time one whole step on the wall clock, and on the processor's clock, which other programs do not lengthen.
 
     The latter is summed over threads.
     """
@@ -36,8 +36,9 @@ def seconds(side: Side, clip: torch.Tensor) -> tuple[float, float]:
 
 
 def seconds_by_piece(side: Side, clip: torch.Tensor) -> dict[str, float]:
-    """Of one step whose graph is cut between the pieces, so that each piece's backward pass is timed with its forward
-    pass; on a GPU the cuts wait for the device, so the pieces add up to more than :func:`seconds`."""
+    """Time the pieces of one step, whose graph is cut between them, so that each piece's backward pass is timed with
+    its forward pass. On a GPU the cuts wait for the device, so the pieces add up to more than :func:`seconds`.
+    """
     spent = dict.fromkeys(PIECES, 0.0)
 
     @contextmanager
@@ -80,7 +81,9 @@ def seconds_by_piece(side: Side, clip: torch.Tensor) -> dict[str, float]:
 
 
 def resident_bytes(side: Side, clip: torch.Tensor) -> int:
-    """Of what outlives a step: weights of student, predictor and teacher, the optimizer's state, the clip."""
+    """Count the bytes that outlive a step: weights of student, predictor and teacher, the optimizer's state, the
+    clip.
+    """
     tensors = [clip, *side.module.parameters(), *side.module.buffers()]
     tensors += [*side.teacher.parameters(), *side.teacher.buffers()]
     for state in side.optimizer.state.values():
@@ -90,7 +93,7 @@ def resident_bytes(side: Side, clip: torch.Tensor) -> int:
 
 
 def peak_bytes(side: Side, clip: torch.Tensor) -> int:
-    """Return the most bytes of tensors alive at once in a step: what outlives it, and the peak of what does not.
+    """Measure the most bytes of tensors alive at once in a step: what outlives it, and the peak of what does not.
 
     On a GPU the peak is CUDA's caching allocator's. On a CPU it is followed through PyTorch's allocator by the
     profiler: every tensor is in it, the scratch memory of MKL, oneDNN and of fused loops is not.
@@ -107,7 +110,7 @@ def peak_bytes(side: Side, clip: torch.Tensor) -> int:
 
 
 def bytes_by_piece(side: Side, clip: torch.Tensor) -> dict[str, int]:
-    """Return what the forward pass of each piece leaves alive: what it keeps for the backward pass, and its results.
+    """Measure the bytes that the forward pass of each piece leaves alive: kept for the backward pass, and its results.
 
     For a side that has made a step.
     """
@@ -169,7 +172,7 @@ def _at(line: list[tuple[int, int]], time_ns: int) -> int:
 
 
 def flops(side: Side, clip: torch.Tensor) -> int:
-    """Return floating point operations of a step's matrix products, convolutions and attention."""
+    """Count the floating point operations of a step's matrix products, convolutions and attention."""
     with torch.compiler.set_stance("force_eager"), FlopCounterMode(display=False) as counter:
         step(side, clip)
     return counter.get_total_flops()

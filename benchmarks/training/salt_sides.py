@@ -30,13 +30,13 @@ _MEMORY_BUDGET = 0.8  # of compiled blocks, where they have one
 
 @dataclass(frozen=True)
 class Size:
-    """Of a comparison.
+    """The sizes of a comparison.
 
     Attributes:
         name: a timm ViT: student and teacher.
         size: side of the frame in pixels, of clips of 16 frames.
         batch: clips in a step.
-        width: of the predictor.
+        width: width of the predictor.
         heads: of the predictor.
         depth: of student, teacher and predictor alike.
     """
@@ -101,32 +101,32 @@ class Side(ABC):
         self.optimizer = torch.optim.AdamW(self.module.parameters(), lr=1e-5, betas=(0.9, 0.95), fused=True)
 
     def pixels(self, clip: torch.Tensor) -> torch.Tensor:
-        """Return what embed and teach read."""
+        """Return the input of embed and teach."""
         return clip
 
     @abstractmethod
     def masks(self) -> Mask:
-        """Return visible [B, V], masked [B, M]."""
+        """Draw visible [B, V] and masked [B, M]."""
 
     @abstractmethod
     def teach(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Return the latents [B, N, D] of all tokens."""
+        """Compute the latents [B, N, D] of all tokens."""
 
     def embed(self, pixels: torch.Tensor, mask: Mask) -> torch.Tensor:
-        """Return the tokens [B, V, D] with positions."""
+        """Compute the tokens [B, V, D] with positions."""
         return self.encoder.embed(pixels, mask[0])
 
     def encode(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Map [B, V, D] -> [B, V, D]."""
+        """Map [B, V, D] to [B, V, D]."""
         return self.encoder.encode(tokens)
 
     def predict(self, z: torch.Tensor, mask: Mask) -> torch.Tensor:
-        """Map [B, V, D] -> [B, M, D]."""
+        """Map [B, V, D] to [B, M, D]."""
         return self.predictor(z, *mask)
 
     @abstractmethod
     def loss(self, pred: torch.Tensor, target: torch.Tensor, mask: Mask) -> torch.Tensor:
-        """Of predictions [B, M, D] of latents [B, N, D]."""
+        """Compute the loss of predictions [B, M, D] of latents [B, N, D]."""
 
     @abstractmethod
     def blocks(self) -> list[nn.Module]:
@@ -145,7 +145,7 @@ class Side(ABC):
         return self
 
     def update(self) -> None:
-        """Clips the gradient and updates the weights."""
+        """Clip the gradient and update the weights."""
         nn.utils.clip_grad_norm_(self.module.parameters(), 0.02)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -234,7 +234,7 @@ def make_side(name: str, size: Size, device: torch.device, mode: str | None = No
         name: ``published``, ``same`` (fastvid, identical mathematics), ``subset`` (:data:`PREDICTED` of the tokens are
             predicted, at random) or ``recommended`` (the same, and they attend to the visible tokens only; compiled);
             the first three compiled where ``, compiled`` follows, and with a memory budget where ``, budget`` does.
-        size: of student, teacher and predictor.
+        size: size of student, teacher and predictor.
         device: where it runs.
         mode: of torch.compile.
     """
@@ -258,17 +258,17 @@ def make_side(name: str, size: Size, device: torch.device, mode: str | None = No
 
 
 def autocast(device: torch.device) -> torch.autocast:
-    """Return bfloat16 on a GPU, float32 on a CPU."""
+    """Return autocast to bfloat16 on a GPU, float32 on a CPU."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")
 
 
 def random_clip(size: Size, device: torch.device) -> torch.Tensor:
-    """Return uint8 [B, 16, H, W, 3]."""
+    """Draw uint8 [B, 16, H, W, 3]."""
     return torch.randint(256, (size.batch, 16, size.size, size.size, 3), dtype=torch.uint8, device=device)
 
 
 def forward(side: Side, clip: torch.Tensor, mask: Mask | None = None) -> torch.Tensor:
-    """Return the loss of a step on clip uint8 [B, 16, H, W, 3], with the side's own masks unless some are given."""
+    """Compute the loss of a step on clip uint8 [B, 16, H, W, 3], with the side's own masks unless some are given."""
     with autocast(side.device):
         pixels = side.pixels(clip)
         mask = mask or side.masks()
@@ -277,7 +277,7 @@ def forward(side: Side, clip: torch.Tensor, mask: Mask | None = None) -> torch.T
 
 
 def step(side: Side, clip: torch.Tensor) -> None:
-    """Run a whole step; on a GPU, when it returns, it has finished."""
+    """Run a whole step, and wait for the GPU."""
     forward(side, clip).backward()
     side.update()
     if side.device.type == "cuda":

@@ -37,11 +37,11 @@ def main() -> None:
 def compare(
     names, size, device: torch.device, memory_batch: int | None, rounds: int, mode: str | None = None
 ) -> dict[str, Any]:
-    """Return everything that is measured, by side.
+    """Measure everything, by side.
 
     Args:
-        names: of :data:`benchmarks.training.salt_sides.STEPS`, with ``published`` and ``same`` among them.
-        size: of the steps that are timed.
+        names: names of :data:`benchmarks.training.salt_sides.STEPS`, with ``published`` and ``same`` among them.
+        size: size of the steps that are timed.
         device: of all sides.
         memory_batch: clips of the steps whose memory is measured; None for whole steps' times and nothing more.
         rounds: of timed steps; medians are reported.
@@ -96,7 +96,9 @@ def _add_memory(rows: dict[str, dict[str, Any]], size, device: torch.device, mod
 
 
 def check_same(published, same, clip: torch.Tensor) -> tuple[float, float]:
-    """Return the losses of both for one mask and the weights that both have; raises unless they are one to rounding."""
+    """Compare the losses of both for one mask and the weights that both have. Raise unless they are equal to
+    rounding.
+    """
     mask = same.masks()
     with torch.no_grad():
         losses = tuple(forward(side, clip, mask).item() for side in (published, same))

@@ -49,11 +49,11 @@ def main() -> None:
 def compare(
     approach: Approach, shape: Shape, source: FolderSource, device: torch.device, rounds: int, views: int = 1
 ) -> dict[str, Any]:
-    """Return the seconds of an epoch of each side, medians over the rounds, and of its parts.
+    """Measure the seconds of an epoch of each side, medians over the rounds, and of its parts.
 
     Args:
         approach: what trains.
-        shape: of the model.
+        shape: shape of the model.
         source: the videos.
         device: of all sides.
         rounds: of turns.
@@ -129,7 +129,7 @@ def compare(
 
 
 def text(result: dict[str, Any]) -> str:
-    """Return the result as tables."""
+    """Format the result as tables."""
     shape, size = result["shape"], result["shape"]["size"]
     name = "the tiny model" if shape == asdict(TINY) else f"{shape['layers']} layers of width {shape['width']}"
     lines = [

@@ -51,7 +51,7 @@ class Shape:
 
     Attributes:
         layers: of the encoder.
-        width: of a token, a multiple of 64.
+        width: width of a token, a multiple of 64.
         size: side of a frame, pixels.
     """
 
@@ -64,13 +64,13 @@ TINY = Shape(4, 64, 64)  # the recipe's tiny model
 
 
 def write_videos(folder: Path, kind: str, videos: int, frames: int) -> FolderSource:
-    """Return H.264 files in a folder for each class.
+    """Write H.264 files, in a folder for each class.
 
     Args:
         folder: where to.
         kind: ``"demo"``, the demo data set's, of 64 x 64 pixels; ``"320x256"``, with a key frame in every 12.
         videos: how many.
-        frames: of each.
+        frames: number of frames of each.
     """
     picture, spec = random_picture(np.random.default_rng(0)), DemoSpec(frames=frames)
 
@@ -89,7 +89,7 @@ def write_videos(folder: Path, kind: str, videos: int, frames: int) -> FolderSou
 
 
 def make_model(shape: Shape, approach: Approach) -> VJepa2Classifier:
-    """Return a classifier with the weights of seed 0."""
+    """Make a classifier with the weights of seed 0."""
     config: Any = tiny_config(len(CLASSES))
     if shape != TINY:
         config = VJEPA2Config(
@@ -105,7 +105,7 @@ def make_model(shape: Shape, approach: Approach) -> VJepa2Classifier:
 
 
 def published(model: VJepa2Classifier, source: FolderSource, device: torch.device) -> PublishedLoop:
-    """Return the published loop on a copy of the model."""
+    """Make the published loop on a copy of the model."""
     ids = {name: i for i, name in enumerate(CLASSES)}
     files = [(source.root / sample.key, ids[sample.label or ""]) for sample in source.samples]
     hf = copy.deepcopy(model.model).to(device)
@@ -184,12 +184,12 @@ class Recipe:
         )  # fmt: skip
 
     def first_epoch(self) -> None:
-        """Make the features and trains on them once."""
+        """Make the features and train on them once."""
         self.make_features()
         self.later_epochs(1)
 
     def later_epochs(self, epochs: int = 1) -> None:
-        """Train on features that are there."""
+        """Train on existing features."""
         store = self.store
         assert store is not None
         self._train(
@@ -200,20 +200,22 @@ class Recipe:
         )
 
     def use_up_what_was_decoded(self) -> None:
-        """Before :meth:`recomputed_epoch`: its loader went on decoding while other sides had their turns."""
+        """Consume what was decoded before :meth:`recomputed_epoch`: its loader went on decoding during other sides'
+        turns.
+        """
         if self._recomputing is None:
             self._recomputing = TrainLoader(self.source, self.spec, batch=self.batch, seed=0, device=self.device)
         for _ in range(self._recomputing.prefetch):
             next(self._recomputing)
 
     def recomputed_epoch(self) -> None:
-        """As with ``--features.keep none``: decodes and runs the frozen part on the way."""
+        """Train as with ``--features.keep none``: decode and run the frozen part on the way."""
         assert self._recomputing is not None
         kept = _Kept(self._recomputing)
         self._train(1, lambda state: cast(Loader, kept))
 
     def pieces(self) -> dict[str, float]:
-        """Return the seconds of the parts of :meth:`make_features`, one after the other."""
+        """Time the parts of :meth:`make_features`, one after the other."""
         rows = range(len(self.source.samples))
         began = time.perf_counter()
         clips = [clip.pixels for clip in decoded(self.source, rows, self.draws, threads=most_threads(), ahead=_BATCH)]

@@ -22,12 +22,12 @@ CLASSES = 4
 
 @dataclass(frozen=True)
 class Size:
-    """Of a classifier with random weights, and of its batch; the default is the ViT-L of the checkpoints.
+    """The sizes of a classifier with random weights, and of its batch; the default is the ViT-L of the checkpoints.
 
     Attributes:
         layers: of the encoder.
-        width: of a token, a multiple of 64.
-        side: of a frame, pixels.
+        width: width of a token, a multiple of 64.
+        side: side of a frame, pixels.
         batch: clips in a step.
     """
 
@@ -38,7 +38,7 @@ class Size:
 
 
 def make_steps(size: Size, device: torch.device) -> tuple[Callable[[], None], Callable[[], None]]:
-    """Return a step on kept features and one that makes them first, of one model; both update its pooler and head."""
+    """Make a step on kept features and one that computes them first, of one model; both update its pooler and head."""
     config: Any = VJEPA2Config(
         crop_size=size.side, frames_per_clip=16, hidden_size=size.width, num_hidden_layers=size.layers,
         num_attention_heads=size.width // 64, pred_hidden_size=24, pred_num_hidden_layers=1,

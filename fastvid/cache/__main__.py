@@ -20,7 +20,7 @@ _FLAGS = (tyro.conf.FlagCreatePairsOff,)
 
 @command
 def main(arguments: list[str]) -> int:
-    """Run a command; return the exit code."""
+    """Run a command and return the exit code."""
     verifying = arguments[:1] == ["verify"]
     if verifying:
         verified = tyro.cli(VerifyConfig, prog="python -m fastvid.cache verify", args=arguments[1:], config=_FLAGS)

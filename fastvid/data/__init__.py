@@ -1,4 +1,4 @@
-"""Data sets and loaders: folders and tar shards of videos, splits, global order, batches of uint8 clips, the demo."""
+"""Data sets and loaders: folders and tar shards of videos, splits, a global order, batches of uint8 clips, the demo."""
 
 import importlib
 from typing import TYPE_CHECKING
@@ -70,7 +70,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str):
-    # Loaded on use: processes that only render or decode need no torch.
+    # Loaded on first use: processes that only render or decode need no torch.
     if name in _HOMES:
         return getattr(importlib.import_module(f"fastvid.data.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'fastvid.data' has no attribute {name!r}")

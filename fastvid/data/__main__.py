@@ -1,4 +1,4 @@
-"""``python -m fastvid.data COMMAND``: data sets from the command line; each command explains itself with --help.
+"""``python -m fastvid.data COMMAND``: data sets from the command line; --help explains each command.
 
 demo  --out DIR        write the demo data set: labelled videos of moving shapes, as tar shards
 pack  SRC --out DIR    pack a collection of videos into tar shards
@@ -29,7 +29,7 @@ _COMMANDS = {
 
 @command
 def main(arguments: list[str]) -> int:
-    """Run a command; return the exit code."""
+    """Run a command and return the exit code."""
     if not arguments or arguments[0] in ("-h", "--help"):
         print(__doc__)
         return 0 if arguments else 2

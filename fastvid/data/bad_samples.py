@@ -1,4 +1,4 @@
-"""Bad samples: named, counted, kept in a file, and too many of them stop the run."""
+"""Bad samples are named, counted and recorded in a file; too many of them stop the run."""
 
 import json
 import os
@@ -14,12 +14,12 @@ from fastvid.video import DecodeError
 
 @dataclass(frozen=True)
 class BadSamplePolicy:
-    """When bad samples are too many.
+    """The limits on bad samples above which a run stops.
 
     Attributes:
-        share: of the files tried so far; more than this, and more than ``files``, stop the run.
-        files: bad files that are always tolerated.
-        in_a_row: consecutive bad files that stop the run whatever the share.
+        share: share of the files tried so far; a run stops when more than this, and more than ``files``, are bad.
+        files: number of bad files that are always tolerated.
+        in_a_row: number of consecutive bad files that stops the run, whatever the share.
     """
 
     share: float = 0.01
@@ -28,12 +28,12 @@ class BadSamplePolicy:
 
 
 class TooManyBadSamples(UserError, RuntimeError):
-    """The data set is damaged beyond the policy."""
+    """Error that is raised when more samples are bad than the policy allows."""
 
 
 class Quarantine:
-    """Names and counts bad samples, across threads and, through a file, across restarts. It is a record: a bad sample
-    is tried again wherever it comes up, so what is trained on does not depend on it.
+    """Record of bad samples, shared by threads and, through a file, kept across restarts. A recorded sample is still
+    tried again wherever it comes up, so what is trained on does not depend on the record.
 
     Args:
         path: a JSON-lines file, one ``{"key", "reason", "detail"}`` per bad sample; None keeps them in memory only.
@@ -50,7 +50,7 @@ class Quarantine:
         if path is not None and path.exists():
             data = path.read_bytes()
             whole = data.rfind(b"\n") + 1
-            if whole < len(data):  # killed while writing a line; its sample will be found again
+            if whole < len(data):  # killed while writing a line; its sample will be found bad again
                 os.truncate(path, whole)
             self.bad = {record["key"]: record for record in map(json.loads, data[:whole].splitlines())}
 
@@ -63,7 +63,7 @@ class Quarantine:
         """Record a bad sample.
 
         Raises:
-            TooManyBadSamples: the policy's share of the files that this process has tried is passed.
+            TooManyBadSamples: more of the files that this process has tried are bad than the policy allows.
         """
         record = {"key": key, "reason": error.reason, "detail": error.detail}
         with self._lock:
@@ -85,7 +85,7 @@ class Quarantine:
             )
 
     def add_row(self, bad: Sequence[tuple[str, DecodeError]]) -> None:
-        """Record bad samples that stand in a row, (key, error) each.
+        """Record consecutive bad samples, given as (key, error) pairs.
 
         Raises:
             TooManyBadSamples: there are more in a row than the policy allows, or more altogether.
@@ -96,7 +96,7 @@ class Quarantine:
                 raise TooManyBadSamples(f"{length} bad samples in a row, the last is {key} ({error}); {self._where()}")
 
     def give_up(self, bad: Sequence[tuple[str, DecodeError]], videos: int) -> NoReturn:
-        """Raise TooManyBadSamples: these, in a row, are all ``videos`` there are."""
+        """Raise TooManyBadSamples for these consecutive bad samples: they are all of the source's ``videos``."""
         raise TooManyBadSamples(f"none of the {videos} videos can be decoded; the last is {bad[-1][0]}")
 
     def _where(self) -> str:

@@ -1,4 +1,4 @@
-"""Exit codes of ``python -m fastvid.data``, the same rule for every command."""
+"""Exit codes of ``python -m fastvid.data``; the same rule holds for every command."""
 
 import functools
 import sys
@@ -11,11 +11,11 @@ Options = TypeVar("Options")
 
 
 def exit_codes(run: Callable[[Options], int]) -> Callable[[Options], int]:
-    """Decorate the function that runs a command: say in one sentence what stopped it, and by which code.
+    """Decorate the function that runs a command: print one sentence on what stopped it, and return the exit code.
 
-    0: done. 1: done, and something is wrong with the data, such as the faults that ``check`` names; or a disk or a
-    store failed on the way. 2: not done, since the data or the options are not what the command takes; here those are
-    the exceptions ValueError, FileNotFoundError and FileExistsError. 130: interrupted.
+    0: done. 1: done, but something is wrong with the data, such as the faults that ``check`` finds; or a disk or a
+    store failed. 2: not done, because the command cannot take the data or the options (ValueError, FileNotFoundError
+    and FileExistsError). 130: interrupted.
     """
 
     @functools.wraps(run)
@@ -29,7 +29,7 @@ def exit_codes(run: Callable[[Options], int]) -> Callable[[Options], int]:
             print(error, file=sys.stderr)
             return 2
         except BrokenPipeError:
-            raise  # the reader of the output is gone: said by fastvid.command
+            raise  # the reader of the output is gone: fastvid.command reports it
         except OSError as error:
             print(sentence(error), file=sys.stderr)
             return 1

@@ -1,8 +1,8 @@
-"""What a data set holds, written down so that a later start can tell what changed in it.
+"""A record of what a data set holds, with which a later start can tell what changed.
 
-Of shards, the lines of the list are shards, with the checksums that their ``dataset.json`` or their indexes have:
-nothing is read for a sample, so ten million cost what their thousands of shards do. Of loose files, they are the files,
-with their sizes and labels; a file that was replaced by one of the same size is not noticed.
+For shards, the items are the shards with the checksums from their ``dataset.json`` or their indexes. No sample is read,
+so the cost grows with the shards and not with the samples. For loose files, the items are the files with their sizes
+and labels; a file that is replaced by one of the same size is not noticed.
 """
 
 import gzip
@@ -19,18 +19,18 @@ from fastvid.video import DecodeError
 
 FILE = "data.json.gz"
 _FORMAT, _VERSION = "fastvid inventory", 1
-_MOST_LISTED = 1_000_000  # lines; of more, only the fingerprint is kept
+_MOST_LISTED = 1_000_000  # items; of more, only the fingerprint is kept
 _NAMED = 3  # examples in a sentence
 
 
 @dataclass(frozen=True)
 class Item:
-    """A line of an inventory.
+    """An item of an inventory.
 
     Attributes:
         name: key of a video, or name of a shard.
-        stamp: what changes with its content or its labels.
-        videos: in it.
+        stamp: string that changes when its content or its labels do.
+        videos: number of videos in it.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Item:
 
 @runtime_checkable
 class Itemized(Protocol):
-    """A source that lists what it holds without looking at every sample."""
+    """A source that lists what it holds without reading every sample."""
 
     def inventory(self) -> list[Item]:
         """Return its shards, in order."""
@@ -49,12 +49,12 @@ class Itemized(Protocol):
 
 @dataclass(frozen=True)
 class Inventory:
-    """A data set at one time.
+    """The contents of a data set at one time.
 
     Attributes:
-        videos: how many.
+        videos: number of videos.
         fingerprint: sha256 of the items, in the source's order.
-        items: these; None where there are too many to be kept.
+        items: the items; None where there are too many to keep.
     """
 
     videos: int
@@ -72,7 +72,7 @@ class Inventory:
         return Inventory(sum(item.videos for item in items), digest.hexdigest(), kept)
 
     def save(self, folder: Path) -> None:
-        """Write it into a folder, complete or not at all."""
+        """Write the inventory into a folder, complete or not at all."""
         items = None if self.items is None else [[item.name, item.stamp, item.videos] for item in self.items]
         values = {
             "format": _FORMAT, "version": _VERSION, "videos": self.videos, "fingerprint": self.fingerprint,
@@ -82,7 +82,7 @@ class Inventory:
 
     @staticmethod
     def load(folder: Path) -> "Inventory | None":
-        """Read what :meth:`save` wrote; None where nothing was.
+        """Read what :meth:`save` wrote, or return None where there is nothing.
 
         Raises:
             ValueError: it is damaged, or of another version.
@@ -96,11 +96,13 @@ class Inventory:
                 items = None if values["items"] is None else [Item(*item) for item in values["items"]]
                 return Inventory(values["videos"], values["fingerprint"], items)
         except (EOFError, gzip.BadGzipFile, ValueError, TypeError, KeyError):
-            pass  # said below, with the file's name
+            pass  # reported below, with the file's name
         raise ValueError(f"{path} is damaged, or was written by another version: remove it to go on without it")
 
     def changes(self, now: "Inventory") -> list[str]:
-        """Say what is different now, a phrase for each kind of change; nothing where nothing is."""
+        """Describe what is different now, with a phrase for each kind of change. Return an empty list where nothing
+        changed.
+        """
         if now.fingerprint == self.fingerprint:
             return []
         if self.items is None or now.items is None:
@@ -116,11 +118,11 @@ class Inventory:
 
 
 def with_named_videos(lines: Sequence[str], folder: Path, source: Source) -> list[str]:
-    """Add, to lines on how latents in a folder differ from what is wanted, which videos make the data set another.
+    """Add the names of added, missing and changed videos to the differences between cached and wanted latents.
 
     Args:
-        lines: of :func:`fastvid.latents.manifest.differences`.
-        folder: of the latents; one that is older than inventories has none, and nothing is added.
+        lines: result of :func:`fastvid.latents.manifest.differences`.
+        folder: folder of the latents. Older folders have no inventory; then nothing is added.
         source: the videos that are wanted.
 
     Raises:
@@ -132,7 +134,7 @@ def with_named_videos(lines: Sequence[str], folder: Path, source: Source) -> lis
 
 
 def items_of(source: Source) -> list[Item]:
-    """Return the items of a source; of one that does not list them itself, its samples."""
+    """Return the items of a source. For a source that does not list them itself, the items are its samples."""
     if isinstance(source, Itemized):
         return source.inventory()
     return [
@@ -144,7 +146,7 @@ def items_of(source: Source) -> list[Item]:
 def _size(source: Source, row: int) -> int:
     try:
         return source.size(row)
-    except DecodeError:  # a broken link; training meets the file, names it and counts it
+    except DecodeError:  # a broken link: training finds it, names it and counts it
         return -1
 
 

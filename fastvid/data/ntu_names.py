@@ -38,18 +38,19 @@ class NtuName:
 
     @property
     def code(self) -> str:
-        """Of the action, such as ``A013``."""
+        """Return the code of the action, such as ``A013``."""
         return f"A{self.action:03d}"
 
 
 def parse_ntu(name: str) -> NtuName | None:
-    """Return the numbers in a file's name or path; None where it is no such name."""
+    """Return the numbers in a file's name or path, or None where the name is of another form."""
     match = _NAME.search(name.rpartition("/")[2])
     return None if match is None else NtuName(*map(int, match.groups()))
 
 
 def stream_of(name: str) -> str | None:
-    """Return what a video of NTU RGB+D shows, by the end of its name: ``"rgb"``, ``"ir"`` (infrared), or None where it
-    does not say. Depth maps are PNG files there, and skeletons are ``.skeleton`` files."""
+    """Return the kind of a video of NTU RGB+D, from the end of its name: ``"rgb"``, ``"ir"`` (infrared), or None
+    where it does not say. Depth maps are PNG files there, and skeletons are ``.skeleton`` files.
+    """
     match = _STREAM.search(name.rpartition("/")[2].rpartition(".")[0])
     return None if match is None else match[1].lower()

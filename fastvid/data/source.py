@@ -32,17 +32,17 @@ class Source(Protocol):
 
     @property
     def samples(self) -> Sequence[Sample]:
-        """The videos, in the source's order."""
+        """Return the videos, in the source's order."""
         ...
 
     @property
     def shard_sizes(self) -> Sequence[int]:
-        """How the samples, in order, fall into units that are cheap to read together."""
+        """Return the sizes of the units, in order, whose samples are cheap to read together."""
         ...
 
     @property
     def description(self) -> str:
-        """For logs and reports."""
+        """Return a description for logs and reports."""
         ...
 
     def classes(self) -> list[str]:
@@ -50,8 +50,9 @@ class Source(Protocol):
         ...
 
     def stage(self, now: Sequence[int], then: Sequence[int]) -> None:
-        """Say which shards are about to be read, and which after them: a streaming source fetches these and lets go of
-        all others. Reading from another shard stays possible."""
+        """Announce the shards that are about to be read, and those after them. A streaming source fetches these and
+        may drop all others. Reading from another shard stays possible.
+        """
         ...
 
     def size(self, index: int) -> int:
@@ -73,12 +74,12 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a sample comes from, below all subsets and joins.
+    """The origin of a sample, below all subsets and joins.
 
     Attributes:
         name: of the video, the same in a folder and packed into shards, however these are cut: its path without ending.
         size: bytes, where an index has it.
-        crc32: of its bytes, likewise.
+        crc32: CRC-32 of its bytes, likewise.
         folder: the local folder that was opened, or None.
         listed: what the labels were read from where that is not the folders' names, such as a table's file name.
         part: which that says: 0 for training, 1 for validation, 2 for test; None where it says none.
@@ -96,7 +97,7 @@ class Origin:
 
 @runtime_checkable
 class Traceable(Protocol):
-    """A source that knows more of its samples than a loader needs."""
+    """A source that knows the origin of its samples."""
 
     def origin(self, index: int) -> Origin:
         """Return where ``samples[index]`` comes from."""
@@ -104,7 +105,7 @@ class Traceable(Protocol):
 
 
 def origin_of(source: Source, index: int) -> Origin:
-    """Return where ``samples[index]`` comes from; of a source that does not say, its key is the name."""
+    """Return where ``samples[index]`` comes from. For a source that does not say, the key is the name."""
     return source.origin(index) if isinstance(source, Traceable) else Origin(source.samples[index].key)
 
 

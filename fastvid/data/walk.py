@@ -69,7 +69,7 @@ class Listing:
         )
 
     def left_out(self, *, refused: bool = True, tars: bool = True, rest: bool = True) -> str:
-        """Return one sentence that counts what was found and is no video to read; "" where there is nothing to say.
+        """Count in one sentence what was found and is not a video to read; return "" where there is nothing to say.
 
         Args:
             refused: also count the videos in containers that are not read.
@@ -172,7 +172,7 @@ def _sort_in(entry: os.DirEntry, path: str, found: Listing) -> None:
 
 
 def _leads_nowhere(link: os.DirEntry, path: str, root: Path) -> bool:
-    """Return whether a link's target cannot be found; refuses one that may have been a folder."""
+    """Return whether a link's target cannot be found. Raise ValueError for one that may have been a folder."""
     try:
         link.stat()
     except OSError as error:
@@ -220,7 +220,7 @@ def _is_tar(entry: os.DirEntry) -> bool:
 
 
 def such_as(paths: Sequence[str]) -> str:
-    """Return the first few of them, for messages."""
+    """Return the first few paths, for messages."""
     named = ", ".join(spelled(path) for path in paths[:3])
     return f"{named}, ..." if len(paths) > 3 else named
 

@@ -58,7 +58,7 @@ def in_order(
 
 
 def cores() -> int:
-    """Return processor cores that this process may use."""
+    """Return the number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
@@ -107,8 +107,9 @@ def _pool(jobs: int) -> ProcessPoolExecutor:
 
 
 def _end_with_parent() -> None:
-    """End with the parent: a process whose parent was killed would wait for tasks forever. An interrupt from the
-    keyboard is for the parent."""
+    """End this process when the parent dies; it would wait for tasks forever. An interrupt from the keyboard is for
+    the parent.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None
@@ -122,12 +123,14 @@ def _end_with_parent() -> None:
 
 
 def default_threads() -> int:
-    """Return half the processors this process may use, at least one: the rest is for the training itself. Processes
-    that torchrun started on the same machine share them."""
+    """Return half of the processors that this process may use, at least one; the rest is for training. Processes
+    that torchrun started on the same machine share them.
+    """
     return max(1, most_threads() // 2)
 
 
 def most_threads() -> int:
-    """Return the processors this process may use, shared among the processes that torchrun started on the same
-    machine."""
+    """Return the number of processors that this process may use. Processes that torchrun started on the same machine
+    share them.
+    """
     return max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

@@ -60,7 +60,7 @@ class EvalConfig:
 
 @command
 def main(arguments: list[str]) -> int:
-    """Run the command; return the exit code."""
+    """Run the command and return the exit code."""
     config = tyro.cli(EvalConfig, prog="python -m fastvid.eval", args=arguments, config=(tyro.conf.FlagConversionOff,))
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     check_numbers(config)
@@ -79,7 +79,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _data_name(data: EvalData) -> list[str]:
-    """Return what the results are of: the videos, and the table of their labels where there is one."""
+    """Return the data that the results are of: the videos, and the table of their labels where there is one."""
     return [
         without_secrets(place) if "://" in place else str(Path(place).expanduser().resolve())
         for place in (data.path, data.labels) if place is not None
@@ -87,7 +87,7 @@ def _data_name(data: EvalData) -> list[str]:
 
 
 def _result_file(config: EvalConfig) -> Path:
-    """Where the results go: a file that is not there yet, or one that holds results of the same data.
+    """Choose the file of the results: a new file, or one that holds results of the same data.
 
     Raises:
         UserError: --out holds anything else.
@@ -106,7 +106,7 @@ def _result_file(config: EvalConfig) -> Path:
 
 
 def _results_of(path: Path) -> list[str] | None:
-    """Return the data that the results in a file are of; None where it does not say."""
+    """Return the data that a results file is of, or None where it does not say."""
     try:
         found = json.loads(path.read_bytes())
     except (ValueError, OSError):
@@ -115,7 +115,7 @@ def _results_of(path: Path) -> list[str] | None:
 
 
 def evaluate(config: EvalConfig) -> dict:
-    """Run the probes and returns :func:`fastvid.eval.suite.run_probes`' table.
+    """Run the probes and return the table of :func:`fastvid.eval.suite.run_probes`.
 
     Raises:
         UserError: the encoders or the videos cannot be used.

@@ -7,7 +7,8 @@ import torch
 
 
 def wilson_interval(correct: float, total: int, z: float = 1.959964) -> tuple[float, float]:
-    """Return Wilson's score interval of a proportion (95 % by default): honest for small test sets and near 0 or 1.
+    """Compute Wilson's score interval of a proportion (95 % by default), which is accurate for small test sets and near
+    0 or 1.
 
     Source: Wilson, "Probable inference, the law of succession, and statistical inference", JASA 1927.
     """
@@ -43,7 +44,7 @@ class Accuracy:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % Wilson interval."""
+        """Return the 95 % Wilson interval."""
         return wilson_interval(self.correct, self.total)
 
     def as_dict(self) -> dict[str, float]:

@@ -39,7 +39,7 @@ class AttentiveClassifier(nn.Module):
         nn.init.xavier_uniform_(self.value.view(dim, dim))
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Map [B, N, D] -> [B, classes]."""
+        """Map [B, N, D] to [B, classes]."""
         tokens = F.layer_norm(tokens, tokens.shape[-1:])  # an affine norm's scale and shift are in the matrices
         attention = (tokens @ self.query.T).softmax(1)  # [B, N, heads]
         read = attention.transpose(1, 2) @ tokens  # [B, heads, D]

@@ -14,7 +14,7 @@ _BINS = 15  # of the calibration error
 
 
 def average_views(logits: torch.Tensor) -> torch.Tensor:
-    """Average what a classifier says of several views of each video.
+    """Average a classifier's softmax over several views of each video.
 
     Args:
         logits: [n, V, C].
@@ -59,7 +59,7 @@ class Classification:
 
     Attributes:
         classes: names of the C classes; a class id is a position here.
-        keys: of the samples, n.
+        keys: keys of the samples, n.
         labels: int64 [n], true class ids.
         probabilities: float32 [n, C]; rows sum to 1.
         inference_ms_per_clip: how long one clip took; None when it was not measured.
@@ -102,7 +102,7 @@ class Classification:
 
     @cached_property
     def predicted(self) -> torch.Tensor:
-        """int64 [n]: the class of greatest probability."""
+        """Return the class of greatest probability, int64 [n]."""
         return self.probabilities.argmax(1)
 
     @cached_property
@@ -111,7 +111,7 @@ class Classification:
 
     @cached_property
     def top5(self) -> Accuracy | None:
-        """How often the label is among the five likeliest classes; None where there are no more than five."""
+        """Return how often the label is among the five likeliest classes, or None where there are no more than five."""
         if len(self.classes) <= 5:
             return None
         p = self.probabilities
@@ -122,13 +122,15 @@ class Classification:
 
     @cached_property
     def confusion(self) -> torch.Tensor:
-        """int64 [C, C]: how many videos of each class (rows) were given each class (columns)."""
+        """Return the confusion matrix, int64 [C, C]: the number of videos of each class (rows) by predicted class
+        (columns).
+        """
         count = len(self.classes)
         return torch.bincount(self.labels * count + self.predicted, minlength=count * count).unflatten(0, (count, -1))
 
     @cached_property
     def per_class(self) -> dict[str, ClassScores]:
-        """Scores of each class, in the order of ``classes``."""
+        """Return the scores of each class, in the order of ``classes``."""
         hits = self.confusion.diagonal().tolist()
         given, support = self.confusion.sum(0).tolist(), self.confusion.sum(1).tolist()
         return {
@@ -138,23 +140,24 @@ class Classification:
 
     @property
     def macro_f1(self) -> float:
-        """Mean F1 of the classes that have one: that have a video or were given to one."""
+        """Return the mean F1 of the classes that have one: that have a video or were predicted for one."""
         return _mean([scores.f1 for scores in self.per_class.values()])
 
     @property
     def balanced_accuracy(self) -> float:
-        """Mean recall of the classes that have videos."""
+        """Return the mean recall of the classes that have videos."""
         return _mean([scores.recall for scores in self.per_class.values()])
 
     @cached_property
     def nll(self) -> float:
-        """Mean of -log p(label), nats; a p below the smallest normal float32, 1.2e-38, counts as that."""
+        """Return the mean of -log p(label), in nats. A p below the smallest normal float32, 1.2e-38, counts as that."""
         p = self.probabilities.double().gather(1, self.labels[:, None])
         return float(-p.clamp(min=torch.finfo(torch.float32).tiny).log().mean())
 
     @cached_property
     def ece(self) -> float:
-        """Expected calibration error: |accuracy - mean confidence| in 15 bins of equal width, by their share of videos.
+        """Return the expected calibration error: |accuracy - mean confidence| in 15 bins of equal width, by their share
+        of videos.
 
         Source: Guo et al., "On calibration of modern neural networks", ICML 2017, equation 3; bins open on the left.
         """
@@ -183,7 +186,7 @@ class Classification:
         }
 
     def table(self) -> str:
-        """Return the text for a log: a line for each class, then the total with its interval."""
+        """Format the scores for a log: a line for each class, then the total with its interval."""
         width = max(5, *map(len, self.classes))
         lines = [f"{'class':{width}}  precision  recall      F1  videos"]
         for name, s in self.per_class.items():
@@ -209,5 +212,5 @@ def _number(value: float) -> float | None:
 
 
 def _cell(share: float, width: int) -> str:
-    """Return a share in per cent."""
+    """Format a share in per cent."""
     return f"{'-' if math.isnan(share) else f'{100 * share:.1f}':>{width}}"

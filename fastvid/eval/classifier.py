@@ -26,7 +26,7 @@ _WARM_UP, _TIMED = 3, 10  # forward passes
 
 @dataclass
 class Evaluation:
-    """Some videos and the views they are judged by.
+    """Videos, and the views on which they are classified.
 
     Attributes:
         model: from uint8 clips [B, T, H, W, 3], or from their features, to logits [B, classes]; on ``device``.
@@ -78,7 +78,7 @@ class Evaluation:
         return Classification(self.classes, keys, truth, average_views(torch.cat(logits)))
 
     def milliseconds(self) -> float:
-        """Return the median time from one uint8 clip on the device to its logits, the whole model included."""
+        """Measure the median time from one uint8 clip on the device to its logits, the whole model included."""
         clip = self._one_clip().to(self.device)
         self.model.eval()
         times = []

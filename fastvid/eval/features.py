@@ -30,7 +30,7 @@ class ProbeEntry:
 
 @dataclass
 class Features:
-    """What probes are fitted on and tested on, n videos.
+    """The features of n videos that probes are fitted and tested on.
 
     Attributes:
         pooled: float32 [n, T' * D]: the mean over space of each time slot's tokens, time slots side by side.

@@ -6,7 +6,7 @@ import torch
 
 
 def rank_me(features: torch.Tensor, eps: float = 1e-7) -> float:
-    """Return rankMe: the exponential of the entropy of the normalised singular values, between 1 and the width.
+    """Compute RankMe: the exponential of the entropy of the normalised singular values, between 1 and the width.
 
     Args:
         features: [n, D], best with n several times D.
@@ -26,7 +26,7 @@ class FeatureHealth:
 
     Attributes:
         rank: RankMe of the tokens.
-        width: of a token: the greatest rank there is.
+        width: width of a token: the greatest rank there is.
         std: mean over dimensions of the standard deviation over tokens.
         clip_std: the same of the clips' mean tokens: near zero when all clips look alike to the encoder.
     """
@@ -38,7 +38,7 @@ class FeatureHealth:
 
     @classmethod
     def of(cls, tokens: torch.Tensor, most_rows: int = 8192) -> "FeatureHealth":
-        """Measure tokens [B, N, D]; of more than ``most_rows`` tokens, evenly spaced ones."""
+        """Measure tokens [B, N, D]. Of more than ``most_rows`` tokens, evenly spaced ones are used."""
         tokens = tokens.detach().float()
         rows = tokens.flatten(0, 1)
         rows = rows[:: max(1, len(rows) // most_rows)]
@@ -50,7 +50,7 @@ class FeatureHealth:
         )
 
     def problems(self, who: str) -> list[str]:
-        """Return the sentences about what looks like collapse; empty when nothing does."""
+        """Describe what looks like collapse, in a list of sentences. It is empty when nothing does."""
         found = []
         if self.rank < max(2.0, 0.05 * self.width):
             found.append(f"{who} tokens span {self.rank:.1f} of {self.width} dimensions: dimensional collapse")
@@ -62,8 +62,7 @@ class FeatureHealth:
 
 
 def mean_predictor_loss(targets: torch.Tensor, kind: str) -> float:
-    """Return the loss of always predicting the mean target: what a model that has learnt nothing about its input
-    reaches.
+    """Compute the loss of always predicting the mean target, which a model that ignores its input reaches.
 
     Args:
         targets: [n, D], normalised as the loss normalises them.

@@ -8,7 +8,7 @@ from fastvid.eval.features import Features
 
 
 def knn_probe(train: Features, test: Features, *, neighbours: int = 20, temperature: float = 0.07) -> Accuracy:
-    """Return weighted kNN on standardised, L2-normalised pooled features.
+    """Classify by weighted kNN on standardised, L2-normalised pooled features.
 
     Each of the ``neighbours`` most similar training videos votes with ``exp(cosine / temperature)`` (Wu et al., CVPR
     2018, as DINO uses it).
@@ -26,6 +26,6 @@ def knn_probe(train: Features, test: Features, *, neighbours: int = 20, temperat
 
 
 def standardise(train: torch.Tensor, test: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Shift and scales each dimension of [n, D] features to mean 0 and deviation 1 on the training rows."""
+    """Shift and scale each dimension of [n, D] features to mean 0 and deviation 1 on the training rows."""
     mean, std = train.mean(0), train.std(0).clamp(min=1e-6)
     return (train - mean) / std, (test - mean) / std

@@ -11,7 +11,7 @@ _PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)  # on the mean loss: lambda / 2 * |W|^2
 
 
 def linear_probe(train: Features, test: Features) -> Accuracy:
-    """Return logistic regression on standardised pooled features, fitted to convergence.
+    """Fit a logistic regression on standardised pooled features, to convergence.
 
     The L2 penalty is chosen on every fifth training video, the fit is then repeated on all of them, and the test videos
     are looked at once.
@@ -35,7 +35,7 @@ def _scores(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
 
 
 def _fit(x: torch.Tensor, labels: torch.Tensor, classes: int, penalty: float) -> torch.Tensor:
-    """Return the weights [D + 1, classes], the last row the bias."""
+    """Fit the weights [D + 1, classes]; the last row is the bias."""
     weight = torch.zeros(x.shape[1] + 1, classes, requires_grad=True)
     solver = torch.optim.LBFGS([weight], max_iter=100, tolerance_grad=1e-5, line_search_fn="strong_wolfe")
 

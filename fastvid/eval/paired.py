@@ -13,7 +13,7 @@ _CHUNK = 1 << 22  # signs, or resampled scores, in memory at a time
 
 
 def paired_permutation(a: ArrayLike, b: ArrayLike, draws: int = 10_000, seed: int = 0) -> float:
-    """Return the two-sided p-value of Fisher's paired permutation (sign flip) test of equal means.
+    """Compute the two-sided p-value of Fisher's paired permutation (sign flip) test of equal means.
 
     If the two models are alike, each difference d_i = a_i - b_i might as well have had the other sign. With the
     statistic S = |sum_i d_i|, p is the share of sign assignments whose S is at least the one seen. Where there are no
@@ -31,7 +31,7 @@ def paired_permutation(a: ArrayLike, b: ArrayLike, draws: int = 10_000, seed: in
         a: bool or float [n]: each sample's score under one model, such as whether its answer is right.
         b: the same samples' scores under the other.
         draws: at least 1.
-        seed: of the random assignments.
+        seed: seed of the random assignments.
 
     Raises:
         ValueError: not two vectors of the same length, not finite, or no draws.
@@ -57,7 +57,7 @@ def paired_permutation(a: ArrayLike, b: ArrayLike, draws: int = 10_000, seed: in
 
 
 def mcnemar_exact(a: ArrayLike, b: ArrayLike) -> float:
-    """Return the two-sided p-value of McNemar's exact test of two classifiers' right and wrong answers.
+    """Compute the two-sided p-value of McNemar's exact test on two classifiers' right and wrong answers.
 
     Only videos that one has right and the other wrong tell them apart: n of them, of which k speak for the one that has
     fewer. If the two are alike, k is binomial(n, 1/2):
@@ -87,7 +87,7 @@ def mcnemar_exact(a: ArrayLike, b: ArrayLike) -> float:
 
 
 def paired_bootstrap(a: ArrayLike, b: ArrayLike, draws: int = 2_000, seed: int = 0) -> tuple[float, float]:
-    """Return the 95 % percentile interval of the mean difference a - b over resampled samples.
+    """Compute the 95 % percentile interval of the mean difference a - b over resampled samples.
 
     Source: Efron, "Bootstrap methods: another look at the jackknife", Ann. Statist. 7, 1979.
 
@@ -95,7 +95,7 @@ def paired_bootstrap(a: ArrayLike, b: ArrayLike, draws: int = 2_000, seed: int =
         a: bool or float [n], n at least 1: each sample's score under one model.
         b: the same samples' scores under the other.
         draws: resamples, at least 1.
-        seed: of the resamples.
+        seed: seed of the resamples.
 
     Raises:
         ValueError: not two vectors of the same length with something in them, not finite, or no draws.
@@ -113,7 +113,7 @@ def paired_bootstrap(a: ArrayLike, b: ArrayLike, draws: int = 2_000, seed: int =
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """Return Holm's adjusted p-values of several tests: below x, the chance of any false alarm among them is below x.
+    """Compute Holm's adjusted p-values of several tests: below x, the chance of any false alarm among them is below x.
 
     With p_(1) <= ... <= p_(m), the adjusted p_(i) is the greatest of min(1, (m - j + 1) p_(j)) over j <= i. Tests need
     not be independent.
@@ -148,13 +148,13 @@ def _pair(a: ArrayLike, b: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _bits(seed: int, which: np.ndarray, m: int) -> np.ndarray:
-    """Return random bits int64 [draws, m] for draws ``which`` [draws, 1]."""
+    """Draw random bits int64 [draws, m] for draws ``which`` [draws, 1]."""
     words = _words("paired permutation", seed, which, -(-m // 32))
     return ((words[..., None] >> np.arange(32)) & 1).reshape(len(which), -1)[:, :m]
 
 
 def _words(purpose: str, seed: int, which: np.ndarray, count: int) -> np.ndarray:
-    """Return random words int64 [draws, count] in [0, 2**32) for draws ``which`` [draws, 1]."""
+    """Draw random words int64 [draws, count] in [0, 2**32) for draws ``which`` [draws, 1]."""
     block = np.arange(-(-count // 4), dtype=np.int64)[None]
     counter = ((_STREAM << 28) + block, which, *split64(sample_id(purpose)))
     words = np.stack(philox4x32(counter, split64(seed)), axis=-1)  # [draws, blocks, 4]

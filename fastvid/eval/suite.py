@@ -80,7 +80,7 @@ def run_probes(
 
 
 def _name_lost_classes(classes: list[str], found: Features, purpose: str) -> None:
-    """Say which classes none of the videos is of: probes cannot learn them, or are not tested on them."""
+    """Log the classes that no video belongs to: probes cannot learn them, or are not tested on them."""
     there = set(found.labels.tolist())
     lost = [name for i, name in enumerate(classes) if i not in there]
     if lost:

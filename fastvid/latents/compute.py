@@ -28,7 +28,7 @@ class ClipViews:
     """All views of one clip.
 
     Attributes:
-        key: of the sample.
+        key: key of the sample.
         hashes: of its V views, -1 where a view could not be decoded.
         pixels: uint8 [T, H, W, 3] of each view, None where it could not be decoded.
         errors: why, by view.
@@ -55,7 +55,7 @@ class ViewDraws:
     count: int
 
     def mark(self, sample: Sample) -> str:
-        """Return what a sample's views depend on beside its key and its video: nothing."""
+        """Return the parameters, beside key and video, that a sample's views depend on. The default is none."""
         return ""
 
     def views(self, sample: Sample, info: VideoMetadata) -> list[View]:
@@ -63,7 +63,7 @@ class ViewDraws:
         return [self.spec.draw(sample.key, self.seed, draw, info) for draw in range(self.count)]
 
     def change(self, pixels: np.ndarray, sample: Sample, draw: int) -> np.ndarray:
-        """Return what is done with the uint8 [T, H, W, 3] pixels of a view: nothing."""
+        """Augment the uint8 [T, H, W, 3] pixels of a view. The default returns them unchanged."""
         return pixels
 
 
@@ -99,7 +99,7 @@ def decode_views(draws: Draws, source: Source, index: int) -> ClipViews:
 
 
 def _each_view(data: bytes, views: list[View], info: VideoMetadata) -> list[np.ndarray | DecodeError]:
-    """Return the pixels of each view, or why it cannot be decoded: a damaged file may have good parts."""
+    """Yield the pixels of each view, or the error where it cannot be decoded: a damaged file may have good parts."""
     try:
         return list(decode_clips(data, views, info=info))
     except DecodeError as error:
@@ -160,7 +160,7 @@ class LatentMaker:
 
     @torch.no_grad()
     def teach(self, pixels: Sequence[np.ndarray]) -> torch.Tensor:
-        """Map views uint8 [T, H, W, 3] -> the teacher's latents, float32 [B, N, D] on the device."""
+        """Map views uint8 [T, H, W, 3] to the teacher's latents, float32 [B, N, D] on the device."""
         parts = []
         for first in range(0, len(pixels), self.batch):
             clips = torch.from_numpy(np.stack(pixels[first : first + self.batch])).to(self.device)
@@ -170,12 +170,12 @@ class LatentMaker:
         return torch.cat(parts)
 
     def project(self, latents: torch.Tensor, projection: Projection | None) -> torch.Tensor:
-        """Map float32 [B, N, D] -> [B, N, D']."""
+        """Map float32 [B, N, D] to [B, N, D']."""
         return latents if projection is None else projection(latents)
 
 
 def chosen_tokens(manifest: LatentManifest, key: str) -> torch.Tensor:
-    """Return int64 [V, K]: which tokens of each view of a clip are stored, a pure function of key, view and seed."""
+    """Choose the tokens of each view that are stored, int64 [V, K]: a pure function of key, view and seed."""
     ids, line = torch.tensor([sample_id(key)]), (1, 1, manifest.grid_tokens)
     seed = sample_id(f"tokens of a latent cache, seed {manifest.token_seed}")
     return torch.cat(
@@ -187,7 +187,7 @@ def chosen_tokens(manifest: LatentManifest, key: str) -> torch.Tensor:
 
 
 def quantize(manifest: LatentManifest, clip: ClipViews, latents: torch.Tensor) -> Latents:
-    """Bring a clip's latents into the cache's form.
+    """Convert a clip's latents to the cache's form.
 
     Args:
         manifest: of the cache.
@@ -223,12 +223,12 @@ def quantize(manifest: LatentManifest, clip: ClipViews, latents: torch.Tensor) -
 
 
 def encode(latents: torch.Tensor, form: Form) -> Latents:
-    """Return floating-point [B, N, D] as it is stored, on the same device."""
+    """Convert floating-point [B, N, D] to the stored form, on the same device."""
     if form == "int8":
         return Latents(*quantize_tokens(latents))
     return Latents(latents.to(torch.float16 if form == "fp16" else torch.bfloat16))
 
 
 def is_finite(latents: Latents) -> bool:
-    """Return whether the form could hold them: elements, or scales, are finite."""
+    """Return whether the form could hold the latents: elements, or scales, are finite."""
     return bool((latents.values if latents.scale is None else latents.scale).isfinite().all())

@@ -48,7 +48,7 @@ class CacheData:
     """What they take there at most."""
 
     def open(self) -> "Source":
-        """Return the videos. Shards are gone through one by one: of a URL, two have to be on the disk at a time.
+        """Open the videos. Shards are read one by one; two shards of a URL have to fit on the disk at a time.
 
         Raises:
             FileNotFoundError, ValueError: there are none.
@@ -58,7 +58,7 @@ class CacheData:
         return open_parts(self.path, self.labels, cache_dir=self.disk_dir, disk_bytes=int(self.disk_gb * 1e9), window=1)
 
     def views(self, teacher: str) -> "ViewSpec":
-        """Return what a clip is, for a teacher source."""
+        """Return the clip specification for a teacher source."""
         from fastvid.video import ViewSpec
 
         values = dict(_DEFAULTS)
@@ -127,7 +127,7 @@ class VerifyConfig:
 
 
 def projection_dim(projection: str) -> int | None:
-    """Return the width that a projection gives, None for ``"none"``.
+    """Return the width of a projection, or None for ``"none"``.
 
     Raises:
         ValueError: it is no projection.
@@ -148,7 +148,7 @@ _DEFAULTS: dict = {
 
 
 def _of_run(folder: Path) -> dict:
-    """Return how the run that an encoder lies in cut its clips; else what the encoder takes."""
+    """Return how the run that holds an encoder cut its clips, or else the encoder's own clip shape."""
     for config in (folder / "config.json", folder.parent / "config.json"):
         if config.is_file():
             return _fields(config, "data", tuple(_DEFAULTS))
@@ -157,7 +157,7 @@ def _of_run(folder: Path) -> dict:
 
 
 def _fields(path: Path, part: str | None, names: tuple[str, ...]) -> dict:
-    """Return some values of a JSON file; ValueError where it is damaged."""
+    """Read some values of a JSON file. Raise ValueError where it is damaged."""
     try:
         values = json.loads(path.read_bytes())
         values = values if part is None else values[part]

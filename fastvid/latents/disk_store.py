@@ -22,7 +22,7 @@ class LatentCache:
     hash, and what is read has its checksum compared.
 
     Args:
-        folder: of the cache.
+        folder: folder of the cache.
 
     Attributes:
         folder: the same.
@@ -57,7 +57,7 @@ class LatentCache:
 
     @property
     def views(self) -> ViewSpec:
-        """How the views were drawn."""
+        """Return the specification with which the views were drawn."""
         return view_spec(self.manifest.views)
 
     def clips(self) -> Iterator[tuple[str, list[int]]]:
@@ -70,7 +70,7 @@ class LatentCache:
         """Return the latents of these views.
 
         Args:
-            keys: of the samples.
+            keys: keys of the samples.
             view_hashes: :attr:`fastvid.video.View.hash` of the view of each that is about to be used.
 
         Raises:
@@ -133,7 +133,7 @@ def latent_files(folder: Path) -> list[Path]:
 
 
 def bad_list(latents: Path) -> Path:
-    """Return where the clips of a shard that have no latents are listed."""
+    """Return the path of the list of a shard's clips without latents."""
     return latents.with_suffix(".bad.jsonl")
 
 

@@ -20,7 +20,7 @@ class LatentStore(Protocol):
 
     @property
     def manifest(self) -> LatentManifest:
-        """What they depend on."""
+        """Return the manifest, which has what the latents depend on."""
         ...
 
     def clips(self) -> Iterator[tuple[str, list[int]]]:
@@ -53,7 +53,7 @@ class FeatureLoader:
         store: where features are read.
         labels: the clips to train on, by key: their classes. Those that lack a view in the store are left out.
         batch: clips per global batch; a multiple of ``world``.
-        seed: of the order.
+        seed: seed of the order.
         state: where to begin.
         rank: this process's place among ``world``.
         world: processes that share the global batches.
@@ -93,7 +93,7 @@ class FeatureLoader:
 
     @property
     def description(self) -> str:
-        """What it takes, for the log."""
+        """Return a description for the log."""
         m = self.store.manifest
         return f"{m.views_per_clip} view(s) of each of {self.clips} clips as features of {m.view_bytes / 1e3:.0f} kB"
 

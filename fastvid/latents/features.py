@@ -39,7 +39,7 @@ class FeatureSet:
         source: the videos.
         draws: the views.
         facts: all that the pixels of the views depend on, beside the videos, as JSON values.
-        seed: of the views.
+        seed: seed of the views.
     """
 
     name: str
@@ -84,7 +84,7 @@ class FrozenModule:
 
 
 def features_bytes(manifest: LatentManifest) -> int:
-    """Return the number of bytes that the features of all views of all clips take."""
+    """Return the bytes of the features of all views of all clips."""
     return manifest.clips * manifest.views_per_clip * manifest.view_bytes
 
 
@@ -129,7 +129,7 @@ def make_features(
     progress: Callable[[int], None] = lambda clips: None,
     check: Callable[[], None] = lambda: None,
 ) -> LatentStore:
-    """Compute features, or read those that are on the disk already.
+    """Compute features, or read those that are already on the disk.
 
     On the disk they are a cache of latents in a sub-folder of ``folder`` named after all they depend on: several runs,
     also at the same time, can share the folder, and one that was stopped goes on where it was.

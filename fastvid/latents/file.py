@@ -47,7 +47,7 @@ class Latents:
 
     @staticmethod
     def empty(manifest: LatentManifest, clips: int) -> "Latents":
-        """Return the room for some clips' latents, not yet written."""
+        """Allocate room for the latents of some clips."""
         m = manifest
         return Latents(
             torch.empty((clips, m.tokens, m.dim), dtype=_DTYPES[m.form]),
@@ -57,23 +57,23 @@ class Latents:
 
     @property
     def parts(self) -> list[torch.Tensor]:
-        """The tensors that are there."""
+        """Return the tensors that are present."""
         return [part for part in (self.values, self.scale, self.tokens) if part is not None]
 
     def rows(self, which: slice | torch.Tensor) -> "Latents":
-        """Return those of some of the clips."""
+        """Return the latents of some of the clips."""
         scale, tokens = (None if part is None else part[which] for part in (self.scale, self.tokens))
         return Latents(self.values[which], scale, tokens)
 
     def to(self, device: torch.device) -> "Latents":
-        """Return the same on a device."""
+        """Move the latents to a device."""
         ahead = device.type == "cuda"  # the other way nobody would know when they have arrived
         scale = None if self.scale is None else self.scale.to(device, non_blocking=ahead)
         tokens = None if self.tokens is None else self.tokens.to(device, non_blocking=ahead)
         return Latents(self.values.to(device, non_blocking=ahead), scale, tokens)
 
     def float(self) -> torch.Tensor:
-        """Return float32 [B, K, D]: the values multiplied out."""
+        """Return dequantised float32 [B, K, D]."""
         values = self.values.float()
         return values if self.scale is None else values * self.scale.float().unsqueeze(-1)
 
@@ -83,7 +83,7 @@ class LatentFile:
     for.
 
     Args:
-        path: of the file.
+        path: path of the file.
         manifest: of the cache it must belong to.
 
     Raises:
@@ -197,7 +197,7 @@ class LatentIndex:
     """What lies where in a file.
 
     Attributes:
-        keys: of the clips.
+        keys: keys of the clips.
         view_hashes: int64 [n, V].
         crc32: int64 [n, V].
     """
@@ -212,7 +212,7 @@ def _buffer(row: torch.Tensor) -> np.ndarray:
 
 
 def row_crc(key: str, view_hash: int, *parts) -> int:
-    """Return the checksum of all that is stored of a view: values, scale and tokens, and whose they are."""
+    """Return the checksum of a view's stored data: values, scale, tokens and ids."""
     crc = zlib.crc32(f"{key}\0{view_hash}".encode())
     for part in parts:
         crc = zlib.crc32(part, crc)
@@ -220,6 +220,6 @@ def row_crc(key: str, view_hash: int, *parts) -> int:
 
 
 def network_input(latents: Latents, pooled: bool) -> torch.Tensor:
-    """Return latents as a classifier takes them: float32 [B, N, D], or [B, D] where they are ``pooled``."""
+    """Convert latents to a classifier's input: float32 [B, N, D], or [B, D] where they are ``pooled``."""
     values = latents.float()
     return values.squeeze(1) if pooled else values

@@ -45,7 +45,7 @@ class Job:
     """A cache in the making, or to be verified.
 
     Attributes:
-        folder: of the cache.
+        folder: folder of the cache.
         manifest: of the cache.
         source: all videos.
         draws: which views.
@@ -118,7 +118,7 @@ def open_job(config: CacheConfig, *, write: bool) -> Job:
 
 
 def begin(config: CacheConfig, job: Job) -> Job:
-    """Write the manifest of a new cache, after fitting its projection; what another process wrote already stays.
+    """Write the manifest of a new cache, after fitting its projection. Files that another process wrote stay.
 
     Raises:
         UserError: what is there was made with other options, or no clip can be decoded to fit a projection on.
@@ -139,7 +139,7 @@ def begin(config: CacheConfig, job: Job) -> Job:
 
 
 def _with_projection(job: Job) -> Job:
-    """Return the job with the projection that is in its folder, where there is one."""
+    """Return the job with the projection from its folder, if it has one."""
     if job.projection is None or not (job.folder / FILE).exists():
         return job
     with user_errors(ValueError):
@@ -150,7 +150,7 @@ def _with_projection(job: Job) -> Job:
 
 
 def reopen_job(folder: Path, teacher: str, data: CacheData) -> Job:
-    """Open what an existing cache was made from; everything but the places is taken from its manifest.
+    """Open the source and teacher of an existing cache. All but the places come from its manifest.
 
     Raises:
         UserError: these are not the teacher and videos it was made from.
@@ -188,7 +188,9 @@ def compute_device() -> torch.device:
 
 
 def compute_precision(precision: str, device: torch.device) -> str:
-    """Return ``"float32"`` or ``"bfloat16"``: on its own the latter only on GPUs that compute in it, as in training."""
+    """Return ``"float32"`` or ``"bfloat16"``. By default the latter is used only on GPUs that support it, as in
+    training.
+    """
     if precision == "auto":
         usable = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         return "bfloat16" if usable else "float32"

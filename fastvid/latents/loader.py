@@ -53,25 +53,26 @@ class BatchesWithLatents(ABC, Generic[B]):
 
     @abstractmethod
     def _with_latents(self, batch: Batch, begin: LoaderState) -> B:
-        """Read the latents of the batch that begins there."""
+        """Read the latents of the batch that begins at a position."""
 
     @property
     def description(self) -> str:
-        """What it takes, for the log."""
+        """Return a description for the log."""
         return (
             f"{self.loader.threads} decoding threads, at most {self.ram_bound() / 1e6:.0f} MB of clips and latents in "
             "memory beside the decoding process (decode_mb in metrics.jsonl)"
         )
 
     def ram_bound(self) -> int:
-        """Return the number of bytes of clips and latents that can exist at once: of latents, those being read, those
-        handed out, and those before them that the caller has not let go yet. One more batch of clips waits for its
-        latents."""
+        """Return the most bytes of clips and latents that can exist at once. Latents are those being read, those
+        handed out, and those before them that the caller may still hold. One more batch of clips waits for its
+        latents.
+        """
         latents = self._LATENTS * self.manifest.view_bytes
         return self.loader.ram_bound() + self.loader.task.local * (self.loader.clip_bytes + latents)
 
     def helper_bytes(self) -> int:
-        """Return see :meth:`TrainLoader.helper_bytes`."""
+        """Return the bytes of the decoding process; see :meth:`TrainLoader.helper_bytes`."""
         return self.loader.helper_bytes()
 
     def __iter__(self) -> Iterator[B]:
@@ -132,5 +133,5 @@ class LatentLoader(BatchesWithLatents[LatentBatch]):
 
 
 def fields_of(batch: Batch) -> dict[str, Any]:
-    """Return what a batch with latents has of the one without."""
+    """Return the fields that a batch with latents takes from the batch without."""
     return {f.name: getattr(batch, f.name) for f in fields(Batch)}

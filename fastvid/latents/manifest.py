@@ -69,33 +69,35 @@ class LatentManifest:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The fields that latents depend on, flat, as JSON values."""
+        """Return the fields that latents depend on, flat, as JSON values."""
         values = json.loads(json.dumps(asdict(self)))
         del values["notes"]
         return _flat(values)
 
     @property
     def fingerprint(self) -> str:
-        """sha256 of :attr:`facts` and the format's version: two caches with the same one are interchangeable."""
+        """Return the sha256 of :attr:`facts` and the format's version. Caches with equal fingerprints are
+        interchangeable.
+        """
         return hashlib.sha256(json.dumps([_FORMAT, _VERSION, self.facts], sort_keys=True).encode()).hexdigest()
 
     @property
     def grid_tokens(self) -> int:
-        """N, tokens of a clip."""
+        """Return N, the tokens of a clip."""
         return self.grid[0] * self.grid[1] * self.grid[2]
 
     @property
     def is_subset(self) -> bool:
-        """Whether some tokens of a clip are left out."""
+        """Return whether some tokens of a clip are left out."""
         return self.tokens < self.grid_tokens
 
     @property
     def view_bytes(self) -> int:
-        """Bytes of one view of one clip: latents, scales and token indices."""
+        """Return the bytes of one view of one clip: latents, scales and token indices."""
         return latent_bytes(self.tokens, self.dim, self.form) + 4 * self.tokens * self.is_subset
 
     def save(self, folder: Path) -> None:
-        """Write the manifest of a new cache; one that is there already stays."""
+        """Write the manifest of a new cache. An existing one stays."""
         values = {"format": _FORMAT, "version": _VERSION, "fingerprint": self.fingerprint, **asdict(self)}
         publish(folder / MANIFEST, json.dumps(values, indent=1).encode() + b"\n")
 
@@ -128,7 +130,7 @@ class LatentManifest:
 
 
 def latent_bytes(tokens: int, dim: int, form: Form) -> int:
-    """Return the number of bytes of the latents of one view, and of their scales."""
+    """Return the bytes of the latents of one view, and of their scales."""
     return tokens * (dim + 2 if form == "int8" else 2 * dim)
 
 
@@ -150,14 +152,14 @@ def view_facts(spec: ViewSpec) -> dict[str, Any]:
 
 
 def view_spec(facts: Mapping[str, Any]) -> ViewSpec:
-    """Return the inverse of :func:`view_facts`."""
+    """Build the view specification from the result of :func:`view_facts`."""
     values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in facts.items()}
     return ViewSpec(**values)
 
 
 def dataset_hash(path: str | Path, source: Source) -> str:
-    """Return what a cache is made for: the hash in the ``dataset.json`` of a folder or URL, which covers every byte of
-    the shards, or, where there is no such file, a hash of the sorted list of keys and file sizes.
+    """Return the hash of a data set. It is the hash in the ``dataset.json`` of a folder or URL, which covers every byte
+    of the shards, or else a hash of the sorted list of keys and file sizes.
 
     Args:
         path: what ``source`` was opened from.
@@ -174,8 +176,9 @@ def dataset_hash(path: str | Path, source: Source) -> str:
 
 
 def size_of(source: Source, row: int) -> int:
-    """Return the number of bytes of a video, for a fingerprint; -1 for one that cannot be read, which is a bad sample
-    later on."""
+    """Return the bytes of a video, for a fingerprint, or -1 for one that cannot be read, which later is a bad
+    sample.
+    """
     try:
         return source.size(row)
     except DecodeError:
@@ -183,7 +186,7 @@ def size_of(source: Source, row: int) -> int:
 
 
 def differences(cached: Mapping[str, Any], wanted: Mapping[str, Any], who: str) -> list[str]:
-    """Return one line for each of the wanted facts that is another in the cache.
+    """Return one line for each of the wanted facts that differs in the cache.
 
     Args:
         cached: :attr:`LatentManifest.facts`.
@@ -201,7 +204,7 @@ def differences(cached: Mapping[str, Any], wanted: Mapping[str, Any], who: str) 
 
 
 def publish(path: Path, data: bytes) -> None:
-    """Write a file, complete or not at all; one that is there already stays as it is."""
+    """Write a file, complete or not at all. An existing one stays as it is."""
     partial = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.part")
     try:
         with naming(path), partial.open("wb") as file:

@@ -40,11 +40,11 @@ class Plan:
 
     @property
     def fits(self) -> bool:
-        """Whether there is room for it."""
+        """Return whether there is room for it."""
         return self.missing + _SPARE <= self.free
 
     def lines(self, manifest: LatentManifest) -> list[str]:
-        """Return the plan in words."""
+        """Describe the plan in words."""
         m, clip = manifest, manifest.view_bytes * manifest.views_per_clip
         parts = [m.form, f"{m.tokens} of {m.grid_tokens} tokens" if m.is_subset else f"{m.tokens} tokens"]
         parts += [f"{m.dim} wide" + (f" ({m.projection})" if m.projection != "none" else "")]
@@ -79,7 +79,7 @@ def make_plan(job: Job, shards: list[Shard], processes: int) -> Plan:
 
 
 def _measure(job: Job, shards: list[Shard]) -> float:
-    """Return the seconds per clip of the second batch of the first shard, or of the first where there is no second."""
+    """Measure the seconds per clip of the second batch of the first shard, or of the first where there is no second."""
     per_batch = max(1, job.maker.batch // job.draws.count)
     rows = shards[0].rows[: 2 * per_batch]
     stream = decoded(job.source, rows, job.draws, threads=job.threads, ahead=per_batch)

@@ -31,11 +31,11 @@ class Projection:
     kept: dict[str, float]
 
     def __call__(self, latents: torch.Tensor) -> torch.Tensor:
-        """Return float32 [..., D] -> [..., D']."""
+        """Map float32 [..., D] to [..., D']."""
         return (latents - self.mean) @ self.basis
 
     def to(self, device: torch.device) -> "Projection":
-        """Return the same on a device."""
+        """Move the projection to a device."""
         return Projection(self.mean.to(device), self.basis.to(device), self.kept)
 
     def measure(self, tokens: torch.Tensor) -> None:
@@ -83,7 +83,7 @@ def random_orthonormal(width: int, dim: int, seed: int) -> Projection:
 
 
 def store(folder: Path, projection: Projection) -> None:
-    """Write a cache's projection; one that is there already stays: it is what the first latents were made with."""
+    """Write a cache's projection. An existing one stays, because the first latents were made with it."""
     (folder / FILE).parent.mkdir(parents=True, exist_ok=True)
     numbers = {name: repr(value) for name, value in projection.kept.items()}
     tensors = {"mean": projection.mean.cpu(), "basis": projection.basis.cpu()}
@@ -91,7 +91,7 @@ def store(folder: Path, projection: Projection) -> None:
 
 
 def restore(folder: Path) -> tuple[Projection, str]:
-    """Return a cache's projection, and sha256 of its file.
+    """Read a cache's projection, and the sha256 of its file.
 
     Raises:
         FileNotFoundError: there is none.

@@ -22,7 +22,7 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Done:
-    """What came of a shard.
+    """The result of a shard.
 
     Attributes:
         clips: with latents.
@@ -39,19 +39,20 @@ def latent_path(job: Job, shard: Shard) -> Path:
 
 
 def todo(job: Job, shards: Sequence[Shard], *, retry_bad: bool) -> list[Shard]:
-    """Return those of the shards that are not finished, and with ``retry_bad`` those that have bad clips."""
+    """Return the shards that are not finished, and with ``retry_bad`` those that have bad clips."""
     paths = [(shard, latent_path(job, shard)) for shard in shards]
     return [shard for shard, path in paths if not path.exists() or (retry_bad and bad_list(path).exists())]
 
 
 def share(shards: Sequence[Shard], rank: int, world: int) -> list[Shard]:
-    """Return every ``world``-th shard from ``rank`` on; of all shards, finished or not, so that processes which begin
-    at different times share them in the same way."""
+    """Return every ``world``-th shard from ``rank`` on. Finished shards count too, so that processes which begin at
+    different times share them in the same way.
+    """
     return list(shards[rank::world])
 
 
 def place_of_this_process() -> tuple[int, int]:
-    """Return (rank, world) as torchrun, or else a SLURM array or step, says; alone without either.
+    """Return (rank, world) from torchrun, or else from a SLURM array or step, or (0, 1) without either.
 
     Raises:
         UserError: these variables are no numbers, or describe no place.

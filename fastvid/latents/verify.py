@@ -46,7 +46,7 @@ class Verdict:
 
     @property
     def passed(self) -> bool:
-        """Whether the cache is what it says."""
+        """Return whether the cache holds what its manifest says."""
         return self.views > 0 and self.least_cosine > self.threshold
 
 
@@ -56,7 +56,7 @@ def verify(job: Job, sample: float, seed: int) -> Verdict:
     Args:
         job: the cache's.
         sample: share of the views; at least one.
-        seed: of the choice.
+        seed: seed of the choice.
 
     Raises:
         UserError: the cache is damaged, incomplete, or of other views.

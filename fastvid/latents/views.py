@@ -40,7 +40,7 @@ class TrainingDraws:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """All that pixels depend on beside the videos, as JSON values."""
+        """Return all that pixels depend on beside the videos, as JSON values."""
         return view_facts(self.spec) | {"unflipped": sorted(self.unflipped), "augment": asdict(self.augment)}
 
     def change(self, pixels: np.ndarray, sample: Sample, draw: int) -> np.ndarray:
@@ -70,7 +70,7 @@ class EvaluationDraws:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """All that pixels depend on beside the videos, as JSON values."""
+        """Return all that pixels depend on beside the videos, as JSON values."""
         return view_facts(self.spec) | {"evaluation": [self.clips, self.crops]}
 
     def mark(self, sample: Sample) -> str:

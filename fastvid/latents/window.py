@@ -31,7 +31,7 @@ class LatentWindow:
     can share the folder; each sees what the others have written.
 
     Args:
-        folder: of the files; made if it is not there. Files of another fingerprint are removed.
+        folder: folder of the files; made if it is not there. Files of another fingerprint are removed.
         manifest: what the latents depend on; one view of a clip is a row.
         most_bytes: the files together take at most. What goes beyond is not kept, which is warned about once.
     """
@@ -54,7 +54,7 @@ class LatentWindow:
         self._refresh()
 
     def bytes(self) -> int:
-        """Return what the files take now."""
+        """Return the bytes that the files take now."""
         return bytes_in(self.folder)
 
     def read(self, keys: Sequence[str], view_hashes: Sequence[int]) -> tuple[Latents, list[int]]:
@@ -84,7 +84,7 @@ class LatentWindow:
 
         Args:
             window: number of the window, counted from the first epoch's first.
-            keys: of the samples.
+            keys: keys of the samples.
             view_hashes: of the view of each.
             latents: of these, not changed any more.
             check: called with them in the background before anything is written; may raise.
@@ -104,7 +104,7 @@ class LatentWindow:
         self._collect(wait=True)
 
     def keep(self, first: int, last: int | None = None) -> None:
-        """Remove what belongs to earlier windows than ``first``, or to later ones than ``last``."""
+        """Remove the latents of windows before ``first`` or after ``last``."""
         for path in self.folder.glob("*.safetensors"):
             window = int(path.name.split("-")[0])
             if window < first or (last is not None and window > last):
@@ -112,7 +112,7 @@ class LatentWindow:
         self._refresh()
 
     def close(self) -> None:
-        """Write what is still to be written."""
+        """Finish all writes."""
         self._pool.shutdown(wait=True)
 
     def _collect(self, wait: bool) -> None:
@@ -175,7 +175,7 @@ class LatentWindow:
         return False
 
     def _refresh(self) -> None:
-        """Note which files have come and gone."""
+        """Update the list of files."""
         with self._lock:
             there = set(self.folder.glob("*.safetensors"))
             gone = self._files.keys() - there
@@ -206,7 +206,7 @@ class LatentWindow:
 
 
 def bytes_in(folder: Path) -> int:
-    """Return what the latents in a folder take now; 0 where there is no folder."""
+    """Return the bytes that the latents in a folder take now, or 0 where there is no folder."""
     taken = 0
     for path in folder.glob("*.safetensors"):
         with contextlib.suppress(FileNotFoundError):  # dropped by another process
@@ -215,8 +215,8 @@ def bytes_in(folder: Path) -> int:
 
 
 def window_bytes(shard_sizes: Sequence[int], window: int, view_bytes: int, batch: int) -> int:
-    """Return the number of bytes that a :class:`LatentWindow` takes at most: of the largest two windows that can follow
-    each other, and of the batches at their ends.
+    """Return the most bytes that a :class:`LatentWindow` takes: those of the largest two consecutive windows, and of
+    the batches at their ends.
 
     Args:
         shard_sizes: samples of each shard.

@@ -48,7 +48,7 @@ class WindowLoader(BatchesWithLatents[WindowBatch]):
 
     @property
     def state(self) -> LoaderState:
-        """Where to resume after the batch handed out last."""
+        """Return the position after the batch handed out last, to resume at."""
         self.window.settle()
         return self._state
 
@@ -57,7 +57,7 @@ class WindowLoader(BatchesWithLatents[WindowBatch]):
         self._state = state
 
     def close(self) -> None:
-        """Stop the threads and the loader; what was added is written."""
+        """Stop the threads and the loader, after all added latents are written."""
         super().close()
         self.window.close()
 

@@ -23,7 +23,7 @@ class LatentFileWriter:
     name when :meth:`commit` is called, complete or not at all.
 
     Args:
-        path: of the file.
+        path: path of the file.
         manifest: of the cache.
     """
 
@@ -110,7 +110,7 @@ def _bytes(row: torch.Tensor) -> bytes:
 
 
 def remove_abandoned(folder: Path, name: str | None = None) -> None:
-    """Remove what processes of this machine that are no more left unfinished: of one file, or of all."""
+    """Remove the unfinished files of dead processes of this machine: of one file, or of all."""
     of = "*" if name is None else glob.escape(name)
     for partial in folder.glob(f".{of}.{socket.gethostname()}.*.part"):
         process = partial.name.split(".")[-2]

@@ -16,7 +16,7 @@ _INCIDENTAL = ("_name_or_path", "transformers_version", "architectures", "dtype"
 
 
 def teacher_fingerprint(teacher: "Teacher") -> dict[str, str]:
-    """Return ``teacher``: its kind and sha256 of its configuration; ``weights``: sha256 of its weights, names included.
+    """Return ``teacher``, its kind and the sha256 of its configuration, and ``weights``, the sha256 of its weights.
 
     Pixel statistics belong to the configuration. The names are those of
     :class:`fastvid.latents.manifest.LatentManifest`.
@@ -39,7 +39,7 @@ def teacher_fingerprint(teacher: "Teacher") -> dict[str, str]:
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
-    """Return sha256 of a configuration's values."""
+    """Return the sha256 of a configuration's values."""
     return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -49,7 +49,7 @@ def weights_hash(module: torch.nn.Module) -> str:
 
 
 def tensors_hash(tensors: Mapping[str, torch.Tensor]) -> str:
-    """Return sha256 over name, dtype, shape and bytes of each tensor, sorted by name."""
+    """Return the sha256 over name, dtype, shape and bytes of each tensor, sorted by name."""
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())

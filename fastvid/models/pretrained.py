@@ -101,7 +101,7 @@ def load_pretrained(
         config: a configuration from :func:`open_config`; None for the source's own.
         parts: in what the model and the files may differ. Tied weights, such as a language model's ``lm_head``, need
             not be named.
-        dtype: of the model, whatever the files have.
+        dtype: dtype of the model, whatever the files have.
 
     Returns:
         The model in eval mode, and the ``parts.may_lack`` that were drawn at random.
@@ -159,7 +159,7 @@ def load_timm(name: str, *, weights: str | None = None, parts: Parts = Parts(), 
     misfits = Misfits()
 
     def check(module: nn.Module, state: dict[str, torch.Tensor], *_: Any) -> None:
-        """Compare with the model what timm made of the files."""
+        """Compare the model that timm built with its files."""
         nonlocal misfits
         misfits = compare({n: t.shape for n, t in state.items()}, module.state_dict())
         check_fit(files.source, misfits, module.state_dict(), parts)
@@ -210,7 +210,7 @@ def compare(found: Mapping[str, Sequence[int]], wanted: Mapping[str, torch.Tenso
 
 
 def check_fit(source: str, misfits: Misfits, wanted: Iterable[str], parts: Parts = Parts()) -> tuple[str, ...]:
-    """Refuse files that do not fit a model.
+    """Raise an error where files do not fit a model.
 
     Args:
         source: of the files, for the message.

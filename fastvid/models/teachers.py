@@ -29,7 +29,7 @@ class Teacher(nn.Module):
     name: str
 
     def freeze(self) -> "Teacher":
-        """Turn gradients off for good; :meth:`train` has no effect afterwards."""
+        """Turn gradients off permanently; :meth:`train` has no effect afterwards."""
         self.requires_grad_(False)
         return self.eval()
 
@@ -41,7 +41,7 @@ class Teacher(nn.Module):
 
     @torch.no_grad()
     def forward(self, clip: torch.Tensor) -> torch.Tensor:
-        """Map clip uint8 [B, T, H, W, 3] -> latents [B, N, dim]."""
+        """Map clip uint8 [B, T, H, W, 3] to latents [B, N, dim]."""
         return self.latents(clip)
 
 
@@ -126,8 +126,8 @@ def load_teacher(source: str, *, frames: int, size: int) -> Teacher:
 
     Args:
         source: ``checkpoint:PATH`` (a folder with an encoder, or a run's folder) or ``hf:NAME_OR_DIR``.
-        frames: of the student's clips.
-        size: of the student's clips, pixels.
+        frames: number of frames of the student's clips.
+        size: size of the student's clips, pixels.
 
     Raises:
         ValueError: another kind of source, a teacher for other clips, damaged files, or weights that do not fit.

@@ -105,7 +105,7 @@ class VideoViT(nn.Module):
             init_weights(self, config.init)
 
     def forward(self, clip: torch.Tensor, index: torch.Tensor | None = None) -> torch.Tensor:
-        """Map clip uint8 [B, T, H, W, 3], index int64 [B, V] or None for all tokens -> [B, V, dim]."""
+        """Map clip uint8 [B, T, H, W, 3] and index int64 [B, V], or None for all tokens, to [B, V, dim]."""
         config = self.config
         if clip.shape[1:4] != (config.frames, config.size, config.size):
             raise ValueError(
@@ -114,12 +114,14 @@ class VideoViT(nn.Module):
         return self.encode(self.embed(clip, index))
 
     def embed(self, clip: torch.Tensor, index: torch.Tensor | None = None) -> torch.Tensor:
-        """Return the first half of :meth:`forward`: clip uint8 [B, T, H, W, 3] -> tokens with positions [B, V, dim]."""
+        """Compute the first half of :meth:`forward`: clip uint8 [B, T, H, W, 3] to tokens with positions [B, V,
+        dim].
+        """
         x = self.patch_norm(self.patch_embed(clip, index))
         return x + (self.positions if index is None else self.positions[index]).to(x.dtype)
 
     def encode(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the second half of :meth:`forward`: the blocks and the last norm, [B, V, dim] -> [B, V, dim]."""
+        """Compute the second half of :meth:`forward`: the blocks and the last norm, [B, V, dim] to [B, V, dim]."""
         for block in self.blocks:
             x = checkpoint(block, x, use_reentrant=False) if self.checkpointing and self.training else block(x)
         return self.norm(x)
@@ -166,7 +168,7 @@ def _timm_vit(config: VideoViTConfig) -> VisionTransformer:
 
 
 def _architecture(name: str) -> VisionTransformer:
-    """Return the timm model without storage, for a look at its parts.
+    """Build the timm model without storage, to inspect its parts.
 
     Raises:
         ValueError: no such model, or one that a video ViT would not compute as timm does.

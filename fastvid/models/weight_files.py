@@ -16,7 +16,7 @@ _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 
 @dataclass(frozen=True)
 class WeightFiles:
-    """A model's files of weights, of which the headers were read.
+    """The weight files of a model, with their headers.
 
     Attributes:
         source: hub name, folder or file, for messages.
@@ -82,7 +82,7 @@ def find_weights(source: str, *, revision: str | None = None, names: Sequence[st
 
 
 def find_file(source: str, name: str, revision: str | None = None) -> Path | None:
-    """Find a file of a local folder, or of a hub name in the hub or its cache here; None if it is not there.
+    """Find a file in a local folder, or of a hub name in the hub or its cache. Return None if it does not exist.
 
     Without a connection to the hub, its cache here alone is looked at, at once.
 
@@ -112,11 +112,11 @@ def find_file(source: str, name: str, revision: str | None = None) -> Path | Non
 
 
 class HubUnreachable(FileNotFoundError):
-    """Nothing of a model was downloaded before, and the hub cannot be reached now."""
+    """Error that is raised when a model was not downloaded before and the hub cannot be reached."""
 
 
 def hub_trouble() -> str | None:
-    """Say why the hub cannot be reached; None if it answers. It is asked once in a process, without retries."""
+    """Explain why the hub cannot be reached, or return None if it answers. A process asks it once, without retries."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
@@ -136,7 +136,7 @@ def _connection_trouble(endpoint: str) -> str | None:
 
 
 def _downloaded(source: str, name: str, revision: str | None, trouble: str) -> Path | None:
-    """Return a file in the hub's cache here; None where the model is there without it.
+    """Find a file in the hub's cache. Return None where the cached model does not have it.
 
     Raises:
         HubUnreachable: nothing of the model is there.
@@ -192,7 +192,7 @@ def listed(names: Sequence[str], most: int = 3) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of an error's message; its type where it has none."""
+    """Return the first line of an error's message, or the error's type where it has none."""
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 

@@ -57,7 +57,7 @@ class Augment:
 
     @property
     def does_nothing(self) -> bool:
-        """Whether every clip stays as it is."""
+        """Return whether every clip stays as it is."""
         return not (self.brightness or self.contrast or self.saturation or self.hue or self.randaugment)
 
     def __call__(self, clips: torch.Tensor, ids: torch.Tensor, draw: int) -> torch.Tensor:
@@ -87,7 +87,7 @@ class Augment:
         return out
 
     def _one(self, clip: torch.Tensor, rng: SampleRandom) -> torch.Tensor:
-        """Map clip uint8 [T, 3, H, W] -> the same."""
+        """Augment one clip uint8 [T, 3, H, W]."""
         from fastvid.nn.augment_ops import OPS, apply_op, colour_jitter  # and torchvision, which takes seconds
 
         # All four are always drawn, so that one's being off moves none of the others.
@@ -141,14 +141,14 @@ def mixup(
 
 
 def beta(alpha: float, rng: SampleRandom) -> float:
-    """Return a number in [0, 1] from Beta(alpha, alpha): G1 / (G1 + G2) of two Gamma(alpha) variates."""
+    """Draw a number in [0, 1] from Beta(alpha, alpha): G1 / (G1 + G2) of two Gamma(alpha) variates."""
     difference = _log_gamma_variate(alpha, rng) - _log_gamma_variate(alpha, rng)
     # Rounded, so that a last-digit difference between math libraries stays without effect.
     return round(1 / (1 + math.exp(min(-difference, 700.0))), 6)
 
 
 def _log_gamma_variate(shape: float, rng: SampleRandom) -> float:
-    """Return the logarithm, since the variate itself underflows for small shapes, of one from Gamma(shape, 1).
+    """Draw the logarithm of a variate from Gamma(shape, 1), which itself underflows for small shapes.
 
     Source: Marsaglia and Tsang, "A simple method for generating gamma variables", ACM TOMS 26, 2000; shapes below 1 as
     in its section 6.
@@ -167,7 +167,7 @@ def _log_gamma_variate(shape: float, rng: SampleRandom) -> float:
 
 
 def _open_uniform(rng: SampleRandom) -> float:
-    """Return a uniform float in (0, 1)."""
+    """Draw a uniform float in (0, 1)."""
     return (rng.word() + 0.5) / 2**32
 
 

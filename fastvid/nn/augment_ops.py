@@ -17,7 +17,7 @@ OPS = (
 def colour_jitter(
     clip: torch.Tensor, brightness: float | None, contrast: float | None, saturation: float | None, hue: float | None
 ) -> torch.Tensor:
-    """Return colour jitter, in this order, with given factors (a shift in turns for hue); None leaves one out.
+    """Apply colour jitter, in this order, with given factors (a shift in turns for hue); None leaves one out.
 
     Args:
         clip: uint8 [T, 3, H, W].
@@ -42,7 +42,7 @@ def colour_jitter(
 
 
 def apply_op(clip: torch.Tensor, op: str, strength: float, sign: int = 1) -> torch.Tensor:
-    """Return one operation of RandAugment on all frames of a clip.
+    """Apply one operation of RandAugment to all frames of a clip.
 
     Args:
         clip: uint8 [T, 3, H, W].
@@ -91,12 +91,12 @@ def apply_op(clip: torch.Tensor, op: str, strength: float, sign: int = 1) -> tor
 
 
 def _tall(clip: torch.Tensor) -> torch.Tensor:
-    """Map [T, 3, H, W] -> [3, T * H, W]: all frames as one image, whose statistics are the clip's."""
+    """Map [T, 3, H, W] to [3, T * H, W]: all frames as one image, whose statistics are the clip's."""
     return clip.transpose(0, 1).flatten(1, 2)
 
 
 def _frames(tall: torch.Tensor, count: int) -> torch.Tensor:
-    """Return the inverse of :func:`_tall`."""
+    """Undo :func:`_tall`."""
     return tall.unflatten(1, (count, -1)).transpose(0, 1)
 
 

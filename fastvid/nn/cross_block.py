@@ -14,7 +14,7 @@ class CrossBlock(nn.Module):
     [M + V, M + V].
 
     Args:
-        width: of queries and context.
+        width: width of queries and context.
         heads: attention heads; divide ``width``.
     """
 
@@ -29,7 +29,7 @@ class CrossBlock(nn.Module):
         self.mlp = Mlp(width, 4 * width)
 
     def forward(self, x: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
-        """Map x [B, M, width], context [B, V, width], normalised -> [B, M, width]."""
+        """Map x [B, M, width] and normalised context [B, V, width] to [B, M, width]."""
         query = self.query(self.norm1(x)).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [B, heads, M, head]
         key, value = self.key_value(context).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
         seen = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)

@@ -72,7 +72,7 @@ class FoveatedGlimpse(nn.Module):
     def forward(
         self, frames: torch.Tensor, center: torch.Tensor | None = None, scale: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Map frames uint8 or float [B, T, H, W, 3] -> [B, T, G, levels, 3, size, size] in the parameters' dtype.
+        """Map frames uint8 or float [B, T, H, W, 3] to [B, T, G, levels, 3, size, size] in the parameters' dtype.
 
         ``center`` [B, T, G, 2] and ``scale`` [B, T, G] replace the module's own, one or both; under autocast the result
         is in the autocast dtype.

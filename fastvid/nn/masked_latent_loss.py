@@ -31,8 +31,9 @@ class MaskedLatentLoss(nn.Module):
         masked: torch.Tensor,
         target_scale: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Map pred [B, M, D], target [B, N, D] (int8 with target_scale [B, N]), masked int64 [B, M] -> scalar
-        float32."""
+        """Map pred [B, M, D], target [B, N, D] (int8 with target_scale [B, N]) and masked int64 [B, M] to a float32
+        scalar.
+        """
         return masked_latent_loss(
             pred, target, masked, kind=self.kind, normalize_target=self.normalize_target, target_scale=target_scale
         )

@@ -36,7 +36,7 @@ class VisiblePatchEmbed(nn.Module):
         self.proj = nn.Conv3d(3, dim, (tubelet, patch, patch), (tubelet, patch, patch))
 
     def forward(self, clip: torch.Tensor, index: torch.Tensor | None = None) -> torch.Tensor:
-        """Map clip uint8 [B, T, H, W, 3], index int64 [B, V] or None for all -> [B, V, dim]."""
+        """Map clip uint8 [B, T, H, W, 3] and index int64 [B, V], or None for all, to [B, V, dim]."""
         weight, bias = self.proj.weight.flatten(1), self.proj.bias
         # Under autocast the product runs in the autocast dtype: the pixels are written in it at once.
         device = clip.device.type

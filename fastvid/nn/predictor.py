@@ -27,7 +27,7 @@ class Predictor(nn.Module):
         in_dim: width of the encoder's tokens.
         out_dim: width of the predictions.
         grid: (T, H, W) tokens.
-        width: of the predictor; even, and divisible by ``heads``.
+        width: width of the predictor; even, and divisible by ``heads``.
         depth: transformer blocks.
         heads: attention heads.
         mask_tokens: learnt mask tokens, one for each mask spec of a step.
@@ -77,7 +77,7 @@ class Predictor(nn.Module):
         nn.init.normal_(self.mask_tokens, std=0.02)
 
     def forward(self, z: torch.Tensor, visible: torch.Tensor, masked: torch.Tensor, which: int = 0) -> torch.Tensor:
-        """Map z [B, V, in_dim] at ``visible`` int64 [B, V] -> predictions [B, M, out_dim] at ``masked`` int64 [B, M].
+        """Map z [B, V, in_dim] at ``visible`` int64 [B, V] to predictions [B, M, out_dim] at ``masked`` int64 [B, M].
 
         ``which`` selects the mask token.
         """

@@ -37,8 +37,9 @@ class QueryPool(nn.Module):
         self.out = nn.Linear(dim, dim, bias=bias)
 
     def cache(self, tokens: torch.Tensor) -> Cache:
-        """Return the key and value [B, heads, N, D / heads] of tokens [B, N, D], to pass to :meth:`forward` in their
-        place."""
+        """Compute the key and value [B, heads, N, D / heads] of tokens [B, N, D], to pass to :meth:`forward` in
+        their place.
+        """
         if tokens.ndim != 3 or tokens.shape[-1] != self.dim:
             raise ValueError(f"query pool: expected tokens [B, N, {self.dim}]; got {tuple(tokens.shape)}")
         key, value = self.key_value(tokens).unflatten(-1, (2, self.heads, -1)).unbind(2)
@@ -47,7 +48,7 @@ class QueryPool(nn.Module):
     def forward(
         self, tokens: torch.Tensor | Cache, queries: torch.Tensor | None = None, *, return_stats: bool = False
     ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return the tokens [B, N, D], or what :meth:`cache` made of them -> pooled [B, Q, D].
+        """Pool tokens [B, N, D], or the result of :meth:`cache`, to [B, Q, D].
 
         Queries [B, Q, D], or [B, S, Q, D] for S sets at once, replace the learnt ones and give the result their shape.
         With ``return_stats`` also the attention's entropy, in nats, and its peak, [B, heads, Q] or [B, S, heads, Q]:

@@ -1,4 +1,4 @@
-"""The kernels' public face: pure functions on tensors.
+"""The kernels as pure functions on tensors.
 
 Each op lives in a folder of its own: ``reference.py`` is the definition in plain PyTorch, ``triton.py`` holds the GPU
 kernels, ``op.py`` the schema, the implementations and the public function. Every op takes ``backend="auto" |

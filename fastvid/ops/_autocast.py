@@ -9,7 +9,8 @@ import torch
 def without_autocast(device: torch.device) -> contextlib.AbstractContextManager[Any]:
     """Return a context in which autocast is off.
 
-    The meta device has none. It is named, since torch 2.11 cannot trace ``torch.amp.is_autocast_available``.
+    The meta device has no autocast. It is tested by name, because torch 2.11 cannot trace
+    ``torch.amp.is_autocast_available``.
     """
     if device.type == "meta":
         return contextlib.nullcontext()

@@ -1,4 +1,4 @@
-"""When a gradient is wanted, and which derivatives are refused."""
+"""Whether a call needs a gradient, and which derivatives are refused."""
 
 import torch
 from torch.autograd import forward_ad
@@ -6,7 +6,7 @@ from torch.func import debug_unwrap
 
 
 def wants_grad(op: str, *tensors: torch.Tensor | None) -> bool:
-    """Return true when a call on these tensors is recorded for a backward pass.
+    """Return True when a call on these tensors is recorded for a backward pass.
 
     Raises:
         RuntimeError: forward-mode AD or a transform of torch.func wants the derivative, which no kernel has.
@@ -24,17 +24,17 @@ def wants_grad(op: str, *tensors: torch.Tensor | None) -> bool:
 
 
 def readable_value(x: torch.Tensor) -> int | float | None:
-    """Return the value of a scalar tensor on the CPU, or None where it has none: it is traced, fake or batched."""
+    """Return the value of a scalar CPU tensor, or None where it has no value yet: it is traced, fake or batched."""
     if type(x) is not torch.Tensor or not x.is_cpu or torch.compiler.is_compiling():
         return None
     try:
         return x.item()
-    except RuntimeError:  # a tracer or vmap, which give a tensor no other mark that is public
+    except RuntimeError:  # a tracer or vmap: no other public property of a tensor shows them
         return None
 
 
 def _is_wrapped(x: torch.Tensor) -> bool:
-    """Return true inside a transform of torch.func, of a tensor that depends on what the transform varies."""
+    """Return True for a tensor that a transform of torch.func varies."""
     return debug_unwrap(x, recurse=False) is not x
 
 

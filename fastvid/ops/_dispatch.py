@@ -1,4 +1,4 @@
-"""Which implementation of an op runs, and the library the ops are registered in."""
+"""The implementation of an op that runs, and the library that the ops are registered in."""
 
 import importlib
 import importlib.util
@@ -42,26 +42,26 @@ def register(
     backward: Callable[..., Any] | None = None,
     setup_context: Callable[..., Any] | None = None,
 ) -> Callable[..., Any]:
-    """Define ``fastvid::<schema>`` with its fake and its implementations; return the operator to call.
+    """Define ``fastvid::<schema>`` with its fake and its implementations, and return the operator to call.
 
-    The schema's last argument is ``str backend``, as :func:`choose` gave it.
+    The schema's last argument is ``str backend``, as :func:`choose` returned it.
 
-    Its derivative belongs to the operator, where every tracer finds it. An ``autograd.Function`` around the operator
-    would not do: torch.compile takes a derivative of its backward pass for zero.
+    The derivative is registered on the operator, where every tracer finds it. An ``autograd.Function`` around the
+    operator would not do: torch.compile would return zero for a derivative of its backward pass.
 
     Args:
         schema: ``name(arguments) -> results``.
         fake: shapes and dtypes of the results.
-        cpu: the native CPU implementation, and the reference's where that runs inside the op.
+        cpu: the native CPU implementation; it also runs the reference where that runs inside the op.
         cuda: the native CUDA implementation, likewise.
         triton: the module whose function ``name`` launches the Triton kernels. It is imported by the first call: Triton
-            takes long to import, and need not be there.
-        backward: gradients of the inputs, see :func:`torch.library.register_autograd`. Without it the operator is
-            itself a backward pass, or takes nothing differentiable, and its derivative raises.
+            takes long to import, and may not be installed.
+        backward: gradients of the inputs, see :func:`torch.library.register_autograd`. Without it, the derivative of
+            the operator raises: for an operator that is itself a backward pass, or has no differentiable inputs.
         setup_context: saves what ``backward`` needs.
     """
     name = schema.split("(", 1)[0]
-    public = triton.split(".")[-2]  # the folder is named for the function
+    public = triton.split(".")[-2]  # the module is in the folder that has the function's name
     LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
     torch.library.register_fake(f"fastvid::{name}", fake, lib=LIBRARY)
     launch: Callable[..., Any] | None = None
@@ -102,7 +102,7 @@ def choose(op: str, device: torch.device, backend: Backend) -> Backend:
     if device == _CPU and backend in ("auto", "native") and _native.CORE is not None:
         return "native"  # the most frequent case, first
     if torch.compiler.is_compiling():
-        from fastvid.ops import _compiled  # while it traces this line: PyTorch's compiler is imported by now
+        from fastvid.ops import _compiled  # only while tracing this line: PyTorch's compiler is imported by now
 
         constant: Backend = _compiled.choose_for(op, device.type, device.index, backend)
         return constant
@@ -110,7 +110,7 @@ def choose(op: str, device: torch.device, backend: Backend) -> Backend:
 
 
 def choose_for(op: str, device_type: str, index: int | None, backend: str) -> Backend:
-    """Return :func:`choose` by a device's type and index. The answer is the same for the life of a process."""
+    """Return the answer of :func:`choose` for a device's type and index. It is the same for the life of a process."""
     if backend not in BACKENDS:
         raise ValueError(f"{op}: backend must be one of {', '.join(BACKENDS)}; got {backend!r}")
     capability = torch.cuda.get_device_capability(index) if device_type == "cuda" else None
@@ -132,7 +132,7 @@ def choose_for(op: str, device_type: str, index: int | None, backend: str) -> Ba
 
 
 def why_no_native(op: str, device_type: str, capability: tuple[int, int] | None) -> str | None:
-    """Return none when the native core has a kernel that runs on this device, or the reason why not."""
+    """Return None when the native core has a kernel that runs on this device, or else the reason why not."""
     if _native.CORE is None:
         return _native.MISSING_REASON
     if device_type == "cpu":
@@ -147,7 +147,7 @@ def why_no_native(op: str, device_type: str, capability: tuple[int, int] | None)
 
 
 def why_no_triton(device_type: str, capability: tuple[int, int] | None) -> str | None:
-    """Return none when the Triton kernels run on this device, or the reason why not."""
+    """Return None when the Triton kernels run on this device, or else the reason why not."""
     if not HAS_TRITON:
         return "triton is not installed"
     if capability is not None:
@@ -162,11 +162,10 @@ def why_no_triton(device_type: str, capability: tuple[int, int] | None) -> str |
 
 
 def why_no_image(archs: str, capability: tuple[int, int]) -> str | None:
-    """Return none when kernels built for ``archs`` (CMake's list, ``"80-real 120"``) load on a GPU, or the reason why
-    not.
+    """Return None when kernels built for ``archs`` (CMake's list, ``"80-real 120"``) load on a GPU, or else the reason.
 
-    Machine code runs on the same major version from its minor version on; PTX, which an arch without ``-real`` brings
-    along, on anything newer.
+    Machine code runs on GPUs of the same major version and the same or a later minor version. PTX, which an arch
+    without ``-real`` includes, runs on anything newer.
     """
     for number, kind in re.findall(r"(\d+)[af]?(-real|-virtual)?", archs):
         built = divmod(int(number), 10)
@@ -187,7 +186,7 @@ def _warn_once(reason: str) -> None:
 
 
 def kernel_dtype(op: str, backend: Backend, name: str, tensor: torch.Tensor) -> bool:
-    """Return false when a tensor's dtype (float64, say) is one the kernels leave to the reference.
+    """Return whether the kernels support a tensor's dtype. They leave the others, such as float64, to the reference.
 
     Raises:
         TypeError: ``backend``, as the user gave it, insists on a kernel.
@@ -200,7 +199,7 @@ def kernel_dtype(op: str, backend: Backend, name: str, tensor: torch.Tensor) -> 
 
 
 def kernel_writes(op: str, backend: Backend, dtype: torch.dtype) -> bool:
-    """Return false when a result's dtype is one the kernels leave to the reference.
+    """Return whether the kernels can write a result of this dtype. They leave the others to the reference.
 
     Raises:
         TypeError: ``backend``, as the user gave it, insists on a kernel.

@@ -1,9 +1,9 @@
-"""How kernels are launched: block sizes, warps and stages, by architecture and class of shapes.
+"""Launch options of the kernels: block sizes, warps and stages, by architecture and class of shapes.
 
-Every Triton kernel has options: a few launches that compute the same thing, the default first. ``launches.json`` holds
-those that ``python -m benchmarks.tune`` found to be faster than the default on a card, and everything else is launched
-with the default. Nothing is timed at run time: a launch is a pure function of the shape and the architecture, the same
-in every process.
+Every Triton kernel has a few possible launches, which compute the same thing. The default is the first.
+``launches.json`` holds those that ``python -m benchmarks.tune`` found to be faster than the default on a GPU;
+everything else is launched with the default. Nothing is timed at run time: a launch is a pure function of the shape and
+the architecture, the same in every process.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ Table = dict[str, dict[str, dict[str, dict[str, Any]]]]  # architecture -> kerne
 
 
 class Options(NamedTuple):
-    """The launches that a kernel may have for a class of shapes; ``shape`` names the class in the table."""
+    """The launches a kernel can use for a class of shapes; ``shape`` is the class's name in the table."""
 
     kernel: str
     shape: str
@@ -30,7 +30,7 @@ class Options(NamedTuple):
 
 
 def options(kernel: str, shape: str, launches: Iterable[Launch]) -> Options:
-    """Collect the launches of a kernel, the default first; those that are the same for a small shape are one."""
+    """Collect the distinct launches of a kernel, the default first. For a small shape, several may be the same."""
     different: list[Launch] = []
     for launch in launches:
         if launch not in different:
@@ -39,7 +39,7 @@ def options(kernel: str, shape: str, launches: Iterable[Launch]) -> Options:
 
 
 def choose_launch(found: Options, device: torch.device) -> Launch:
-    """Return the launch that the table has for the device's architecture, or the default."""
+    """Return the launch that the table has for the device's architecture, or else the default."""
     if _chooser is not None:
         return _chooser(found)
     architecture = architecture_of(device)
@@ -48,7 +48,7 @@ def choose_launch(found: Options, device: torch.device) -> Launch:
 
 
 def architecture_of(device: torch.device) -> str | None:
-    """Name a GPU's architecture, ``"sm_90"``; None for any other device."""
+    """Return a GPU's architecture, such as ``"sm_90"``, or None for any other device."""
     return _architecture(device.index) if device.type == "cuda" else None
 
 
@@ -60,15 +60,15 @@ def _architecture(index: int | None) -> str:
 
 @functools.cache
 def table() -> Table:
-    """Read the package's table, once."""
+    """Return the package's table, which is read once."""
     return read(PATH)
 
 
 def read(path: Path) -> Table:
-    """Read a table of launches.
+    """Read a table of launches from a file.
 
     Raises:
-        ValueError: the file is no such table.
+        ValueError: the file is not a table of launches.
     """
     try:
         found: Table = json.loads(path.read_text())
@@ -87,7 +87,7 @@ _chooser: Callable[[Options], Launch] | None = None
 
 @contextlib.contextmanager
 def choosing(chooser: Callable[[Options], Launch]) -> Iterator[None]:
-    """Have ``chooser`` choose every launch of the block in the table's place: for tuning and for tests."""
+    """Choose every launch in the block with ``chooser`` instead of the table: for tuning and for tests."""
     global _chooser
     before, _chooser = _chooser, chooser
     try:

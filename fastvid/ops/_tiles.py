@@ -1,4 +1,4 @@
-"""Tile shapes of Triton kernels that walk over rows: a pure function of the row's width."""
+"""Tile shapes of Triton kernels that process rows, as a pure function of the row's width."""
 
 from collections.abc import Iterable
 
@@ -8,8 +8,7 @@ from fastvid.ops._launch import Launch
 
 
 def row_tile(width: int, elements: int) -> tuple[int, int]:
-    """Return (rows, columns) of a tile of about ``elements``: powers of two, without a ragged end where the width
-    allows."""
+    """Return the (rows, columns) of a tile of about ``elements``, both powers of two."""
     even = width & -width
     columns = even if even >= 128 else triton.next_power_of_2(max(width, 1))
     columns = min(columns, 1024)
@@ -17,11 +16,11 @@ def row_tile(width: int, elements: int) -> tuple[int, int]:
 
 
 def row_launches(width: int, tiles: Iterable[tuple[int, int]]) -> list[Launch]:
-    """Launch of a kernel that walks over rows of ``width``, from the elements and the warps of its tiles."""
+    """Return the launches of a kernel over rows of ``width``, from the elements and the warps of its tiles."""
     shapes = [(*row_tile(width, elements), warps) for elements, warps in tiles]
     return [{"ROWS": rows, "BLOCK": columns, "num_warps": warps} for rows, columns, warps in shapes]
 
 
 def row_class(width: int, size: int) -> str:
-    """Return the class of shapes of a kernel that walks over rows of ``width`` elements of ``size`` bytes."""
+    """Return the shape class of a kernel over rows of ``width`` elements of ``size`` bytes."""
     return f"{row_tile(width, 1)[1]} columns of {size} bytes"

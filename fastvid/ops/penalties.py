@@ -7,7 +7,7 @@ from fastvid.ops._autocast import without_autocast
 
 
 def variance_penalty(x: torch.Tensor, *, target_std: float = 1.0, eps: float = 1e-4) -> torch.Tensor:
-    """Return hinge on the standard deviation of each dimension: ``mean over d of relu(target_std - std(x[:, d]))``.
+    """Compute a hinge on the standard deviation of each dimension: ``mean over d of relu(target_std - std(x[:, d]))``.
 
     Args:
         x: [..., D]; all leading dimensions are samples.
@@ -18,7 +18,7 @@ def variance_penalty(x: torch.Tensor, *, target_std: float = 1.0, eps: float = 1
         Scalar float32 (float64 for float64 input).
 
     Raises:
-        TypeError: x is no floating-point tensor.
+        TypeError: x is not a floating-point tensor.
         ValueError: fewer than two samples, whose deviation is undefined.
     """
     x = _samples("variance_penalty", x)
@@ -27,7 +27,7 @@ def variance_penalty(x: torch.Tensor, *, target_std: float = 1.0, eps: float = 1
 
 
 def covariance_penalty(x: torch.Tensor) -> torch.Tensor:
-    """Return squared covariance between different dimensions: ``sum over i != j of cov(x)[i, j]**2 / D``.
+    """Compute the squared covariance between different dimensions: ``sum over i != j of cov(x)[i, j]**2 / D``.
 
     Args:
         x: [..., D]; all leading dimensions are samples.
@@ -36,7 +36,7 @@ def covariance_penalty(x: torch.Tensor) -> torch.Tensor:
         Scalar float32 (float64 for float64 input).
 
     Raises:
-        TypeError: x is no floating-point tensor.
+        TypeError: x is not a floating-point tensor.
         ValueError: fewer than two samples.
     """
     x = _samples("covariance_penalty", x)

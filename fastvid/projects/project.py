@@ -34,7 +34,7 @@ class Project:
     export: str | None = None
 
     def load_from(self, place: str) -> Any:
-        """Import what a field of this project names.
+        """Import the object that a field of this project names.
 
         Args:
             place: the field's value, ``"module:name"``.

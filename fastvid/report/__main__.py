@@ -7,7 +7,7 @@ from fastvid.command import command, loading, user_errors
 
 @command
 def main(arguments: list[str]) -> int:
-    """Write the report of each run named."""
+    """Write the report of each named run."""
     if not arguments or arguments[0] in ("-h", "--help"):
         print(__doc__)
         return 0 if arguments else 2

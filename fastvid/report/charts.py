@@ -8,7 +8,7 @@ _PROBE_NAMES = {"knn": "kNN", "linear": "linear", "attentive": "attentive"}
 
 
 def loss_chart(run: RunRecords) -> str:
-    """Return the loss of each stage, and what predicting the mean would give."""
+    """Draw the loss of each stage, and the loss of predicting the mean."""
     figure, axes = new_axes(max(1, len(run.stages)))
     for ax, stage in zip(axes, run.stages, strict=False):
         ax.plot(*run.series(stage, "loss"), color=COLOURS[0], label="training loss")
@@ -27,8 +27,7 @@ def validated_stages(run: RunRecords) -> list[str]:
 
 
 def validation_chart(run: RunRecords) -> str:
-    """Return the training and validation loss beside validation accuracy, the best of it marked; empty without
-    validation.
+    """Draw training and validation loss beside validation accuracy, with the best marked. Return "" without validation.
 
     The best is that of ``result.json`` where there is one, else the first of the greatest so far.
     """
@@ -67,7 +66,7 @@ def _best(run: RunRecords, steps: list[int], shares: list[float]) -> tuple[int, 
 
 
 def schedule_chart(run: RunRecords) -> str:
-    """Return learning rate, weight decay and gradient norm."""
+    """Draw learning rate, weight decay and gradient norm."""
     figure, axes = new_axes(3)
     for ax, name, title in zip(
         axes, ("lr", "weight_decay", "grad_norm"), ("learning rate", "weight decay", "gradient norm"), strict=True
@@ -81,7 +80,7 @@ def schedule_chart(run: RunRecords) -> str:
 
 
 def health_chart(run: RunRecords) -> str:
-    """Return rank and spread of the encoders' tokens; empty when no checks were made."""
+    """Draw rank and spread of the encoders' tokens. Return "" when no checks were made."""
     if not any(run.series(stage, "health_rank")[0] for stage in run.stages):
         return ""
     figure, axes = new_axes(2)
@@ -100,7 +99,7 @@ def health_chart(run: RunRecords) -> str:
 
 
 def speed_chart(run: RunRecords) -> str:
-    """Return the clips per second, end to end, and where the time goes."""
+    """Draw the clips per second, end to end, and where the time goes."""
     figure, axes = new_axes(2)
     for colour, stage in zip(COLOURS, run.stages, strict=False):
         axes[0].plot(*run.series(stage, "clips_per_s"), color=colour, label=stage)
@@ -123,7 +122,7 @@ def speed_chart(run: RunRecords) -> str:
 
 
 def probe_chart(run: RunRecords) -> str:
-    """Return the accuracies with their intervals; empty without probes."""
+    """Draw the accuracies with their intervals. Return "" without probes."""
     if run.probe is None:
         return ""
     figure, (ax,) = new_axes(1, width=7.5)

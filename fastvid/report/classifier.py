@@ -19,7 +19,7 @@ _CAPTIONS = {"training views": "Training clips as they would be evaluated, and v
 
 
 def classifier_sections(run: RunRecords) -> list[str]:
-    """Return HTML of a run that left ``result.json``, or that validates and has not come to its test; else nothing."""
+    """Return the HTML of a run that left ``result.json``, or that validates and was not tested yet, else nothing."""
     if run.result is None:
         chart = validation_chart(run)
         waiting = "<p>Not tested yet: the test follows the last epoch, with the best epoch's weights.</p>"

@@ -24,7 +24,7 @@ def confusion_csv(path: Path, classes: Sequence[str], confusion: ArrayLike) -> N
     """Write counts of videos: a row for each true class, a column for each predicted one, both with their names.
 
     Args:
-        path: of the file, which is complete or not there at all.
+        path: path of the file, which is complete or not there at all.
         classes: C names.
         confusion: integers [C, C], rows = truth.
 
@@ -40,14 +40,15 @@ def confusion_csv(path: Path, classes: Sequence[str], confusion: ArrayLike) -> N
 
 
 def confusion_png(path: Path, classes: Sequence[str], confusion: ArrayLike) -> None:
-    """Draw it: each cell's colour is its share of the true class's videos; up to 15 classes it has its count too.
+    """Draw the matrix: each cell's colour is its share of the true class's videos. Up to 15 classes, counts are shown
+    too.
 
     Of more classes the colours follow the share's square root, so that rare confusions can be seen without their count.
     Rows of classes without videos are grey. Long names are shortened in their middle; of very many classes only some
     are named. It has at most 1600 pixels a side.
 
     Args:
-        path: of the PNG, which is complete or not there at all.
+        path: path of the PNG, which is complete or not there at all.
         classes: C names.
         confusion: integers [C, C], rows = truth.
 

@@ -14,7 +14,7 @@ COLOURS = ("#2364aa", "#d1495b", "#2a9d8f", "#e9a23b", "#6d597a", "#7f8c99")
 
 
 def new_axes(count: int, width: float | None = None, height: float = 3.0) -> tuple[Figure, list[Axes]]:
-    """Return a figure with ``count`` charts side by side; width and height of the whole in inches."""
+    """Make a figure with ``count`` charts side by side. Width and height are of the whole, in inches."""
     figure, axes = plt.subplots(1, count, figsize=(width or 4.2 * count, height), squeeze=False, layout="constrained")
     for ax in axes[0]:
         ax.grid(True, color=GRID, linewidth=0.6)
@@ -26,7 +26,7 @@ def new_axes(count: int, width: float | None = None, height: float = 3.0) -> tup
 
 
 def svg(figure: Figure) -> str:
-    """Return the figure as SVG text for a page; closes it."""
+    """Return the figure as SVG text for a page, and close it."""
     for ax in figure.axes:  # a legend with nothing in it says nothing
         legend = ax.get_legend()
         if legend is not None and not legend.get_texts():

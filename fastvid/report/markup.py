@@ -25,7 +25,7 @@ figure { margin: 1em 0; } figcaption { color: #627282; }
 
 
 def document(title: str, sections: Sequence[str]) -> str:
-    """Return a whole page.
+    """Return a whole HTML page.
 
     Args:
         title: plain text, for the browser's tab.
@@ -38,7 +38,7 @@ def document(title: str, sections: Sequence[str]) -> str:
 
 
 def section(title: str, content: str) -> str:
-    """Return a headed part of a page; nothing where ``content`` is empty."""
+    """Return a section with a heading, or nothing where ``content`` is empty."""
     return f"<h2>{title}</h2>{content}" if content else ""
 
 
@@ -48,12 +48,12 @@ def beside(*parts: str) -> str:
 
 
 def pre(value: dict) -> str:
-    """Return JSON that is shown on a click."""
+    """Return JSON text that a click shows."""
     return f"<details><summary>show</summary><pre>{text(without_secrets(json.dumps(value, indent=1)))}</pre></details>"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int] = ()) -> str:
-    """Return the rows of cells, all of them HTML; columns that are ``numbers`` end at the right."""
+    """Return a table of HTML cells. Columns in ``numbers`` are aligned right."""
 
     def line(cells: Sequence[str], kind: str) -> str:
         parts = (f"<{kind}{' class=n' if i in numbers else ''}>{cell}</{kind}>" for i, cell in enumerate(cells))
@@ -64,7 +64,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[
 
 
 def picture(title: str, path: Path) -> str:
-    """Return a PNG file within the page."""
+    """Embed a PNG file in the page."""
     data = base64.b64encode(path.read_bytes()).decode()
     return (
         f"<figure><img alt='{text(title)}' src='data:image/png;base64,{data}'><figcaption>{text(title)}</figcaption>"
@@ -73,5 +73,5 @@ def picture(title: str, path: Path) -> str:
 
 
 def text(value: object) -> str:
-    """Return a value as text that HTML shows as it is."""
+    """Escape a value as HTML text."""
     return html.escape(spelled(value), quote=True)

@@ -10,7 +10,7 @@ _HIDDEN = np.array([38, 42, 54], dtype=np.float32)
 
 
 def hide(clip: np.ndarray, shown: np.ndarray, grid: tuple[int, int, int], strength: float = 0.85) -> np.ndarray:
-    """Darken the tokens of a clip that are not shown.
+    """Darken the tokens of a clip that are hidden.
 
     Args:
         clip: uint8 [T, H, W, 3].
@@ -34,7 +34,7 @@ def feature_colours(tokens: torch.Tensor, grid: tuple[int, int, int], shape: tup
     Args:
         tokens: [B, N, D]; the components are those of all of them together.
         grid: (T', H', W').
-        shape: of one clip, (T, H, W, 3).
+        shape: shape of one clip, (T, H, W, 3).
 
     Returns:
         uint8 [B, T, H, W, 3].
@@ -54,9 +54,9 @@ def film_strips(rows: list[np.ndarray], path: Path, *, frames: int = 8, side: in
 
     Args:
         rows: uint8 [T, H, W, 3] each.
-        path: of the PNG.
+        path: path of the PNG.
         frames: per row.
-        side: of a frame in the picture, pixels.
+        side: side of a frame in the picture, pixels.
     """
     strips = []
     for clip in rows:

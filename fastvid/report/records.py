@@ -57,7 +57,7 @@ class RunRecords:
 
     @property
     def stages(self) -> list[str]:
-        """Names of the stages that left records, in order."""
+        """Return the names of the stages that left records, in order."""
         return list(dict.fromkeys(record["stage"] for record in self.metrics if "loss" in record))
 
     def series(self, stage: str, name: str) -> tuple[list[int], list[float]]:
@@ -72,7 +72,7 @@ class RunRecords:
 
 
 def read_json(path: Path, default: Any = None) -> Any:
-    """Read a JSON file; ``default`` if it is not there.
+    """Read a JSON file, or return ``default`` if it does not exist.
 
     Raises:
         UserError: it is damaged.

@@ -38,13 +38,13 @@ class Strips:
 
 
 def strips_png(path: Path, groups: Sequence[Strips], *, frames: int = 8, side: int = 96) -> None:
-    """Draw groups below each other; frames are evenly spaced in time, in their own proportions.
+    """Draw groups of clips below each other. Frames are evenly spaced in time and keep their aspect ratio.
 
     Args:
-        path: of the PNG, which is complete or not there at all.
+        path: path of the PNG, which is complete or not there at all.
         groups: at least one, each with a clip.
-        frames: of a clip; fewer where it has fewer.
-        side: of a frame's longer side in the picture, pixels.
+        frames: number of frames of a clip; fewer where it has fewer.
+        side: length of a frame's longer side in the picture, pixels.
 
     Raises:
         ValueError: nothing to draw.
@@ -78,7 +78,7 @@ def strips_png(path: Path, groups: Sequence[Strips], *, frames: int = 8, side: i
 
 
 def _png(page: np.ndarray, words: Sequence[tuple[float, float, str, dict]]) -> bytes:
-    """Return the pixels as they are, with words at (x, y) from the upper left."""
+    """Encode the pixels unscaled as PNG, with words at (x, y) from the upper left."""
     height, width = page.shape[:2]
     figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI)
     FigureCanvasAgg(figure)

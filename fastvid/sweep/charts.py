@@ -15,12 +15,12 @@ _MARKERS = "osD^vP*X"
 
 
 def amount_name(videos: int | None) -> str:
-    """Return the videos per class in words."""
+    """Name the number of videos per class in words."""
     return "all" if videos is None else f"{videos:,}"
 
 
 def data_size_chart(found: Comparison) -> str:
-    """Test accuracy against training videos per class: every seed, their mean, and from the least to the greatest."""
+    """Draw test accuracy against training videos per class: every seed, their mean, and their range."""
     figure, (ax,) = new_axes(1, width=7.5, height=3.6)
     amounts = found.amounts
     for i, approach in enumerate(found.approaches):
@@ -41,7 +41,7 @@ def data_size_chart(found: Comparison) -> str:
 
 
 def parameters_chart(found: Comparison) -> str:
-    """Test accuracy against trainable parameters."""
+    """Draw test accuracy against trainable parameters."""
     figure, (ax,) = new_axes(1, width=7.5, height=3.6)
     for approach in found.approaches:
         for group in found.of(approach):
@@ -63,7 +63,7 @@ def parameters_chart(found: Comparison) -> str:
 
 
 def time_chart(found: Comparison) -> str:
-    """Return the minutes of training, mean over seeds."""
+    """Draw the minutes of training, as the mean over seeds."""
     figure, (ax,) = new_axes(1, width=7.5)
     amounts, approaches = found.amounts, found.approaches
     width = 0.8 / len(approaches)
@@ -80,8 +80,7 @@ def time_chart(found: Comparison) -> str:
 
 
 def curves_chart(found: Comparison, videos: int | None) -> str:
-    """Return the training loss and validation accuracy by epoch, a thin line for each seed and a thick one for their
-    mean."""
+    """Draw training loss and validation accuracy by epoch, a thin line for each seed and a thick one for their mean."""
     figure, axes = new_axes(2, width=9.5, height=3.4)
     for ax, name, scale in zip(axes, ("train_loss", "val_accuracy"), (1, 100), strict=True):
         for group in [g for a in found.approaches for g in found.of(a) if g.videos == videos]:
@@ -113,7 +112,7 @@ def curves_chart(found: Comparison, videos: int | None) -> str:
 
 
 def confusion_chart(group: Group) -> str:
-    """Of each true class, how often each class was answered, over all seeds; numbers are percent."""
+    """Draw the share of each true class that was predicted as each class, over all seeds, in percent."""
     classes = group.results[0].found["classes"]
     counts = np.sum([result.found["test"]["confusion"] for result in group.results], axis=0)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -138,7 +137,7 @@ def confusion_chart(group: Group) -> str:
 
 
 def differences_chart(found: Comparison) -> str:
-    """Return the differences with their intervals; filled where they are real. Empty where nothing was compared."""
+    """Draw the differences with their intervals, filled where they are real. Return "" where nothing was compared."""
     pairs = [pair for pair in found.pairs if pair.refusal is None]
     if not pairs:
         return ""

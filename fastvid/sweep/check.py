@@ -14,15 +14,15 @@ from fastvid.sweep.grid import Cell
 def check_cells(
     cells: Sequence[Cell], out: Path, command: Sequence[str], options: Sequence[str], place: str | None
 ) -> None:
-    """Have the recipe check the options of a sweep's new runs, as its ``--check True`` does.
+    """Check the options of a sweep's new runs with the recipe's ``--check True``.
 
     One run stands for all: that with the most videos of each class. Those that have begun have proved right already.
 
     Args:
-        cells: of the sweep.
+        cells: cells of the sweep.
         out: its folder, which need not be there.
         command: the recipe's.
-        options: of all runs.
+        options: options of all runs.
         place: value of CUDA_VISIBLE_DEVICES for the check; None leaves it as it is.
 
     Raises:
@@ -48,7 +48,7 @@ def check_cells(
 
 
 def last_words(lines: Sequence[str]) -> str:
-    """Return why a run failed, in one sentence, from what it printed."""
+    """Extract in one sentence why a run failed, from its output."""
     boxed = [line.strip("│ ") for line in lines if line.startswith("│")]  # as options are refused
     rule = next((i for i, line in enumerate(boxed) if set(line) == {"─"}), len(boxed))
     said = " ".join(boxed[:rule]) or next((line for line in reversed(lines) if line.strip()), "it said nothing")

@@ -25,7 +25,7 @@ ALPHA = 0.05
 
 @dataclass(frozen=True)
 class Group:
-    """The runs of one approach on one amount of data: they differ in the seed.
+    """The runs of one approach on one amount of data, which differ in the seed.
 
     Attributes:
         approach: of all of them.
@@ -39,34 +39,35 @@ class Group:
 
     @property
     def accuracies(self) -> list[float]:
-        """On the test videos, one a seed."""
+        """Return the accuracies on the test videos, one per seed."""
         return [result.found["test"]["accuracy"] for result in self.results]
 
     @property
     def accuracy(self) -> float:
-        """Mean over seeds."""
+        """Return the mean accuracy over seeds."""
         return statistics.fmean(self.accuracies)
 
     @property
     def deviation(self) -> float | None:
-        """Standard deviation over seeds; None of a single one."""
+        """Return the standard deviation over seeds, or None for a single one."""
         return statistics.stdev(self.accuracies) if len(self.results) > 1 else None
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % Wilson interval of the mean. Seeds that were tested on the same videos count these once: three answers
-        on a video are no three videos."""
+        """Return the 95 % Wilson interval of the mean. Test videos that several seeds share are counted once,
+        because three answers on a video are not three videos.
+        """
         videos = {key for result in self.results for key in result.found["test"]["keys"]}
         return wilson_interval(self.accuracy * len(videos), len(videos))
 
     def mean(self, *names: str) -> float | None:
-        """Return the mean over seeds of a number in the results; None where one has none."""
+        """Return the mean over seeds of a number in the results, or None where one seed has none."""
         values = [reduce(getitem, names, result.found) for result in self.results]
         return None if None in values else statistics.fmean(values)  # type: ignore[arg-type,type-var]
 
     @property
     def minutes(self) -> float:
-        """Training time, without features, mean over seeds."""
+        """Return the minutes of training without features, as the mean over seeds."""
         return statistics.fmean(result.seconds for result in self.results) / 60
 
 
@@ -98,7 +99,7 @@ class Pair:
 
     @property
     def real(self) -> bool:
-        """Whether chance is ruled out at the level :data:`ALPHA`."""
+        """Return whether chance is ruled out at the level :data:`ALPHA`."""
         return self.refusal is None and self.adjusted < ALPHA
 
 
@@ -111,12 +112,12 @@ class Comparison:
 
     @property
     def amounts(self) -> list[int | None]:
-        """Training videos per class, ascending."""
+        """Return the training videos per class, ascending."""
         return sorted({group.videos for group in self.groups}, key=by_amount)
 
     @property
     def approaches(self) -> list[str]:
-        """Those with results, in their fixed order."""
+        """Return the approaches that have results, in their fixed order."""
         return [name for name in PUBLISHED_NAMES if any(group.approach == name for group in self.groups)]
 
     def at(self, videos: int | None) -> list[Group]:
@@ -128,12 +129,12 @@ class Comparison:
         return [g for g in self.groups if g.approach == approach]
 
     def pair(self, a: Group, b: Group) -> Pair:
-        """Return the pair of two groups, whichever leads."""
+        """Return the pair of two groups, in either order."""
         return next(pair for pair in self.pairs if {id(pair.a), id(pair.b)} == {id(a), id(b)})
 
 
 def compare(results: Sequence[CellResult]) -> Comparison:
-    """Return the groups results, tests all pairs and adjusts their p values together."""
+    """Group the results, test all pairs, and adjust their p-values together."""
     grouped: dict[tuple[str, int | None], list[CellResult]] = {}
     for result in results:
         grouped.setdefault((result.cell.approach, result.cell.videos), []).append(result)
@@ -174,7 +175,7 @@ def _test(a: Group, b: Group) -> Pair:
 
 
 def _correct(result: CellResult) -> dict[tuple[str, str], float]:
-    """Return 1 or 0 by test video and true class."""
+    """Return 1 or 0 for each test video and true class."""
     test, classes = result.found["test"], result.found["classes"]
     return {
         (key, classes[label]): float(label == predicted)

@@ -7,8 +7,9 @@ from fastvid.sweep.results import CellResult
 
 
 def write_events(path: Path, result: CellResult) -> None:
-    """Write ``Train/Loss`` by optimizer step, ``Val/Accuracy`` by epoch and ``Test/Final_Accuracy`` at the last epoch
-    into a folder that is there whole or not at all; one that is there stays as it is."""
+    """Write ``Train/Loss`` by optimizer step, ``Val/Accuracy`` by epoch and ``Test/Final_Accuracy`` at the last
+    epoch into a folder. It appears complete or not at all, and an existing one stays.
+    """
     if path.exists():
         return
     from torch.utils.tensorboard import SummaryWriter

@@ -71,7 +71,7 @@ def write_run_json(path: Path, result: CellResult) -> None:
 
 
 def run_names(result: CellResult) -> tuple[str, str]:
-    """Name of a run's JSON file, without its ending, and of its TensorBoard folder.
+    """Return the names of a run's JSON file, without its ending, and of its TensorBoard folder.
 
     The published TensorBoard runs are called ``ntu_...`` after their data set; here it is the one that was used.
     """
@@ -133,5 +133,5 @@ def _ours(result: CellResult) -> dict[str, Any]:
 
 
 def _key(name: str) -> str:
-    """Return a class in a column's name."""
+    """Return a class's name as part of a column's name."""
     return name.lower().replace(" ", "_")

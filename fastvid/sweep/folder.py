@@ -52,7 +52,7 @@ class SweepFolder:
     def begin(
         self, project: str, options: dict[str, list[str]], cells: Sequence[Cell], search: dict[str, Any] | None = None
     ) -> None:
-        """Note a start. Cells of earlier starts stay part of the sweep.
+        """Record a start. Cells of earlier starts stay part of the sweep.
 
         Raises:
             UserError: what is in the folder already was made otherwise.
@@ -74,18 +74,18 @@ class SweepFolder:
         self.add(cells)
 
     def add(self, cells: Sequence[Cell]) -> None:
-        """Make cells part of the sweep."""
+        """Add cells to the sweep."""
         self.manifest["cells"] = [_to_json(cell) for cell in in_grid_order({*self.cells, *cells})]
         self.save()
 
     @property
     def cells(self) -> list[Cell]:
-        """All cells of the sweep, in the order of its tables."""
+        """Return all cells of the sweep, in the order of its tables."""
         return [_from_json(values) for values in self.manifest.get("cells", [])]
 
     @property
     def failed(self) -> dict[str, dict]:
-        """What failed when it was tried last: ``code`` and ``error`` by the cell's name."""
+        """Return the cells whose last try failed, by name, with ``code`` and ``error``."""
         return self.manifest["failed"]
 
     def run_path(self, cell: Cell) -> Path:
@@ -93,7 +93,7 @@ class SweepFolder:
         return self.path / "runs" / cell.name
 
     def console(self, cell: Cell) -> Path:
-        """Return where a cell's run prints to."""
+        """Return the file that a cell's run prints to."""
         return self.path / "console" / f"{cell.name}.txt"
 
     def busy(self) -> list[Cell]:

@@ -25,7 +25,7 @@ class Cell:
     Attributes:
         approach: what is trained.
         videos: training videos of each class; None for all there are.
-        seed: of the run.
+        seed: seed of the run.
         trial: its number in a search, or None.
         options: further options of this cell alone, as on a command line.
     """
@@ -38,7 +38,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """Of its folder."""
+        """Return the name of the cell's folder."""
         amount = "all" if self.videos is None else self.videos
         trial = "" if self.trial is None else f"-trial{self.trial:04d}"
         return f"{self.approach}-{amount}videos-seed{self.seed}{trial}"
@@ -48,7 +48,7 @@ class Cell:
         return f"{self.approach}, {amount}, seed {self.seed}" + ("" if self.trial is None else f", trial {self.trial}")
 
     def arguments(self) -> list[str]:
-        """Return the recipe's options that make the cell what it is."""
+        """Return the recipe's options of the cell."""
         return [
             "--approach", self.approach, "--data.videos-per-class", str(self.videos), "--run.seed", str(self.seed),
             *self.options,
@@ -56,7 +56,7 @@ class Cell:
 
 
 def parse_approaches(text: str) -> list[str]:
-    """Return the approaches from a list by comma.
+    """Parse a comma-separated list of approaches.
 
     Raises:
         UserError: an unknown one, one given twice, or none.
@@ -69,7 +69,7 @@ def parse_approaches(text: str) -> list[str]:
 
 
 def parse_videos(text: str) -> list[int | None]:
-    """Return the videos per class from a list by comma, in ascending order; ``all`` (None, the last) takes all there
+    """Parse a comma-separated list of videos per class, in ascending order. ``all`` (None, the last) takes all there
     are.
 
     Raises:
@@ -84,7 +84,7 @@ def parse_videos(text: str) -> list[int | None]:
 
 
 def parse_seeds(text: str) -> list[int]:
-    """Return the seeds from a list by comma, in ascending order.
+    """Parse a comma-separated list of seeds, in ascending order.
 
     Raises:
         UserError: not a whole number of at least 0, one given twice, or none.
@@ -97,20 +97,20 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def make_grid(approaches: Iterable[str], videos: Iterable[int | None], seeds: Iterable[int]) -> list[Cell]:
-    """Return all combinations. Seeds are the slowest to change: with the first of them, a comparison is there early."""
+    """Make all combinations. Seeds change slowest, so that a comparison exists after the first seed."""
     videos, seeds = list(videos), list(seeds)
     approaches = list(approaches)
     return [Cell(a, n, s) for s in seeds for n in videos for a in approaches]
 
 
 def in_grid_order(cells: Iterable[Cell]) -> list[Cell]:
-    """Return sorted as tables show them: by approach, videos, seed and trial."""
+    """Sort cells as tables show them: by approach, videos, seed and trial."""
     order = list(PUBLISHED_NAMES)
     return sorted(cells, key=lambda c: (order.index(c.approach), by_amount(c.videos), c.seed, c.trial or 0))
 
 
 def by_amount(videos: int | None) -> float:
-    """Return a key that sorts numbers of videos; None, all of them, is the most."""
+    """Return a key that sorts numbers of videos. None, which means all of them, is last."""
     return float("inf") if videos is None else videos
 
 

@@ -26,7 +26,7 @@ class GridRun:
     """One start of a sweep: runs cells, says how they ended, and keeps the tables and the page up to date.
 
     Args:
-        folder: of the sweep, begun.
+        folder: folder of the sweep, begun.
         command: the recipe's, to which options are added.
         places: see :func:`fastvid.sweep.runner.run_jobs`.
         signals: requests to stop.
@@ -41,7 +41,7 @@ class GridRun:
         self._stale, self._written = True, float("-inf")
 
     def run(self, cells: Sequence[Cell]) -> int:
-        """Run those cells that are not finished; return the exit code.
+        """Run the cells that are not finished, and return the exit code.
 
         Raises:
             Stopped: by a signal, after the runs under way have saved their state.
@@ -84,7 +84,7 @@ class GridRun:
             run_jobs(self._jobs(todo), self.places, done, self._page, self.signals)
 
     def _job(self, cell: Cell) -> Job:
-        """Return what runs a cell, or goes on with it."""
+        """Return the job that runs a cell, or continues it."""
         path = self.folder.run_path(cell)
         if (path / "config.json").exists():
             arguments = ["--resume", str(path)]
@@ -117,7 +117,7 @@ class GridRun:
         return f"{cell}: finished, {seconds / 60:.1f} min"  # why its result is not there has been said
 
     def _reasons(self, failed: Sequence[str]) -> str:
-        """Return failed runs and why; runs that failed for one reason stand together."""
+        """List failed runs and why. Runs that failed for one reason are listed together."""
         runs: dict[str, list[str]] = {}
         for name in failed:
             runs.setdefault(self.folder.failed[name]["error"], []).append(name)
@@ -131,7 +131,7 @@ class GridRun:
         self._stale = True
 
     def _page(self, pause: float = _PAUSE) -> None:
-        """Write the page if something is new: while runs go on, and not more often than somebody would look."""
+        """Write the page if something is new, at most once in ``pause`` seconds."""
         if not self._stale or time.monotonic() - self._written < pause:
             return
         self._stale = False
@@ -156,7 +156,7 @@ def _accuracy(result: CellResult) -> str:
 
 
 def _error(path: Path, console: Path, code: int) -> str:
-    """Return why a run failed, in one sentence."""
+    """Describe why a run failed, in one sentence."""
     status = json.loads((path / "status.json").read_text()) if (path / "status.json").is_file() else {}
     if code < 0:
         return f"killed by {signal.Signals(-code).name}"

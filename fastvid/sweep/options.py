@@ -64,12 +64,12 @@ def parse(project: str, arguments: Sequence[str]) -> tuple[SweepConfig, dict[str
 
 
 def command_line(options: dict[str, list[str]]) -> list[str]:
-    """Return the inverse of what :func:`parse` does with options to pass on."""
+    """Join options to pass on into a command line that :func:`parse` splits again."""
     return [part for name, values in options.items() for part in (name, *values)]
 
 
 def places(gpus: str) -> list[str | None]:
-    """Return :func:`parse_gpus` on this machine.
+    """Apply :func:`parse_gpus` on this machine.
 
     Raises:
         UserError: there are not as many.
@@ -83,7 +83,7 @@ def places(gpus: str) -> list[str | None]:
 
 
 def parse_gpus(text: str, count: int) -> list[str | None]:
-    """Where runs go at the same time.
+    """Parse the GPUs on which runs go at the same time.
 
     Args:
         text: ``auto``, a number of GPUs, or their numbers by comma.

@@ -24,7 +24,7 @@ def write_comparison(folder: SweepFolder, results: Sequence[CellResult]) -> Path
     """Write ``compare.html`` into the sweep's folder and return its path.
 
     Args:
-        folder: of the sweep.
+        folder: folder of the sweep.
         results: of the grid's finished runs.
     """
     found = compare(results)
@@ -52,7 +52,7 @@ def write_comparison(folder: SweepFolder, results: Sequence[CellResult]) -> Path
 
 
 def headlines(found: Comparison) -> list[str]:
-    """For each amount of data one sentence, as HTML: which approach leads, and over which others it really does."""
+    """Write, for each amount of data, one HTML sentence: which approach leads, and over which others significantly."""
     return [_headline(found, found.at(videos)) for videos in found.amounts] or ["No run has finished yet."]
 
 

@@ -10,14 +10,14 @@ from fastvid.sweep.results import CellResult, read_results
 
 
 def publish(folder: SweepFolder) -> list[CellResult]:
-    """Write all; return all results."""
+    """Write all tables and the page, and return all results."""
     results = publish_tables(folder)
     publish_page(folder, results)
     return results
 
 
 def publish_tables(folder: SweepFolder) -> list[CellResult]:
-    """Write experiments.csv, json/ and tensorboard/; return all results."""
+    """Write experiments.csv, json/ and tensorboard/, and return all results."""
     results = read_results(folder, folder.cells)
     write_csv(folder.path / "experiments.csv", results)
     (folder.path / "tensorboard").mkdir(exist_ok=True)
@@ -30,7 +30,7 @@ def publish_tables(folder: SweepFolder) -> list[CellResult]:
 
 
 def publish_page(folder: SweepFolder, results: Sequence[CellResult]) -> None:
-    """Write compare.html, if it is a grid's sweep."""
+    """Write compare.html, if the sweep is a grid."""
     if folder.manifest["search"] is None:
         with loading():
             from fastvid.sweep.page import write_comparison
@@ -39,8 +39,7 @@ def publish_page(folder: SweepFolder, results: Sequence[CellResult]) -> None:
 
 
 def _names(folder: SweepFolder, results: Sequence[CellResult]) -> dict[str, list[str]]:
-    """Return the file names by run. They are remembered, for two seeds that were started in the same second would share
-    one."""
+    """Return the file names by run. They are stored, because two seeds started in the same second would share one."""
     names: dict[str, list[str]] = folder.manifest["names"]
     before = {run: list(pair) for run, pair in names.items()}
     for result in results:

@@ -34,23 +34,25 @@ class CellResult:
 
     @property
     def epochs(self) -> list[int]:
-        """After which epochs the model was validated; a checkpoint that falls a step short of one counts for it."""
+        """Return the epochs after which the model was validated. A checkpoint one step short of an epoch counts for
+        it.
+        """
         return [round(epoch) for epoch in self.found["curves"]["epoch"]]
 
     @property
     def seconds(self) -> float:
-        """Of training; what the run spent on features is apart, since the runs after it found them made."""
+        """Return the seconds of training, without features, because later runs find them made."""
         return self.found["time"]["train_s"]
 
 
 def is_finished(path: Path) -> bool:
-    """Return whether a run has come to its end and left its result."""
+    """Return whether a run has ended and left its result."""
     status, result = path / "status.json", path / "result.json"
     return status.is_file() and result.is_file() and json.loads(status.read_text()).get("state") == "finished"
 
 
 def read_results(folder: SweepFolder, cells: Iterable[Cell]) -> list[CellResult]:
-    """Return the results of those cells that are finished, in their order."""
+    """Read the results of the cells that are finished, in their order."""
     return [_read(cell, path) for cell in cells if is_finished(path := folder.run_path(cell))]
 
 

@@ -82,7 +82,7 @@ def run_jobs(
 
 
 def wait_until(condition: Callable[[], bool], signals: StopSignals) -> None:
-    """Wait for something that this process cannot hurry.
+    """Wait until a condition of another process holds.
 
     Raises:
         Stopped: a signal came first.
@@ -93,7 +93,7 @@ def wait_until(condition: Callable[[], bool], signals: StopSignals) -> None:
 
 
 class HandedOnSignals(StopSignals):
-    """Requests to stop that child processes hear of at once, whatever this one is at; the second SIGINT too.
+    """Signal handler that passes requests to stop on to child processes at once, and the second SIGINT too.
 
     Attributes:
         processes: the children.
@@ -111,7 +111,7 @@ class HandedOnSignals(StopSignals):
 
 @contextmanager
 def stop_signals() -> Iterator[HandedOnSignals]:
-    """Listen for requests to stop, for as long as the block lasts."""
+    """Listen for requests to stop inside the block."""
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     before = {number: signal.getsignal(number) for number in numbers}
     try:

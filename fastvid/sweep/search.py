@@ -27,7 +27,7 @@ _OPTIONS = {"rank": "--lora.rank", "alpha": "--lora.alpha", "dropout": "--lora.d
 
 
 def run_search(project: str, config: SweepConfig, options: dict[str, list[str]], command: Sequence[str]) -> int:
-    """Run trials until there are as many as asked for; return the exit code.
+    """Run trials until the requested number is reached, and return the exit code.
 
     Raises:
         UserError: Optuna is not installed, or the options do not fit a search.
@@ -119,7 +119,7 @@ def _said(drawn: Mapping[str, float], names: Sequence[str]) -> str:
 
 
 def _summary(folder: SweepFolder, study: Any, names: Sequence[str], project: str) -> int:
-    """Write search.json and say what was best."""
+    """Write search.json and print the best trial."""
     rows = [
         {
             "trial": trial.number,

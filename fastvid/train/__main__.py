@@ -8,7 +8,7 @@ from fastvid.projects import registry
 
 @command
 def main(arguments: list[str]) -> int:
-    """Run the recipe of the project that the first argument names; return the exit code."""
+    """Run the recipe of the project that the first argument names, and return the exit code."""
     if not arguments or arguments[0] in ("-h", "--help"):
         print("usage: python -m fastvid.train PROJECT [options]\n\nprojects:")
         for project in registry.projects():

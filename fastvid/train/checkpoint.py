@@ -64,7 +64,7 @@ class Checkpoints:
         return final
 
     def keep_best(self, stage: str, step: int, module: nn.Module, value: float) -> bool:
-        """Keep a copy of the weights if ``value`` is greater than that of all kept before; return whether it is."""
+        """Keep a copy of the weights if ``value`` is greater than all kept before, and return whether it is."""
         before = self.best(stage)
         if math.isnan(value) or (before is not None and value <= before[1]):
             return False
@@ -74,7 +74,7 @@ class Checkpoints:
         return True
 
     def best(self, stage: str) -> tuple[int, float] | None:
-        """Step and value of the best weights kept; None before there are any."""
+        """Return step and value of the best weights kept, or None before there are any."""
         steps = self._best_steps(stage)
         if not steps:
             return None
@@ -95,7 +95,7 @@ class Checkpoints:
         return found[0]
 
     def forget_best(self, stage: str, *, after: int) -> None:
-        """Remove what was kept beyond step ``after``, from which the stage goes on: those steps come again."""
+        """Remove the weights kept after step ``after``, from which the stage goes on: those steps are trained again."""
         for step in self._best_steps(stage):
             if step > after:
                 shutil.rmtree(self.folder / _BEST / _name(stage, step))

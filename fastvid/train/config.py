@@ -135,7 +135,7 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class Launch:
-    """What to do with a run, apart from what is in it."""
+    """The options of a launch that do not change what is trained."""
 
     resume: Path | None = None
     """Continue the run in this directory."""
@@ -233,7 +233,7 @@ def to_dict(config: Any) -> dict:
 
 
 def from_dict(kind: type[Config], values: dict) -> Config:
-    """Return the inverse of :func:`to_dict`.
+    """Build a configuration from the values of :func:`to_dict`.
 
     Raises:
         ValueError: a field this version does not have.

@@ -18,7 +18,7 @@ Config = TypeVar("Config")
 
 
 def with_file(base: Config, path: Path) -> Config:
-    """Change a configuration by what a file says; what it does not name stays.
+    """Apply the options of a file to a configuration. Options that the file does not name stay.
 
     Values are read as they would be on the command line. The directory of the run whose ``config.json`` this is stays
     with that run.
@@ -48,7 +48,7 @@ def with_file(base: Config, path: Path) -> Config:
 
 
 def _parse(base: Config, arguments: list[str]) -> Config:
-    """Read options as on the command line, without what tyro prints of those that do not fit."""
+    """Parse options as on the command line, without tyro's output on those that do not fit."""
     with contextlib.redirect_stderr(io.StringIO()):
         return tyro.cli(
             type(base),

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 def open_videos(config: DataConfig) -> Source:
-    """Open ``config.path``, which is not the demo data set; parts that were packed into folders of their own, as one.
+    """Open ``config.path``, which is not the demo data set. Parts packed into folders of their own are opened as one.
 
     Raises:
         UserError: there are no videos there.
@@ -36,8 +36,8 @@ def open_videos(config: DataConfig) -> Source:
 
 
 def check_data(session: Session, source: Source) -> None:
-    """Compare the data with what the run's directory says of it; a new run, or one that may go on with other data,
-    writes down what it holds now, once it trains.
+    """Compare the data with the record in the run's directory. A new run, or one that may go on with other data,
+    records what the data holds now, once it trains.
 
     Args:
         session: of the run.
@@ -67,7 +67,7 @@ def check_data(session: Session, source: Source) -> None:
 
 
 def demo_folder(size: DemoSize) -> Path:
-    """Return the demo data set, a folder with ``train`` and ``test``; made if it is not in the cache yet."""
+    """Return the folder of the demo data set, with ``train`` and ``test``, made if it is not in the cache yet."""
     with progress(size.train + size.test, 0, "demo videos") as bar:
 
         def show(done: int, total: int) -> None:
@@ -79,7 +79,7 @@ def demo_folder(size: DemoSize) -> Path:
 
 
 def view_spec(config: DataConfig, **more: Any) -> ViewSpec:
-    """Return how views are drawn; ``more`` are fields that not every recipe has."""
+    """Return the view specification of a run; ``more`` are fields that not every recipe has."""
     with user_errors(ValueError):
         return ViewSpec(
             frames=config.frames, size=config.size, sampling=config.sampling, stride=config.stride, fps=config.fps,

@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 def choose_decoder(session: Session, config: DataConfig, source: Source, views: ViewSpec) -> str:
-    """Return the decoder of a run; for ``"auto"`` the one that is fastest here and now for these videos.
+    """Choose the decoder of a run; for ``"auto"`` the fastest one on this machine for these videos.
 
     Raises:
         UserError: it cannot run here, does not fit the other options, or none of the videos can be read.

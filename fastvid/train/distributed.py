@@ -33,7 +33,8 @@ class World:
 
 
 def refuse_strangers(project: str) -> None:
-    """Refuse to train alone in each of several processes that a launcher other than ``torchrun`` started.
+    """Raise an error where a launcher other than ``torchrun`` started several processes, each of which would train
+    alone.
 
     ``srun`` sets SLURM_STEP_NUM_TASKS ("number of processes in the job step") and SLURM_PROCID for the processes of a
     step. SLURM_NTASKS does not tell: the script of ``sbatch`` and the shell of ``salloc`` have it too, and run once.
@@ -61,7 +62,7 @@ def refuse_strangers(project: str) -> None:
 
 
 def _torchrun_line(project: str, count: int, nodes: str) -> str:
-    """Return the command that starts as many processes together."""
+    """Return the ``torchrun`` command that starts as many processes together."""
     command = f"-m fastvid.train {project} ..."
     if not nodes.isdigit() or int(nodes) <= 1:
         return f"use `torchrun --nproc-per-node {count} {command}`"
@@ -73,7 +74,7 @@ def _torchrun_line(project: str, count: int, nodes: str) -> str:
 
 
 def init_distributed() -> World:
-    """Join the process group that ``torchrun`` describes in the environment; alone without it."""
+    """Join the process group that ``torchrun`` describes in the environment. Without it, train alone."""
     rank, size = _whole_number("RANK", 0), _whole_number("WORLD_SIZE", 1)
     lacking = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
     if size > 1 and lacking:
@@ -104,13 +105,13 @@ def destroy_distributed(world: World) -> None:
 
 
 def barrier(world: World) -> None:
-    """Return when all processes have come here."""
+    """Wait until all processes have called this."""
     if world.size > 1:
         dist.barrier()
 
 
 def broadcast_text(world: World, text: str | None) -> str:
-    """Return the main process's text, everywhere."""
+    """Return the main process's text on every process."""
     if world.size == 1:
         assert text is not None
         return text
@@ -121,7 +122,9 @@ def broadcast_text(world: World, text: str | None) -> str:
 
 
 def all_reduce_max(world: World, value: int) -> int:
-    """Return the greatest of all processes' values: how a signal that reached one stops all at the same step."""
+    """Return the greatest of all processes' values. With it a signal that reached one process stops all at the same
+    step.
+    """
     if world.size == 1:
         return value
     tensor = torch.tensor(value)
@@ -139,7 +142,7 @@ def all_reduce_mean(world: World, values: list[float]) -> list[float]:
 
 
 def all_gather_rows(world: World, x: torch.Tensor) -> torch.Tensor:
-    """Return [n, ...] of each process -> [world * n, ...] of all, with gradients: for losses on batch statistics.
+    """Gather [n, ...] of each process to [world * n, ...], with gradients: for losses on batch statistics.
 
     Each process then computes the same loss of all rows, and DDP divides the gradients by the number of processes;
     the rows' gradients are therefore multiplied by it on the way back, so that the result is that of one process.

@@ -34,16 +34,16 @@ class Loader(Protocol):
 
     @property
     def state(self) -> LoaderState:
-        """Where to resume after the batch handed out last."""
+        """Return the position after the batch handed out last, to resume at."""
         ...
 
     @property
     def description(self) -> str:
-        """What it takes, for the log."""
+        """Return a description for the log."""
         ...
 
     def helper_bytes(self) -> int:
-        """Return the number of bytes of memory of a process that it keeps, now; 0 without one."""
+        """Return the bytes of the loader's helper process, or 0 without one."""
         ...
 
     def __next__(self) -> BatchInfo: ...
@@ -96,7 +96,7 @@ class Engine:
         checkpoints: of the run.
         world: this process among its peers.
         signals: requests to stop.
-        seed: of the run.
+        seed: seed of the run.
         log_every: steps between records.
         checkpoint_every: steps between checkpoints.
         autocast: dtype of autocast, or None for float32.
@@ -186,7 +186,7 @@ class Engine:
         timer: StepTimer,
         step: int,
     ) -> torch.Tensor:
-        """Return one optimizer update; returns the gradient's norm before clipping."""
+        """Make one optimizer update and return the gradient's norm before clipping."""
         # What randomness modules use (stochastic depth) depends on the step alone: no generator state to save.
         torch.manual_seed(SampleRandom(stage.name, self.seed, step, stream=self.world.rank % 8).word())
         accumulate = stage.optim.accumulate
@@ -221,7 +221,7 @@ class Engine:
 
     @property
     def precision(self) -> str:
-        """The dtype that forward passes compute in, by name."""
+        """Return the name of the dtype of forward passes."""
         return "float32" if self.autocast is None else str(self.autocast).removeprefix("torch.")
 
     def cast(self):
@@ -231,7 +231,7 @@ class Engine:
         return torch.autocast(self.world.device.type, dtype=self.autocast)
 
     def _add(self, values: dict[str, torch.Tensor], stage: Stage, step: int, batch: BatchInfo) -> None:
-        """Add to the means of the next record; on a GPU without waiting for the values."""
+        """Add values to the means of the next record, without waiting for them on a GPU."""
         for name, value in values.items():
             value = value.detach().double()
             self._sums[name] = self._sums.get(name, 0.0) + (value if value.is_cuda else float(value))
@@ -300,7 +300,7 @@ class Engine:
         self.checkpoints.save(stage.name, step, stage.module, optimizer, state)
 
     def _means_of_sums(self) -> dict[str, float]:
-        """Return the sums since the last record, as means over the processes, which all call this."""
+        """Return the sums since the last record as means over the processes, which must all call this."""
         names = list(self._sums)
         means = all_reduce_mean(self.world, [float(self._sums[name]) for name in names])
         return dict(zip(names, means, strict=True))

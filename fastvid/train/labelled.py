@@ -46,7 +46,7 @@ class LabelledData:
 
 
 def lost_classes(source: Source, usable: Collection[str]) -> list[str]:
-    """Return the classes of videos none of which is among the usable keys."""
+    """Return the classes that have no video among the usable keys."""
     labels = labels_of(source)
     return sorted(set(labels.values()) - {labels[key] for key in usable if key in labels})
 
@@ -57,7 +57,7 @@ def open_labelled(config: LabelledDataConfig, demo: DemoSize, seed: int) -> Labe
     Args:
         config: the options.
         demo: the demo data set, where that is named.
-        seed: of the choice of ``videos_per_class``, and of the protocol ``random``.
+        seed: seed of the choice of ``videos_per_class``, and of the protocol ``random``.
 
     Raises:
         UserError: no videos, no labels, too few of a class, or options that do not fit them.
@@ -95,7 +95,7 @@ def open_labelled(config: LabelledDataConfig, demo: DemoSize, seed: int) -> Labe
 
 
 def _classes(text: str | None) -> str | dict[str, str] | None:
-    """Return ``LABEL=CLASS,...`` as a mapping; anything else is a preset's name."""
+    """Parse ``LABEL=CLASS,...`` to a mapping; anything else is a preset's name."""
     if text is None or "=" not in text:
         return text
     pairs = [pair.partition("=") for pair in text.split(",")]

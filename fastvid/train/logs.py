@@ -46,7 +46,7 @@ class _Held(logging.handlers.MemoryHandler):
 
 
 def _thread_failed(args: threading.ExceptHookArgs) -> None:
-    """Say in a sentence that a thread cannot write, as TensorBoard's on a full disk; a bug keeps its traceback."""
+    """Log in a sentence that a thread cannot write, such as TensorBoard's on a full disk. A bug keeps its traceback."""
     if isinstance(args.exc_value, OSError):
         logging.getLogger(__name__).warning("%s", sentence(args.exc_value))
     else:
@@ -96,7 +96,7 @@ def _formatted(handler: logging.Handler) -> logging.Handler:
 
 
 def progress(total: int, initial: int, description: str, unit: str = "step") -> tqdm:
-    """Return a progress bar on a terminal, nothing elsewhere: logs stay free of carriage returns."""
+    """Return a progress bar that is drawn on a terminal only: logs stay free of carriage returns."""
     return tqdm(
         total=total,
         initial=initial,

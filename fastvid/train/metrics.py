@@ -91,7 +91,7 @@ class Tracker:
         return self._stages[self._stages.index(stage) + 1 :]
 
     def begin(self, stage: str, step: int) -> None:
-        """Prepare to record ``stage`` from after ``step``: what a killed process recorded beyond it is dropped."""
+        """Prepare to record ``stage`` after ``step``. Records of a killed process beyond it are dropped."""
         order = self._stages.index(stage)
 
         def keep(record: dict) -> bool:

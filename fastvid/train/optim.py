@@ -46,7 +46,7 @@ class OptimConfig:
 
     @property
     def micro_batch(self) -> int:
-        """Clips of a forward pass, over all processes."""
+        """Return the clips of a forward pass, over all processes."""
         return self.batch // self.accumulate
 
     def check_processes(self, count: int) -> None:
@@ -56,8 +56,9 @@ class OptimConfig:
 
 
 def limit_epochs(config: OptimConfig, samples: int) -> OptimConfig:
-    """Return the configuration with ``steps`` and ``warmup`` lowered so that ``samples`` are seen ``max_epochs`` times;
-    the last batch is filled up from the epoch after."""
+    """Return the configuration with ``steps`` and ``warmup`` lowered so that ``samples`` are seen ``max_epochs``
+    times. The last batch is filled up from the next epoch.
+    """
     most = math.ceil(config.max_epochs * samples / config.batch)
     if not config.max_epochs or config.steps <= most:
         return config
@@ -65,14 +66,14 @@ def limit_epochs(config: OptimConfig, samples: int) -> OptimConfig:
 
 
 def learning_rate(config: OptimConfig, step: int) -> float:
-    """Return linear from lr / warmup to lr, then a cosine to min_lr at the last step."""
+    """Return the learning rate of a step: linear from lr / warmup to lr, then a cosine to min_lr at the last step."""
     if step < config.warmup:
         return config.lr * (step + 1) / config.warmup
     return _cosine(config.lr, config.min_lr, step - config.warmup, config.steps - config.warmup)
 
 
 def weight_decay(config: OptimConfig, step: int) -> float:
-    """Return a cosine from weight_decay to weight_decay_end over all steps."""
+    """Return the weight decay of a step: a cosine from weight_decay to weight_decay_end over all steps."""
     return _cosine(config.weight_decay, config.weight_decay_end, step, config.steps)
 
 
@@ -82,7 +83,7 @@ def _cosine(start: float, end: float, step: int, steps: int) -> float:
 
 
 def make_optimizer(module: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
-    """Return fused AdamW in two groups: matrices decay, everything that is a vector or a token does not."""
+    """Make a fused AdamW with two groups: matrices decay, vectors and tokens do not."""
     decayed: list[nn.Parameter] = []
     kept: list[nn.Parameter] = []
     for name, parameter in module.named_parameters():

@@ -24,7 +24,7 @@ class PathOption:
     kind: Literal["path", "data", "teacher", "model"] = "path"
 
     def relative(self, value: str) -> str | None:
-        """Return the relative path in a value; None where there is none."""
+        """Return the relative path in a value, or None where there is none."""
         if self.kind == "data" and (value == "demo" or "://" in value):
             return None
         if self.kind == "teacher":
@@ -34,7 +34,7 @@ class PathOption:
         return None if os.path.isabs(os.path.expanduser(value)) else value
 
     def absolute(self, value: str, folder: Path) -> str:
-        """Return the value with its path, where it has one, as an absolute one that is seen from ``folder``."""
+        """Return the value with its path, if it has one, made absolute relative to ``folder``."""
         if self.kind == "data" and (value == "demo" or "://" in value):
             return value
         prefix, where = "", value
@@ -50,7 +50,7 @@ class PathOption:
 
 
 def with_absolute_paths(config: Config, folder: Path) -> Config:
-    """Make the relative paths in a configuration absolute, as they are seen from a folder."""
+    """Make the relative paths in a configuration absolute, relative to a folder."""
     changes: dict[str, Any] = {}
     for name, value, option in _fields(config):
         if dataclasses.is_dataclass(value):
@@ -61,12 +61,12 @@ def with_absolute_paths(config: Config, folder: Path) -> Config:
 
 
 def check_old_paths(before: Any, config: Any, prefix: str = "--") -> None:
-    """Refuse relative paths of a run that did not write down where it was started, where nothing is at them here.
+    """Raise an error for relative paths that do not exist here, of a run that did not record where it was started.
 
     Args:
         before: the run's configuration.
         config: the same with the options of this start; what these changed is theirs.
-        prefix: of the options' names.
+        prefix: prefix of the options' names.
 
     Raises:
         UserError: names the option and what to do.

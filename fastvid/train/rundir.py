@@ -44,7 +44,7 @@ class RunDir:
 
     @classmethod
     def create(cls, path: Path, config: dict) -> "RunDir":
-        """Return a new run.
+        """Create the directory of a new run.
 
         Raises:
             FileExistsError: the directory holds a run already.
@@ -63,7 +63,7 @@ class RunDir:
 
     @classmethod
     def reopen(cls, path: Path) -> "RunDir":
-        """Return an existing run, to be continued.
+        """Open the directory of an existing run, to continue it.
 
         Raises:
             FileNotFoundError: there is none.
@@ -76,15 +76,15 @@ class RunDir:
         return run
 
     def write_json(self, name: str, content: Any) -> None:
-        """Write a file of the run, complete or not at all."""
+        """Write a JSON file of the run, complete or not at all."""
         write_json(self.path / name, content)
 
     def read_json(self, name: str, default: Any = None) -> Any:
-        """Read a file of the run; ``default`` if it is not there."""
+        """Read a JSON file of the run, or return ``default`` if it does not exist."""
         return read_json(self.path / name, default)
 
     def facts(self) -> dict[str, Any]:
-        """Return what :meth:`note` wrote down, at this start or an earlier one."""
+        """Return the facts that :meth:`note` recorded, at this start or an earlier one."""
         return self.read_json("run.json", {})
 
     def note(self, **facts: Any) -> None:
@@ -92,7 +92,7 @@ class RunDir:
         self.write_json("run.json", {**self.facts(), **facts})
 
     def set_aside(self, name: str) -> None:
-        """Rename a result that an earlier training led to, if it is there."""
+        """Rename a result of an earlier training, if it exists."""
         path = self.path / name
         if path.exists():
             aside = path.with_name(f"{name}.superseded")
@@ -115,12 +115,12 @@ class RunDir:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON so that a reader, or a kill, see the old file or the new one."""
+    """Write JSON so that a reader, or a kill, sees the old file or the new one."""
     write_whole(path, (json.dumps(content, indent=1) + "\n").encode(), sync=False)
 
 
 def how_it_ended(path: Path) -> str:
-    """Return one sentence on how a run ended, or that it runs.
+    """Describe in one sentence how a run ended, or that it runs.
 
     Raises:
         FileNotFoundError: ``path`` is no run directory.

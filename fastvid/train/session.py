@@ -37,12 +37,12 @@ log = logging.getLogger(__name__)
 
 
 class _Checked(Exception):
-    """Raised where a run would begin that was to be checked only."""
+    """Control-flow exception that ends a start with ``--check`` where the run would begin."""
 
 
 @dataclass
 class Session:
-    """What a recipe is given.
+    """The directory, device and options that a recipe runs with.
 
     Attributes:
         project: name of the recipe.
@@ -70,8 +70,8 @@ class Session:
     _facts: dict[str, Any] = field(default_factory=dict)
 
     def begin(self) -> None:
-        """Make the directory of a new run, now that the options have proved right; from here on a signal is a request
-        to stop in good order. Of a run that is continued, the directory is open already.
+        """Create the directory of a new run, once the options are known to be valid. From then on a signal requests an
+        orderly stop. The directory of a continued run is open already.
 
         Raises:
             UserError: another process has made a run there meanwhile.
@@ -91,7 +91,7 @@ class Session:
         self.run.note(**self._facts)
 
     def note(self, **facts: Any) -> None:
-        """Write facts about the run into its ``run.json``; of a new run, when it begins."""
+        """Record facts about the run in its ``run.json``. For a new run they are written when it begins."""
         self._facts |= facts
         if self.run is not None:
             self.run.note(**facts)
@@ -276,7 +276,7 @@ def _has_begun(path: Path, pid: int) -> bool:
 
 
 def _detach(project: str, path: Path, launch: Launch) -> int:
-    """Start the same command in a session of its own and returns at once."""
+    """Start the same command in a session of its own, and return at once."""
     arguments = [a for a in sys.argv[1:] if a != "--detach"]
     if launch.resume is None and not any(a.split("=")[0] == "--run.dir" for a in arguments):
         arguments += ["--run.dir", str(path)]

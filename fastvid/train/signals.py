@@ -30,7 +30,7 @@ class StopSignals:
             self.listen()
 
     def listen(self) -> None:
-        """Take SIGTERM and SIGINT as requests from now on."""
+        """Treat SIGTERM and SIGINT as requests to stop from now on."""
         signal.signal(signal.SIGTERM, self._request)
         signal.signal(signal.SIGINT, self._request)
 
@@ -40,6 +40,6 @@ class StopSignals:
         self.signum = signum
 
     def check(self) -> None:
-        """Raise :class:`Stopped` if a signal came; for phases that have nothing to save."""
+        """Raise :class:`Stopped` if a signal came. For phases that have nothing to save."""
         if self.signum:
             raise Stopped(self.signum)

@@ -44,12 +44,12 @@ def stated_frames(data: bytes) -> int:
 
 
 def is_count(frames: int) -> bool:
-    """Return whether a number in a header counts frames, rather than saying that nobody counted them."""
+    """Return whether a number in a header is a real count of frames, and not a placeholder."""
     return 0 < frames < _PLACEHOLDER
 
 
 def picture_chunks(data: bytes, stream: int) -> int:
-    """Count the chunks of a video stream that are there completely; an empty one repeats the frame before it.
+    """Count the complete chunks of a video stream. An empty one repeats the frame before it.
 
     Args:
         data: the whole file.
@@ -65,7 +65,9 @@ def picture_chunks(data: bytes, stream: int) -> int:
 
 
 def _lists(data: bytes) -> Iterator[tuple[bytes, bytes, int, int | None]]:
-    """List and chunks of all parts: name, kind (b"RIFF" for a form), where the content starts and where it ends."""
+    """Yield list and chunks of all parts: name, kind (b"RIFF" for a form), where the content starts and where it
+    ends.
+    """
     offset = 0
     while offset + 12 <= len(data):
         name, kind = data[offset : offset + 4], data[offset + 8 : offset + 12]
@@ -84,7 +86,7 @@ def _lists(data: bytes) -> Iterator[tuple[bytes, bytes, int, int | None]]:
 
 
 def _chunks(data: bytes, offset: int, stop: int) -> Iterator[tuple[bytes, int]]:
-    """Name and end of each chunk in a list of pictures, those in groups (``rec``) among them."""
+    """Yield name and end of each chunk in a list of pictures, including those in groups (``rec``)."""
     while offset + 8 <= stop:
         name, size = data[offset : offset + 4], int.from_bytes(data[offset + 4 : offset + 8], "little")
         if name == b"LIST" and data[offset + 8 : offset + 12] == b"rec ":
@@ -99,7 +101,7 @@ def _header_end(data: bytes) -> int:
 
 
 def _parts(data: bytes, start: int, end: int) -> list[int]:
-    """Where the pieces of the pictures' index end, one in each part, as the header lists them."""
+    """Return where the pieces of the pictures' index end, one in each part, as the header lists them."""
     ends: list[int] = []
     at = data.find(b"indx", start, end)
     while at >= 0:

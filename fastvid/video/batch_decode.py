@@ -82,7 +82,7 @@ def _check(videos, views, infos, decoder: str, device: "torch.device") -> None:
 
 
 def _parts(views: Sequence[View], infos: Sequence[VideoMetadata]) -> list[list[int]]:
-    """Return consecutive rows that together stay below ``_NATIVE_BYTES``, at least one each."""
+    """Split the rows into consecutive parts that each stay below ``_NATIVE_BYTES``, with at least one row each."""
     parts: list[list[int]] = []
     held = 0
     for i, (view, info) in enumerate(zip(views, infos, strict=True)):
@@ -98,7 +98,7 @@ def _parts(views: Sequence[View], infos: Sequence[VideoMetadata]) -> list[list[i
 def _decode(
     videos: list[bytes], wanted: list[list[int]], infos: list[VideoMetadata], decoder: str, device: "torch.device"
 ) -> list[DecodedFrames | DecodeError]:
-    """Return the frames of each video, or why there are none."""
+    """Decode the frames of each video, or return the reason why there are none."""
     if decoder == "dali":
         from fastvid.video.decoders.dali import decode_batch
 

@@ -21,7 +21,7 @@ _REMEDY = "copy it again, or, to use what is there, write it anew with `ffmpeg -
 def why_incomplete(
     data: bytes, container: av.container.InputContainer, stream: av.VideoStream, table: FrameTable
 ) -> str:
-    """Say what is missing of a video; "" where all its frames are there as far as its container tells.
+    """Describe what is missing of a video, or return "" where all its frames are there as far as its container tells.
 
     Lost audio, indexes and tags are nothing to a video. Frames are missing where the container declares bytes that are
     not there, unless it also says that no picture was in them; and where it declares no sizes, if it announces far more
@@ -49,7 +49,7 @@ def why_incomplete(
 
 
 def missing_sentence(data: bytes, missing: int) -> str:
-    """Say how many bytes are missing of a file, and what to do."""
+    """Describe how many bytes are missing of a file, and what to do."""
     return f"the container declares {len(data) + missing} bytes and {missing} of them are missing: {_REMEDY}"
 
 
@@ -86,14 +86,14 @@ def _is_far_short(there: float, stated: float) -> bool:
 
 
 def _end(stream: av.VideoStream, table: FrameTable) -> float | None:
-    """When the last frame ends, in seconds on the file's own clock."""
+    """Return when the last frame ends, in seconds on the file's own clock."""
     if table.pts is None or stream.time_base is None:
         return None
     return float((int(table.pts[-1]) + table.last_duration) * stream.time_base)
 
 
 def _last_end(data: bytes) -> float:
-    """When the last packet of any stream ends, in seconds on the file's own clock."""
+    """Return when the last packet of any stream ends, in seconds on the file's own clock."""
     container, _ = open_video(data)
     with container:
         return max(

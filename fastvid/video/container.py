@@ -63,7 +63,7 @@ def stated_fragments(data: bytes) -> float:
 
 
 def may_be_rotated(data: bytes) -> bool:
-    """Return whether the header could ask for a rotation; False is certain, True wants a look at a decoded frame."""
+    """Return whether the header could ask for a rotation. False is certain; True needs a look at a decoded frame."""
     container = container_format(data)
     if container == "avi":
         return False

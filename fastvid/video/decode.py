@@ -55,7 +55,8 @@ def decode(
 def iter_frames(
     data: bytes, indices: Sequence[int], *, info: VideoMetadata, decoder: str = "pyav"
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Like :func:`decode`, a frame at a time: yields (position in ``indices``, uint8 [H, W, 3]) in order of time.
+    """Decode like :func:`decode`, one frame at a time: yield (position in ``indices``, uint8 [H, W, 3]) in order of
+    time.
 
     Memory stays at one frame, whatever the clip's length. The same array is yielded for each repeat of an index.
     """

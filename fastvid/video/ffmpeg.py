@@ -9,7 +9,7 @@ from fastvid.video.errors import DecodeError
 
 
 def open_video(data: bytes) -> tuple[av.container.InputContainer, av.VideoStream]:
-    """Open a video from its bytes and selects FFmpeg's best video stream; the caller closes the container.
+    """Open a video from its bytes and select FFmpeg's best video stream. The caller closes the container.
 
     Raises:
         DecodeError: ``container``, ``no_video`` or ``codec``.
@@ -31,6 +31,6 @@ def open_video(data: bytes) -> tuple[av.container.InputContainer, av.VideoStream
 
 
 def first_line(error: Exception) -> str:
-    """Return FFmpeg's own words, without error numbers and function names."""
+    """Return FFmpeg's own message, without error numbers and function names."""
     text = getattr(error, "strerror", None) or str(error)
     return text.splitlines()[0] if text else type(error).__name__

@@ -128,7 +128,7 @@ def read_table(container: av.container.InputContainer, stream: av.VideoStream, l
 
 
 def decode_table(data: bytes, limits: Limits) -> FrameTable:
-    """Find the frame table by decoding the whole file once; memory for a few frames.
+    """Build the frame table by decoding the whole file once, with memory for a few frames.
 
     Raises:
         DecodeError: ``corrupt``, ``frame_count`` or ``limit``.
@@ -181,7 +181,7 @@ def is_key(frame: av.VideoFrame) -> bool:
 
 
 class _ReorderCheck:
-    """A watch over the packets in order of decoding: do they prove the order in which frames are shown?
+    """Check over the packets in decoding order that they prove the order in which frames are shown.
 
     From one key frame to the next, times that leave the order of decoding were stored by somebody who knew them, except
     in AVI, which has no place for them. Otherwise the stream itself must show that it does not reorder: H.264 and HEVC

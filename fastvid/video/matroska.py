@@ -63,7 +63,7 @@ def matroska_extent(data: bytes) -> Extent:
 
 
 def tagged_end(metadata: dict[str, str]) -> float | None:
-    """Return when a stream ends, in seconds, as its tag DURATION says; None where there is none."""
+    """Return when a stream ends, in seconds, from its tag DURATION, or None where it has none."""
     for name, value in metadata.items():
         if name.split("-")[0] == "DURATION" and (match := _TAGGED_TIME.match(value)):
             return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3])
@@ -71,13 +71,15 @@ def tagged_end(metadata: dict[str, str]) -> float | None:
 
 
 def _name(data: bytes, at: int) -> bytes:
-    """Return the identifier of an element, of 1 to 4 bytes; empty where there is none."""
+    """Read the identifier of an element, 1 to 4 bytes. It is empty where there is none."""
     length = 9 - data[at].bit_length()
     return data[at : at + length] if length <= 4 else b""
 
 
 def _size(data: bytes, at: int) -> tuple[int | None, int]:
-    """Return an EBML variable-length size: its value (None when unknown or cut off) and how many bytes it takes."""
+    """Read an EBML variable-length size. Return its value (None when unknown or cut off) and how many bytes it
+    takes.
+    """
     if at >= len(data) or data[at] == 0:
         return None, 1
     length = 9 - data[at].bit_length()

@@ -47,7 +47,7 @@ def measure(
     seconds: float = 3.0,
     threads: int | None = None,
 ) -> list[Measured]:
-    """Decode the same views again and again with each candidate.
+    """Measure each candidate by decoding the same views again and again.
 
     A candidate is usable when it can run here and decodes every sample that another one decodes.
 
@@ -55,7 +55,7 @@ def measure(
         samples: (file, view, frame table) of some videos like those that will be trained on.
         candidates: names of decoders.
         seconds: how long each is measured at least, after each sample was decoded once.
-        threads: of CPU decoders; default: the processors that this process may use.
+        threads: number of threads of CPU decoders; default: the processors that this process may use.
 
     Raises:
         ValueError: no samples, an unknown candidate, or no candidate decodes any sample.
@@ -90,7 +90,7 @@ def measure(
 
 
 def choose(rows: Sequence[Measured]) -> Measured:
-    """Return the fastest usable decoder.
+    """Choose the fastest usable decoder.
 
     Raises:
         DecoderUnavailable: none is usable.
@@ -102,7 +102,7 @@ def choose(rows: Sequence[Measured]) -> Measured:
 
 
 def resolve(decoder: str, samples: Sequence[SampleView], seconds: float = 3.0) -> tuple[str, str]:
-    """Return the decoder to use and a sentence on why; only ``"auto"`` leaves the choice to a measurement.
+    """Choose the decoder and return it with a sentence on why. Only ``"auto"`` leads to a measurement.
 
     Raises:
         ValueError: no such decoder.
@@ -120,7 +120,7 @@ def resolve(decoder: str, samples: Sequence[SampleView], seconds: float = 3.0) -
 
 
 def table(rows: Sequence[Measured]) -> str:
-    """Return the rows as text, one line each below a heading."""
+    """Format the rows as text, one line each below a heading."""
     lines = [f"{'decoder':17s}{'device':8s}{'threads':>7s}{'clips/s':>9s}"]
     for row in rows:
         speed = f"{row.clips_per_s:9.1f}" if row.clips_per_s is not None else f"{'-':>9s}  not usable: {row.reason}"
@@ -147,7 +147,7 @@ def _decode_batch(decoder: str, samples: Sequence[SampleView]) -> list[DecodeErr
 
 
 def _errors(decoder: str, samples: Sequence[SampleView], pool: ThreadPoolExecutor) -> dict[int, DecodeError]:
-    """Decode each sample once; the errors by the sample's position."""
+    """Decode each sample once, and return the errors by the sample's position."""
     if decoder in CPU_DECODERS:
         results = list(pool.map(lambda sample: _decode_one(decoder, sample), samples))
     else:
@@ -158,7 +158,7 @@ def _errors(decoder: str, samples: Sequence[SampleView], pool: ThreadPoolExecuto
 def _clips_per_s(
     decoder: str, samples: Sequence[SampleView], seconds: float, threads: int, pool: ThreadPoolExecutor
 ) -> float:
-    """Return whole passes over the samples, so that every decoder is given the same mixture of them."""
+    """Measure whole passes over the samples, so that every decoder gets the same mixture of them."""
     # Several clips a thread, since the last ones of a pass leave threads idle.
     one_pass = list(samples) * math.ceil(_CLIPS_PER_THREAD * threads / len(samples))
     start, done = time.perf_counter(), 0

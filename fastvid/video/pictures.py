@@ -14,7 +14,7 @@ _SLICES = {"h264": (1, 5), "hevc": (0, 31)}
 
 
 def picture_kind(codec: str, extradata: bytes, packet: bytes) -> Literal["intra", "forward"] | None:
-    """Return what the headers in a packet prove of its picture.
+    """Return what the headers in a packet prove about its picture.
 
     Args:
         codec: FFmpeg's name of it.

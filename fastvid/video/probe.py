@@ -28,7 +28,7 @@ _decoded_tables_lock = threading.Lock()
 
 @dataclass(frozen=True)
 class Colours:
-    """How a video's numbers stand for colours.
+    """The colour encoding of a video.
 
     Attributes:
         pix_fmt: FFmpeg's name of the sample layout, such as ``"yuv420p"``; empty when the header does not tell.
@@ -47,8 +47,8 @@ class VideoMetadata:
 
     Attributes:
         codec: FFmpeg's name of the codec, such as ``"h264"``.
-        width: of the coded frame, before rotation, pixels.
-        height: of the coded frame, before rotation, pixels.
+        width: width of the coded frame, before rotation, pixels.
+        height: height of the coded frame, before rotation, pixels.
         rotation: quarter turns, counter-clockwise, that make a frame upright.
         frames: number of frames shown.
         fps: average frames per second.
@@ -80,38 +80,42 @@ class VideoMetadata:
 
     @property
     def upright_size(self) -> tuple[int, int]:
-        """(height, width) of a decoded frame in pixels, turned upright."""
+        """Return the (height, width) of a decoded frame in pixels, turned upright."""
         return (self.width, self.height) if self.rotation % 2 else (self.height, self.width)
 
     @property
     def upright_pixel_aspect(self) -> float:
-        """Width to height of a pixel of an upright frame."""
+        """Return the ratio of width to height of a pixel of an upright frame."""
         wide, high = self.pixel_aspect
         return high / wide if self.rotation % 2 else wide / high
 
     @property
     def shown_size(self) -> tuple[int, int]:
-        """(height, width) of an upright frame as shown, when its pixels are made square by stretching one side."""
+        """Return the (height, width) of an upright frame as shown, with pixels made square by stretching one side."""
         height, width = self.upright_size
         aspect = self.upright_pixel_aspect
         return (height, round(width * aspect)) if aspect >= 1 else (round(height / aspect), width)
 
     @property
     def has_palette(self) -> bool:
-        """Whether frames are numbers of colours. FFmpeg hands the colours out where they change, and not again after a
-        jump: frames would be black, or in colours of another frame, so such a video is read from its beginning."""
+        """Return whether frames store indices into a palette. FFmpeg provides the palette only where it changes, and
+        not again after a jump, so frames would be black or in another frame's colours. Such a video is read from its
+        beginning.
+        """
         return self.colours is not None and self.colours.pix_fmt == "pal8"
 
     @property
     def numbered(self) -> bool:
-        """Whether each frame's presentation time is its own and was stored with it, so that any decoder finds it."""
+        """Return whether each frame's presentation time is its own and was stored with it, so that any decoder finds
+        it.
+        """
         if self.pts is None or self.order is not None or self.has_palette:
             return False
         return not bool((np.diff(self.pts) == 0).any())
 
     @cached_property
     def times(self) -> np.ndarray:
-        """float64 [frames]: seconds at which each frame is shown, from 0."""
+        """Return float64 [frames]: seconds at which each frame is shown, from 0."""
         if self.pts is None:
             return np.arange(self.frames) / self.fps
         return (self.pts - self.pts[0]) * self.time_base
@@ -145,7 +149,7 @@ def probe(data: bytes, limits: Limits | None = None) -> VideoMetadata:
 
 
 def check_complete(data: bytes, info: VideoMetadata) -> None:
-    """Raise DecodeError ``truncated`` when a file is cut short, whose metadata was read before.
+    """Raise DecodeError ``truncated`` when a file, whose metadata was read before, is cut short.
 
     Raises:
         DecodeError: ``truncated``; ``container`` for what is no video file.
@@ -202,7 +206,7 @@ def _decoded_table(data: bytes, limits: Limits) -> FrameTable:
 
 
 def _rotation(data: bytes) -> int:
-    """Return quarter turns asked for by the display matrix, which FFmpeg hands out with decoded frames only."""
+    """Return the quarter turns of the display matrix, which FFmpeg provides with decoded frames only."""
     if not may_be_rotated(data):
         return 0
     container, stream = open_video(data)
@@ -258,8 +262,9 @@ def _pixel_aspect(stream: av.VideoStream) -> tuple[int, int]:
 
 @functools.cache  # a data set says each of its ratios once
 def sane_pixel_aspect(wide: int, high: int) -> tuple[int, int]:
-    """Return the width to height of a pixel that a file states; square where it states none, or one that is no
-    picture's: negative, or beyond 8 to either side. The second is logged."""
+    """Return the width to height of a pixel that a file states. It is square where the file states none, or an
+    implausible one: negative, or beyond 8 to either side, which is logged.
+    """
     if 0 < wide <= _LONGEST_PIXEL * high and high <= _LONGEST_PIXEL * wide:
         return wide, high
     if wide and high:

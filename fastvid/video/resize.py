@@ -5,7 +5,7 @@ from PIL import Image
 
 
 def crop_resize(frame: np.ndarray, box: tuple[int, int, int, int], size: int) -> np.ndarray:
-    """Cut a box out of a frame and resizes it to a square.
+    """Cut a box out of a frame and resize it to a square.
 
     Pillow's bilinear filter, widened by the scale when shrinking so that nothing aliases; computed in fixed point on
     uint8. A box that already has the size is copied unchanged.

@@ -21,7 +21,7 @@ _TURNS = {1: "transpose=cclock", 2: "hflip,vflip", 3: "transpose=clock"}  # by q
 
 @dataclass(frozen=True)
 class Normalisation:
-    """What :func:`transcode` makes.
+    """The output format of :func:`transcode`.
 
     Attributes:
         short_side: of the frames, pixels, even; a smaller video keeps its size.
@@ -107,7 +107,7 @@ def transcode(
 
 
 def _starts(info: VideoMetadata, rate: int) -> tuple[np.ndarray, int]:
-    """Return output frame at which each source frame begins, and the number of output frames."""
+    """Return the output frame at which each source frame begins, and the number of output frames."""
     count = info.duration * rate
     if count > _MOST_FRAMES:
         raise DecodeError("limit", f"{count:g} frames at {rate} a second; the limit is {_MOST_FRAMES}")

@@ -13,7 +13,7 @@ _COMPARED = 4  # frames of a video that are read by a jump, as training reads th
 
 
 def verify(data: bytes, info: VideoMetadata) -> None:
-    """Decode every frame of a video, and compare some with what training would read; memory for a few frames.
+    """Decode every frame of a video, and compare some with what training would read. Memory: a few frames.
 
     Args:
         data: the whole file.
@@ -34,7 +34,7 @@ def verify(data: bytes, info: VideoMetadata) -> None:
 
 
 def settle(data: bytes, info: VideoMetadata) -> VideoMetadata:
-    """Return verify a video; where its frame table does not hold, return its metadata with one that does.
+    """Verify a video, and return its metadata with a frame table that holds.
 
     Args:
         data: the whole file.

@@ -39,13 +39,13 @@ class View:
 
     @property
     def hash(self) -> int:
-        """A 63-bit hash of everything above: equal hashes mean equal pixels. Latent caches store it."""
+        """Return a 63-bit hash of all fields: equal hashes mean equal pixels. Latent caches store it."""
         text = f"{spelled(self.key)}\0{self.frames}\0{self.box}\0{self.flip}\0{self.size}"
         return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") & (2**63 - 1)
 
     @property
     def repeats_frames(self) -> bool:
-        """Whether the video had fewer frames than the clip wants."""
+        """Return whether the video had fewer frames than the clip wants."""
         return len(set(self.frames)) < len(self.frames)
 
 
@@ -93,7 +93,7 @@ class ViewSpec:
             raise ValueError(f"ViewSpec: need 0 <= jitter <= 1 and 0 < crop <= 1; got {self.jitter} and {self.crop}")
 
     def draw(self, key: str, seed: int, draw: int, info: VideoMetadata) -> View:
-        """Return a training view: a pure function of (key, seed, draw) and the video's metadata.
+        """Draw a training view: a pure function of (key, seed, draw) and the video's metadata.
 
         Args:
             key: the sample's key.
@@ -112,7 +112,7 @@ class ViewSpec:
         return self.evaluation(key, info)[0]
 
     def evaluation(self, key: str, info: VideoMetadata, clips: int = 1, crops: int = 1) -> list[View]:
-        """Return evaluation views, whose class probabilities are averaged: nothing in them is random, none is mirrored.
+        """Return the evaluation views, whose class probabilities are averaged. None is random or mirrored.
 
         Args:
             key: the sample's key.
@@ -139,7 +139,7 @@ class ViewSpec:
         return [View(key, frames, box, False, self.size) for frames in moments for box in boxes]
 
     def _frames(self, info: VideoMetadata, where: float, rng: SampleRandom | None = None) -> tuple[int, ...]:
-        """Return frame indices for a position in [0, 1) among all possible ones; with ``rng``, jittered."""
+        """Return frame indices for a position in [0, 1) among all possible ones, jittered when ``rng`` is given."""
         n, last = info.frames, info.frames - 1
         if self.sampling == "span":
             own = [rng.uniform() if rng else where for _ in range(self.frames)]
@@ -159,8 +159,7 @@ class ViewSpec:
         return tuple(int(i) for i in np.clip(shown, 0, last))
 
     def _random_box(self, rng: SampleRandom, height: int, width: int) -> tuple[int, int, int, int]:
-        """Return a random resized crop, as torchvision draws it: ten tries, then the largest centred box of allowed
-        shape."""
+        """Draw a random resized crop as torchvision does: ten tries, then the largest centred box of allowed shape."""
         low, high = math.log(self.ratio[0]), math.log(self.ratio[1])
         for _ in range(10):
             area = height * width * rng.uniform(*self.scale)
@@ -175,7 +174,7 @@ class ViewSpec:
 
 
 def _in_pixels(box: tuple[int, int, int, int], info: VideoMetadata) -> tuple[int, int, int, int]:
-    """Map a box on the frame as shown to the frame's own pixels; the same where these are square."""
+    """Map a box on the frame as shown to the frame's own pixels. Nothing changes where these are square."""
     top, left, height, width = box
     (rows, columns), (shown_rows, shown_columns) = info.upright_size, info.shown_size
     first_row, end_row = (round(y * rows / shown_rows) for y in (top, top + height))

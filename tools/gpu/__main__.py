@@ -23,7 +23,7 @@ class Stopped(Exception):
 
 
 def main() -> int:
-    """Run the check and print the summary; returns the exit code, 0 where every stage passed."""
+    """Run the check, print the summary, and return the exit code: 0 where every stage passed."""
     options = parse()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)
@@ -55,7 +55,7 @@ def main() -> int:
 
 
 def parse() -> argparse.Namespace:
-    """Return the command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog="tools/gpu_check.sh", description=__doc__)
     parser.add_argument("results", type=Path, metavar="RESULTS", help="folder of at most 6 files that are kept")
     parser.add_argument("--minutes", type=float, default=10.0, help="wall clock of all of it (10)")
@@ -87,7 +87,7 @@ def seconds_alive() -> float:
 
 
 def install(wheels: Path, packages: Path) -> Path:
-    """Install wheels without network into a folder, anew; returns it, or exits with a sentence."""
+    """Install wheels without network into a new folder, and return it, or exit with a sentence."""
     found = sorted(wheels.glob("*.whl"))
     if not found:
         sys.exit(f"--wheels {wheels}: there is no wheel in it; make them with tools/gpu_wheels.sh {wheels}")

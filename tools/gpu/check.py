@@ -22,7 +22,7 @@ PASSED, FAILED, KILLED, NOT_RUN = "passed", "failed", "killed", "not run"
 
 @dataclass
 class Result:
-    """What came of a stage.
+    """The result of a stage.
 
     Attributes:
         stage: its name.
@@ -142,7 +142,7 @@ class Check:
 
     @property
     def failed(self) -> bool:
-        """Whether anything failed, was killed or could not run."""
+        """Return whether anything failed, was killed or could not run."""
         return any(result.ended != PASSED for result in self.done.values())
 
     def as_dict(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from tools.gpu.record import Task, stage
 
 
 def main(task: Task) -> None:
-    """Keep what a result file says of the device, the programs that build and check, copy bandwidth and GEMM rate."""
+    """Record the device, the programs that build and check, copy bandwidth and GEMM rate."""
     record, kind = task.record, task.scale.device.kind
     record.value("machine", f"{platform.node()}, {os.cpu_count()} cores, {platform.platform()}")
     record.value("torch", f"{torch.__version__}, CUDA {torch.version.cuda}, from {torch.__file__}")

@@ -42,7 +42,7 @@ class Stuck(Exception):
 
 
 def main(task: Task) -> None:
-    """Tune if asked to, compile, measure."""
+    """Tune if requested, then compile and measure."""
     if task.tune:
         with task.record.part("tune"):
             tune(task)
@@ -54,7 +54,7 @@ def main(task: Task) -> None:
 
 
 def tune(task: Task) -> None:
-    """Look for faster launches, with which the ops are then measured; raises where that fails."""
+    """Look for faster launches, with which the ops are then measured. Raise where that fails."""
     table = ROOT / task.scale.launches
     command = [
         sys.executable, "-m", "benchmarks.tune", "--out", str(table), "--seconds", f"{TUNE - 30:.0f}",
@@ -70,13 +70,13 @@ def tune(task: Task) -> None:
 
 
 def pytest_command(task: Task, *arguments: str) -> list[str]:
-    """Return pytest on benchmarks."""
+    """Return the pytest command for benchmarks."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--device", task.scale.device.kind]
     return [*command, *arguments]
 
 
 def collect(task: Task) -> list[str]:
-    """Return the benchmarks' ids, what is worth most first."""
+    """Collect the benchmarks' ids, the most valuable first."""
     chosen = ["-k", task.scale.benchmarks] if task.scale.benchmarks else []
     command = pytest_command(task, "--collect-only", *chosen, *FILES)
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -87,7 +87,7 @@ def collect(task: Task) -> list[str]:
 
 
 def by_worth(names: list[str]) -> list[str]:
-    """Return the benchmarks in the order of :data:`WORTH`."""
+    """Sort the benchmarks in the order of :data:`WORTH`."""
     return sorted(names, key=lambda name: next((i for i, part in enumerate(WORTH) if part in name), len(WORTH)))
 
 
@@ -149,7 +149,7 @@ def measure(task: Task, names: list[str]) -> None:
 
 
 def keep(task: Task, rows: Path, outcome: Path, died: dict[str, str]) -> None:
-    """Put what there is into the record; ``died`` says of benchmarks that began why they did not end."""
+    """Record the results so far; ``died`` says why benchmarks that began did not end."""
     lines = read_lines(rows)
     task.record.rows = [row for line in lines for row in line["rows"]]
     ended, messages, _ = outcomes.read(outcome)

@@ -59,7 +59,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def read(path: Path) -> tuple[dict[str, str], dict[str, str], list[str]]:
-    """Return what a file of outcomes says.
+    """Read a file of outcomes.
 
     Returns:
         Test -> "passed", "failed" or "skipped"; test -> message, of those that did not pass; those that began and did

@@ -34,7 +34,7 @@ class Record:
     running: list[str] = field(default_factory=list)
 
     def save(self) -> None:
-        """Write the file; a reader, or a kill, sees the old one or the new one."""
+        """Write the file so that a reader, or a kill, sees the old one or the new one."""
         content = {name: getattr(self, name) for name in ("values", "rows", "failures", "running")}
         write_whole(self.path, json.dumps(content).encode(), sync=False)
 
@@ -87,12 +87,12 @@ class Task:
 
     @property
     def left(self) -> float:
-        """Seconds until the stage is killed."""
+        """Return the seconds until the stage is killed."""
         return self.until - time.time()
 
 
 def stage(main: Callable[[Task], None]) -> int:
-    """Run a stage's main function with the arguments of this process; returns the exit code, 1 after a failure."""
+    """Run a stage's main function with the arguments of this process, and return the exit code: 1 after a failure."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--record", type=Path, required=True)
     parser.add_argument("--results", type=Path, required=True)
@@ -111,8 +111,7 @@ def stage(main: Callable[[Task], None]) -> int:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the lines of a file of JSON lines, none if it is not there; a last one that is being written is left
-    out."""
+    """Read a file of JSON lines, without a last line that is being written. Return none if it does not exist."""
     lines = path.read_text().splitlines(keepends=True) if path.exists() else []
     return [json.loads(line) for line in lines if line.endswith("\n")]
 

@@ -38,7 +38,7 @@ def run(
     tick: Callable[[], object] = lambda: None,
     every: float = 5.0,
 ) -> Ended:
-    """Run a command until it ends or its time is up; then nothing that it started is left.
+    """Run a command until it ends or its time is up, then end everything that it started.
 
     Args:
         command: the program and its arguments.

@@ -32,7 +32,7 @@ def main(task: Task) -> None:
 
 
 def find_program() -> str | None:
-    """Return compute-sanitizer, on the PATH or where CUDA is installed."""
+    """Find compute-sanitizer on the PATH or where CUDA is installed."""
     folders = [Path(home) / "bin" for home in (os.environ.get("CUDA_HOME"), "/usr/local/cuda") if home]
     nvcc = shutil.which("nvcc")
     if nvcc:

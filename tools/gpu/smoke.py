@@ -27,7 +27,7 @@ def main(task: Task) -> None:
 
 
 def smoke(task: Task, checks: list[SmokeCheck], processes: int) -> None:
-    """Run the checks and keep what came of them."""
+    """Run the checks and record their results."""
     record, passed = task.record, Counter[str]()
     seconds: dict[str, float] = {}
     record.value("checks", len(checks))

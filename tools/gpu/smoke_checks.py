@@ -39,14 +39,14 @@ class SmokeCheck(NamedTuple):
 
 
 def missing(kind: str) -> dict[str, str]:
-    """Map backend -> why none of its kernels runs here: checks of it are left out, and that is said."""
+    """Return the backends whose kernels cannot run here, with the reason. Their checks are left out and reported."""
     capability = torch.cuda.get_device_capability() if kind == "cuda" else None
     found = {"triton": why_no_triton(kind, capability), "native": why_no_native("multiblock_mask", kind, capability)}
     return {backend: why for backend, why in found.items() if why}
 
 
 def all_checks(which: Scale) -> list[SmokeCheck]:
-    """Return what is run on a device, what takes longest first."""
+    """Return the checks to run on a device, the longest first."""
     kind, rehearsed = which.device.kind, which.device.kind == "cpu"
     gone = missing(kind)
     backends = [backend for backend in BACKENDS if backend not in gone]
@@ -88,7 +88,7 @@ def all_checks(which: Scale) -> list[SmokeCheck]:
 
 
 def native_checks(which: Scale) -> list[SmokeCheck]:
-    """Return those of kernels of the native core alone, for the sanitizer: it slows everything."""
+    """Return the checks of the native core's kernels alone, for the sanitizer: it slows everything."""
     return [
         check
         for check in all_checks(which)
@@ -101,7 +101,7 @@ SIDES = ("recommended", "subset, budget")
 
 
 def run_check(check: SmokeCheck) -> None:
-    """Run one check; raises what is wrong."""
+    """Run one check, and raise what is wrong."""
     which = scale(check.rehearsed)
     device, dtype = which.device, DTYPES[check.dtype]
     torch.manual_seed(0)
@@ -124,6 +124,6 @@ def run_check(check: SmokeCheck) -> None:
 
 
 def healthy() -> None:
-    """Raise where the device is lost to this process."""
+    """Raise an error where this process has lost the device."""
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         torch.cuda.synchronize()

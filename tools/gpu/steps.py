@@ -28,7 +28,7 @@ def main(task: Task) -> None:
 
 
 def eager_unless_compiled(scale: Scale) -> contextlib.AbstractContextManager:
-    """Return nothing is compiled inside, where the sizes say so."""
+    """Return a context in which nothing is compiled, where the sizes say so."""
     return contextlib.nullcontext() if scale.compiled else torch.compiler.set_stance("force_eager")
 
 

@@ -11,7 +11,7 @@ from tools.gpu.scale import side_by_side
 
 
 def main(task: Task) -> None:
-    """Run the tests; those that failed, and why, one line each."""
+    """Run the tests, and record those that failed with the reason, one line each."""
     outcome = task.work / "suites-outcomes.jsonl"
     outcome.unlink(missing_ok=True)
     processes = side_by_side(task.scale)
@@ -33,7 +33,7 @@ def main(task: Task) -> None:
 
 
 def keep(task: Task, outcome: Path) -> int:
-    """Put what there is into the record; returns how many tests have passed."""
+    """Record the results so far, and return how many tests have passed."""
     ended, messages, begun = outcomes.read(outcome)
     counts = Counter(ended.values())
     task.record.values["tests"] = dict(counts)

@@ -10,7 +10,7 @@ _FAILURES = 3_500  # characters of failures that stay where there is too much of
 
 
 def summary(everything: dict[str, Any]) -> str:
-    """Return a check's results as one page of at most :data:`MOST` characters."""
+    """Summarise a check's results on one page of at most :data:`MOST` characters."""
     stages = everything["stages"]
     head = [*_head(everything), "", *_table(stages), ""]
     failures = [f"{stage['stage']}: {line}" for stage in stages for line in stage["found"]["failures"]]
@@ -96,8 +96,7 @@ def _run(preset: str, found: dict[str, Any]) -> str:
 
 
 def _targets(row: dict[str, Any], step: Any) -> list[str]:
-    """Return a line for each floor of a row; of one that was missed also what bounds it. ``step``: a step's own
-    values."""
+    """Return a line for each floor of a row, with the bound of one that was missed. ``step``: a step's own values."""
     lines = []
     for floor in row["floors"]:
         got, sign = row["metrics"][floor["metric"]], ">=" if floor["sign"] > 0 else "<="

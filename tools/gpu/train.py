@@ -30,7 +30,7 @@ def main(task: Task) -> None:
 
 
 def train(task: Task, preset: str, options: tuple[str, ...], folder: Path) -> None:
-    """Run one preset and keep what its record says; raises where it does not end well."""
+    """Run one preset and record its results. Raise where it does not end well."""
     command = [
         sys.executable, "-m", "fastvid.train", "salt", "--preset", preset, "--run.dir", str(folder), "--run.log-every",
         "50" if task.scale.compiled else "1", *options,
@@ -50,7 +50,7 @@ def train(task: Task, preset: str, options: tuple[str, ...], folder: Path) -> No
 
 
 def keep(task: Task, preset: str, folder: Path) -> None:
-    """Return what the run's files say so far: of each stage the last record, and the probes."""
+    """Record what the run's files say so far: of each stage the last record, and the probes."""
     found: dict[str, Any] = {}
     for record in read_lines(folder / "metrics.jsonl"):
         if "clips_per_s" in record:

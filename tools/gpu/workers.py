@@ -13,7 +13,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Outcome(Generic[Item]):
-    """What came of one check.
+    """The outcome of one check.
 
     Attributes:
         item: the check.
@@ -88,7 +88,7 @@ def run_checks(
     healthy: Callable[[], None],
     begun: Callable[[Item], None] = lambda item: None,
 ) -> Iterator[Outcome[Item]]:
-    """Run ``check(item)`` for all items; yields outcomes as they come.
+    """Run ``check(item)`` for all items, and yield outcomes as they come.
 
     Args:
         check: a function of a module, so that other processes find it.

@@ -1,4 +1,4 @@
-"""``python -m fastvid.data check``: compares shards with what was written down of them."""
+"""``python -m fastvid.data check``: compares shards with their recorded checksums."""
 
 import functools
 import sys
@@ -28,8 +28,9 @@ _INDEX_AGAIN = "copy it again, or run `python -m fastvid.data index` on the fold
 
 @dataclass(frozen=True)
 class CheckCommand:
-    """Compares the shards and indexes of a folder with the checksums in its dataset.json, and every video with its
-    checksum, its frame count and the decoder. Prints a line per fault; the exit code is 1 if there is any."""
+    """Compares the shards and indexes of a folder with the checksums in its dataset.json, and decodes every video and
+    compares its checksum and frame count. Prints a line per fault; the exit code is 1 if there is any.
+    """
 
     folder: tyro.conf.Positional[Path]
     """Holds the shards and their dataset.json, or folders train, val and test of such."""
@@ -41,7 +42,7 @@ class CheckCommand:
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that is wrong: in which file, of which sample, what, and what to do."""
+    """A fault in a data set: the file, the sample, what is wrong, and what to do."""
 
     file: str
     key: str
@@ -55,12 +56,12 @@ class Fault:
 @dataclass(frozen=True)
 class _Task:
     shard: ShardInfo
-    first: int | None  # of the samples; None: the shard as a whole
+    first: int | None  # key of the sample; None: the shard as a whole
     end: int = 0
 
 
 def check(folder: Path, quick: bool = False, jobs: int = 0, progress: Progress | None = None) -> Iterator[Fault]:
-    """Look for faults in a folder of shards, or in its parts train, val and test; memory for one video per process.
+    """Look for faults in a folder of shards, or in its parts train, val and test. Memory: one video per process.
 
     Raises:
         FileNotFoundError: there is no ``dataset.json``.
@@ -106,7 +107,7 @@ def _faults(task: _Task, folder: Path, quick: bool) -> list[Fault]:
                 fault for row in range(task.first, task.end) for fault in _row_faults(index, row, file, task, quick)
             ]
     except (OSError, ValueError):
-        return []  # said by the task for the whole shard
+        return []  # reported for the whole shard already
 
 
 def _row_faults(index: ShardIndex, row: int, file, task: _Task, quick: bool) -> Iterator[Fault]:
@@ -138,7 +139,7 @@ def _sample_faults(entry: Entry, file, shard: str, quick: bool) -> Iterator[Faul
     if quick:
         return
     try:
-        verify(data, entry.video)  # by the table that training goes by
+        verify(data, entry.video)  # by the frame table that training uses
     except DecodeError as error:
         remedy = "remove it from the source, and pack anew with --verify"
         if error.reason == "frame_count":
@@ -186,7 +187,7 @@ def _died(task: _Task) -> list[Fault]:
 
 @exit_codes
 def run(options: CheckCommand) -> int:
-    """Run the command; return the exit code."""
+    """Run the command and return the exit code."""
     count = 0
     with Progress("video") as progress:
         for fault in check(options.folder.expanduser(), options.quick, options.jobs, progress):

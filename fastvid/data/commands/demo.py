@@ -18,7 +18,7 @@ class DemoCommand(DemoSize):
 
 @exit_codes
 def run(options: DemoCommand) -> int:
-    """Run the command; return the exit code."""
+    """Run the command and return the exit code."""
     size = DemoSize(options.train, options.test, options.seed, options.spec)
     with Progress("video") as progress:
         write_demo(options.out, size, progress)

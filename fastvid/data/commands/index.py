@@ -1,4 +1,4 @@
-"""``python -m fastvid.data index``: indexes WebDataset tars where they lie."""
+"""``python -m fastvid.data index``: indexes WebDataset tars in place."""
 
 import functools
 import hashlib
@@ -52,10 +52,10 @@ def index(
     """Index the tars of a folder. Nothing is written unless all of them can be indexed.
 
     Returns:
-        What ``dataset.json`` says, and a sentence for each member that was refused.
+        The content of ``dataset.json``, and a sentence for each member that was refused.
 
     Raises:
-        FileNotFoundError: there are none.
+        FileNotFoundError: there are no tars.
         ValueError: a tar cannot be read, or has changed since ``dataset.json`` was written; or there are videos beside
             the tars, or tars in folders below.
         OSError: the folder cannot be written.
@@ -137,7 +137,7 @@ def _died(tar: Path) -> str:
 
 @exit_codes
 def run(options: IndexCommand) -> int:
-    """Run the command; return the exit code."""
+    """Run the command and return the exit code."""
     folder = options.folder.expanduser()
     for part in (shard_folders(folder) or {"": folder}).values():
         with Progress("shard") as progress:

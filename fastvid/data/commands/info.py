@@ -1,4 +1,4 @@
-"""``python -m fastvid.data info``: what a folder of shards holds, and what decoding it costs here."""
+"""``python -m fastvid.data info``: the contents of a folder of shards, and the cost of decoding it here."""
 
 import time
 from collections import Counter
@@ -19,7 +19,7 @@ from fastvid.data.sources.open import open_source
 from fastvid.data.sources.shard_folders import shard_folders
 from fastvid.video import DecodeError, Limits, ViewSpec, decode_view
 
-_SHARDS = 64  # whose indexes are read
+_SHARDS = 64  # number of samples whose indexes are read
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,12 @@ class InfoCommand:
 
 @dataclass(frozen=True)
 class DecodeCost:
-    """A measurement of drawing random clips, one thread.
+    """The cost of decoding random clips in one thread.
 
     Attributes:
-        clips: decoded.
-        milliseconds: per clip, median.
-        failed: videos that could not be decoded.
+        clips: number of clips decoded.
+        milliseconds: median time per clip.
+        failed: number of videos that could not be decoded.
     """
 
     clips: int
@@ -51,9 +51,9 @@ class DecodeCost:
 
 
 def decode_cost(source: Source, seconds: float, spec: ViewSpec) -> DecodeCost:
-    """Decode random clips of samples spread over the source, for about so many seconds."""
+    """Decode random clips of samples spread over the source for about ``seconds``, and measure the cost."""
     count = len(source.samples)
-    # A stride that visits all samples, far from each other.
+    # A stride that visits all samples, with consecutive ones far from each other.
     stride = next(s for s in range(max(1, int(count * 0.618)), 2 * count + 2) if np.gcd(s, count) == 1)
     times, failed, end = [], 0, time.perf_counter() + seconds
     for turn in range(10 * count):
@@ -72,7 +72,7 @@ def decode_cost(source: Source, seconds: float, spec: ViewSpec) -> DecodeCost:
 
 @exit_codes
 def run(options: InfoCommand) -> int:
-    """Run the command; return the exit code."""
+    """Run the command and return the exit code."""
     folder = options.folder.expanduser()
     parts = shard_folders(folder) or {"": folder}
     datasets = {name: load_dataset(part) for name, part in parts.items()}

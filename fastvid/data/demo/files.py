@@ -24,13 +24,14 @@ from fastvid.video.x264 import x264_params
 
 __all__ = ["DemoSize", "cache_dir", "cached_demo", "encode_h264", "write_demo"]
 
-_VERSION = 2  # of the generator: part of the cached folder's name
+_VERSION = 2  # version of the generator: part of the cached folder's name
 _CHUNK = 64  # videos per task of a rendering process
 
 
 def cached_demo(size: DemoSize, progress: Callable[[int, int], None] | None = None) -> Path:
-    """Return the demo data set in the cache directory, made if it is not there: a folder with ``train`` and
-    ``test``."""
+    """Return the folder of the demo data set in the cache directory, with ``train`` and ``test``, rendered if
+    missing.
+    """
     name = hashlib.blake2b(json.dumps([_VERSION, INDEX_VERSION, asdict(size)]).encode(), digest_size=6).hexdigest()
     folder = cache_dir() / f"demo-{name}"
     if not folder.exists():
@@ -45,7 +46,7 @@ def write_demo(folder: Path, size: DemoSize, progress: Callable[[int, int], None
 
     Args:
         folder: must not exist.
-        size: what to make.
+        size: number and look of the videos.
         progress: called with (videos done, videos in all).
 
     Raises:
@@ -64,7 +65,7 @@ def write_demo(folder: Path, size: DemoSize, progress: Callable[[int, int], None
             if not folder.exists():
                 raise
     finally:
-        shutil.rmtree(partial, ignore_errors=True)  # also of a disk that is full
+        shutil.rmtree(partial, ignore_errors=True)  # also when the disk is full
 
 
 def _write_parts(folder: Path, size: DemoSize, progress: Callable[[int, int], None] | None) -> None:
@@ -88,7 +89,7 @@ def encode_h264(frames: np.ndarray, fps: int) -> bytes:
     with av.open(file, "w", format="mp4", options={"fflags": "+bitexact"}) as container:
         stream = container.add_stream("libx264", rate=fps)
         stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
-        stream.codec_context.thread_count = 1  # several threads may cut the picture differently
+        stream.codec_context.thread_count = 1  # several threads may split the picture differently
         stream.options = {"crf": "18", "preset": "veryfast", "g": "12", "x264-params": x264_params()}
         for image in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
@@ -105,7 +106,7 @@ def _encoded_videos(seed: int, count: int, spec: DemoSpec) -> Iterator[bytes]:
         return
     # "spawn": forking a process that has started torch's threads is not safe.
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        # Workers inherit what is blocked: a Ctrl-C is for this process, and they would all print a traceback.
+        # Workers inherit the signal mask: a Ctrl-C is for this process, and each of them would print a traceback.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             encoded = pool.map(_encode_range, tasks)

@@ -3,8 +3,8 @@
 Four motions in a small 3-D world seen from the front: ``linear`` (constant velocity), ``circular`` (a circle parallel
 to the image), ``helical`` (a circle that also approaches and recedes, so the shape grows and shrinks) and ``parabolic``
 (thrown upwards, falling back). The frame is a torus: a shape that leaves on one side comes back on the other. So in
-every frame of every class the shape is anywhere with equal probability and of any size with equal probability, and no
-single frame tells the class. Shape, colour, spin and background are independent of the class too.
+every frame of every class the shape has the same distribution of positions and sizes, and no single frame reveals the
+class. Shape, colour, spin and background are independent of the class too.
 
 Every pixel is a pure function of (seed, index), and so are the encoded bytes for one version of the encoder.
 """
@@ -23,7 +23,7 @@ SHAPES = ("disc", "square", "triangle", "ring")
 
 @dataclass(frozen=True)
 class DemoSpec:
-    """What the demo videos look like."""
+    """The look of the demo videos."""
 
     size: Count = 64
     """Side of the square frame, pixels."""
@@ -41,16 +41,16 @@ class DemoSpec:
 
 @dataclass(frozen=True)
 class DemoSize:
-    """How many demo videos, from which seed, and what they look like."""
+    """The number of demo videos, their seed, and their look."""
 
     train: Count = 2048
     """Videos in the folder train."""
     test: Count = 1024
     """Videos in the folder test."""
     seed: Natural = 0
-    """Of every pixel."""
+    """Seed of the videos."""
     spec: DemoSpec = field(default_factory=DemoSpec)
-    """What the videos look like."""
+    """Look of the videos."""
 
 
 def demo_label(index: int) -> str:
@@ -59,7 +59,7 @@ def demo_label(index: int) -> str:
 
 
 def demo_frames(seed: int, index: int, spec: DemoSpec | None = None) -> np.ndarray:
-    """Render one video: uint8 [frames, size, size, 3]."""
+    """Render one video as uint8 [frames, size, size, 3]."""
     spec = spec or DemoSpec()
     path, radius = demo_motion(seed, index, spec)
     rng = SampleRandom(f"demo-{index}-look", seed, 0)
@@ -95,20 +95,21 @@ def demo_motion(seed: int, index: int, spec: DemoSpec) -> tuple[np.ndarray, np.n
         x = sign * size * rng.uniform(0.15, 0.6) * t
         y = height * ((t - peak) / max(peak, 1 - peak)) ** 2
     path = np.stack([x + size * rng.uniform(), y + size * rng.uniform()], axis=1) % size
-    # Back and forth between the smallest and the largest radius: from a random start, each is equally likely always.
+    # Back and forth between smallest and largest radius from a random start: each is equally likely at any time.
     depth = 1 - np.abs((2 * rng.uniform() + approach) % 2 - 1)
     low, high = spec.radius
     return path.astype(np.float32), (size * low * (high / low) ** depth).astype(np.float32)
 
 
 def _around(distance: np.ndarray, size: int) -> np.ndarray:
-    """Return the shortest way on a circle of ``size`` pixels, in [-size / 2, size / 2)."""
+    """Wrap a distance on a circle of ``size`` pixels to the shortest one, in [-size / 2, size / 2)."""
     return (distance + size / 2) % size - size / 2
 
 
 def _background(rng: SampleRandom, spec: DemoSpec) -> np.ndarray:
-    """Return float32 [frames, size, size, 3] in [0, 1]: smooth noise around a dull colour, drifting at constant
-    velocity."""
+    """Render float32 [frames, size, size, 3] in [0, 1]: smooth noise around a dull colour, drifting at constant
+    velocity.
+    """
     base = np.array([rng.uniform(0.25, 0.6) for _ in range(3)], np.float32)
     vx, vy = rng.uniform(-spec.drift, spec.drift), rng.uniform(-spec.drift, spec.drift)
     noise_seed = (rng.word() << 32) | rng.word()
@@ -119,7 +120,7 @@ def _background(rng: SampleRandom, spec: DemoSpec) -> np.ndarray:
 
 
 def _smooth_noise(seed: int, side: int, cell: float) -> np.ndarray:
-    """Return [side, side] in [-0.5, 0.5]: random values on a coarse lattice, interpolated with a smoothstep."""
+    """Return noise [side, side] in [-0.5, 0.5]: random values on a coarse lattice, interpolated with a smoothstep."""
     lattice = math.ceil(side / cell) + 2
     words = philox4x32((np.arange(lattice * lattice, dtype=np.int64), 0, 0, 0), split64(seed))[0]
     values = (np.asarray(words) / 2**32 - 0.5).astype(np.float32).reshape(lattice, lattice)
@@ -141,7 +142,7 @@ def _shifted(image: np.ndarray, top: float, left: float, size: int) -> np.ndarra
 
 
 def _vivid_colour(rng: SampleRandom) -> np.ndarray:
-    """Return a saturated bright colour, RGB in [0, 1]."""
+    """Draw a saturated bright colour, RGB in [0, 1]."""
     hue, value = rng.uniform(0, 6), rng.uniform(0.85, 1.0)
     ramp = np.abs(np.array([hue % 6, (hue + 4) % 6, (hue + 2) % 6], np.float32) - 3) - 1
     return np.float32(value) * np.clip(ramp, 0.0, 1.0)

@@ -1,1 +1,1 @@
-"""What tables, lists and folder names say of videos."""
+"""Labels from tables, lists and folder names."""

@@ -1,4 +1,4 @@
-"""Text files with a record a line: their encoding, what separates their columns, and the records with line numbers."""
+"""Text files with one record per line: their encoding, their delimiter, and the records with line numbers."""
 
 import codecs
 import csv
@@ -21,7 +21,7 @@ _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 @dataclass(frozen=True)
 class Record:
-    """One record of a table: its last line in the file, counted from 1, and its fields without the spaces around."""
+    """A record of a table: its last line in the file, counted from 1, and its fields without surrounding spaces."""
 
     line: int
     fields: list[str]
@@ -29,18 +29,18 @@ class Record:
 
 @dataclass(frozen=True)
 class Delimited:
-    """A table's columns, as its first line names them or None, and its records."""
+    """The columns of a table, as its first line names them or None, and its records."""
 
     columns: list[str] | None
     records: list[Record]
 
 
 def read_text(path: Path) -> str:
-    """Read a text file in UTF-8, or in UTF-16 with a byte order mark; line ends become ``\n``..
+    """Read a text file in UTF-8, or in UTF-16 with a byte order mark. All line ends become newlines.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: one sentence on a file that cannot be read, a folder, or bytes that are no such text.
+        ValueError: the file cannot be read, is a folder, or is not text in these encodings.
     """
     try:
         data = path.read_bytes()
@@ -63,17 +63,17 @@ def read_text(path: Path) -> str:
 
 
 def read_delimited(path: Path, first_columns: Collection[str]) -> Delimited:
-    """Read a table whose columns are separated by commas, tabs, semicolons, or, for a path and a label, by spaces.
+    """Read a table whose columns are separated by commas, tabs or semicolons, or by spaces for a path and a label.
 
-    The first line decides. It names the columns if one of its fields is in ``first_columns``; otherwise it must begin
-    with the path of a video. :class:`csv.Sniffer` is not used, since it guesses from letters that are frequent.
+    The first line determines the delimiter. It names the columns if one of its fields is in ``first_columns``;
+    otherwise it must begin with the path of a video. :class:`csv.Sniffer` is not used, since it guesses from letters
+    that are frequent.
 
     Args:
         path: the table.
-        first_columns: names, in lower case, of which one is in every line that names the columns.
+        first_columns: lower-case names, one of which is in every line that names the columns.
 
-    Raises:
-        FileNotFoundError, ValueError: see :func:`read_text`; or one sentence with the line that is not as it should be.
+    Raises: FileNotFoundError, ValueError: see :func:`read_text`; or a line is malformed.
     """
     text = read_text(path)
     first = next((line for line in text.split("\n") if line.strip()), None)
@@ -101,11 +101,12 @@ def read_delimited(path: Path, first_columns: Collection[str]) -> Delimited:
 
 
 def folders_near(folder: Path, beside: bool = True) -> Iterator[Path]:
-    """Yield the folders in which lists about the videos of a folder may be: this one and those in it; with ``beside``
-    its parent too, and those in that."""
+    """Yield the folders that may hold lists about the videos of a folder: itself and its sub-folders; with ``beside``
+    also its parent and the parent's sub-folders.
+    """
     for place in (folder, folder.absolute().parent) if beside else (folder,):
         yield place
-        if os.access(place, os.R_OK | os.X_OK):  # a parent may be somebody else's
+        if os.access(place, os.R_OK | os.X_OK):  # a parent may not be readable
             yield from sorted(inner for inner in place.iterdir() if inner.is_dir())
 
 
@@ -159,7 +160,7 @@ def _spaced_records(path: Path, text: str) -> list[Record]:
 
 
 def _spaced(line: str) -> list[str] | None:
-    """Return the path and label. Both may hold spaces where the path ends like a video; it may be in quotes."""
+    """Split a line into path and label. Both may hold spaces where the path ends like a video; it may be in quotes."""
     line = line.strip()
     if '"' in line:
         fields = [field for field in _fields(line, " ") if field]

@@ -1,4 +1,4 @@
-"""Labels, captions and parts that lists beside the videos of a folder say: a table, or Something-Something V2's."""
+"""Labels, captions and parts from lists beside the videos of a folder: a table, or those of Something-Something V2."""
 
 import logging
 from collections import defaultdict
@@ -16,29 +16,29 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Listed:
-    """What lists say of videos.
+    """The labels and parts that lists give to videos.
 
     Attributes:
         where: names of the lists, for messages.
-        rows: by key.
+        rows: row of each video, by key.
     """
 
     where: str
     rows: Mapping[str, Row]
 
     def labels(self, keys: Sequence[str]) -> list[str | None]:
-        """Return the label of each video; None for one that is not listed."""
+        """Return the label of each video, or None for one that is not listed."""
         return [self.rows[key].label if key in self.rows else None for key in keys]
 
     def origin(self, key: str, origin: Origin) -> Origin:
-        """Return ``origin`` with what is listed of the video."""
+        """Return ``origin`` with what the lists say about the video."""
         row = self.rows.get(key)
         return replace(origin, listed=self.where, part=None if row is None else row.part, unlisted=row is None)
 
 
 def listed_labels(root: Path, keys: Sequence[str], table: Path | None) -> Listed | None:
-    """Read a table of labels, or else the lists of Something-Something V2 in or beside the folder; None where there is
-    neither. What was passed over is logged.
+    """Read a table of labels, or else the lists of Something-Something V2 in or beside the folder. Return None where
+    there is neither. What is skipped is logged.
 
     Args:
         root: folder of the videos.
@@ -60,8 +60,8 @@ def listed_labels(root: Path, keys: Sequence[str], table: Path | None) -> Listed
 
 def _of_ssv2(root: Path, keys: Sequence[str]) -> Listed | None:
     if not all(PurePosixPath(key).stem.isdecimal() for key in keys):
-        return None  # its files are named by numbers
-    # Beside the folder there may be lists of another data set: they are looked at for files as they are published.
+        return None  # files of Something-Something V2 are named by numbers
+    # The lists beside the folder may belong to another data set: only files as published are looked for there.
     lists = ssv2_lists_near(root, beside=all(key.endswith(".webm") for key in keys))
     if not lists:
         return None

@@ -1,4 +1,4 @@
-"""Parts of a data set told by the names of folders and shards."""
+"""Parts of a data set, from the names of folders and shards."""
 
 import re
 from collections.abc import Collection, Iterable
@@ -19,7 +19,8 @@ _SHARD = re.compile(rf"(?:.*[-_.])?({_ONE})(?:[-_.]*\d+)*(?:[-_.]*of[-_.]*\d+)?"
 
 def part_of_folder(name: str) -> int | None:
     """Return the part that a folder's name says, as ``train``, ``Validation``, ``dev`` and ``videos_test`` do:
-    :data:`TRAIN`, :data:`VAL`, :data:`TEST` or None."""
+    :data:`TRAIN`, :data:`VAL`, :data:`TEST` or None.
+    """
     match = _FOLDER.fullmatch(name.strip().lower())
     return None if match is None else _NAMES[match[1]]
 
@@ -31,17 +32,17 @@ def part_of_shard(name: str) -> int | None:
 
 
 def is_split(parts: Collection[int | None]) -> bool:
-    """Return whether these parts are a split: something to train with, and something to test with."""
+    """Return whether these parts make a split: one to train on and one to test on."""
     return TRAIN in parts and (VAL in parts or TEST in parts)
 
 
 @dataclass(frozen=True)
 class PartFolders:
-    """Where in the paths of videos the folders train, val and test are.
+    """The position of the folders train, val and test in the paths of videos.
 
     Attributes:
-        level: how many folders are above them.
-        above: whether the folder just above may be the class, since videos do not all have it.
+        level: number of folders above them.
+        above: whether the folder just above may be the class, because not all videos share it.
     """
 
     level: int = 0
@@ -52,20 +53,22 @@ class PartFolders:
         return part_of_folder(folders[self.level]) if len(folders) > self.level else None
 
     def label(self, folders: tuple[str, ...]) -> str | None:
-        """Return its class: the folder below the part's, or else the one above where that tells videos apart."""
+        """Return the class of a video: the folder below the part's, or else the one above where it differs between
+        videos.
+        """
         if len(folders) > self.level + 1:
             return folders[self.level + 1]
         return folders[self.level - 1] if self.above else None
 
 
 def find_part_folders(folders: Iterable[tuple[str, ...]]) -> PartFolders | None:
-    """Find the level at which folders are named train, and val or test; below what all videos share.
+    """Find the level at which folders are named train, and val or test, below the folders that all videos share.
 
     At the first such level other folders may stand beside them, as in ``train, test, extra``. Further down, as in
     ``CLASS/train``, every video must be in one.
 
     Args:
-        folders: of each video the folders it is in, outermost first.
+        folders: for each video, the folders it is in, outermost first.
     """
     paths = list(set(folders))
     depth = min(map(len, paths), default=0)
@@ -86,7 +89,7 @@ def folders_of(name: str) -> tuple[str, ...]:
 
 def folder_labels(paths: Collection[str]) -> list[str | None]:
     """Return the class of each video by its folder: below or above folders named train, val and test where there are
-    such, or else the innermost; None for a video that is in no such folder.
+    any, or else the innermost folder. A video that is in no such folder has None.
 
     Args:
         paths: of all videos, relative, with slashes.

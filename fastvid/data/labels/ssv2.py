@@ -1,4 +1,4 @@
-"""Lists of Something-Something V2: which are there, and what they say of each video."""
+"""Lists of Something-Something V2: which of them exist, and what they say about each video."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -13,7 +13,7 @@ _PARTS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Entry:
-    """What a list says of a video: label and caption, which a test list leaves out, and the label's number."""
+    """A list's record of a video: label and caption, which a test list leaves out, and the label's number."""
 
     label: str | None = None
     caption: str | None = None
@@ -21,8 +21,9 @@ class Entry:
 
 
 def ssv2_lists_near(folder: Path, beside: bool) -> dict[str, Path]:
-    """Return the lists ``train``, ``validation``, perhaps ``test`` and ``labels`` in one folder: this one, one in it,
-    or with ``beside`` one beside it; nothing where there are no two of them that look like Something-Something V2's."""
+    """Find the lists ``train``, ``validation``, perhaps ``test`` and ``labels`` in one folder: this one, one in it, or
+    with ``beside`` one beside it. Return nothing where no two of them look like those of Something-Something V2.
+    """
     for place in folders_near(folder, beside):
         found = _lists(place.glob("*.json"), place)
         if "train" in found and "validation" in found and _has_templates(found["train"]):
@@ -40,14 +41,13 @@ def _has_templates(path: Path) -> bool:
 
 
 def read_ssv2(lists: Mapping[str, Path]) -> dict[str, dict[str, Entry]]:
-    """Read lists: entries by part and by the video's id.
+    """Read lists and return their entries by part and video id.
 
     Args:
-        lists: files by part, and that of ``labels``, which may be missing.
+        lists: files by part, and ``labels``, which may be missing.
 
-    Raises:
-        ValueError: one sentence on what is no such list, on a video that is listed twice with different labels or in
-            two parts, or on one to train with that has no label.
+    Raises: ValueError: a file is not such a list; a video is listed twice, with different labels or in two parts; or a
+        training video has no label.
     """
     ids = _load(lists["labels"], dict) if "labels" in lists else {}
     parts: dict[str, dict[str, Entry]] = {}

@@ -1,4 +1,4 @@
-"""Tables that name videos and their labels: the one reader for training, evaluation and packing."""
+"""Tables that name videos and their labels, read the same way for training, evaluation and packing."""
 
 import os
 from collections import defaultdict
@@ -19,18 +19,18 @@ CAPTION_COLUMNS = ("caption", "text", "description", "sentence")
 PART_COLUMNS = ("split", "subset", "part", "set", "partition")
 """Names of columns, in any case. Where a table has several for one purpose, the first in this order is read."""
 
-_SEGMENT = ("time_start", "time_end")  # Kinetics: the files are named youtube_id, start and end
+_SEGMENT = ("time_start", "time_end")  # Kinetics: the files are named by youtube_id, start and end
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a table.
+    """A row of a table.
 
     Attributes:
-        line: in the file, from 1.
-        path: of the video as the table spells it.
+        line: line number in the file, from 1.
+        path: path of the video, as the table spells it.
         label: its class, or None.
-        caption: what it shows, in words, or None.
+        caption: description of what it shows, or None.
         part: :data:`TRAIN`, :data:`VAL`, :data:`TEST`, or None where the table has no such column.
     """
 
@@ -43,7 +43,7 @@ class Row:
 
 @dataclass(frozen=True)
 class LabelTable:
-    """A table's rows, in its order, and sentences on what was passed over."""
+    """The rows of a table in order, and sentences on what was skipped."""
 
     file: Path
     rows: Sequence[Row]
@@ -58,7 +58,7 @@ def read_label_table(file: Path) -> LabelTable:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: one sentence with file, line and content on what is wrong.
+        ValueError: the table is malformed; the message has file, line and content.
     """
     table = read_delimited(file, PATH_COLUMNS)
     if not table.records:
@@ -73,7 +73,7 @@ def read_label_table(file: Path) -> LabelTable:
 
 
 class _RowReader:
-    """Turns records into rows."""
+    """Converter from records to rows."""
 
     def __init__(self, file: Path, columns: list[str]):
         self._file, self._columns = file, columns
@@ -83,7 +83,7 @@ class _RowReader:
             return next((first[name] for name in names if name in first), None)
 
         path = column(PATH_COLUMNS)
-        assert path is not None  # by this column the line was recognised
+        assert path is not None  # the column that identified the first line as names
         self._path, self._label, self._caption = path, column(LABEL_COLUMNS), column(CAPTION_COLUMNS)
         self._part = column(PART_COLUMNS)
         self._segment = [first[name] for name in _SEGMENT if name in first]
@@ -121,7 +121,7 @@ class _RowReader:
 
 
 def _spellings(file: Path, rows: Sequence[Row]) -> list[str]:
-    """Return a sentence on labels that differ in upper and lower case only."""
+    """Return a sentence on labels that differ only in upper and lower case."""
     spellings = defaultdict(set)
     for row in rows:
         if row.label is not None:
@@ -133,17 +133,17 @@ def _spellings(file: Path, rows: Sequence[Row]) -> list[str]:
 
 
 def once_each(table: LabelTable, places: Mapping[int, str]) -> tuple[dict[str, Row], list[str]]:
-    """Return the rows by video.
+    """Return the row of each video, with repeated rows merged.
 
     Args:
         table: the rows.
-        places: by position in the table, the video that the row is about; rows that are not in it are left out.
+        places: the video of each row, by position in the table; rows that are not in it are left out.
 
     Returns:
         (the row of each video, a sentence on rows that repeat another).
 
     Raises:
-        ValueError: two rows say different things of one video.
+        ValueError: two rows about one video differ.
     """
     found: dict[str, Row] = {}
     repeated: list[Row] = []
@@ -169,9 +169,8 @@ def once_each(table: LabelTable, places: Mapping[int, str]) -> tuple[dict[str, R
 def rows_by_key(table: LabelTable, root: Path, keys: Collection[str]) -> tuple[dict[str, Row], list[str]]:
     """Find the video in a folder that each row is about.
 
-    A path starts from the folder or, where that finds none of the videos, from the table's own folder; an absolute one
-    must be below the folder. Its ending may be left out, and so may its folders where the name alone is that of one
-    video.
+    A path is relative to the folder or, where that finds none of the videos, to the table's own folder; an absolute
+    path must be below the folder. Its ending may be left out, and so may its folders where only one video has the name.
 
     Args:
         table: the rows.
@@ -208,7 +207,7 @@ def rows_by_key(table: LabelTable, root: Path, keys: Collection[str]) -> tuple[d
 
 
 class _Finder:
-    """Finds videos by what a table calls them."""
+    """Lookup of videos by the paths of a table."""
 
     def __init__(self, root: Path, keys: Collection[str]):
         self._keys = set(keys)
@@ -216,7 +215,7 @@ class _Finder:
 
     @cached_property
     def _others(self) -> dict[str, list[str]]:
-        """Keys by path without ending, and by bare name."""
+        """Return the keys by path without ending, and by bare name."""
         found = defaultdict(list)
         for key in sorted(self._keys):
             path = PurePosixPath(key)
@@ -225,7 +224,7 @@ class _Finder:
         return found
 
     def places(self, table: LabelTable, base: Path) -> dict[int, str]:
-        """Return, by position of a row, the key of its video."""
+        """Return the key of each row's video, by position of the row."""
         found = {}
         for position, row in enumerate(table.rows):
             path = self._below(table, row, base)
@@ -235,11 +234,11 @@ class _Finder:
         return found
 
     def _below(self, table: LabelTable, row: Row, base: Path) -> str | None:
-        """Return the row's path below the folder; None for a relative one that starts elsewhere."""
+        """Return the row's path below the folder, or None for a relative path that starts elsewhere."""
         path = os.path.normpath(os.path.join(os.path.abspath(base), row.path))
         if os.path.commonpath((self._root, path)) == self._root:
             return os.path.relpath(path, self._root)
-        path = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))  # through links
+        path = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))  # with links resolved
         if os.path.commonpath((self._real, path)) == self._real:
             return os.path.relpath(path, self._real)
         if os.path.isabs(row.path) or os.path.abspath(base) == self._root:

@@ -1,4 +1,4 @@
-"""The official splits of UCF-101 (K. Soomro et al., CRCV-TR-12-01, 2012): which list a video is on."""
+"""The official splits of UCF-101 (K. Soomro et al., CRCV-TR-12-01, 2012)."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -16,21 +16,21 @@ _GROUP = re.compile(r"v_[A-Za-z0-9]+_g(\d+)_c\d+$")
 def ucf_parts(
     names: Sequence[str], split: int, folders: Sequence[Path], lists: Path | None = None
 ) -> tuple[list[tuple[int, str] | None], list[str]]:
-    """Return the part and class of each video by ``trainlist0X.txt`` and ``testlist0X.txt``; or, where there are no
-    lists and the videos were packed by ``fastvid.data pack --format ucf101``, by the part they were packed into, which
-    is checked.
+    """Return the part and class of each video from ``trainlist0X.txt`` and ``testlist0X.txt``. Where there are no lists
+    and ``fastvid.data pack --format ucf101`` packed the videos, return the part that they were packed into, after a
+    check.
 
     Args:
-        names: of the videos; the last two parts of each are class folder and file name without ending.
+        names: names of the videos, each ending in class folder and file name without suffix.
         split: 1, 2 or 3.
-        folders: where the videos are; the lists are looked for in them, and beside them.
-        lists: folder that holds the lists, instead.
+        folders: folders of the videos; the lists are looked for in and beside them.
+        lists: folder of the lists; None looks for them.
 
     Returns:
         (part and class folder as listed of each video, None for one on neither list; sentences for the user).
 
     Raises:
-        ValueError: there are no lists, they name none of the videos, or a video is on both.
+        ValueError: there are no lists, they name none of the videos, or a video is on both lists.
     """
     found = find_lists(split, folders if lists is None else [lists], beside=lists is None)
     if found is None:
@@ -57,12 +57,12 @@ def ucf_parts(
 
 
 def find_lists(split: int, folders: Sequence[Path], beside: bool = True) -> tuple[Path, Path] | None:
-    """Return ``trainlist0X.txt`` and ``testlist0X.txt`` of a split, where both are in one folder.
+    """Find ``trainlist0X.txt`` and ``testlist0X.txt`` of a split in one folder; return None where there are none.
 
     Args:
         split: 1, 2 or 3.
-        folders: they are looked for in each of these, and in the folders in it.
-        beside: look in its parent, and in the folders beside it, too.
+        folders: folders to search, with their sub-folders.
+        beside: also search their parents and the folders beside them.
     """
     train, test = (f"{part}list{split:02d}.txt" for part in ("train", "test"))
     for folder in folders:
@@ -73,7 +73,7 @@ def find_lists(split: int, folders: Sequence[Path], beside: bool = True) -> tupl
 
 
 def read_lists(lists: tuple[Path, Path]) -> dict[str, tuple[int, str]]:
-    """Read a training and a test list: part and path as listed, by :func:`listed_name`.
+    """Read a training and a test list, and return part and path as listed, by :func:`listed_name`.
 
     Raises:
         FileNotFoundError, ValueError: one cannot be read, or a video is on both.
@@ -90,13 +90,14 @@ def read_lists(lists: tuple[Path, Path]) -> dict[str, tuple[int, str]]:
 
 
 def is_ucf(name: str) -> bool:
-    """Return whether a video, by its name without ending, is named as in UCF-101: ``v_Archery_g03_c01``."""
+    """Return whether a video's name without ending is of UCF-101's form: ``v_Archery_g03_c01``."""
     return _GROUP.search(name) is not None
 
 
 def listed_name(path: str) -> str:
-    """Return the class folder and file name without ending, in lower case: the folder HandstandPushups, as the lists
-    have it, holds files named v_HandStandPushups, and copies of the data set spell both in either way."""
+    """Return the class folder and file name without ending, in lower case. The lists' folder HandstandPushups holds
+    files named v_HandStandPushups, and copies of the data set use either spelling for both.
+    """
     folders, _, file = path.rpartition("/")
     stem = file.rpartition(".")[0] if file.lower().endswith(VIDEO_SUFFIXES) else file
     return f"{folders.rpartition('/')[2]}/{stem}".lower()
@@ -106,7 +107,7 @@ def by_listed_name(paths: Iterable[str]) -> dict[str, str]:
     """Return the paths by :func:`listed_name`.
 
     Raises:
-        ValueError: two paths have the same.
+        ValueError: two paths have the same listed name.
     """
     found: dict[str, str] = {}
     for path in paths:
@@ -117,7 +118,7 @@ def by_listed_name(paths: Iterable[str]) -> dict[str, str]:
 
 
 def _packed(names: Sequence[str], split: int) -> list[tuple[int, str] | None]:
-    """Return the parts that videos were packed into, if those are of this split."""
+    """Return the parts that videos were packed into, if the packing used this split."""
     parts = [TEST if part_of_folder(name.partition("/")[0]) == TEST else TRAIN for name in names]
     for name, part in zip(names, parts, strict=True):
         group = _GROUP.search(name)

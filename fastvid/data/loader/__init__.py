@@ -1,1 +1,1 @@
-"""From a source to batches: order, views, worker processes, shared memory. Knows the source's interface only."""
+"""From a source to batches: order, views, worker processes, shared memory. Only the source's interface is used."""

@@ -1,17 +1,18 @@
-"""How many threads decode: as few as keep the training from waiting."""
+"""The number of decoding threads: as few as keep training from waiting."""
 
-_GROW_AFTER, _SHRINK_AFTER = 2, 16  # batches in a row
+_GROW_AFTER, _SHRINK_AFTER = 2, 16  # consecutive batches
 
 
 class Autotune:
-    """Adds a thread when batches are waited for, and takes one away when all threads keep running out of room.
+    """Controller of the number of threads: one more when batches are waited for, one less when all of them keep running
+    out of room.
 
-    Fewer threads leave more of the processor to the training, which has to launch its kernels in time. The order of the
+    Fewer threads leave more of the CPU to training, which has to launch its kernels in time. The order of the
     clips does not depend on the number of threads.
 
     Args:
-        threads: at the beginning, and never fewer than half of it.
-        most: never more; the same number as ``threads`` fixes it.
+        threads: number at the start; there are never fewer than half of it.
+        most: upper limit; the same number as ``threads`` fixes it.
     """
 
     def __init__(self, threads: int, most: int):
@@ -20,7 +21,7 @@ class Autotune:
         self._waited = self._idle = 0
 
     def batch(self, *, waited: bool, idle: bool) -> bool:
-        """Count a batch that was handed out; return whether the number of threads changed.
+        """Count a batch that was handed out, and return whether the number of threads changed.
 
         Args:
             waited: whether the training had to wait for it.

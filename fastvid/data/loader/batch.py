@@ -1,4 +1,4 @@
-"""What a loader yields."""
+"""The batches that a loader yields."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ import torch
 
 @dataclass(kw_only=True)
 class BatchInfo:
-    """What identifies the B clips of a batch.
+    """The ids, keys and labels of the B clips of a batch.
 
     Attributes:
         ids: int64 [B], :func:`fastvid.random.sample_id` of each key.
@@ -28,7 +28,7 @@ class BatchInfo:
 
 @dataclass(kw_only=True)
 class Batch(BatchInfo):
-    """Clips and what identifies them.
+    """Clips and their ids.
 
     Attributes:
         clips: uint8 [B, T, H, W, 3].

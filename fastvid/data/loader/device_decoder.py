@@ -1,4 +1,4 @@
-"""Batches whose clips are decoded on a device, from files that the decoding process has read and checked."""
+"""Decoding of batches on a device, from files that the decoding process has read and checked."""
 
 import torch
 
@@ -9,10 +9,10 @@ from fastvid.video.batch_decode import decode_views
 
 
 class DeviceDecoder:
-    """Decodes a batch at a time; the next good sample in order takes the place of one that does not decode.
+    """Decoder of whole batches; the next good sample in order replaces one that does not decode.
 
     Args:
-        task: what is decoded, and by which decoder.
+        task: clips to decode, and the decoder.
         quarantine: where bad samples go.
         device: where clips are decoded and stay.
     """
@@ -22,7 +22,7 @@ class DeviceDecoder:
         self._samples = Samples(task)
 
     def clips(self, made: list[Decoded]) -> torch.Tensor:
-        """Return uint8 [B, T, H, W, 3] of the files that were read, whose samples are then named in ``made``."""
+        """Decode the files that were read to uint8 [B, T, H, W, 3], and record their samples in ``made``."""
         files = [one.file for one in made if one.file is not None]
         clips, errors = self._decode(files)
         for slot, (one, file, error) in enumerate(zip(made, files, errors, strict=True)):
@@ -45,7 +45,7 @@ class DeviceDecoder:
         )
 
     def _next_good(self, one: Decoded) -> File:
-        """Return the first sample after the bad ones of a turn that can be read."""
+        """Return the first readable sample after the bad ones of a turn."""
         samples = self._task.source.samples
         while True:
             self._quarantine.add_row(one.bad)

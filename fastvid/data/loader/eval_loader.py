@@ -38,13 +38,13 @@ def eval_batches(
     limits: Limits | None = None,
     views: Callable[[str, VideoMetadata], Sequence[View]] | None = None,
 ) -> Iterator[EvalBatch]:
-    """Decode the centre view of each sample, ahead of its use; samples that do not decode go to the quarantine.
+    """Decode the centre view of each sample ahead of its use. Samples that do not decode go to the quarantine.
 
     Up to four batches of clips are in memory, with all views of them.
 
     Args:
-        source: where videos come from.
-        indices: which of its samples, in the order wanted.
+        source: the videos.
+        indices: samples to decode, in this order.
         spec: what a view is; its random parts are not used.
         batch: samples per batch; bad ones make a batch smaller.
         quarantine: where bad samples go; nothing takes their place.

@@ -1,4 +1,4 @@
-"""Which clips may be mirrored: not those of classes that a mirror would change."""
+"""Classes whose clips must not be mirrored, because a mirror image belongs to another class."""
 
 import re
 from collections.abc import Collection, Iterable
@@ -14,18 +14,18 @@ _DIRECTIONS = {
 
 
 def mirror_changes(classes: Iterable[str], also: Iterable[str] = ()) -> set[str]:
-    """Return the classes that a mirrored clip would not be of any more: those whose name says a direction (left, right,
-    clockwise and the like, as whole words), such as "Pulling something from left to right" or ``TurnLeft``.
+    """Return the classes whose mirrored clips would belong to another class: those whose name says a direction (left,
+    right, clockwise and the like, as whole words), such as "Pulling something from left to right" or ``TurnLeft``.
 
     Args:
         classes: class names.
-        also: further ones of them, as the user says.
+        also: further classes that the user names.
 
     Returns:
         What :class:`fastvid.data.TrainLoader` takes as ``no_flip``.
 
     Raises:
-        ValueError: ``also`` names no class.
+        ValueError: ``also`` names an unknown class.
     """
     classes, also = list(classes), set(also)
     unknown = sorted(also - set(classes))
@@ -37,17 +37,17 @@ def mirror_changes(classes: Iterable[str], also: Iterable[str] = ()) -> set[str]
 def training_view(
     spec: ViewSpec, sample: Sample, seed: int, draw: int, info: VideoMetadata, no_flip: Collection[str] = ()
 ) -> View:
-    """Return :meth:`fastvid.video.ViewSpec.draw`, never mirrored for labels in ``no_flip``; a pure function of its
-    arguments.
+    """Draw a view with :meth:`fastvid.video.ViewSpec.draw`, never mirrored for labels in ``no_flip``. A pure function
+    of its arguments.
 
-    Frames and box are those drawn with flips allowed, so that exempting one class moves nothing else; the view's hash
-    is that of the clip as it really is.
+    Frames and box are those drawn with flips allowed, so that exempting one class changes nothing else. The view's hash
+    is that of the returned view.
     """
     view = spec.draw(sample.key, seed, draw, info)
     return replace(view, flip=False) if sample.label in no_flip else view
 
 
 def _words(name: str) -> set[str]:
-    """Return lower-case words of a name, where a capital after a small letter begins a new one."""
+    """Return the lower-case words of a name, where a capital after a small letter begins a new one."""
     parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name)
     return set(re.findall(r"[a-z]+", parted.lower()))

@@ -1,4 +1,4 @@
-"""Decoded videos in memory, for data sets small enough."""
+"""Decoded videos in memory, for small data sets."""
 
 import threading
 
@@ -8,7 +8,7 @@ from fastvid.video import VideoMetadata
 
 
 class FrameCache:
-    """Keeps whole decoded videos until its capacity is reached; what is in stays in.
+    """Cache of whole decoded videos that fills up to its capacity and never evicts.
 
     Args:
         capacity: bytes of frames; 0 keeps nothing.
@@ -24,18 +24,20 @@ class FrameCache:
         self._videos: dict[int, tuple[VideoMetadata, np.ndarray]] = {}
 
     def get(self, index: int) -> tuple[VideoMetadata, np.ndarray] | None:
-        """Return what :meth:`put` stored for a sample, if it did."""
+        """Return what :meth:`put` stored for a sample, or None."""
         return self._videos.get(index)
 
     def reserve(self, info: VideoMetadata) -> bool:
-        """Take room for all frames of a video, if there is enough; :meth:`put` or :meth:`release` must follow."""
+        """Reserve room for all frames of a video and return True, if there is enough. :meth:`put` or :meth:`release`
+        must follow.
+        """
         with self._lock:
             fits = self.used + _bytes(info) <= self.capacity
             self.used += _bytes(info) if fits else 0
             return fits
 
     def release(self, info: VideoMetadata) -> None:
-        """Give back the room that was reserved for a video."""
+        """Release the room that was reserved for a video."""
         with self._lock:
             self.used -= _bytes(info)
 

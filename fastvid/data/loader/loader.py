@@ -1,4 +1,4 @@
-"""Batches of uint8 clips for training, decoded ahead in a process of their own."""
+"""Batches of uint8 clips for training, decoded ahead in a separate process."""
 
 import time
 import weakref
@@ -18,12 +18,12 @@ from fastvid.video.decoders import require
 
 
 class TrainLoader:
-    """An endless stream of training batches in a global order that depends on nothing but the seed.
+    """An endless stream of training batches in a global order that depends only on the seed.
 
-    Global batch g holds positions [g * batch, (g + 1) * batch) of the epochs' orders laid end to end; this rank takes
-    every ``world``-th of them, beginning with its own. A clip's view is drawn with its epoch, so the same position
-    always gives the same pixels. A sample that does not decode is quarantined and its place taken by the next sample in
-    order.
+    Global batch g holds positions [g * batch, (g + 1) * batch) of the concatenated orders of all epochs; this rank
+    takes every ``world``-th of them, beginning with its own. A clip's view is drawn with its epoch, so the same
+    position always gives the same pixels. A sample that does not decode is quarantined and its place taken by the next
+    sample in order.
 
     Clips are decoded by threads of one child process, which needs no torch for PyAV, into a ring of memory that the two
     share; when the ring is full, decoding waits. A thread of this process copies finished clips into the next batch, in
@@ -31,25 +31,25 @@ class TrainLoader:
     nothing goes through ``/dev/shm``.
 
     Args:
-        source: where videos come from.
+        source: the videos.
         spec: how views are drawn.
         batch: clips per global batch; a multiple of ``world``.
-        seed: of order and views.
-        threads: decoding threads; default: half the processors this process may use, and more of them while batches
-            have to be waited for.
+        seed: seed of order and views.
+        threads: decoding threads; default: half the processors this process may use, and more while training waits for
+            batches.
         prefetch: batches decoded ahead.
         window: shards mixed by the shuffle, see :class:`fastvid.data.EpochOrder`.
-        state: where to begin.
-        rank: this process's place among ``world``.
-        world: processes that share the global batches.
+        state: position to begin at.
+        rank: rank of this process.
+        world: number of processes that share the global batches.
         quarantine: where bad samples go.
         limits: what the decoder refuses.
         decoder: ``"pyav"`` or ``"torchcodec"``, in the child process; ``"dali"`` or ``"torchcodec-cuda"``, of which the
             child only reads and checks the files: whole batches are then decoded on ``device``.
-        cache_bytes: of decoded videos kept in memory from epoch to epoch. The clips are the same without.
-        device: where clips, ids and view hashes are put.
-        view_seed: of the views; default: ``seed``.
-        views: views drawn of each video, over and over; default: a new one in every epoch.
+        cache_bytes: bytes of decoded videos kept in memory from epoch to epoch. It does not change the clips.
+        device: device of clips, ids and view hashes.
+        view_seed: seed of the views; default: ``seed``.
+        views: number of different views of each video, which repeat; default: a new view in every epoch.
         no_flip: labels whose clips are never mirrored, see :func:`fastvid.data.mirror_changes`.
         echo: times each window of shards is shown, in a new order but in the same views, before the next one.
 
@@ -97,47 +97,48 @@ class TrainLoader:
             decoder=decoder, threads=first_threads, most_threads=most_threads() if threads is None else threads,
             no_flip=frozenset(no_flip), echo=echo,
         )  # fmt: skip
-        # One batch of the ``prefetch`` is the one that is being put together.
+        # One batch of the ``prefetch`` is the one being assembled.
         slots = max((self.prefetch - 1) * self.task.local, self.task.most_threads)
         self._maker = Prefetcher(self.task, slots, self.quarantine, device)
-        # Of a loader that is dropped without being closed, too: its process would stay otherwise.
+        # Also for a loader that is dropped without being closed: its process would remain otherwise.
         self._close = weakref.finalize(self, self._maker.close)
         self._last = time.perf_counter()
 
     @property
     def closed(self) -> bool:
-        """Whether :meth:`close` was called."""
+        """Return whether :meth:`close` was called."""
         return self._maker.closed
 
     @property
     def threads(self) -> int:
-        """Decoding threads at the moment."""
+        """Return the current number of decoding threads."""
         return self._maker.process.threads
 
     @property
     def clip_bytes(self) -> int:
-        """Bytes of one uint8 clip."""
+        """Return the bytes of one uint8 clip."""
         T, H, W, C = self.task.clip_shape
         return T * H * W * C
 
     def ram_bound(self) -> int:
-        """Return the number of bytes of clips that can exist at once: the ring, the batch in the making, the one handed
-        out, the one before it that the caller has not let go yet, and the cache. The decoding process itself
-        (:meth:`helper_bytes`), with the files and frames that its threads are at, comes on top; so do the files that
-        wait for a decoder of the GPU, ``prefetch`` batches of them."""
+        """Return the most bytes of clips that can exist at once: the ring, the batch being assembled, the one handed
+        out, the one before it that the caller may still hold, and the cache. Not included are the decoding process
+        itself (:meth:`helper_bytes`), the files and frames that its threads work on, and the ``prefetch`` batches of
+        files that wait for a GPU decoder.
+        """
         slots = 0 if self.task.by_device else self._maker.process.slots
         return (slots + 3 * self.task.local) * self.clip_bytes + self.task.cache_bytes
 
     @property
     def description(self) -> str:
-        """What it takes, for the log."""
+        """Return a description of threads and memory, for the log."""
         return (
             f"{self.threads} decoding threads, at most {self.ram_bound() / 1e6:.0f} MB of clips in memory beside the "
             "decoding process (decode_mb in metrics.jsonl)"
         )
 
     def helper_bytes(self) -> int:
-        """Return the number of bytes of memory that the decoding process has for itself now, the ring not counted."""
+        """Return the bytes of memory that the decoding process holds now, without the ring."""
         return self._maker.process.private_bytes()
 
     def __iter__(self) -> Iterator[Batch]:
@@ -151,7 +152,7 @@ class TrainLoader:
         asked, maker = time.perf_counter(), self._maker
         made = maker.ready.get()
         if made.error is not None:
-            maker.ready.put(made)  # for whoever asks again
+            maker.ready.put(made)  # for later calls
             raise made.error
         assert made.batch is not None
         assert made.after is not None

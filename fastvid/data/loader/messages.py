@@ -1,4 +1,4 @@
-"""What the training process and its decoding process tell each other, and what stands where in the order."""
+"""The messages between the training process and its decoding process, and the sample at each position of the order."""
 
 import pickle
 import threading
@@ -14,7 +14,7 @@ from fastvid.video.decoders import GPU_DECODERS
 
 @dataclass(frozen=True)
 class Task:
-    """What to decode.
+    """The clips to decode.
 
     Clip number ``turn`` of this rank is position ``start + turn // local * batch + rank + turn % local * world`` of the
     epochs' orders laid end to end, where ``local = batch // world``.
@@ -25,14 +25,14 @@ class Task:
         batch: clips per global batch.
         world: processes that share it.
         rank: this process's place among them.
-        seed: of the order.
-        view_seed: of the views.
+        seed: seed of the order.
+        view_seed: seed of the views.
         views: views drawn of each video, over and over; None draws a new one in every epoch.
         window: shards mixed by the shuffle.
         echo: times each window is gone through before the next one.
         start: where turn 0's global batch begins.
         limits: what is refused.
-        cache_bytes: of decoded videos kept.
+        cache_bytes: bytes of decoded videos kept.
         in_a_row: bad samples in a row after which a turn is given up.
         decoder: one of :data:`fastvid.video.decoders.DECODERS`; those of the GPU leave the decoding to the parent.
         threads: threads at the beginning.
@@ -81,31 +81,31 @@ class Task:
 
     @property
     def local(self) -> int:
-        """Clips of a global batch that are this rank's."""
+        """Return the number of this rank's clips in a global batch."""
         return self.batch // self.world
 
     @property
     def clip_shape(self) -> tuple[int, int, int, int]:
-        """Of one clip, uint8."""
+        """Return the shape of one uint8 clip."""
         return (self.spec.frames, self.spec.size, self.spec.size, 3)
 
     @property
     def by_device(self) -> bool:
-        """Whether clips are decoded in batches, by the parent, on its device."""
+        """Return whether the parent decodes the clips, in batches on its device."""
         return self.decoder in GPU_DECODERS
 
     @property
     def positions(self) -> int:
-        """Of an epoch's order."""
+        """Return the number of positions of an epoch's order."""
         return self.echo * len(self.source.samples)
 
     @property
     def most_tries(self) -> int:
-        """Positions in a row that hold every sample at least once, wherever in the order they begin."""
+        """Return the number of consecutive positions that hold every sample at least once, wherever they begin."""
         return 2 * self.positions - 1
 
     def position(self, turn: int) -> LoaderState:
-        """Where a turn's sample stands in the order."""
+        """Return the position of a turn's sample in the order."""
         batches, slot = divmod(turn, self.local)
         return self.start.advance(batches * self.batch + self.rank + slot * self.world, self.positions)
 
@@ -133,7 +133,7 @@ class Decoded:
 
     Attributes:
         turn: its number.
-        key: of the sample whose clip is in the ring; empty when the turn was given up.
+        key: key of the sample whose clip is in the ring; empty when the turn was given up.
         label: its class.
         view_hash: :attr:`fastvid.video.View.hash`.
         repeats: whether frames repeat because the video is too short.
@@ -152,7 +152,7 @@ class Decoded:
     file: File | None = None
 
     def tell(self, sample: Sample, view: View) -> None:
-        """Say whose clip it is."""
+        """Record whose clip it is."""
         self.key, self.label = sample.key, sample.label
         self.view_hash, self.repeats = view.hash, view.repeats_frames
 
@@ -171,7 +171,7 @@ class Failed:
 
     @staticmethod
     def of(error: BaseException) -> "Failed":
-        """Of an exception that is being handled."""
+        """Return the message for an exception that is being handled."""
         trace = traceback.format_exc()
         try:
             pickle.loads(pickle.dumps(error))
@@ -182,7 +182,7 @@ class Failed:
 
 @dataclass
 class Taken:
-    """What the parent tells.
+    """A message from the parent.
 
     Attributes:
         turns: all turns before this one have been copied out of the ring.
@@ -194,7 +194,7 @@ class Taken:
 
 
 class Samples:
-    """What stands at a position of the order, and which shards will be read next."""
+    """The samples at the positions of the order, and the shards that will be read next."""
 
     def __init__(self, task: Task):
         self._task, self._orders = task, dict[int, EpochOrder]()

@@ -74,11 +74,11 @@ class EpochOrder(Sequence[int]):
 
     @property
     def windows(self) -> int:
-        """How many windows the epoch has."""
+        """Return the number of windows in the epoch."""
         return len(self._ends)
 
     def window_of(self, position: int) -> int:
-        """Return the window a position falls into."""
+        """Return the window that holds a position."""
         return int(np.searchsorted(self._ends, position, side="right"))
 
     def shards_of(self, window: int) -> list[int]:
@@ -86,7 +86,7 @@ class EpochOrder(Sequence[int]):
         return self._shards[window * self._window : (window + 1) * self._window].tolist()
 
     def whole(self) -> np.ndarray:
-        """Return int64 [echo * samples]: the order itself."""
+        """Return the whole order, int64 [echo * samples]."""
         return np.concatenate([self._permute(w, r) for w in range(self.windows) for r in range(self._echo)])
 
     def _samples(self, window: int, repeat: int) -> np.ndarray:

@@ -19,7 +19,7 @@ from fastvid.random import sample_id
 
 @dataclass
 class Made:
-    """A finished batch, or what went wrong.
+    """A finished batch, or the error instead of it.
 
     Attributes:
         batch: the batch.
@@ -35,7 +35,7 @@ class Made:
 
 
 class Prefetcher:
-    """One batch ahead of the one handed out, and behind that what the decoding process has room for.
+    """A thread that assembles one batch ahead of the one handed out, from the clips of the decoding process.
 
     Args:
         task: what is decoded.
@@ -62,12 +62,13 @@ class Prefetcher:
 
     @property
     def forked(self) -> bool:
-        """Whether this process is a fork of the one that this belongs to."""
+        """Return whether this process is a fork of the one that made this object."""
         return os.getpid() != self._pid
 
     def handed_out(self, waited: bool) -> None:
-        """Note that the latest batch is in use, and another may be made; ``waited``: it was not ready when asked
-        for."""
+        """Record that the latest batch is in use, so that another may be made. ``waited``: it was not ready when
+        requested.
+        """
         self._room.release()
         self.process.handed_out(waited)
 

@@ -18,7 +18,7 @@ class Ring:
 
     Args:
         slots: how many.
-        shape: of one slot, uint8.
+        shape: shape of one slot, uint8.
         descriptor: of a ring that the parent process made; None makes one.
     """
 
@@ -30,7 +30,7 @@ class Ring:
 
     @property
     def slots(self) -> int:
-        """How many clips fit."""
+        """Return the number of clips that fit."""
         return len(self._clips)
 
     def slot(self, turn: int) -> np.ndarray:
@@ -38,7 +38,7 @@ class Ring:
         return self._clips[turn % len(self._clips)]
 
     def close(self) -> None:
-        """Give the memory back; arrays of :meth:`slot` must not be used any more."""
+        """Release the memory; arrays of :meth:`slot` must not be used any more."""
         del self._clips
         self._memory.close()
         os.close(self.descriptor)
@@ -62,8 +62,7 @@ def _anonymous_file(size: int) -> int:
 
 
 def _available_memory() -> int:
-    """Return the number of bytes that can be had without swapping: of the machine, or of the container if that has
-    less."""
+    """Return the bytes available without swapping, of the machine or of the container if that has less."""
     with open("/proc/meminfo") as file:
         fields = dict(line.split(":", 1) for line in file)
     free = int(fields["MemAvailable"].split()[0]) * 1024

@@ -1,4 +1,4 @@
-"""A few videos of a source, with a view of each: what decoders are measured with."""
+"""A few videos of a source, with a view of each, for measuring decoders."""
 
 from fastvid.data.source import Source, read_video
 from fastvid.video import DecodeError, Limits, VideoMetadata, View, ViewSpec

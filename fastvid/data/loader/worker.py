@@ -44,7 +44,7 @@ class Helper:
             threading.Thread(target=self._work, args=(number,), daemon=True, name=f"decode-{number}").start()
 
     def told(self, told: Taken) -> None:
-        """Handle what the parent says: it has copied clips out of the ring, or handed out a batch."""
+        """Handle a message from the parent: it has copied clips out of the ring, or handed out a batch."""
         with self._changed:
             if told.waited is not None:
                 full = self._next >= self._taken + self.slots

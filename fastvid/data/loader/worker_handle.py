@@ -52,12 +52,11 @@ class DecodeWorker:
 
     @property
     def pid(self) -> int:
-        """Process id of the child."""
+        """Return the process id of the child."""
         return self._process.pid
 
     def private_bytes(self) -> int:
-        """Return the number of bytes of memory that the child has allocated and holds now, the ring not among them; 0
-        where the system does not say."""
+        """Return the bytes of memory that the child holds now, without the ring; 0 where the system does not say."""
         try:
             with open(f"/proc/{self.pid}/smaps_rollup") as file:
                 lines = [line.split() for line in file]
@@ -92,7 +91,7 @@ class DecodeWorker:
         self._tell(Taken(self._taken))
 
     def handed_out(self, waited: bool) -> None:
-        """Say that a batch was handed out; ``waited``: it was not ready when it was asked for."""
+        """Report to the child that a batch was handed out. ``waited``: it was not ready when requested."""
         self._tell(Taken(self._taken, waited))
 
     def stop(self) -> None:
@@ -104,7 +103,7 @@ class DecodeWorker:
         self._process.wait()
 
     def close(self) -> None:
-        """End the child and give the ring's memory back; nobody may be waiting for a turn."""
+        """End the child and release the ring's memory. No thread may be waiting for a turn."""
         self.stop()
         self._connection.close()
         if self.ring is not None:

@@ -78,7 +78,7 @@ class PackCommand:
 
 @exit_codes
 def run(options: PackCommand) -> int:
-    """Run the command; return the exit code."""
+    """Run the command and return the exit code."""
     try:
         options = _checked(options)
         code = 0
@@ -156,7 +156,7 @@ def _recorded(options: PackCommand) -> dict[str, Any]:
 
 
 def _found(options: PackCommand) -> dict[str, Collection]:
-    """Return :func:`_collections`, where what goes wrong is of the source."""
+    """Return :func:`_collections`, with errors reported as faults of the source."""
     try:
         return _collections(options)
     except FileNotFoundError:
@@ -168,7 +168,7 @@ def _found(options: PackCommand) -> dict[str, Collection]:
 
 
 def _collections(options: PackCommand) -> dict[str, Collection]:
-    """Return the parts of the collection: what goes to which folder below --out."""
+    """Return the parts of the collection, by their folders below --out."""
     src = options.src.expanduser()
     if not src.exists():
         raise FileNotFoundError(f"there is nothing at {src}")

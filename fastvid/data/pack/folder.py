@@ -9,8 +9,9 @@ from fastvid.names import spelled
 
 
 def folder(src: Path) -> dict[str, Collection]:
-    """Return all videos below ``src``; the label is the name of the folder a video is in, None directly in ``src`` or
-    in folders named train, val and test there."""
+    """Collect all videos below ``src``. The label is the name of the folder that a video is in, or None directly in
+    ``src`` or in folders named train, val and test there.
+    """
     paths, notes = video_files(src)
     labels = folder_labels([spelled(path) for path, _ in paths])
     items = (file_item(src, path, size, label=label) for (path, size), label in zip(paths, labels, strict=True))

@@ -4,9 +4,9 @@ import signal
 
 
 class Interrupt:
-    """Python drops an exception that is raised while it runs a destructor or a weak reference's callback, and with it
-    the KeyboardInterrupt of a SIGINT that comes at that moment. Inside this context the signal is remembered, and
-    :meth:`check` raises it again.
+    """Context that keeps a SIGINT from being lost. Python drops an exception that is raised while it runs a
+    destructor or a weak reference's callback, so a KeyboardInterrupt at that moment vanishes. This context records
+    the signal, and :meth:`check` raises it again.
     """
 
     def __init__(self):

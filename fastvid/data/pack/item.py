@@ -1,4 +1,4 @@
-"""What a collection is made of, before it is packed."""
+"""The videos of a collection, before they are packed."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,12 +16,12 @@ class Item:
 
     Attributes:
         key: in the shards.
-        path: of the file that holds it, below the collection's root; for archives, the member's name.
+        path: path of the file that holds it, below the collection's root; for archives, the member's name.
         member: its name in that file, where that is a tar.
         size: bytes, :data:`MISSING` where there is no such file, 0 where only reading an archive tells.
         label: its class, or None.
         caption: what it shows, in words, or None.
-        offset: of its bytes in that file.
+        offset: offset of its bytes in that file.
         extra: further fields for the sample's ``.json``.
     """
 
@@ -36,11 +36,11 @@ class Item:
 
     @property
     def where(self) -> str:
-        """For messages."""
+        """Return the video's place, for messages."""
         return f"{self.path}!{self.member}" if self.member else self.path
 
     def line(self) -> list[Any]:
-        """Return what makes it the same video as in an earlier run."""
+        """Return the values that identify the same video in an earlier run."""
         return [self.where, self.offset, self.size, self.key, self.label, self.caption, dict(self.extra)]
 
 
@@ -62,7 +62,7 @@ class Collection:
 
 
 def collect(root: Path, items: Iterable[Item], archives: Sequence[Path] = (), notes: Sequence[str] = ()) -> Collection:
-    """Return a collection of these items, sorted by key.
+    """Make a collection of these items, sorted by key.
 
     Raises:
         ValueError: there are none, or two have the same key.
@@ -81,7 +81,7 @@ def collect(root: Path, items: Iterable[Item], archives: Sequence[Path] = (), no
 
 
 def file_item(root: Path, path: str, size: int | None = None, **facts: Any) -> Item:
-    """Return the item for a file; ``size`` saves asking the file system."""
+    """Make the item for a file; ``size`` saves asking the file system."""
     if size is None:
         try:
             size = (root / path).stat().st_size

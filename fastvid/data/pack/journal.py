@@ -27,7 +27,7 @@ class Record:
     """One finished shard.
 
     Attributes:
-        facts: of the shard.
+        facts: facts of the shard.
         counts: of its videos.
         archive: which of the collection's archives comes next.
         number: which of its members, or of the collection's items, comes next.
@@ -44,12 +44,12 @@ class Record:
 
 
 class Changed(ValueError):
-    """The options or the videos are not those that a pack was begun with."""
+    """Error that is raised when the options or the videos are not those that a pack was begun with."""
 
 
 @contextlib.contextmanager
 def locked(work: Path, where: str) -> Iterator[None]:
-    """Make the work folder, and keep other processes out of it.
+    """Create the work folder and lock it against other processes.
 
     Raises:
         ValueError: another process is packing there.
@@ -64,7 +64,7 @@ def locked(work: Path, where: str) -> Iterator[None]:
 
 
 def plan_of(collection: Collection, options: dict[str, Any]) -> dict[str, Any]:
-    """Return what must be the same for a pack to go on."""
+    """Return the values that must be the same for a pack to go on."""
     digest = hashlib.sha256()
     for line in source_lines(collection):
         digest.update(line)
@@ -73,7 +73,7 @@ def plan_of(collection: Collection, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def source_lines(collection: Collection) -> Iterator[bytes]:
-    """Yield the list of videos; two collections with the same list are taken for the same."""
+    """Yield the lines of the list of videos. Collections with equal lists count as the same."""
     for item in collection.items:
         yield json.dumps(item.line()).encode() + b"\n"
     for archive in collection.archives:

@@ -21,7 +21,7 @@ ARCHIVE_ERRORS = (ValueError, OSError, EOFError, zlib.error)
 
 
 def llava(src: Path) -> dict[str, Collection]:
-    """Return the videos that the json files below ``src`` name, to be read out of the archives below ``src``.
+    """Collect the videos that the json files below ``src`` name, to be read from the archives below ``src``.
 
     The caption is the first answer of the first conversation about a video; lists whose name holds ``cap`` come first.
     """

@@ -10,8 +10,8 @@ from fastvid.data.walk import such_as
 
 
 def ntu(src: Path, names: bool = False) -> dict[str, Collection]:
-    """Return all videos below ``src`` that are named like ``S001C002P003R002A013_rgb.avi``; of infrared videos
-    (``_ir.avi``) only where there are no RGB videos.
+    """Collect all videos below ``src`` with names like ``S001C002P003R002A013_rgb.avi``. Infrared videos (``_ir.avi``)
+    are taken only where there are no RGB videos.
 
     Setup, camera, performer and replication go into the sample's ``.json``, for splits by subject or by camera.
 

@@ -1,4 +1,4 @@
-"""What is done to one video on its way into a shard."""
+"""The treatment of one video before it is written to a shard."""
 
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -18,7 +18,7 @@ _SUFFIXES = {"mov": ".mp4", "matroska": ".mkv", "avi": ".avi"}
 
 @dataclass(frozen=True)
 class Treatment:
-    """What is done to every video.
+    """The treatment of every video.
 
     Attributes:
         verify: decode every frame, reject what fails, and make a frame table that holds.
@@ -35,7 +35,7 @@ class Task:
 
     Attributes:
         item: the video.
-        root: of the collection.
+        root: root of the collection.
         data: its bytes, where they came out of an archive.
         failed: what is known to be wrong with it.
         archive: of what comes after this task: which archive,
@@ -70,7 +70,7 @@ class Reject:
 
 
 def prepare(task: Task, treatment: Treatment) -> Prepared | Reject:
-    """Read, probes and, as asked, decodes or transcodes a video."""
+    """Read and probe a video, and decode or transcode it where the treatment says so."""
     if task.failed is not None:
         return task.failed
     try:

@@ -1,4 +1,4 @@
-"""Packs one collection: tasks in a fixed order, prepared side by side, written by one hand.
+"""Packs one collection: tasks in a fixed order, prepared in parallel, written by one writer.
 
 The order of the tasks and the rule that closes a shard know nothing of processes, so the bytes are the same for any
 number of them, and after any number of interruptions.
@@ -31,10 +31,10 @@ REJECTS = "rejects.jsonl"
 
 @dataclass(frozen=True)
 class Packing:
-    """How a collection is packed.
+    """The settings with which a collection is packed.
 
     Attributes:
-        prefix: of the shards' names.
+        prefix: prefix of the shards' names.
         shard_bytes: a shard is closed when it has grown past this.
         shuffle: whether videos are packed in an order that mixes classes; else by key. Archives keep theirs.
         treatment: what is done to every video.
@@ -50,7 +50,7 @@ class Packing:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of it.
+    """The result of packing.
 
     Attributes:
         dataset: what ``dataset.json`` says.
@@ -69,7 +69,7 @@ Progress = Callable[[int, int], None]
 def pack(
     collection: Collection, target: Target, work: Path, packing: Packing, options: dict[str, Any], progress: Progress
 ) -> Outcome:
-    """Pack a collection into shards, or goes on where an interrupted run stopped.
+    """Pack a collection into shards, or continue where an interrupted run stopped.
 
     Args:
         collection: the videos.
@@ -203,7 +203,7 @@ class _Writer:
         self.rejects.append(line)
 
     def end(self, collection: Collection) -> None:
-        """Close the last shard; items that no archive held become rejects."""
+        """Close the last shard. Items that no archive held become rejects."""
         if self._shard is not None:
             self._close()
         if collection.archives:
@@ -231,7 +231,7 @@ class _Writer:
         self._publish(facts.name, facts.bytes, facts.index_bytes)
 
     def _publish(self, name: str, size: int, index_size: int) -> None:
-        """Move a finished shard to its place, the index first; what is there already stays."""
+        """Move a finished shard to its place, the index first. Existing files stay."""
         files = (
             (f"{name}.index.part", index_name(name), index_size),
             (f"{name}.part", name, size),
@@ -255,8 +255,9 @@ def _file_tasks(collection: Collection, packing: Packing, first: int) -> Iterato
 
 
 def _archive_tasks(collection: Collection, first: int, skip: int, taken: set[int]) -> Iterator[Task]:
-    """Read the archives one after the other. Where one is damaged it becomes a reject, and so does, in the end, every
-    video that was not found."""
+    """Yield the tasks of the archives, one archive after the other. A damaged archive becomes a reject, and so does
+    every video that was not found in any.
+    """
     wanted = {item.path: position for position, item in enumerate(collection.items)}
     seen = set(taken)
     for archive in range(first, len(collection.archives)):

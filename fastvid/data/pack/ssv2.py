@@ -8,9 +8,9 @@ from fastvid.data.pack.item import MISSING, Collection, collect, file_item
 
 
 def ssv2(src: Path) -> dict[str, Collection]:
-    """Return the videos of each list: ``train.json``, ``validation.json``, ``test.json`` or the older
-    ``something-something-v2-train.json`` and so on, anywhere below ``src`` or, where none are there, beside it as
-    :func:`ssv2_lists_near` finds them; with the webm files anywhere below.
+    """Collect the videos of each list: ``train.json``, ``validation.json``, ``test.json`` or the older
+    ``something-something-v2-train.json`` and so on. Lists are searched anywhere below ``src`` or, where none are there,
+    beside it as :func:`ssv2_lists_near` finds them. The webm files may be anywhere below ``src``.
 
     The label is the template without its brackets, as ``labels.json`` spells it, whose number goes into the sample's
     ``.json`` as ``label_id``; the caption is the filled-in sentence.

@@ -11,7 +11,7 @@ from fastvid.names import spelled
 
 
 def table(src: Path, root: Path | None = None) -> dict[str, Collection]:
-    """Return the videos that a table lists; with a column ``split``, those of each part.
+    """Collect the videos that a table lists; with a column ``split``, those of each part.
 
     Args:
         src: the table, with labels, captions, both or neither.

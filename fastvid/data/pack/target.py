@@ -12,11 +12,11 @@ class Target(Protocol):
 
     @property
     def where(self) -> str:
-        """For messages."""
+        """Return the place, for messages."""
         ...
 
     def sizes(self) -> dict[str, int]:
-        """Return the bytes of every file there, by name; asked once, since a listing of a store takes time."""
+        """Return the bytes of every file there, by name. Listed once, since a listing of a store takes time."""
         ...
 
     def read(self, name: str) -> bytes:
@@ -87,5 +87,5 @@ class RemoteTarget:
 
 
 def open_target(out: str) -> Target:
-    """Return the target that ``--out`` names: a folder, or a URL of any file system that fsspec knows."""
+    """Open the target that ``--out`` names: a folder, or a URL of any file system that fsspec knows."""
     return RemoteTarget(out) if "://" in out else FolderTarget(Path(out).expanduser())

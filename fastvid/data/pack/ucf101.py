@@ -9,7 +9,7 @@ from fastvid.data.pack.item import Collection, collect, file_item
 
 
 def ucf101(src: Path, split: int = 1) -> dict[str, Collection]:
-    """Return the videos in class folders below ``src``.
+    """Collect the videos in class folders below ``src``.
 
     Args:
         src: holds the class folders; the split files are in it or beside it, or in a folder there.

@@ -11,8 +11,8 @@ from fastvid.data.walk import Listing, shards_in, such_as, walk
 
 
 def webdataset(src: Path, video: str | None = None) -> dict[str, Collection]:
-    """Return the videos in the tars below ``src``, read where they lie. Where folders train, val and test hold all
-    tars, each becomes a part.
+    """Collect the videos in the tars below ``src``, to be read in place. Where all tars are in folders train, val and
+    test, each becomes a part.
 
     A key gets its tar's name in front, so that samples that are numbered anew in each tar stay apart. Labels and
     captions come out of ``.json``, ``.cls`` and ``.txt`` members; other fields of the ``.json`` are kept. ``video`` is

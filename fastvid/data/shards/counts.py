@@ -21,7 +21,7 @@ class Counts:
 
     @staticmethod
     def of(entries: Iterable[Entry]) -> "Counts":
-        """Return the counts of some entries."""
+        """Count some entries."""
         counts = Counts()
         for entry in entries:
             counts.add(entry)
@@ -50,7 +50,7 @@ class Counts:
         self.video_bytes += other.video_bytes
 
     def dataset(self, shards: Sequence[ShardInfo], made_by: dict[str, Any]) -> Dataset:
-        """Return the counts of these shards as a ``dataset.json``."""
+        """Return the counts of these shards as the content of ``dataset.json``."""
         return Dataset(
             shards=tuple(shards),
             labels=dict(sorted(self.labels.items())),

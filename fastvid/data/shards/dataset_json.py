@@ -23,9 +23,9 @@ class ShardInfo:
         name: file name of the tar.
         samples: videos in it.
         bytes: size of the tar.
-        sha256: of the tar, hexadecimal.
+        sha256: sha256 of the tar, hexadecimal.
         index_bytes: size of its index.
-        index_sha256: of its index.
+        index_sha256: sha256 of its index.
     """
 
     name: str
@@ -37,13 +37,13 @@ class ShardInfo:
 
     @property
     def stamp(self) -> str:
-        """Changes with any byte of the tar or its index."""
+        """Return a string that changes with any byte of the tar or its index."""
         return f"{self.sha256} {self.index_sha256}"
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """What ``dataset.json`` says.
+    """The content of ``dataset.json``.
 
     Attributes:
         shards: in order.
@@ -51,7 +51,7 @@ class Dataset:
         captions: videos with a caption.
         codecs: videos of each codec; those that could not be read are counted under ``"unreadable"``.
         frames: in all videos.
-        seconds: of all videos.
+        seconds: seconds of all videos.
         video_bytes: of all videos.
         made_by: command and options that made the shards.
     """
@@ -67,12 +67,12 @@ class Dataset:
 
     @property
     def samples(self) -> int:
-        """Videos in all shards."""
+        """Return the number of videos in all shards."""
         return sum(shard.samples for shard in self.shards)
 
     @property
     def hash(self) -> str:
-        """sha256 over the shards' names and checksums: what a latent cache is made for."""
+        """Return the sha256 over the shards' names and checksums, which identifies the data of a latent cache."""
         lines = "".join(f"{s.name} {s.sha256} {s.index_sha256}\n" for s in self.shards)
         return hashlib.sha256(spelled(lines).encode()).hexdigest()
 
@@ -83,7 +83,7 @@ class Dataset:
 
     @staticmethod
     def from_bytes(data: bytes, where: str) -> "Dataset":
-        """Return the inverse of :meth:`to_bytes`.
+        """Parse the content that :meth:`to_bytes` returns.
 
         Raises:
             ValueError: damaged, edited, or of another version.
@@ -135,7 +135,7 @@ def _checksum(values: dict[str, Any]) -> str:
 
 
 def _plausible(dataset: Dataset) -> bool:
-    """Return whether everything is of its kind."""
+    """Return whether every value has the right type and range."""
     counts = [dataset.captions, dataset.frames, dataset.video_bytes]
     for table in (dataset.labels, dataset.codecs):
         counts += table.values()

@@ -21,9 +21,9 @@ class Entry:
 
     Attributes:
         key: the members' common name, up to the first dot of the file name (the WebDataset convention).
-        offset: of the video's bytes in the tar.
-        size: of the video, bytes.
-        crc32: of those bytes.
+        offset: offset of the video's bytes in the tar.
+        size: size of the video, bytes.
+        crc32: CRC-32 of those bytes.
         video: its metadata and frame table, or None if it could not be read when it was indexed.
         label: from the sample's ``.json`` (field ``label``) or ``.cls`` member, or None.
         caption: from the sample's ``.json`` (field ``caption``) or ``.txt`` member, or None.
@@ -47,7 +47,7 @@ class Entry:
 
     @staticmethod
     def from_line(line: bytes, limits: Limits | None = None) -> "Entry":
-        """Return the inverse of :meth:`to_line`.
+        """Parse a line that :meth:`to_line` returned.
 
         Args:
             line: untrusted; nothing larger than the limits is allocated for it.
@@ -75,7 +75,7 @@ class Entry:
 
 
 def probe_indexable(data: bytes) -> VideoMetadata:
-    """Return :func:`fastvid.video.probe`, for a video that goes into an index.
+    """Probe a video that goes into an index, with :func:`fastvid.video.probe`.
 
     Raises:
         DecodeError: as there; and ``corrupt``, where a broken header gives sizes or times that no index takes.

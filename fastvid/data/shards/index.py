@@ -38,8 +38,8 @@ class Header:
         shard: file name of the tar.
         bytes: size of the tar.
         samples: lines that follow.
-        crc32: of those lines.
-        version: of the index.
+        crc32: CRC-32 of those lines.
+        version: version of the index.
     """
 
     shard: str
@@ -73,7 +73,7 @@ class ShardIndex(Sequence[Entry]):
 
     @property
     def has_tables(self) -> bool:
-        """Whether training can go by the frame tables in it; those of an older version are made anew at each read."""
+        """Return whether training can use its frame tables; those of an older version are made anew at each read."""
         return self.header.version == VERSION
 
     def __getitem__(self, row):
@@ -102,7 +102,7 @@ def index_name(shard: str) -> str:
 
 
 def parse_header(line: bytes, where: str) -> Header:
-    """Raise ValueError where the line is no header of this version."""
+    """Parse the header line of an index; raise ValueError where it is not a header of this version."""
     try:
         fields = json.loads(line)
         if fields["version"] in _READABLE:
@@ -117,7 +117,7 @@ def parse_header(line: bytes, where: str) -> Header:
 
 
 def read_header(shard: Path) -> Header | None:
-    """Return the header of a shard's index; None when there is none, or when the tar has changed its name or size
+    """Read the header of a shard's index. Return None when there is none, or when the tar has changed its name or size
     since.
 
     Raises:
@@ -182,7 +182,7 @@ class TarSample:
 
 
 def scan_tar(shard: Path, refused: Callable[[str], None], video: str | None = None) -> list[TarSample]:
-    """Return the videos of a tar, in order; members that belong to no video are passed over.
+    """List the videos of a tar, in order. Members that belong to no video are skipped.
 
     Members with the same name up to its first dot are one sample, as in WebDataset: ``0.left.mp4`` and ``0.json`` are
     two members of the sample ``0``. A video's label and caption are those of ``0.left.json`` and so on, or else of
@@ -245,8 +245,9 @@ def build_index(
 
 
 def _entry(file: BinaryIO, key: str, video: Member, label: str | None, caption: str | None) -> Entry:
-    """Return the entry of a video. One that cannot be read is listed all the same, so that training meets it, names it
-    and counts it."""
+    """Make the entry of a video. A video that cannot be read is listed too, so that training finds it, names it and
+    counts it.
+    """
     info, crc = None, 0
     file.seek(video.offset)
     if video.size <= Limits().bytes:
@@ -268,7 +269,7 @@ def _text_of(file: BinaryIO, member: Member, where: str) -> bytes:
 
 
 def _parse_texts(texts: dict[str, bytes], where: str) -> tuple[str | None, str | None, dict[str, Any]]:
-    """Return label, caption and whatever else is said, out of the members beside a video.
+    """Return the label, the caption and the other fields from the members beside a video.
 
     Args:
         texts: content of the members ``.json``, ``.cls`` and ``.txt``, of those there are.

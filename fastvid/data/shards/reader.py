@@ -27,11 +27,11 @@ _INDEXES = 32
 
 
 class ShardFiles(Protocol):
-    """Where shards and their indexes are read from."""
+    """The place that shards and their indexes are read from."""
 
     @property
     def names(self) -> Sequence[str]:
-        """File names of the tars, in order."""
+        """Return the file names of the tars, in order."""
         ...
 
     def index(self, shard: int) -> ShardIndex:
@@ -51,15 +51,17 @@ class ShardFiles(Protocol):
         ...
 
     def stamps(self) -> list[str]:
-        """Return what changes with a shard or with its index, for each; no tar and no whole index is read for it."""
+        """Return for each shard a string that changes with it or its index. No tar and no whole index is read for
+        it.
+        """
         ...
 
     def renew(self, shard: int) -> None:
-        """Replace a copy that is not like its original; called when bytes of a tar are not those that were indexed."""
+        """Replace a copy that differs from its original; called when bytes of a tar are not those that were indexed."""
         ...
 
     def stage(self, now: Sequence[int], then: Sequence[int]) -> None:
-        """See :meth:`fastvid.data.Source.stage`."""
+        """Announce the shards that are read now and next; see :meth:`fastvid.data.Source.stage`."""
         ...
 
 
@@ -109,13 +111,13 @@ class LocalShards:
         return [f"{header.bytes} {header.crc32:08x}" for header in headers]
 
     def renew(self, shard: int) -> None:
-        """Nothing to do: these are the originals."""
+        """Do nothing: these are the originals."""
 
     def stage(self, now: Sequence[int], then: Sequence[int]) -> None:
-        """Nothing to do: the files are where they are."""
+        """Do nothing: the files are local."""
 
     def sizes(self) -> list[int]:
-        """Return the samples in each shard; indexes those that are not indexed yet."""
+        """Return the number of samples in each shard. Shards without an index are indexed first."""
         if self._facts is not None:
             return [fact.samples for fact in self._facts]
         headers = (read_header(shard) for shard in self._shards)
@@ -123,7 +125,7 @@ class LocalShards:
 
 
 def check_index(data: bytes, where: str, facts: ShardInfo) -> ShardIndex:
-    """Return the index that ``dataset.json`` means.
+    """Parse an index and check that it is the one that ``dataset.json`` names.
 
     Raises:
         ValueError: it is another one, or damaged.
@@ -200,7 +202,7 @@ class ShardSource:
         self._files.stage(now, then)
 
     def inventory(self) -> list[Item]:
-        """Return its shards with their checksums, see :mod:`fastvid.data.inventory`."""
+        """Return its shards with their checksums; see :mod:`fastvid.data.inventory`."""
         rows = zip(self._files.names, self._files.stamps(), self.shard_sizes, strict=True)
         return [Item(name, stamp, videos) for name, stamp, videos in rows]
 
@@ -259,8 +261,9 @@ class _Samples(Sequence[Sample]):
         return Sample(spelled(f"{stem}/{entry.key}"), entry.label, entry.caption, entry.video)
 
     def entry(self, index: int) -> tuple[int, Entry]:
-        """Return the shard and entry of a sample; an older version's frame table is left out. A thread's latest stays
-        at hand: its key, size, bytes and frames are asked for one after the other."""
+        """Return the shard and entry of a sample, without a frame table of an older version. Each thread keeps its
+        latest entry, because key, size, bytes and frames are asked for one after the other.
+        """
         if getattr(self._latest, "index", None) != index:
             shard, row = self.place(index)
             entries = self.entries(shard)

@@ -24,7 +24,7 @@ class Member:
 
     Attributes:
         name: without a leading ``./``.
-        offset: of its bytes in the tar.
+        offset: offset of its bytes in the tar.
         size: bytes.
     """
 
@@ -39,7 +39,7 @@ def tar_members(file: BinaryIO, where: str, length: int | None, refused: Callabl
     Args:
         file: the tar; the caller may read a member's bytes from it before asking for the next member.
         where: its name, for messages.
-        length: of the tar in bytes, or None where only reading it tells, as with compressed ones.
+        length: length of the tar in bytes, or None where only reading it tells, as with compressed ones.
         refused: called with a sentence for each member that is not passed on: links, devices, sparse files, names that
             are absolute or hold ``..``. Folders are passed over without a word.
 
@@ -99,7 +99,7 @@ def tar_members(file: BinaryIO, where: str, length: int | None, refused: Callabl
 
 
 def _parse(header: bytes, where: str, at: int) -> tuple[str, int, bytes]:
-    """Name, size and kind, as the plain header has them."""
+    """Return name, size and kind from a plain header."""
     total = sum(header) - sum(header[148:156]) + 8 * 32
     try:
         stored = tarfile.nti(header[148:156])  # type: ignore[attr-defined]
@@ -114,7 +114,7 @@ def _parse(header: bytes, where: str, at: int) -> tuple[str, int, bytes]:
 
 
 def _sparse_blocks(file: BinaryIO, header: bytes, where: str, at: int) -> int:
-    """Return the number of bytes of the blocks that continue the table of a sparse file."""
+    """Count the bytes of the blocks that continue the table of a sparse file."""
     size, more = 0, header[482:483]
     while more not in (b"", b"\0"):
         block = file.read(_BLOCK)

@@ -19,7 +19,7 @@ class TarShard:
     """A tar that is being written.
 
     Args:
-        path: of the unfinished file; an existing one is replaced.
+        path: path of the unfinished file; an existing one is replaced.
         name: the file name that the tar will have.
     """
 
@@ -59,7 +59,7 @@ class TarShard:
         return entry
 
     def finish(self) -> tuple[ShardInfo, bytes]:
-        """End the tar, on the disk; return its facts and the content of its index."""
+        """End the tar, sync it to the disk, and return its facts and the content of its index."""
         self._write(bytes(2 * tarfile.BLOCKSIZE))
         self._write(bytes(-self.bytes % tarfile.RECORDSIZE))
         self._file.flush()

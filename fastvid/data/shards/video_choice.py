@@ -13,7 +13,7 @@ _NAMED = 5  # names in a sentence
 def several_videos(
     shard: Path, videos: Mapping[str, Sequence[str]], members: Mapping[str, Mapping[str, Member]]
 ) -> str:
-    """Say which sample has several videos, how those of all samples are named, and what each way out keeps.
+    """Describe a sample that has several videos, the names in all samples, and what each choice keeps.
 
     Args:
         shard: the tar.
@@ -34,7 +34,7 @@ def several_videos(
 
 
 def counted_names(videos: Iterable[Sequence[str]]) -> str:
-    """Return the names of samples' videos with the number of samples that have each, the most frequent first."""
+    """List the names of samples' videos with the number of samples that have each, the most frequent first."""
     counts = Counter(suffix for suffixes in videos for suffix in suffixes).most_common()
     said = ", ".join(f"{suffix[1:]} ({count})" for suffix, count in counts[:_NAMED])
     return said + (f" and {len(counts) - _NAMED} other names" if len(counts) > _NAMED else "")

@@ -17,7 +17,7 @@ class ShardWriter:
 
     Args:
         folder: created if missing.
-        prefix: of the file names.
+        prefix: prefix of the file names.
         shard_bytes: a shard is closed when it has grown past this.
 
     Example:
@@ -62,7 +62,7 @@ class ShardWriter:
         self._facts.append(facts)
 
     def dataset(self, **made_by) -> Dataset:
-        """Return what was written so far, for ``dataset.json``; ``made_by`` is said there as it is given."""
+        """Return the content of ``dataset.json`` for what was written so far, with ``made_by`` in it."""
         return self._counts.dataset(self._facts, made_by)
 
     def __enter__(self) -> "ShardWriter":

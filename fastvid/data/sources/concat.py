@@ -10,8 +10,7 @@ from fastvid.data.source import Origin, Sample, Source, origin_of
 
 
 def join(sources: Mapping[str, Source]) -> Source:
-    """Return the sources one after the other, in the mapping's order; each name and a slash go in front of its samples'
-    keys.
+    """Join sources in the mapping's order. Each name and a slash are put before the keys of its samples.
 
     Raises:
         ValueError: there are none.
@@ -41,7 +40,9 @@ class _Joined:
             first = end
 
     def inventory(self) -> list[Item]:
-        """Return those of the sources, with the sources' names in front; see :mod:`fastvid.data.inventory`."""
+        """Return the inventories of the sources, with the sources' names in front; see
+        :mod:`fastvid.data.inventory`.
+        """
         rows = zip(self._names, self._sources, strict=True)
         return [replace(item, name=f"{name}/{item.name}") for name, source in rows for item in items_of(source)]
 
@@ -64,7 +65,7 @@ class _Joined:
         return replace(sample, key=f"{name}/{sample.key}")
 
     def place(self, index: int) -> tuple[str, Source, int]:
-        """Name of a sample's source, the source, and the sample's place there."""
+        """Return the name of a sample's source, the source, and the sample's index there."""
         count = self._ends[-1]
         if not -count <= index < count:
             raise IndexError(f"sample {index} of {count}")

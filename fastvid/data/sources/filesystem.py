@@ -14,7 +14,7 @@ _SEQUENTIAL, _RANDOM = 1 << 20, 64 << 10  # bytes of one read
 
 
 def slow_filesystem_warning(path: str | Path) -> str | None:
-    """Measure reading where it is known to be slow.
+    """Measure the reading speed where the file system is known to be slow.
 
     Args:
         path: the data: a folder, or a file.
@@ -61,7 +61,7 @@ def filesystem_type(path: Path, mountinfo: str | Path = "/proc/self/mountinfo") 
 
 
 def _files(path: Path) -> list[tuple[Path, int]]:
-    """Return some of the files, with their sizes; not more than it takes to read 64 MB."""
+    """List some of the files with their sizes, no more than it takes to read 64 MB."""
     found: list[tuple[Path, int]] = []
     until = time.monotonic() + _SECONDS / 4  # listing a folder is slow there as well
     for file in [path] if path.is_file() else path.rglob("*"):
@@ -86,7 +86,7 @@ def _anywhere(files: list[tuple[Path, int]]) -> Iterator[tuple[Path, int]]:
 
 
 def _speed(places: Iterator[tuple[Path, int]], piece: int) -> float | None:
-    """Return the millions of bytes a second, read in pieces of so many bytes; None if nothing can be read."""
+    """Measure reading in pieces of so many bytes, in millions of bytes a second; None if nothing can be read."""
     done, asked, start = 0, 0, time.perf_counter()
     for file, at in places:
         if asked + piece > _BYTES // 2 or time.perf_counter() - start > _SECONDS / 2:

@@ -58,7 +58,7 @@ class FolderSource:
         return sorted({sample.label for sample in self.samples if sample.label is not None})
 
     def stage(self, now: Sequence[int], then: Sequence[int]) -> None:
-        """Nothing to do: the files are where they are."""
+        """Do nothing: the files are local."""
 
     def size(self, index: int) -> int:
         return self._of_file(index, lambda path: path.stat().st_size)
@@ -72,7 +72,7 @@ class FolderSource:
         return origin if self._listed is None else self._listed.origin(key, origin)
 
     def _list(self, root: Path) -> list[str]:
-        """Return the paths of the videos below ``root``; what is left out goes to the log."""
+        """List the paths of the videos below ``root``; log what is left out."""
         found = walk(root)
         if found.videos and found.tars:
             raise ValueError(
@@ -96,7 +96,7 @@ class FolderSource:
 
 
 def _nothing_in(found: Listing) -> str:
-    """Say why there is nothing to read below a folder, and what to do."""
+    """Describe why there is nothing to read below a folder, and what to do."""
     root = spelled(found.root)
     if found.tars:
         return (

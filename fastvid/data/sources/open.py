@@ -79,7 +79,7 @@ def _open_local(path: Path, labels: str | Path | None) -> Source:
 
 
 def open_parts(path: str | Path, labels: str | Path | None = None, **options: Any) -> Source:
-    """Return :func:`fastvid.data.open_source`, for a folder whose parts may lie in folders of their own.
+    """Open videos with :func:`fastvid.data.open_source`, where the parts may lie in folders of their own.
 
     A folder whose sub-folders train, val (valid, validation) or test hold tar shards, as ``fastvid.data pack`` and the
     demo data set write them, becomes one source whose keys begin with the part's folder. Anything else is opened as it

@@ -9,7 +9,7 @@ from fastvid.data.source import Origin, Sample, Source, origin_of
 
 
 def relabel(source: Source, labels: Sequence[str | None], classes: Sequence[str]) -> Source:
-    """Return a source with the same videos and these labels.
+    """Return a source of the same videos with these labels.
 
     Args:
         source: the videos.

@@ -47,7 +47,7 @@ def parts_with_shards(path: Path) -> dict[str, Path]:
 
 
 def require_only_shards(folder: Path) -> None:
-    """Pass when the tar files in a folder are all that it holds of videos; log what else may hold some.
+    """Check that the tar files in a folder are its only videos, and log what else may hold some.
 
     Raises:
         ValueError: it holds videos too, or tar files in folders below it.
@@ -67,6 +67,6 @@ def require_only_shards(folder: Path) -> None:
 
 
 def _log_left_out(found: Listing) -> None:
-    """Log what may hold videos beside shards; their indexes and what else lies there is not worth a word."""
+    """Log what may hold videos beside shards. Indexes and other files are not mentioned."""
     if sentence := found.left_out(tars=False, rest=False):
         log.warning("%s: %s", spelled(found.root), sentence)

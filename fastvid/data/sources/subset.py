@@ -9,7 +9,7 @@ from fastvid.random import sample_id
 
 
 def subset(source: Source, wanted: Sequence[bool] | np.ndarray) -> Source:
-    """Return the samples of a source for which ``wanted`` is true, in the same shards; None of them is copied."""
+    """Return the samples of a source for which ``wanted`` is true, in the same shards. No sample is copied."""
     return _Subset(source, wanted)
 
 

@@ -59,7 +59,7 @@ class ClassChoice:
         self._labels: set[str] = set()
 
     def of(self, name: str, label: str | None) -> str | None:
-        """Return the class of a video; None leaves it out."""
+        """Return the class of a video, or None to leave it out."""
         for key in (label, action_code(name, label)):
             if key is not None and key in self._mapping:
                 self._met.add(key)

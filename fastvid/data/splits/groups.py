@@ -16,7 +16,7 @@ def group_finder(groups: str | None, names: Iterable[str]) -> GroupOf:
     Args:
         groups: a regular expression with one group, searched in the name (the path without ending); None knows UCF-101
             (``v_Archery_g03_c01`` is of ``Archery_g03``) and NTU RGB+D (``S001C002P003R002A013`` is of ``P003``).
-        names: of the videos, to check a given expression with.
+        names: names of the videos, to check a given expression with.
 
     Raises:
         ValueError: it is no such expression, or some name does not match it.

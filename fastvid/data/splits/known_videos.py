@@ -24,7 +24,7 @@ def videos_of(source: Source) -> Iterator[Video]:
 
 
 def only_listed(videos: Iterable[Video]) -> tuple[list[Video], list[str]]:
-    """Return those videos that the table of labels names, where there is one, and a sentence on the others."""
+    """Return the videos that the table of labels names, where there is one, and a sentence on the others."""
     every = list(videos)
     kept = [video for video in every if not video.unlisted]
     if len(kept) == len(every):
@@ -35,7 +35,7 @@ def only_listed(videos: Iterable[Video]) -> tuple[list[Video], list[str]]:
 
 
 def with_labels(videos: list[Video], protocol: str, notes: list[str]) -> list[Video]:
-    """With the labels that folders or file names say, where the source's are not meant."""
+    """Set the labels from folders or file names, where the source's own are not meant."""
     if protocol == "folders":
         folders = find_part_folders(folders_of(video.name) for video in videos) or PartFolders()
         return [_by_class_folder(video, folders) for video in videos]
@@ -51,8 +51,9 @@ def with_labels(videos: list[Video], protocol: str, notes: list[str]) -> list[Vi
 
 
 def _by_class_folder(video: Video, folders: PartFolders) -> Video:
-    """Return below a part's folder the next folder is the class. A label that a shard holds was given, and stays; so
-    does one that is not just the name of the innermost folder."""
+    """Set the label to the folder below the part's folder. A label that a shard stores stays, and so does one that
+    is not just the name of the innermost folder.
+    """
     above = folders_of(video.name)
     if video.listed or video.crc32 is not None or not above or folders.part(above) is None or video.label != above[-1]:
         return video
@@ -60,7 +61,7 @@ def _by_class_folder(video: Video, folders: PartFolders) -> Video:
 
 
 def part_of_source(source: Source, part: Sequence[Video], classes: list[str]) -> Source:
-    """Return a source of some videos, with the labels they have here."""
+    """Make a source of some videos, with the labels they have here."""
     part = sorted(part, key=lambda video: video.index)
     wanted = np.zeros(len(source.samples), dtype=bool)
     wanted[[video.index for video in part]] = True

@@ -15,7 +15,7 @@ _PAIRS = ((TRAIN, VAL), (TRAIN, TEST), (VAL, TEST))
 
 
 def group_leaks(parts: Sequence[Sequence[Video]], group_of: GroupOf) -> list[str]:
-    """Return the sentences on groups that have videos in training and in validation or test."""
+    """Describe groups that have videos in training and in validation or test."""
     groups = [_by(part, lambda video: group_of(video.name)) for part in parts]
     leaks = []
     for part in (VAL, TEST):
@@ -32,7 +32,7 @@ def group_leaks(parts: Sequence[Sequence[Video]], group_of: GroupOf) -> list[str
 
 
 def same_files(parts: Sequence[Sequence[Video]], source: Source) -> tuple[list[str], list[str]]:
-    """Return the sentences on videos that are in two parts byte for byte.
+    """Describe videos that are in two parts byte for byte.
 
     Files of equal size are compared: by the checksum in their index, or by reading them, as many as fit into 256 MiB.
 
@@ -70,7 +70,7 @@ def same_files(parts: Sequence[Sequence[Video]], source: Source) -> tuple[list[s
 
 
 def _by(part: Iterable[Video], what: Callable[[Video], object]) -> dict:
-    """Return the videos by what they have, those that have nothing left out."""
+    """Group videos by a value; videos without one are left out."""
     found = defaultdict(list)
     for video in part:
         value = what(video)

@@ -33,7 +33,7 @@ _STREAM = 12  # Philox stream of protocol random
 
 @dataclass(frozen=True)
 class Video:
-    """What a protocol knows of a video.
+    """The properties of a video that protocols use.
 
     Attributes:
         index: its place in the source.
@@ -41,7 +41,7 @@ class Video:
         name: see :class:`fastvid.data.source.Origin`; all draws and hashes are of it.
         label: its class, or None.
         size: bytes, where an index has it.
-        crc32: of its bytes, likewise.
+        crc32: CRC-32 of its bytes, likewise.
         folder: the local folder that was opened, or None.
         listed: see :class:`fastvid.data.source.Origin`.
         listed_part: the part that the list says, or None.
@@ -62,11 +62,11 @@ class Video:
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of a protocol.
+    """The options of a protocol.
 
     Attributes:
         shares: expected shares of training, validation and test; of the first two where the protocol has a test part.
-        seed: of protocol random.
+        seed: seed of protocol random.
         group_of: a video's group by its name.
         lists: folder of the official lists; None looks for them beside the videos.
         validation: whether a validation part is cut from the training part where there is none.
@@ -110,8 +110,9 @@ def by_group_hash(videos: Sequence[Video], request: Request) -> Parts:
 
 
 def at_random(videos: Sequence[Video], request: Request) -> Parts:
-    """Split by a draw from name and seed: of each class the shares, rounded, and at least one video for each part where
-    there are three. Adding videos may move others."""
+    """Split by a draw from name and seed. Each class gets its shares, rounded, and at least one video for each part
+    where there are three. Adding videos may move others.
+    """
     parts, classes = Parts(), defaultdict(list)
     for video in videos:
         classes[video.label].append(video)
@@ -159,7 +160,7 @@ def by_table(videos: Sequence[Video], request: Request) -> Parts:
 
 
 def _told(videos: Sequence[Video], part_of: Callable[[Video], int | None]) -> tuple[Parts, list[Video]]:
-    """Return the parts that each video says, and the videos that say none."""
+    """Return the parts that the videos say, and the videos that say none."""
     parts = Parts()
     others: list[Video] = []
     for video in videos:
@@ -169,7 +170,7 @@ def _told(videos: Sequence[Video], part_of: Callable[[Video], int | None]) -> tu
 
 
 def _tested(parts: Parts, request: Request, why: str) -> Parts:
-    """Test val where the videos of test are not there, or have no labels that could be tested."""
+    """Use val as test where there are no test videos, or they have no usable labels."""
     train, val, test = parts.videos
     if val and not any(v.label for v in test) and (not test or any(v.label for v in val)):
         why = "the videos in test have no labels" if test else why
@@ -198,8 +199,9 @@ def folder_part(video: Video, folders: PartFolders) -> int | None:
 
 
 def by_subject(videos: Sequence[Video], request: Request) -> Parts:
-    """Return the cross-subject of NTU RGB+D: training performers are listed; those of NTU RGB+D 120 when an action
-    above 60 occurs."""
+    """Split by the cross-subject protocol of NTU RGB+D: training performers are listed; those of NTU RGB+D 120 when
+    an action above 60 occurs.
+    """
     names = _ntu_names(videos, "ntu-subject")
     large = any(name.action > LAST_OF_NTU_60 for name in names)
     training = TRAINING_PERFORMERS_120 if large else TRAINING_PERFORMERS_60
@@ -210,7 +212,7 @@ def by_subject(videos: Sequence[Video], request: Request) -> Parts:
 
 
 def by_view(videos: Sequence[Video], request: Request) -> Parts:
-    """Return the cross-view of NTU RGB+D: cameras 2 and 3 train, camera 1 is tested."""
+    """Split by the cross-view protocol of NTU RGB+D: cameras 2 and 3 train, camera 1 is tested."""
     parts = _official(videos, [n.camera in TRAINING_CAMERAS for n in _ntu_names(videos, "ntu-view")])
     cut_validation(parts, request)
     return parts
@@ -272,13 +274,13 @@ def cut_validation(parts: Parts, request: Request) -> None:
 
 
 def draws(name: str, seed: int, stream: int) -> tuple[int, int]:
-    """Return 64 random bits of a video."""
+    """Draw 64 random bits for a video."""
     random = SampleRandom(name, seed, 0, stream=stream)
     return random.word(), random.word()
 
 
 def _hash(text: str) -> float:
-    """Return uniform in [0, 1), and a function of the text alone."""
+    """Return a number in [0, 1) that is uniform over texts and depends on the text alone."""
     return sample_id(f"part of {text}") / 2**63
 
 

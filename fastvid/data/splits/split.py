@@ -42,11 +42,11 @@ class LabelledSplits:
 
     @property
     def ids(self) -> dict[str, int]:
-        """Class ids by name."""
+        """Return the class ids by name."""
         return {name: number for number, name in enumerate(self.classes)}
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Return the videos of each class in each part: ``counts()[class]["train"]``, ``["val"]``, ``["test"]``."""
+        """Count the videos of each class in each part: ``counts()[class]["train"]``, ``["val"]``, ``["test"]``."""
         found = {name: dict.fromkeys(PART_NAMES, 0) for name in self.classes}
         for part, source in zip(PART_NAMES, (self.train, self.val, self.test), strict=True):
             for sample in source.samples:
@@ -91,7 +91,7 @@ def split_labelled(
         shares: expected shares of training, validation and test; the first two also say what is cut for validation.
         videos_per_class: training videos of each class, chosen by name and ``seed``: those for 50 are among those for
             100. Validation and test do not depend on it. Default: all.
-        seed: of that choice and of protocol ``random``.
+        seed: seed of that choice and of protocol ``random``.
         groups: a regular expression with one group, searched in a video's name (its path without ending), that marks
             what videos share; by default UCF-101's and NTU RGB+D's names are known.
         classes: from labels, or action codes of NTU RGB+D, to class names; ``"*"`` stands for all others, of which as
@@ -174,7 +174,7 @@ def _require_labels(parts: Parts, protocol: str) -> None:
 
 
 def _level(parts: Parts, bucket: str, notes: list[str]) -> None:
-    """Keep as many of the class that holds all others as the other classes have on average, in each part."""
+    """Reduce, in each part, the class that holds all others to the average size of the other classes."""
     said = []
     for part in range(3):
         counts = Counter(video.label for video in parts.videos[part])

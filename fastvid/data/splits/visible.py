@@ -15,7 +15,7 @@ AUTO = "auto"
 
 @dataclass
 class Facts:
-    """What one look at all videos finds: a few names, however many videos there are."""
+    """The facts about all videos from one pass: a few names, however many videos there are."""
 
     lists: set[str] = field(default_factory=set)
     listed_parts: set[int | None] = field(default_factory=set)
@@ -28,7 +28,7 @@ class Facts:
 
     @staticmethod
     def of(videos: Iterable[Video]) -> "Facts":
-        """Look at videos."""
+        """Collect the facts about videos."""
         facts = Facts()
         for video in videos:
             facts.one = facts.one or video.name
@@ -55,8 +55,7 @@ class VisibleSplit:
 
 
 def visible_split(facts: Facts, lists: Path | None) -> VisibleSplit | None:
-    """Return the split that a data set shows, or None. What comes first in this order decides, and ``why`` names the
-    others:
+    """Return the split that a data set shows, or None. The first in this order decides, and ``why`` names the others:
 
     1. UCF-101's lists in a folder that was named;
     2. the column ``split`` of the table of labels, or the lists of Something-Something V2;
@@ -66,7 +65,7 @@ def visible_split(facts: Facts, lists: Path | None) -> VisibleSplit | None:
     6. names as in NTU RGB+D.
 
     Args:
-        facts: of the videos.
+        facts: facts of the videos.
         lists: folder of UCF-101's lists, where one was named.
     """
     found = list(_visible(facts, lists))

@@ -27,11 +27,11 @@ OVERHEAD = 64 << 10  # the marker and the folders
 
 
 class InUse(Exception):
-    """What would have to be deleted is being read."""
+    """Error that is raised when a file that would have to be deleted is being read."""
 
 
 def disk_size(size: int) -> int:
-    """Return what a file of ``size`` bytes takes of a budget: whole blocks of 4096 bytes."""
+    """Return the bytes that a file of ``size`` bytes takes of a budget: whole blocks of 4096 bytes."""
     return -(-size // _BLOCK) * _BLOCK
 
 
@@ -74,7 +74,7 @@ class DiskCache:
 
         Args:
             name: its path below the folder.
-            size: of the file; one of another size is not this one.
+            size: size of the file; one of another size is not this one.
             stamp: its new last use, in nanoseconds; default now.
         """
         try:
@@ -100,11 +100,11 @@ class DiskCache:
         stamp: int | None = None,
         spare: Collection[str] = (),
     ) -> io.FileIO:
-        """Open a file, and make it first where it is not there; it cannot be deleted before this is closed.
+        """Open a file, and make it first where it is missing. It cannot be deleted before it is closed.
 
         Args:
             name: its path below the folder, ``FOLDER/FILE``.
-            size: of the file.
+            size: size of the file.
             make: writes it, given a file descriptor with all its space reserved.
             stamp: its new last use, in nanoseconds; default now.
             spare: names of files not to be deleted for it.
@@ -139,12 +139,12 @@ class DiskCache:
             ) from error
 
     def drop(self, name: str) -> bool:
-        """Delete a file unless somebody reads it; whether it is gone."""
+        """Delete a file unless a process reads it. Return whether it is gone."""
         with self._locked():
             return self._delete(self.folder / name)
 
     def _reserve(self, name: str, size: int, spare: Collection[str]) -> io.FileIO | None:
-        """Return a temporary file that counts with its full size; None where another is being written, or was."""
+        """Make a temporary file that counts with its full size. Return None where another one exists."""
         path = self.folder / name
         with self._locked():
             self._sweep()
@@ -166,7 +166,7 @@ class DiskCache:
             return file
 
     def _sweep(self) -> None:
-        """Delete what killed processes have left, and folders of data sets of which nothing is left."""
+        """Delete files that killed processes left behind, and folders of data sets that are empty."""
         for part in self.folder.glob(f"*/*{_PART}"):
             self._delete(part)  # those of living processes are locked
         for folder in self.folder.iterdir():
@@ -190,7 +190,7 @@ class DiskCache:
         return part
 
     def _make_room(self, size: int, spare: Collection[str]) -> None:
-        """Delete files, those longest out of use first, and all of the same use with them."""
+        """Delete files, those longest out of use first, together with all that have the same last use."""
         files = sorted(_files(self.folder), key=lambda file: file[1].st_mtime_ns)
         excess = sum(disk_size(status.st_size) for _, status in files) + disk_size(size) - self.budget
         window = None
@@ -235,7 +235,7 @@ def _files(folder: str | Path) -> Iterator[tuple[str, os.stat_result]]:
 
 
 def _allocate(file: int, size: int) -> None:
-    """Take the disk space now: a full disk is met before the download, not at its end."""
+    """Allocate the disk space now, so that a full disk is found before the download and not at its end."""
     try:
         os.posix_fallocate(file, 0, size)
     except OSError as error:

@@ -29,7 +29,7 @@ class StreamError(UserError):
 
 
 class NotThere(StreamError):
-    """The server answers, and has no such file."""
+    """Error that is raised when the server has no such file."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Remote:
 
     @property
     def shown(self) -> str:
-        """The folder's URL, for messages."""
+        """Return the folder's URL, for messages."""
         return without_secrets(self.url)
 
     def check(self) -> None:
@@ -104,7 +104,7 @@ class Remote:
         self._persist(name, attempt)
 
     def read(self, name: str, limit: int) -> bytes:
-        """Return a file of unknown size, of at most ``limit`` bytes.
+        """Read a file of unknown size, of at most ``limit`` bytes.
 
         Raises:
             StreamError: all attempts failed.
@@ -225,7 +225,7 @@ def _is_web_page(data: bytes | bytearray) -> bool:
 
 
 class _Answer(Exception):
-    """What went wrong on the other side; told apart from a local disk that is full."""
+    """Error of the server, as opposed to a full local disk."""
 
 
 class _WrongAnswer(_Answer):

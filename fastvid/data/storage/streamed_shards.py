@@ -101,7 +101,7 @@ class StreamedShards:
             os.close(descriptor)
 
     def stamps(self) -> list[str]:
-        """Return see :meth:`fastvid.data.shards.reader.ShardFiles.stamps`."""
+        """Return a string per shard that changes with it; see :meth:`fastvid.data.shards.reader.ShardFiles.stamps`."""
         return [fact.stamp for fact in self._facts]
 
     def renew(self, shard: int) -> None:
@@ -143,7 +143,7 @@ class StreamedShards:
                 self._thread.start()
 
     def close(self) -> None:
-        """Let go of the shards in the cache, and end the fetching after the shard that is being fetched."""
+        """Release the shards in the cache, and stop fetching after the current shard."""
         with self._lock:
             self._now, self._then, self._todo = [], [], deque()
             _close(self._held)
@@ -177,7 +177,7 @@ class StreamedShards:
                     self._todo.popleft()
 
     def _needed(self, file: _File) -> io.FileIO:
-        """Return a lease of a file that is to be read now: room is made for it at the cost of the windows."""
+        """Lease a file that is read now. The windows give way to make room for it."""
         until, again = time.monotonic() + self._patience, False
         while True:
             try:
@@ -256,7 +256,7 @@ class StreamedShards:
                 lease.close()
 
     def _let_go(self, current: bool) -> bool:
-        """Close the window before, or the current one; whether there was any."""
+        """Close the previous window or the current one. Return whether there was one."""
         with self._lock:
             leases = self._held if current else self._past
             found = bool(leases)

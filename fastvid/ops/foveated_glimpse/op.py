@@ -27,7 +27,7 @@ _GEOMETRY = (
 
 
 def glimpses(frames: torch.Tensor, center: torch.Tensor, size: int, levels: int, dtype: torch.dtype) -> torch.Tensor:
-    """Return [B, T, G, levels, 3, size, size], not yet written."""
+    """Allocate the output [B, T, G, levels, 3, size, size]."""
     B, T, G, _ = center.shape
     return frames.new_empty((B, T, G, levels, 3, size, size), dtype=dtype)
 
@@ -45,13 +45,13 @@ def _frames_fake(grad, frames, center, scale, size, levels, level_ratio, mean, s
 
 
 def normalization(frames: torch.Tensor, mean: list[float], std: list[float]) -> tuple[list[float], list[float]]:
-    """Return (gain, pivot) per channel such that the normalised value is ``gain * (pixel - pivot)``."""
+    """Return the gain and pivot per channel for which the normalised value is ``gain * (pixel - pivot)``."""
     unit = 1.0 if frames.is_floating_point() else 255.0
     return [1 / (unit * s) for s in std], [unit * m for m in mean]
 
 
 def _arguments(frames, center, scale, size, levels, level_ratio, mean, std, padding, antialias):
-    """Return what every native function takes first. The tensors must outlive the call, and are contiguous."""
+    """Return the leading arguments of every native function. The tensors must outlive the call, and are contiguous."""
     B, T, H, W, _ = frames.shape
     return (
         frames.data_ptr(), _FRAME_CODES[frames.dtype], frames.stride()[:3], center.data_ptr(), scale.data_ptr(),
@@ -142,7 +142,7 @@ def _backward(ctx, grad):
 
 
 def _frames_backend(frames: torch.Tensor, backend: Backend) -> Backend:
-    """Return the implementation of the gradient of frames, beside that of the glimpse: there is no CUDA kernel."""
+    """Return the implementation of the gradient of frames. It differs from the glimpse's: there is no CUDA kernel."""
     if frames.is_cpu or backend != "native":
         return backend
     return choose(f"{_NAME}_frames_grad", frames.device, "auto")
@@ -188,7 +188,7 @@ def foveated_glimpse(
     antialias: bool = True,
     backend: Backend = "auto",
 ) -> torch.Tensor:
-    """Return the stacks of concentric square crops around fixations: sharp in the middle, wide and coarse around it.
+    """Sample stacks of concentric square crops around fixations: sharp in the middle, wide and coarse around it.
 
     The glimpse of Mnih et al., "Recurrent Models of Visual Attention" (2014): every fixation gives ``levels`` crops
     around one centre, each ``level_ratio`` times as wide as the last, all resampled to size x size and normalised, in
@@ -213,7 +213,7 @@ def foveated_glimpse(
         level_ratio: growth of the side from level to level, > 0.
         mean: per-channel mean of pixels in [0, 1]; default ImageNet's.
         std: per-channel standard deviation of pixels in [0, 1]; default ImageNet's.
-        dtype: of the result: float32, bfloat16 or float16. Where this or an input is float64 the reference runs.
+        dtype: dtype of the result: float32, bfloat16 or float16. Where this or an input is float64 the reference runs.
         padding: outside the frame, ``"border"`` repeats the outermost pixels, ``"zeros"`` is the mean colour.
         antialias: average over the area between samples where a crop is shrunk; else interpolate at the samples.
         backend: ``"auto"``, ``"reference"``, ``"native"`` or ``"triton"``. On a GPU the gradient of ``frames`` is a
@@ -223,10 +223,9 @@ def foveated_glimpse(
         [B, T, G, levels, 3, size, size] in ``dtype``: ``(pixel / 255 - mean) / std`` of uint8 frames, ``(pixel - mean)
         / std`` of float ones. Differentiable once; equal bits every time, whatever the number of threads.
 
-    Raises:
-        TypeError: an argument is no tensor; frames is no image dtype, center or scale is not floating point.
-        ValueError: shapes that do not fit, numbers out of range, an unknown padding; a scale that is not > 0 (checked
-            by the CPU kernel; elsewhere such a glimpse is NaN); a mean, std or level_ratio that requires grad.
+    Raises: TypeError: an argument is not a tensor; frames does not have an image dtype; center or scale is not floating
+            point. ValueError: shapes that do not fit, numbers out of range, an unknown padding; a scale that is not > 0
+            (checked by the CPU kernel; elsewhere such a glimpse is NaN); a mean, std or level_ratio that requires grad.
 
     Example:
         >>> frames = torch.randint(256, (2, 16, 512, 512, 3), dtype=torch.uint8)
@@ -246,7 +245,7 @@ def foveated_glimpse(
         )
     geometry = (size, levels, float(level_ratio), list(mean), list(std), padding, antialias)
     center, scale = center.float(), scale.float()
-    wants_grad(_NAME, frames, center, scale)  # or refuses
+    wants_grad(_NAME, frames, center, scale)  # or raises
     return _op(frames, center, scale, *geometry, dtype, kernel)
 
 

@@ -18,7 +18,7 @@ def foveated_glimpse(
     antialias: bool,
     dtype: torch.dtype,
 ) -> torch.Tensor:
-    """Map frames [B, T, H, W, 3], center [B, T, G, 2], scale [B, T, G] -> [B, T, G, levels, 3, size, size]."""
+    """Map frames [B, T, H, W, 3], center [B, T, G, 2] and scale [B, T, G] to [B, T, G, levels, 3, size, size]."""
     wide = torch.float64 in (frames.dtype, center.dtype, scale.dtype, dtype)
     compute = torch.float64 if wide else torch.float32
     B, T, H, W, C = frames.shape
@@ -28,7 +28,7 @@ def foveated_glimpse(
     pixels = (pixels - pixels.new_tensor(mean)) / pixels.new_tensor(std)
 
     growth = torch.pow(level_ratio, torch.arange(levels, dtype=compute, device=frames.device))
-    scale = torch.where(scale > 0, scale, torch.nan)  # no such crop: NaN rather than a mirrored one
+    scale = torch.where(scale > 0, scale, torch.nan)  # a crop that does not exist: NaN rather than a mirrored one
     side = scale.unsqueeze(-1) * (growth * min(H, W))  # [B, T, G, L] pixels
     x_weights = _axis_weights(center[..., 0], side, W, size, padding, antialias)  # [B, T, G, L, size, W]
     y_weights = _axis_weights(center[..., 1], side, H, size, padding, antialias)
@@ -41,7 +41,7 @@ def foveated_glimpse(
 def _axis_weights(
     center: torch.Tensor, side: torch.Tensor, extent: int, size: int, padding: str, antialias: bool
 ) -> torch.Tensor:
-    """Return the weight of each pixel of an axis in each sample: side [B, T, G, L] -> [B, T, G, L, size, extent].
+    """Return the weight of each pixel of an axis in each sample: side [B, T, G, L] to [B, T, G, L, size, extent].
 
     A sample's window [left, right] weighs a pixel by the share of the window that the pixel's cell covers.
     """
@@ -56,7 +56,7 @@ def _axis_weights(
 
 
 def _covered(edge: torch.Tensor, extent: int, padding: str) -> torch.Tensor:
-    """Return the length of each pixel's cell to the left of an edge: [...] -> [..., extent].
+    """Return the length of each pixel's cell to the left of an edge: [...] to [..., extent].
 
     Its derivative is one in the cell that holds the edge (at a boundary, the cell to the right) and zero in the others.
     """
@@ -64,6 +64,6 @@ def _covered(edge: torch.Tensor, extent: int, padding: str) -> torch.Tensor:
     begin, end = pixel - 0.5, pixel + 0.5
     edge = edge.unsqueeze(-1)
     before, after = edge < begin, edge >= end
-    if padding == "border":  # the outermost cells have no outer end
+    if padding == "border":  # the outermost cells extend to infinity
         before, after = before & (pixel > 0), after & (pixel < extent - 1)
     return torch.where(before, 0.0, torch.where(after, 1.0, edge - begin))

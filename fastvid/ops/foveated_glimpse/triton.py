@@ -24,7 +24,7 @@ _SIZES = ("T", "G", "H", "W", "size", "batch_stride", "frame_stride", "row_strid
 
 @triton.jit
 def _cell(x, extent):
-    """Return the pixel whose cell holds a coordinate, cut at the frame; NaN gives 0."""
+    """Return the pixel whose cell holds a coordinate, clamped to the frame; NaN gives 0."""
     cell, end = tl.floor(x + 0.5), (extent - 1).to(tl.float32)
     cell = tl.where(cell > 0.0, cell, 0.0)
     return tl.where(cell < end, cell, end).to(tl.int32)
@@ -37,7 +37,7 @@ def _offset(index, size):
 
 @triton.jit
 def _window(middle, side, width, extent, index, size, ZEROS: tl.constexpr):
-    """(left edge, right edge, 1 / width, first pixel, last pixel, cell of the left edge, of the right edge)."""
+    """Return (left edge, right edge, 1 / width, first pixel, last pixel, cell of the left edge, of the right edge)."""
     u = middle + _offset(index, size) * side
     left, right = u - width / 2, u + width / 2
     inverse = 1.0 / (right - left)  # not 1 / width: the weights sum to one whatever u was rounded to
@@ -55,7 +55,7 @@ def _window(middle, side, width, extent, index, size, ZEROS: tl.constexpr):
 
 @triton.jit
 def _weight(left, right, inverse, first, last, pixel):
-    """Share of the window that the pixel's cell covers; 0 for pixels that are not under it."""
+    """Return the share of the window that the pixel's cell covers; 0 for pixels outside the window."""
     begin = tl.where(pixel == first, left, pixel.to(tl.float32) - 0.5)
     end = tl.where(pixel == last, right, pixel.to(tl.float32) + 0.5)
     return tl.where((pixel >= first) & (pixel <= last), (end - begin) * inverse, 0.0)
@@ -63,7 +63,7 @@ def _weight(left, right, inverse, first, last, pixel):
 
 @triton.jit
 def _crop(center, scale, fixation, level, H, W, size, ratio, LEVELS: tl.constexpr, ANTIALIAS: tl.constexpr):
-    """(middle x, middle y, side, width of a window, d(side) / d(scale)) of a glimpse's level, in pixels."""
+    """Return (middle x, middle y, side, width of a window, d(side) / d(scale)) of a glimpse's level, in pixels."""
     side_of_one = tl.minimum(H, W).to(tl.float32)
     growth = tl.full((), 1.0, tl.float32)
     for below in tl.static_range(LEVELS):
@@ -87,7 +87,7 @@ def foveated_glimpse_kernel(
     pivot0: tl.float32, pivot1: tl.float32, pivot2: tl.float32,
     LEVELS: tl.constexpr, ZEROS: tl.constexpr, ANTIALIAS: tl.constexpr, BLOCK_Y: tl.constexpr, BLOCK_X: tl.constexpr,
 ):  # fmt: skip
-    """Return one tile of one level's samples per program; a sample walks over the pixels under its window."""
+    """Write one tile of one level's samples per program. A sample loops over the pixels in its window."""
     tiles_x = tl.cdiv(size, BLOCK_X)
     tiles = tiles_x * tl.cdiv(size, BLOCK_Y)
     unit, tile = (tl.program_id(0) // tiles).to(tl.int64), tl.program_id(0) % tiles
@@ -130,7 +130,7 @@ def foveated_glimpse_kernel(
 
 @triton.jit
 def _seen(row, x, under, red, green, blue, outside):
-    """Return the gradient's product with one pixel per sample, counted from what lies outside the frame."""
+    """Return the product of the gradient with one pixel per sample, relative to the value outside the frame."""
     pixel = row + 3 * x
     total = red * tl.load(pixel, mask=under, other=0).to(tl.float32)
     total += green * tl.load(pixel + 1, mask=under, other=0).to(tl.float32)
@@ -145,7 +145,7 @@ def foveated_glimpse_gaze_kernel(
     pivot0: tl.float32, pivot1: tl.float32, pivot2: tl.float32,
     LEVELS: tl.constexpr, ZEROS: tl.constexpr, ANTIALIAS: tl.constexpr, BLOCK_Y: tl.constexpr, BLOCK_X: tl.constexpr,
 ):  # fmt: skip
-    """Return partial sums of the gradient to (x, y, scale) over one tile: partial [B * T * G, LEVELS * tiles, 3].
+    """Write partial sums of the gradient to (x, y, scale) over one tile: partial [B * T * G, LEVELS * tiles, 3].
 
     Moving a window moves its edges: d(mean) / du is (right - left) / width of the pixels at them; widening it gives
     ((right + left) / 2 - mean) / width.
@@ -207,7 +207,7 @@ def foveated_glimpse_gaze_kernel(
 
 @triton.jit(do_not_specialize=("count",))
 def foveated_glimpse_sum_kernel(partial, to_center, to_scale, count, BLOCK: tl.constexpr):
-    """Add up the partial sums of one fixation in their order."""
+    """Add up the partial sums of one fixation in a fixed order."""
     fixation = tl.program_id(0).to(tl.int64)
     x = tl.zeros((BLOCK,), tl.float32)
     y, scale = x, x
@@ -224,7 +224,9 @@ def foveated_glimpse_sum_kernel(partial, to_center, to_scale, count, BLOCK: tl.c
 
 @triton.jit
 def _samples_over(pixel, middle, side, width, extent, size, ZEROS: tl.constexpr):
-    """(first, last) sample whose window may cover a pixel, one too many at either end; none when last < first."""
+    """Return the (first, last) sample whose window may cover a pixel, one too many at either end; none: last <
+    first.
+    """
     step = tl.div_rn(side, size.to(tl.float32))
     start = middle - side / 2 + step / 2
     reach = 0.5 + width / 2 + 1e-6 * (tl.abs(middle) + side + extent.to(tl.float32))  # and what rounding may move
@@ -246,7 +248,7 @@ def foveated_glimpse_frames_kernel(
     gain0: tl.float32, gain1: tl.float32, gain2: tl.float32,
     LEVELS: tl.constexpr, ZEROS: tl.constexpr, ANTIALIAS: tl.constexpr, BLOCK_Y: tl.constexpr, BLOCK_X: tl.constexpr,
 ):  # fmt: skip
-    """Return one tile of one frame's pixels per program; a pixel collects from the samples whose windows cover it."""
+    """Write one tile of one frame's pixels per program. A pixel gathers from the samples whose windows cover it."""
     tiles_x = tl.cdiv(W, BLOCK_X)
     tiles = tiles_x * tl.cdiv(H, BLOCK_Y)
     frame, tile = (tl.program_id(0) // tiles).to(tl.int64), tl.program_id(0) % tiles
@@ -283,7 +285,7 @@ def foveated_glimpse_frames_kernel(
 
 
 def _tiles(height: int, width: int, tiles: Iterable[tuple[int, int, int]]) -> list[Launch]:
-    """Launch with a tile a program, none larger than height x width demands."""
+    """Return the launches with one tile per program, none larger than height x width needs."""
     sides = triton.next_power_of_2(height), triton.next_power_of_2(width)
     return [{"BLOCK_Y": min(y, sides[0]), "BLOCK_X": min(x, sides[1]), "num_warps": w} for y, x, w in tiles]
 
@@ -295,13 +297,13 @@ def _tile_class(height: int, width: int, size: int) -> str:
 
 @functools.cache
 def forward_options(side: int, size: int) -> Options:
-    """Launch for crops of side x side from pixels of ``size`` bytes."""
+    """Return the launches of the forward kernel for crops of side x side from pixels of ``size`` bytes."""
     return options("foveated_glimpse_kernel", _tile_class(side, side, size), _tiles(side, side, _FORWARD))
 
 
 @functools.cache
 def gaze_options(side: int, size: int) -> Options:
-    """Launch for crops of side x side from pixels of ``size`` bytes."""
+    """Return the launches of the gaze gradient for crops of side x side from pixels of ``size`` bytes."""
     # Left alone, ptxas spills two registers to save others that nothing else needs.
     launches = [{**tile, "maxnreg": 128} for tile in _tiles(side, side, _GAZE)]
     return options("foveated_glimpse_gaze_kernel", _tile_class(side, side, size), launches)
@@ -309,14 +311,14 @@ def gaze_options(side: int, size: int) -> Options:
 
 @functools.cache
 def sum_options() -> Options:
-    """Launch of the sum over a fixation's tiles."""
+    """Return the launch of the sum over a fixation's tiles."""
     launches = [{"BLOCK": block, "num_warps": warps} for block, warps in _SUM]
     return options("foveated_glimpse_sum_kernel", "any", launches)
 
 
 @functools.cache
 def frames_options(height: int, width: int, size: int) -> Options:
-    """Launch for frames of height x width pixels of ``size`` bytes."""
+    """Return the launches of the frame gradient for frames of height x width pixels of ``size`` bytes."""
     return options("foveated_glimpse_frames_kernel", _tile_class(height, width, size), _tiles(height, width, _FRAMES))
 
 
@@ -349,7 +351,7 @@ def foveated_glimpse_gaze_grad(
     grad, frames, center, scale = grad.contiguous(), interleaved(frames), center.contiguous(), scale.contiguous()
     launch = choose_launch(gaze_options(size, frames.element_size()), frames.device)
     tiles = triton.cdiv(size, launch["BLOCK_Y"]) * triton.cdiv(size, launch["BLOCK_X"])
-    count = levels * tiles  # of partial sums per fixation
+    count = levels * tiles  # partial sums per fixation
     if B * T * G:
         gain, pivot = normalization(frames, mean, std)
         partial = center.new_empty((B * T * G, count, 3))

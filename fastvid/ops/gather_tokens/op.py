@@ -15,12 +15,12 @@ _NAME = "gather_tokens"
 
 
 def gathered(x, index, backend):
-    """Return [B, K, D], not yet written."""
+    """Allocate the output [B, K, D]."""
     return x.new_empty((x.shape[0], index.shape[1], x.shape[2]))
 
 
 def scattered(grad, index, tokens, backend):
-    """Return [B, tokens, D], not yet written."""
+    """Allocate the gradient [B, tokens, D]."""
     return grad.new_empty((grad.shape[0], tokens, grad.shape[2]))
 
 
@@ -81,7 +81,7 @@ def _scatter_backward(ctx, grad):
     return _gather(grad, index, ctx.backend), None, None, None
 
 
-# Both are linear, and each other's adjoint: derivatives of every order are these two.
+# Gather and scatter are linear and each other's adjoint: derivatives of every order are these two.
 _gather: Callable[..., torch.Tensor] = register(
     "gather_tokens(Tensor x, Tensor index, str backend) -> Tensor",
     fake=gathered,
@@ -115,10 +115,10 @@ def gather_tokens(x: torch.Tensor, index: torch.Tensor, *, backend: Backend = "a
         [B, K, D] in x's dtype.
 
     Raises:
-        TypeError: x is no tensor; index is no int64 tensor.
+        TypeError: x is not a tensor; index is not an int64 tensor.
         ValueError: shapes that do not fit; in the backward pass, an index that repeats within a row (checked on CPU).
         IndexError: an index outside [0, N) (checked on CPU; the reference raises RuntimeError, and
-            on a GPU, which is not waited for, the result has NaN rows (-1 for integers)).
+            on a GPU, which the call does not wait for, the result has NaN rows (-1 for integers)).
 
     Example:
         >>> z_visible = gather_tokens(z, visible)
@@ -134,5 +134,5 @@ def gather_tokens(x: torch.Tensor, index: torch.Tensor, *, backend: Backend = "a
     kernel = choose(_NAME, x.device, backend)
     if kernel == "reference":
         return reference.gather_tokens(x, index)
-    wants_grad(_NAME, x)  # or refuses
+    wants_grad(_NAME, x)  # or raises
     return _gather(x, index, kernel)

@@ -22,7 +22,7 @@ def gather_tokens_kernel(
     x, index, out, N, K, D, batch_stride, row_stride, chunks,
     UNKNOWN: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Copy ROWS picked rows of one sample. x [B, N, D], index [B, K], out [B, K, D]."""
+    """Copy ROWS picked rows of one sample: x [B, N, D], index [B, K], out [B, K, D]."""
     b = (tl.program_id(0) // chunks).to(tl.int64)
     k = tl.program_id(0) % chunks * ROWS + tl.arange(0, ROWS)
     i = tl.load(index + b * K + k, mask=k < K, other=0)  # [ROWS]
@@ -32,7 +32,7 @@ def gather_tokens_kernel(
     for start in range(0, D, BLOCK):
         d = start + tl.arange(0, BLOCK)
         inside = (k < K)[:, None] & (d < D)[None, :]
-        # An index out of range cannot be refused without waiting for the device: its row is NaN, which is loud.
+        # An index out of range cannot raise without waiting for the device: its row is NaN, which shows.
         row = tl.load(source[:, None] + d[None, :], mask=inside & known[:, None], other=UNKNOWN)
         tl.store(target[:, None] + d[None, :], row, mask=inside)
 
@@ -42,7 +42,7 @@ def scatter_tokens_kernel(
     grad, index, out, N, K, D, batch_stride, row_stride, chunks,
     ROWS: tl.constexpr, BLOCK: tl.constexpr, SEARCH: tl.constexpr,
 ):  # fmt: skip
-    """Write ROWS rows of one sample: the row of grad whose index says so, or zeros. grad [B, K, D], out [B, N, D].
+    """Write ROWS rows of one sample: the row of grad whose index matches, or zeros. grad [B, K, D], out [B, N, D].
 
     Looking for each row's place in the index (a few KB, in cache) costs less than a pass of zeros over the output.
     """
@@ -65,20 +65,20 @@ def scatter_tokens_kernel(
 
 @functools.cache
 def gather_options(width: int, size: int) -> Options:
-    """Launch for rows of ``width`` elements of ``size`` bytes."""
+    """Return the launches of the gather for rows of ``width`` elements of ``size`` bytes."""
     return options("gather_tokens_kernel", row_class(width, size), row_launches(width, _GATHER))
 
 
 @functools.cache
 def scatter_options(width: int, size: int) -> Options:
-    """Launch for rows of ``width`` elements of ``size`` bytes."""
+    """Return the launches of the scatter for rows of ``width`` elements of ``size`` bytes."""
     tiles = row_launches(width, [(elements, warps) for elements, warps, _ in _SCATTER])
     launches = [{**tile, "SEARCH": search} for tile, (_, _, search) in zip(tiles, _SCATTER, strict=True)]
     return options("scatter_tokens_kernel", row_class(width, size), launches)
 
 
 def gather_tokens(x: torch.Tensor, index: torch.Tensor, backend: str) -> torch.Tensor:
-    """Map x [B, N, D], index int64 [B, K] -> [B, K, D]; NaN (-1 for integers) where an index is out of range."""
+    """Map x [B, N, D] and index int64 [B, K] to [B, K, D]; NaN (-1 for integers) where an index is out of range."""
     (B, N, D), K = x.shape, index.shape[1]
     out = gathered(x, index, backend)
     if out.numel():
@@ -93,7 +93,7 @@ def gather_tokens(x: torch.Tensor, index: torch.Tensor, backend: str) -> torch.T
 
 
 def scatter_tokens(grad: torch.Tensor, index: torch.Tensor, tokens: int, backend: str) -> torch.Tensor:
-    """Map grad [B, K, D], index int64 [B, K] of different values per row -> [B, tokens, D], zeros elsewhere."""
+    """Map grad [B, K, D] and index int64 [B, K], distinct in each row, to [B, tokens, D] with zeros elsewhere."""
     B, K, D = grad.shape
     out = scattered(grad, index, tokens, backend)
     if out.numel():

@@ -22,7 +22,7 @@ _SCHEMA = (
 def output(
     clip: torch.Tensor, index: torch.Tensor | None, tubelet: int, patch: int, dtype: torch.dtype
 ) -> torch.Tensor:
-    """Return [B, V, 3 * tubelet * patch**2], not yet written."""
+    """Allocate the output [B, V, 3 * tubelet * patch**2]."""
     B, T, H, W, _ = clip.shape
     tokens = (T // tubelet) * (H // patch) * (W // patch) if index is None else index.shape[1]
     return clip.new_empty((B, tokens, 3 * tubelet * patch * patch), dtype=dtype)
@@ -63,7 +63,7 @@ def gather_tubelets(
     dtype: torch.dtype = torch.float32,
     backend: Backend = "auto",
 ) -> torch.Tensor:
-    """Return normalised tubelets of a uint8 clip, reading only the pixels of those asked for.
+    """Gather normalised tubelets of a uint8 clip. Only the pixels of those tubelets are read.
 
     A clip of T frames has N = (T / tubelet) (H / patch) (W / patch) tubelets in t-major order: token
     ``t * H' * W' + h * W' + w``. Each is flattened (channel, frame, row, column), so a Conv3d patch embedding is
@@ -76,17 +76,17 @@ def gather_tubelets(
         patch: side of a patch in pixels.
         mean: per-channel mean of pixels in [0, 1]; default ImageNet's.
         std: per-channel standard deviation of pixels in [0, 1]; default ImageNet's.
-        dtype: of the result: float32, bfloat16 or float16 (float64 runs the reference).
+        dtype: dtype of the result: float32, bfloat16 or float16 (float64 runs the reference).
         backend: ``"auto"``, ``"reference"``, ``"native"`` or ``"triton"``.
 
     Returns:
         [B, V, 3 * tubelet * patch**2] in ``dtype``: ``(pixel / 255 - mean) / std``.
 
     Raises:
-        TypeError: clip is no uint8 tensor, index no int64 one.
+        TypeError: clip is not a uint8 tensor, or index not an int64 one.
         ValueError: clip is not [B, T, H, W, 3] or does not divide into tubelets.
         IndexError: an index outside [0, N) (checked on CPU; the reference raises RuntimeError, and
-            on a GPU, which is not waited for, the result has NaN tokens).
+            on a GPU, which the call does not wait for, the result has NaN tokens).
 
     Example:
         >>> clip = torch.randint(256, (2, 16, 224, 224, 3), dtype=torch.uint8)

@@ -16,7 +16,7 @@ def gather_tubelets(
     std: tuple[float, ...],
     dtype: torch.dtype,
 ) -> torch.Tensor:
-    """Map clip uint8 [B, T, H, W, 3], index int64 [B, V] or None -> [B, V, 3 * tubelet * patch**2]."""
+    """Map clip uint8 [B, T, H, W, 3] and index int64 [B, V] or None to [B, V, 3 * tubelet * patch**2]."""
     B, T, H, W, C = clip.shape
     compute = torch.float64 if dtype == torch.float64 else torch.float32
     x = clip.to(compute) / 255
@@ -30,6 +30,5 @@ def gather_tubelets(
 
 
 def scale_shift(mean: Sequence[float], std: Sequence[float]) -> tuple[list[float], list[float]]:
-    """Return ``(pixel / 255 - mean) / std`` as ``pixel * scale + shift``, the kernels' one multiply-add, per
-    channel."""
+    """Return the scale and shift per channel for which ``(pixel / 255 - mean) / std`` is ``pixel * scale + shift``."""
     return [1 / (255 * s) for s in std], [-m / s for m, s in zip(mean, std, strict=True)]

@@ -41,14 +41,14 @@ def gather_tubelets_kernel(
         pixel = tl.load(corner[:, None] + offset[None, :], mask=inside & known[:, None], other=0).to(tl.float32)
         scale = tl.where(c == 0, scale_r, tl.where(c == 1, scale_g, scale_b))
         shift = tl.where(c == 0, shift_r, tl.where(c == 1, shift_g, shift_b))
-        # An index out of range cannot be refused without waiting for the device: its token is NaN.
+        # An index out of range cannot raise without waiting for the device: its token is NaN.
         value = tl.where(known[:, None], pixel * scale[None, :] + shift[None, :], float("nan"))
         tl.store(out + row[:, None] * E + e[None, :], value.to(out.dtype.element_ty), mask=inside)
 
 
 @functools.cache
 def tubelet_options(width: int, size: int) -> Options:
-    """Launch for tubelets of ``width`` values written in ``size`` bytes each."""
+    """Return the launches for tubelets of ``width`` values of ``size`` bytes each."""
     return options("gather_tubelets_kernel", row_class(width, size), row_launches(width, _TILES))
 
 
@@ -62,7 +62,7 @@ def gather_tubelets(
     dtype: torch.dtype,
     backend: str,
 ) -> torch.Tensor:
-    """Map clip uint8 [B, T, H, W, 3], index int64 [B, V] or None -> [B, V, 3 * tubelet * patch**2] in ``dtype``."""
+    """Map clip uint8 [B, T, H, W, 3] and index int64 [B, V] or None to [B, V, 3 * tubelet * patch**2] in ``dtype``."""
     B, T, H, W, _ = clip.shape
     tokens = (T // tubelet) * (H // patch) * (W // patch)
     out = output(clip, index, tubelet, patch, dtype)

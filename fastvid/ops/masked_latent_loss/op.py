@@ -18,7 +18,7 @@ Kind = Literal["mse", "l1", "smooth_l1", "cosine"]
 KINDS = ("mse", "l1", "smooth_l1", "cosine")
 
 # The gradient is computed with the loss, while both rows are in cache, and is what is saved for the backward pass
-# instead of pred and target. `grad` is empty when it is not asked for.
+# instead of pred and target. `grad` is empty when it is not requested.
 _SCHEMA = (
     "masked_latent_loss(Tensor pred, Tensor target, Tensor? target_scale, Tensor masked, str kind, "
     "bool normalize_target, bool with_grad, str backend) -> (Tensor loss, Tensor grad)"
@@ -28,7 +28,7 @@ _TRITON = "fastvid.ops.masked_latent_loss.triton"
 
 
 def outputs(pred: torch.Tensor, with_grad: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the loss, and its gradient or an empty tensor, not yet written."""
+    """Allocate the loss and its gradient, which is empty when it is not requested."""
     loss = pred.new_empty((), dtype=torch.float32)
     return loss, pred.new_empty(pred.shape if with_grad else (0,))
 
@@ -71,7 +71,7 @@ def _scale_cpu(grad, upstream, factor, backend):
 def _setup_context(ctx, inputs, output):
     pred, _, _, _, kind, _, _, ctx.backend = inputs
     ctx.set_materialize_grads(False)
-    # Of an output autograd knows that it depends on pred, which is not kept: second derivatives come back here.
+    # Autograd knows that an output depends on pred, although pred is not kept: second derivatives come back here.
     ctx.save_for_backward(output[1])
     ctx.factor = factor_left(pred, kind)
 
@@ -82,7 +82,7 @@ def _backward(ctx, upstream, grad_of_grad):
     (grad,) = ctx.saved_tensors
     if torch.is_grad_enabled():  # PyTorch's own arithmetic, which has derivatives
         grad = reference.scale_gradient(grad, upstream, ctx.factor)
-    # On a CPU looking at the scale is free, and `loss.backward()` gives exactly 1: no pass over the gradient.
+    # On a CPU reading the scale is free, and `loss.backward()` gives exactly 1: no pass over the gradient.
     elif ctx.factor != 1.0 or readable_value(upstream) != 1.0:
         grad = _scale(grad, upstream, ctx.factor, ctx.backend)
     return grad, None, None, None, None, None, None, None
@@ -109,7 +109,7 @@ def masked_latent_loss(
     target_scale: torch.Tensor | None = None,
     backend: Backend = "auto",
 ) -> torch.Tensor:
-    """Return the mean loss between predicted latents and the targets at the masked tokens.
+    """Compute the mean loss between predicted latents and the targets at the masked tokens.
 
     ``mean over b, m, d of l(pred[b, m, d] - y[b, m, d])`` with ``y[b, m] = target[b, masked[b, m]]``, after LayerNorm
     without affine parameters (eps 1e-5) when ``normalize_target``. ``l`` is the square (``"mse"``), the absolute value
@@ -131,12 +131,10 @@ def masked_latent_loss(
     Returns:
         Scalar float32. With no masked tokens it is 0.
 
-    Raises:
-        TypeError: an argument is no tensor; ``masked`` is not int64; mixed float64 and narrower inputs; int8 without a
-            float16 scale.
-        ValueError: shapes that do not fit; ``target`` or its scale requires grad; unknown ``kind``.
-        IndexError: a masked index outside [0, N) (checked on CPU; the reference raises RuntimeError, and
-            on a GPU, which is not waited for, the loss is NaN).
+    Raises: TypeError: an argument is not a tensor; ``masked`` is not int64; mixed float64 and narrower inputs; int8
+            without a float16 scale. ValueError: shapes that do not fit; ``target`` or its scale requires grad; unknown
+            ``kind``. IndexError: a masked index outside [0, N) (checked on CPU; the reference raises RuntimeError, and
+            on a GPU, which the call does not wait for, the loss is NaN).
 
     Example:
         >>> loss = masked_latent_loss(predictor(z), teacher(clip).detach(), masked, kind="l1", normalize_target=True)
@@ -160,7 +158,7 @@ def masked_mse(
     normalize_target: bool = False,
     backend: Backend = "auto",
 ) -> torch.Tensor:
-    """Return :func:`masked_latent_loss` with ``kind="mse"``."""
+    """Compute :func:`masked_latent_loss` with ``kind="mse"``."""
     return masked_latent_loss(pred, target, masked, kind="mse", normalize_target=normalize_target, backend=backend)
 
 
@@ -211,7 +209,8 @@ def _check(
 
 
 def quantize_tokens(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the tokens as int8 with a scale each, half the bytes of bfloat16: targets that are stored or sent.
+    """Quantise tokens to int8 with one scale per token: half the bytes of bfloat16, for targets that are stored or
+    sent.
 
     Token n is about ``values[..., n, :] * scale[..., n]``, where the scale is the token's largest absolute value over
     127, rounded to float16. An element is off by at most half a step, 0.4 % of its token's largest.
@@ -223,7 +222,7 @@ def quantize_tokens(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         int8 [..., N, D] and float16 [..., N].
 
     Raises:
-        TypeError: x is no floating-point tensor of two dimensions or more.
+        TypeError: x is not a floating-point tensor of two dimensions or more.
 
     Example:
         >>> values, scale = quantize_tokens(teacher(clip))

@@ -17,7 +17,7 @@ def masked_latent_loss(
     kind: str,
     normalize_target: bool,
 ) -> torch.Tensor:
-    """Map pred [B, M, D], target [B, N, D], target_scale [B, N] or None, masked int64 [B, M] -> scalar.
+    """Map pred [B, M, D], target [B, N, D], target_scale [B, N] or None and masked int64 [B, M] to a scalar.
 
     The result is float32, or float64 where pred is.
     """
@@ -41,5 +41,5 @@ def masked_latent_loss(
 
 
 def scale_gradient(grad: torch.Tensor, upstream: torch.Tensor, factor: float) -> torch.Tensor:
-    """Return ``grad * upstream * factor``, multiplied in float32: a factor near 1e-7 is no number in float16."""
+    """Return ``grad * upstream * factor``, multiplied in float32: float16 cannot hold a factor near 1e-7."""
     return (grad.float() * (upstream * factor)).to(grad.dtype)

@@ -30,7 +30,7 @@ def masked_latent_loss_kernel(
     M, N, D, pred_batch, pred_row, target_batch, target_row, grad_scale: tl.float32,
     KIND: tl.constexpr, NORMALIZE: tl.constexpr, WITH_GRAD: tl.constexpr, QUANTIZED: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """One masked token: pred [B, M, D], target [B, N, D], masked [B, M] -> row_loss [B * M], grad [B, M, D]."""
+    """Process one masked token: pred [B, M, D], target [B, N, D], masked [B, M] to row_loss [B * M], grad [B, M, D]."""
     row = tl.program_id(0).to(tl.int64)
     b, m = row // M, row % M
     d = tl.arange(0, BLOCK)
@@ -42,7 +42,7 @@ def masked_latent_loss_kernel(
     t = tl.load(target + b * target_batch + n * target_row + d, mask=inside, other=0).to(tl.float32)
     if QUANTIZED:
         t = t * tl.load(target_scale + b * N + n).to(tl.float32)
-    # An index out of range cannot be refused without waiting for the device: the loss is NaN, which is loud.
+    # An index out of range cannot raise without waiting for the device: the loss is NaN, which shows.
     t = tl.where(inside, tl.where(known, t, float("nan")), 0.0)
     if NORMALIZE:
         mean = tl.sum(t) / D
@@ -73,7 +73,7 @@ def masked_latent_loss_kernel(
 
 @triton.jit
 def sum_rows_kernel(row_loss, loss, rows, mean_scale: tl.float32, BLOCK: tl.constexpr):
-    """loss = mean_scale * sum(row_loss), in a fixed order: the same bits every time."""
+    """Write loss = mean_scale * sum(row_loss), summed in a fixed order: the same bits every time."""
     total = tl.zeros((BLOCK,), tl.float32)
     for start in range(0, rows, BLOCK):
         i = start + tl.arange(0, BLOCK)
@@ -83,7 +83,7 @@ def sum_rows_kernel(row_loss, loss, rows, mean_scale: tl.float32, BLOCK: tl.cons
 
 @triton.jit
 def scale_gradient_kernel(grad, upstream, out, size, factor: tl.float32, BLOCK: tl.constexpr):
-    """out = grad * upstream * factor, with upstream a scalar on the device."""
+    """Write out = grad * upstream * factor, where upstream is a scalar on the device."""
     i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     scale = tl.load(upstream).to(tl.float32) * factor
     value = tl.load(grad + i, mask=i < size).to(tl.float32) * scale
@@ -92,7 +92,7 @@ def scale_gradient_kernel(grad, upstream, out, size, factor: tl.float32, BLOCK: 
 
 @functools.cache
 def loss_options(width: int, pred_size: int, target_size: int) -> Options:
-    """Launch for tokens of ``width`` dimensions, of so many bytes each in pred and target."""
+    """Return the launches for tokens of ``width`` dimensions and their sizes in bytes in pred and target."""
     block = max(128, triton.next_power_of_2(width))
     default = min(max(block // 256, 1), 16)
     others = [warps for warps in (1, 2, 4, 8, 16, 32) if block // 1024 <= warps <= block // 64]
@@ -103,14 +103,14 @@ def loss_options(width: int, pred_size: int, target_size: int) -> Options:
 
 @functools.cache
 def sum_options(few: bool) -> Options:
-    """Launch of the one program that adds up the rows."""
+    """Return the launches of the one program that adds up the rows."""
     shape = f"{'up to' if few else 'more than'} {_FEW_ROWS} rows"
     return options("sum_rows_kernel", shape, [{"BLOCK": block, "num_warps": warps} for block, warps in _SUM])
 
 
 @functools.cache
 def scale_options(size: int) -> Options:
-    """Launch for a gradient in elements of ``size`` bytes."""
+    """Return the launches for a gradient with elements of ``size`` bytes."""
     launches = [{"BLOCK": block, "num_warps": warps} for block, warps in _SCALE]
     return options("scale_gradient_kernel", f"{size} bytes", launches)
 
@@ -125,7 +125,7 @@ def masked_latent_loss(
     with_grad: bool,
     backend: str,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Map pred [B, M, D], target [B, N, D], masked int64 [B, M] -> scalar float32, gradient [B, M, D] or empty.
+    """Map pred [B, M, D], target [B, N, D] and masked int64 [B, M] to a float32 scalar and gradient [B, M, D] or empty.
 
     Besides the outputs it allocates 4 bytes a masked token, for the sums of the rows.
 
@@ -157,8 +157,7 @@ def masked_latent_loss(
 
 
 def scale_gradient(grad: torch.Tensor, upstream: torch.Tensor, factor: float, backend: str) -> torch.Tensor:
-    """Return ``grad * upstream * factor`` in grad's dtype; upstream is a scalar tensor, which the host does not look
-    at."""
+    """Return ``grad * upstream * factor`` in grad's dtype; upstream is a scalar tensor that the host does not read."""
     grad = grad.contiguous()
     out = grad.new_empty(grad.shape)
     if grad.numel():

@@ -1,4 +1,4 @@
-"""How many tokens a spec's blocks typically cover, for specs whose counts are not a target but an outcome."""
+"""Typical token counts of a spec whose blocks, not a target, determine the counts."""
 
 import functools
 from types import SimpleNamespace

@@ -19,7 +19,7 @@ _MASKED, _VISIBLE = 3, 4  # positions in the plan
 
 
 def outputs(ids: torch.Tensor, plan: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return visible [B, V] and masked [B, M], not yet written."""
+    """Allocate visible [B, V] and masked [B, M]."""
     visible = ids.new_empty((ids.shape[0], plan[_VISIBLE]))
     masked = ids.new_empty((ids.shape[0], plan[_MASKED]))
     return visible, masked
@@ -89,7 +89,7 @@ def multiblock_mask(
         ``visible`` int64 [B, V] and ``masked`` int64 [B, M] on the ids' device: ascending, disjoint.
 
     Raises:
-        TypeError: ``sample_ids`` is no int64 tensor.
+        TypeError: ``sample_ids`` is not an int64 tensor.
         ValueError: counts that do not fit the grid, an empty grid or one with a side over 65536, a seed or draw out of
             range, an unknown backend.
         RuntimeError: ``backend="native"`` where there is no kernel; on a GPU, a grid of more tokens than fit the shared
@@ -109,5 +109,5 @@ def multiblock_mask(
         raise ValueError(f"multiblock_mask: draw must be in [0, 2**32), got {draw}")
     plan = (spec or MaskSpec.multiblock()).plan(grid, masked, visible)
     kernel = choose("multiblock_mask", sample_ids.device, backend)
-    # The reference too runs inside the op: its loop ends when the data says so, which no graph can hold.
+    # The reference runs inside the op too: its loop ends when the data says so, which no graph can hold.
     return _op(sample_ids, plan, seed, draw, kernel)

@@ -18,10 +18,10 @@ _STREAM_COUNT, _STREAM_SIZE, _STREAM_PLACE, _STREAM_TOKEN = range(4)
 
 
 def multiblock_mask(ids: torch.Tensor, plan: list[int], seed: int, draw: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Map ids int64 [B] -> (visible [B, V], masked [B, M]), both int64 and ascending."""
+    """Map ids int64 [B] to (visible [B, V], masked [B, M]), both int64 and ascending."""
     p = SimpleNamespace(**dict(zip(PLAN_FIELDS, plan, strict=True)))
     rng = SampleWords(ids, seed, draw)
-    repeats = p.T if p.kind == _TUBE else 1  # a tube's site is masked at every time
+    repeats = p.T if p.kind == _TUBE else 1  # a tube's site is masked at every time step
     cells = p.T * p.H * p.W // repeats
     want_masked, want_visible = p.masked // repeats, p.visible // repeats
     keys = rng.token_keys(cells)
@@ -46,7 +46,7 @@ class SampleWords:
         self.ids, self.key, self.draw = ids, split64(seed), draw
 
     def words(self, stream: int, index: torch.Tensor | int) -> tuple[torch.Tensor, ...]:
-        """Return four words [B] for one index per sample, or [B, K] for an index tensor [K]."""
+        """Return four random words [B] for one index per sample, or [B, K] for an index tensor [K]."""
         ids = self.ids if isinstance(index, int) else self.ids[:, None]
         return philox4x32(((stream << 28) | index, self.draw, *split64(ids)), self.key)
 
@@ -58,7 +58,7 @@ class SampleWords:
 
 
 def draw_blocks(p: SimpleNamespace, rng: SampleWords) -> torch.Tensor:
-    """Return bool [B, N]: the tokens covered by blocks when the plan's stopping rule holds."""
+    """Return bool [B, N]: the tokens that the blocks cover once the plan's stopping rule holds."""
     tokens = p.T * p.H * p.W
     room = {_TRIM: p.masked, _TRUNCATE: tokens - p.visible, _TOKENS: tokens}[p.meet]
     if p.meet == _TRIM:
@@ -80,8 +80,7 @@ def draw_blocks(p: SimpleNamespace, rng: SampleWords) -> torch.Tensor:
 
 
 def _block(p: SimpleNamespace, rng: SampleWords, b: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the block b of each sample: which tokens it holds, bool [B, N], and the order of trimming them, int64 [B,
-    N]."""
+    """Return block b of each sample: its tokens, bool [B, N], and the order in which to trim them, int64 [B, N]."""
     size, place = rng.words(_STREAM_SIZE, 0 if p.same_size else b), rng.words(_STREAM_PLACE, b)
     bt = _share(p.T, _between(size[0], p.t_lo, p.t_hi))
     if p.by_area:
@@ -126,8 +125,7 @@ def _round_sqrt_ratio(num: torch.Tensor, den: torch.Tensor, limit: int) -> torch
 
 
 def _lowest(keys: torch.Tensor, candidates: torch.Tensor, count: torch.Tensor | int) -> torch.Tensor:
-    """Return bool [B, N]: per sample the ``count`` candidates of lowest key (ties between equal keys go by
-    position)."""
+    """Return bool [B, N]: per sample the ``count`` candidates of lowest key; equal keys go by position."""
     ordered = torch.where(candidates, keys, torch.iinfo(torch.int64).max).argsort(dim=1, stable=True)
     rank = ordered.argsort(dim=1)
     return candidates & (rank < count)
@@ -141,7 +139,7 @@ def _choose(keys: torch.Tensor, candidates: torch.Tensor, count: int, tail: bool
 
 
 def _indices(chosen: torch.Tensor, repeats: int, count: int) -> torch.Tensor:
-    """Map bool [B, cells] with ``count`` ones a row -> their positions, repeated at every time slot for tubes."""
+    """Map bool [B, cells] with ``count`` ones a row to their positions, repeated at every time slot for tubes."""
     cells = chosen.shape[1]
     sites = (~chosen).long().argsort(dim=1, stable=True)[:, :count]
     slots = cells * torch.arange(repeats, device=chosen.device)

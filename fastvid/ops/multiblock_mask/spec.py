@@ -20,7 +20,7 @@ PLAN_FIELDS = (
 
 @dataclass(frozen=True)
 class MaskSpec:
-    """How the masked tokens of a (T, H, W) grid are drawn.
+    """The rule by which the masked tokens of a (T, H, W) grid are drawn.
 
     Blocks are boxes of tokens at uniform positions. A block is ``max(1, floor(T * s))`` tokens long with ``s`` uniform
     in ``temporal``; its sides are either ``sqrt(area * aspect)`` and ``sqrt(area / aspect)``, rounded and clamped to
@@ -82,12 +82,12 @@ class MaskSpec:
 
     @classmethod
     def multiblock(cls, **changes: Any) -> "MaskSpec":
-        """Return the default: blocks of 15 % of the frame through all time, added until the target is met."""
+        """Return the default spec: blocks of 15 % of the frame through all time, added until the target is met."""
         return dataclasses.replace(cls(), **changes)
 
     @classmethod
     def salt(cls, **changes: Any) -> "MaskSpec":
-        """Return the published SALT-VLA sampler: 4 to 8 blocks of independent sides, then i.i.d. tokens to the exact
+        """Return the published SALT-VLA spec: 4 to 8 blocks of independent sides, then i.i.d. tokens to the exact
         count.
 
         At 75 % masked on an 8 x 14 x 14 grid the blocks cover 19 % on average, so most masked tokens are i.i.d.
@@ -97,32 +97,32 @@ class MaskSpec:
 
     @classmethod
     def vjepa_short(cls, *, truncate: Literal["random", "tail"] = "random", **changes: Any) -> "MaskSpec":
-        """Return V-JEPA's short-range masks: 8 blocks of 15 % of the frame through all time."""
+        """Return V-JEPA's short-range spec: 8 blocks of 15 % of the frame through all time."""
         spec = cls(count=(8, 8), same_size=True, meet="truncate", truncate=truncate)
         return dataclasses.replace(spec, **changes)
 
     @classmethod
     def vjepa_long(cls, *, truncate: Literal["random", "tail"] = "random", **changes: Any) -> "MaskSpec":
-        """Return V-JEPA's long-range masks: 2 blocks of 70 % of the frame through all time."""
+        """Return V-JEPA's long-range spec: 2 blocks of 70 % of the frame through all time."""
         spec = cls(count=(2, 2), area=(0.7, 0.7), same_size=True, meet="truncate", truncate=truncate)
         return dataclasses.replace(spec, **changes)
 
     @classmethod
     def tube(cls) -> "MaskSpec":
-        """Return VideoMAE's tubes: i.i.d. sites of the frame, masked at all times."""
+        """Return VideoMAE's tube spec: i.i.d. sites of the frame, masked at all times."""
         return cls(kind="tube")
 
     @classmethod
     def random(cls) -> "MaskSpec":
-        """Return I.i.d. tokens."""
+        """Return the spec of i.i.d. tokens."""
         return cls(kind="random")
 
     def plan(self, grid: tuple[int, int, int], masked: int, visible: int) -> list[int]:
-        """Return the integers the samplers work from, in the order of ``PLAN_FIELDS``; shares become fixed-point
+        """Return the integers that the samplers read, in the order of ``PLAN_FIELDS``; shares become fixed-point
         numbers.
 
         Raises:
-            ValueError: the counts do not fit the grid, or, for tubes, are no multiple of T.
+            ValueError: the counts do not fit the grid, or, for tubes, are not a multiple of T.
         """
         t, h, w = grid
         tokens = t * h * w

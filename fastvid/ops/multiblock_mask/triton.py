@@ -51,8 +51,7 @@ def _wants_a_block(b, covered, wanted, masked, room, MEET: tl.constexpr, MAX_BLO
 
 @triton.jit
 def _lowest(keys, candidates, count, BITS: tl.constexpr):
-    """Return the `count` candidates of lowest key, all of them if there are fewer; keys differ and are below 2**BITS -
-    1."""
+    """Return the `count` candidates of lowest key, or all if fewer. Keys are distinct and below 2**BITS - 1."""
     bound = tl.sum(keys * 0)  # a zero of the keys' type
     for bit in range(BITS):
         trial = bound | (tl.full((), 1, keys.dtype) << (BITS - 1 - bit))
@@ -84,7 +83,7 @@ def _choose(candidates, count, seed, draw, id_lo, id_hi, TAIL: tl.constexpr, BLO
 
 @triton.jit
 def _store_indices(out, chosen, count, cells, REPEATS, BLOCK: tl.constexpr):
-    """Compacts the chosen cells to their indices, ascending, once for each time slot of a tube."""
+    """Compact the chosen cells to their indices, ascending, once for each time slot of a tube."""
     cell = tl.arange(0, BLOCK)
     position = tl.cumsum(chosen.to(tl.int32)) - 1
     for t in range(REPEATS):
@@ -169,7 +168,7 @@ def multiblock_mask_kernel(
 
 @functools.cache
 def mask_options(cells: int) -> Options:
-    """Launch for grids of ``cells`` tokens."""
+    """Return the launches for grids of ``cells`` tokens."""
     block = max(128, triton.next_power_of_2(cells))
     default = min(max(block // 256, 4), 32)
     # Left alone, ptxas spills a few registers to save others that nothing else needs.
@@ -182,7 +181,7 @@ def mask_options(cells: int) -> Options:
 def multiblock_mask(
     ids: torch.Tensor, plan: list[int], seed: int, draw: int, backend: str
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Map ids int64 [B] -> (visible [B, V], masked [B, M]), both int64 and ascending.
+    """Map ids int64 [B] to (visible [B, V], masked [B, M]), both int64 and ascending.
 
     Raises:
         RuntimeError: more than :data:`MAX_CELLS` tokens.

@@ -1,4 +1,4 @@
-"""From the token a query looked at most to the point where a glimpse is taken."""
+"""The point of the frame where a glimpse is taken, from the token that a query attended to most."""
 
 import math
 
@@ -9,16 +9,16 @@ from fastvid.ops._autograd import readable_value
 
 
 def peak_to_center(peak: torch.Tensor, grid: tuple[int, ...], *, prefix: int = 0) -> torch.Tensor:
-    """Return the centres, in the frame, of the patches that attention peaks point at.
+    """Return the centres, in the frame, of the patches at the attention peaks.
 
     Tokens are counted ``prefix + (t * H + h) * W + w``; the patch in column ``w`` of ``W`` has its centre at
-    ``x = (2 w + 1) / W - 1``, and rows give ``y`` likewise. The time ``t`` does not show in the result.
+    ``x = (2 w + 1) / W - 1``, and rows give ``y`` likewise. The time ``t`` does not affect the result.
 
     Args:
         peak: int64 [...], token indices in [0, prefix + tokens of the grid), as :func:`query_attend` returns them.
         grid: tokens (H, W) or (T, H, W).
         prefix: tokens before the grid's, such as CLS and registers. They have no place in the frame: a peak on one of
-            them looks at the frame's centre, (0, 0).
+            them gives the frame's centre, (0, 0).
 
     Returns:
         float32 [..., 2], (x, y) in [-1, 1]: -1 and 1 are the frame's edges, y grows downwards.

@@ -25,9 +25,9 @@ _SCHEMA = (
     "query_attend(Tensor query, Tensor key, Tensor value, float scale, bool with_stats, bool with_grad, str backend)"
     " -> (Tensor out, Tensor precise, Tensor lse, Tensor entropy, Tensor peak)"
 )
-# `out` alone.
+# only `out`
 _OUT_SCHEMA = "query_attend_out(Tensor query, Tensor key, Tensor value, float scale, str backend) -> Tensor"
-# A gradient that is not asked for is empty. `token_major`: key's and value's gradients lie in memory as [B, N, h, d].
+# A gradient that is not requested is empty. `token_major`: key's and value's gradients lie in memory as [B, N, h, d].
 _BACKWARD_SCHEMA = (
     "query_attend_backward(Tensor grad_out, Tensor? grad_entropy, Tensor query, Tensor key, Tensor value, "
     "Tensor precise, Tensor lse, Tensor? entropy, float scale, bool with_query, bool with_cache, bool token_major, "
@@ -38,12 +38,12 @@ Triple = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 def contiguous_like(x: torch.Tensor) -> torch.Tensor:
-    """Of x's shape and dtype, not yet written."""
+    """Allocate a contiguous tensor of x's shape and dtype."""
     return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
 def outputs(query: torch.Tensor, with_stats: bool, with_grad: bool) -> tuple[torch.Tensor, ...]:
-    """Return out, precise, lse, entropy and peak, not yet written."""
+    """Allocate out, precise, lse, entropy and peak."""
     rows = query.shape[:-1]
     keep = with_grad and query.dtype != torch.float32
     return (
@@ -56,7 +56,7 @@ def outputs(query: torch.Tensor, with_stats: bool, with_grad: bool) -> tuple[tor
 
 
 def gradients(query: torch.Tensor, key: torch.Tensor, with_query: bool, with_cache: bool, token_major: bool) -> Triple:
-    """Return the three gradients, not yet written."""
+    """Allocate the three gradients."""
 
     def like_key() -> torch.Tensor:
         if not with_cache:
@@ -95,7 +95,7 @@ def _address(x: torch.Tensor | None) -> int:
 
 
 def _write(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, *results: int) -> None:
-    """Into the addresses of out, precise, lse, entropy and peak; 0 is not written."""
+    """Write to the addresses of out, precise, lse, entropy and peak; an address of 0 is not written."""
     query_strides, key_strides, value_strides = query.stride(), key.stride(), value.stride()
     if not query_strides[-1] == key_strides[-1] == value_strides[-1] == 1:
         query, key, value = rows_contiguous(query), rows_contiguous(key), rows_contiguous(value)
@@ -212,7 +212,7 @@ def query_attend(
     return_stats: bool = False,
     backend: Backend = "auto",
 ) -> torch.Tensor | Triple:
-    """Return the attention of a few queries over many cached tokens, with what the queries looked at.
+    """Compute the attention of a few queries over many cached tokens, and optionally its entropy and peak.
 
     ``out = softmax(scale * query @ key.mT) @ value`` for each head, like
     :func:`torch.nn.functional.scaled_dot_product_attention`, and on request each query's attention entropy
@@ -229,7 +229,7 @@ def query_attend(
         key: [B, h, N, d], N at least 1, in query's dtype. Differentiable, once.
         value: [B, h, N, d], in query's dtype. Differentiable, once. Inputs whose last dimension is contiguous, such as
             a projection [B, N, h, d] transposed, are read in place; others are copied first.
-        scale: of the scores; None is ``1 / sqrt(d)``.
+        scale: factor of the scores; None is ``1 / sqrt(d)``.
         return_stats: also return entropy and peak.
         backend: ``"auto"``, ``"reference"``, ``"native"`` or ``"triton"``.
 
@@ -238,10 +238,8 @@ def query_attend(
         between 0 and log N, differentiable, and peak, int64 of the same shape: the index of the largest weight, the
         lowest one among equals; not differentiable. Where inputs are NaN, out and entropy are, and peak is any token.
 
-    Raises:
-        TypeError: an argument is no tensor; tensors of different dtypes, or not floating point; ``backend`` insists on
-            a kernel for float64.
-        ValueError: shapes that do not fit; no tokens; tensors on different devices.
+    Raises: TypeError: an argument is not a tensor; tensors of different dtypes, or not floating point; ``backend``
+        insists on a kernel for float64. ValueError: shapes that do not fit; no tokens; tensors on different devices.
 
     Example:
         >>> out, entropy, peak = query_attend(query, key, value, return_stats=True)

@@ -1,4 +1,4 @@
-"""The definition of query attention in plain PyTorch: it writes the weights to memory, the kernels do not."""
+"""The definition of query attention in plain PyTorch. It writes the weights to memory, which the kernels do not."""
 
 import torch
 
@@ -6,9 +6,9 @@ import torch
 def query_attend(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Map query [B, S, h, Q, d], key and value [B, h, N, d] -> out [B, S, h, Q, d], entropy and peak [B, S, h, Q].
+    """Map query [B, S, h, Q, d], key and value [B, h, N, d] to out [B, S, h, Q, d], entropy and peak [B, S, h, Q].
 
-    Or query [B, h, Q, d], and results without S. Computed in float32; float64 inputs stay float64, entropy included.
+    A query [B, h, Q, d] gives results without S. Computed in float32; float64 inputs stay float64, entropy included.
     """
     compute = torch.float64 if query.dtype == torch.float64 else torch.float32
     if query.ndim == 4:

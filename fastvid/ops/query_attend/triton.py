@@ -1,4 +1,4 @@
-"""Triton kernels of query_attend: a program owns a head of a batch entry and walks over its tokens once.
+"""Triton kernels of query_attend: a program loops once over the tokens of one head of one batch entry.
 
 Up to four queries are multiplied by broadcasting; more go through ``tl.dot`` in full float32, padded to sixteen rows.
 """
@@ -19,7 +19,9 @@ _BROADCAST = 4  # at most so many queries are multiplied by broadcasting
 
 @triton.jit
 def _scores(x, y, DOT: tl.constexpr):
-    """x [Q, D] with y [N, D] -> [Q, N]. tl.dot takes narrow numbers as such: their products are exact in float32."""
+    """Multiply x [Q, D] with y [N, D] to [Q, N]. tl.dot takes narrow numbers as such: their products are exact in
+    float32.
+    """
     if DOT:
         return tl.dot(x, tl.trans(y), input_precision="ieee")
     return tl.sum(x.to(tl.float32)[:, None, :] * y.to(tl.float32)[None, :, :], 2)
@@ -27,7 +29,7 @@ def _scores(x, y, DOT: tl.constexpr):
 
 @triton.jit
 def _mix(weights, y, DOT: tl.constexpr):
-    """weights [Q, N] with y [N, D] -> [Q, D]"""
+    """Multiply weights [Q, N] with y [N, D] to [Q, D]."""
     if DOT:
         return tl.dot(weights, y, input_precision="ieee")
     return tl.sum(weights[:, :, None] * y[None, :, :], 1)
@@ -35,7 +37,7 @@ def _mix(weights, y, DOT: tl.constexpr):
 
 @triton.jit
 def _spread(weights, x, DOT: tl.constexpr):
-    """weights [Q, N] with x [Q, D] -> [N, D]"""
+    """Multiply weights [Q, N] with x [Q, D] to [N, D]."""
     if DOT:
         return tl.dot(tl.trans(weights), x, input_precision="ieee")
     return tl.sum(weights[:, :, None] * x[:, None, :], 0)
@@ -43,7 +45,9 @@ def _spread(weights, x, DOT: tl.constexpr):
 
 @triton.jit
 def _query_places(first, b, h, S, H, Q, BLOCK_Q: tl.constexpr):
-    """Of the queries from `first` on: set, place in the set, row in a contiguous [B, S, H, Q], whether they exist."""
+    """Return, for the queries from `first` on: set, place in the set, row in a contiguous [B, S, H, Q], and if they
+    exist.
+    """
     i = first + tl.arange(0, BLOCK_Q)
     s = i // Q
     q = i % Q
@@ -124,7 +128,7 @@ def query_attend_backward_kernel(
     ENTROPY: tl.constexpr, WITH_QUERY: tl.constexpr, WITH_CACHE: tl.constexpr, DOT: tl.constexpr,
     BLOCK_Q: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """Return the gradients of key and value from `tiles` tiles of queries, and that of query from one."""
+    """Write the gradients of key and value from `tiles` tiles of queries, and that of query from one."""
     b = (tl.program_id(0) // H).to(tl.int64)
     h = (tl.program_id(0) % H).to(tl.int64)
     d = tl.arange(0, BLOCK_D)
@@ -174,7 +178,7 @@ def query_attend_backward_kernel(
 
 @functools.cache
 def attend_options(queries: int, dim: int, dtype: torch.dtype, backward: bool) -> Options:
-    """Launch for `queries` of dimension `dim`; the default keeps a program's tiles in registers."""
+    """Return the launches for `queries` of dimension `dim`; the default keeps a program's tiles in registers."""
     dot = queries > _BROADCAST
     block_d = max(triton.next_power_of_2(dim), 16)
     block_q = _TILE if dot else triton.next_power_of_2(queries)
@@ -202,7 +206,7 @@ def attend_options(queries: int, dim: int, dtype: torch.dtype, backward: bool) -
 
 
 def grouped(query: torch.Tensor) -> torch.Tensor:
-    """Return [B, S, h, Q, d] of that or of [B, h, Q, d]; a view."""
+    """Return a view [B, S, h, Q, d] of a query [B, S, h, Q, d] or [B, h, Q, d]."""
     return query if query.ndim == 5 else query.unsqueeze(1)
 
 

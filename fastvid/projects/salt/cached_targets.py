@@ -26,8 +26,8 @@ class CachedLatents:
 
     Args:
         cache: opened by :func:`open_latents`.
-        data: of the run.
-        seed: of the run.
+        data: data of the run.
+        seed: seed of the run.
         device: of the run.
         quarantine: of the run.
     """
@@ -38,7 +38,7 @@ class CachedLatents:
 
     @property
     def loader_options(self) -> dict[str, Any]:
-        """The cache's views."""
+        """Return the cache's views as loader options."""
         return {"view_seed": self.manifest.view_seed, "views": self.manifest.views_per_clip}
 
     def batches(self, loader: TrainLoader) -> LatentLoader:
@@ -50,13 +50,13 @@ class CachedLatents:
         return cached_clips(self.cache, self._data, clips, self._seed, self._quarantine)
 
     def of(self, batch: Batch) -> Latents:
-        """As they were read."""
+        """Return the latents as they were read."""
         assert isinstance(batch, LatentBatch), "the batch comes without latents"
         return batch.latents
 
 
 def open_latents(config: SaltConfig, data: SaltData, student: VideoViT, teacher: Teacher | None) -> LatentCache:
-    """Open the cache a configuration names, if it was made for this run.
+    """Open the cache that a configuration names, after a check that it fits this run.
 
     Args:
         config: names it in ``latents``.
@@ -99,7 +99,7 @@ def open_latents(config: SaltConfig, data: SaltData, student: VideoViT, teacher:
 
 
 def token_subset(cache: LatentCache, masks: MaskSampler, most: int | None, seed: int) -> TokenSubset | None:
-    """Return what picks the predicted tokens where the cache holds only some; None where it holds all.
+    """Return a :class:`TokenSubset` where the cache holds only some tokens, or None where it holds all.
 
     Raises:
         ValueError: it holds too few.

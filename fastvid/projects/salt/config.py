@@ -67,7 +67,7 @@ class PredictorConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """What predictions are compared by."""
+    """The loss between predictions and targets."""
 
     kind: Literal["mse", "l1", "smooth_l1", "cosine"] = "mse"
     """Distance between prediction and target."""
@@ -111,7 +111,7 @@ class LatentWindowConfig:
 
 @dataclass(frozen=True)
 class ProbeConfig:
-    """What the trained encoder is tried on, where videos have labels."""
+    """The probes of the trained encoder, where videos have labels."""
 
     enabled: bool = True
     """Run the probes at the end."""

@@ -50,7 +50,7 @@ class HealthCheck:
 
     @torch.no_grad()
     def __call__(self, step: int) -> dict[str, float]:
-        """Return the values to record; anything suspicious is also logged, loudly."""
+        """Return the values to record, and warn about anything suspicious."""
         clips, ids, latents = self._batch
         self.module.eval()
         student = FeatureHealth.of(self.encoder(clips))
@@ -75,7 +75,7 @@ class HealthCheck:
 
     @cached_property
     def _teacher_health(self) -> FeatureHealth | None:
-        """Of the teacher's latents, computed or as they are cached; None without a teacher."""
+        """Measure the teacher's latents, computed or cached; return None without a teacher."""
         clips, _, latents = self._batch
         if latents is not None:
             return FeatureHealth.of(latents.float())

@@ -61,7 +61,7 @@ class StageLoss:
         return loss, (means if len(means) > 1 else {}) | facts
 
     def draw(self, ids: torch.Tensor, draw: int, latents: Latents | None) -> tuple[list[Mask], dict[str, torch.Tensor]]:
-        """Return the masks of a step, and facts about them to record."""
+        """Draw the masks of a step, and return them with values to record."""
         if self.subset is None or latents is None or latents.tokens is None:
             return self.masks(ids, draw), {}
         masks, repeated = self.subset(self.masks.complete(ids, draw), latents.tokens, ids, draw)

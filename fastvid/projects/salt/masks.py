@@ -21,7 +21,7 @@ class MaskSampler:
         config: which specs, and how much they hide.
         grid: (T, H, W) tokens.
         tokens: predict a random subset of this many masked tokens; None for all.
-        seed: of the run.
+        seed: seed of the run.
         stage: keeps the masks of the stages apart.
 
     Attributes:
@@ -39,7 +39,7 @@ class MaskSampler:
                 raise ValueError(f"mask ratio {config.ratio} leaves {visible} visible and {masked} masked of {grid}")
 
     def __call__(self, ids: torch.Tensor, draw: int) -> list[Mask]:
-        """Return the masks for sample ids int64 [B]; ``draw`` counts micro-batches, so that no mask comes twice."""
+        """Draw the masks for sample ids int64 [B]. ``draw`` counts micro-batches, so that no mask is drawn twice."""
         masks = []
         for which, (visible, masked) in enumerate(self.complete(ids, draw)):
             if self.tokens is not None and self.tokens < masked.shape[1]:

@@ -25,7 +25,7 @@ class MaskedPrediction(nn.Module):
         self.encoder, self.predictor = encoder, predictor
 
     def forward(self, clip: torch.Tensor, masks: list[Mask]) -> list[torch.Tensor]:
-        """Map clip uint8 [B, T, H, W, 3] -> for each mask, predictions [B, M, out_dim]."""
+        """Map clip uint8 [B, T, H, W, 3] to predictions [B, M, out_dim] for each mask."""
         return [
             self.predictor(self.encoder(clip, visible), visible, masked, which)
             for which, (visible, masked) in enumerate(masks)

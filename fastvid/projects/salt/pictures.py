@@ -16,7 +16,7 @@ _DRAW = 2**28 + 1  # masks that no training step uses
 
 
 def mask_pictures(session: Session, data: SaltData, loss: StageLoss, name: str, quarantine: Quarantine) -> None:
-    """Save clips beside what the encoder is shown of them, a row for each mask of a step."""
+    """Save clips beside the parts that the encoder sees, a row for each mask of a step."""
     clips, ids = _examples(data, quarantine)
     rows = []
     masks = loss.masks(ids, _DRAW)
@@ -31,7 +31,7 @@ def mask_pictures(session: Session, data: SaltData, loss: StageLoss, name: str, 
 def painted_pictures(
     session: Session, data: SaltData, module: MaskedPrediction, loss: StageLoss, quarantine: Quarantine
 ) -> None:
-    """Save clips, what the pixel stage was shown of them, and what it paints where nothing was shown."""
+    """Save clips, the parts that the pixel stage saw, and its predictions of the masked parts."""
     clips, ids = _examples(data, quarantine)
     device = next(module.parameters()).device
     embed, grid = module.encoder.patch_embed, module.encoder.grid

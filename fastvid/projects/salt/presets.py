@@ -21,7 +21,7 @@ _HIDDEN_MOMENTS = MaskConfig(specs=("multiblock",), ratio=0.375, temporal=(0.125
 
 
 def demo() -> SaltConfig:
-    """Train on the demo data set in a few minutes on two processor cores."""
+    """Return a configuration that trains on the demo data set in a few minutes on two processor cores."""
     # As many frames as a clip has: half the work of making and decoding them. Large shapes on a quiet background: the
     # plateau, on which only the background is learnt, ends in time.
     data = DemoSize(spec=DemoSpec(frames=16, texture=0.05, drift=0.2, radius=(0.14, 0.22)))
@@ -29,7 +29,7 @@ def demo() -> SaltConfig:
 
 
 def proof() -> SaltConfig:
-    """Take the demo preset with more steps and more videos: what is learnt when there is time."""
+    """Return the demo preset with more steps and more videos."""
     data = DemoSize(train=4096, test=2048)
     return _on_demo(teacher_steps=4000, steps=4000, demo=data, probe=ProbeConfig(train=4096))
 
@@ -60,7 +60,7 @@ def _on_demo(teacher_steps: int, steps: int, demo: DemoSize, probe: ProbeConfig)
 
 
 def vit_small() -> SaltConfig:
-    """Train a ViT-S on your videos: 24 GB of GPU memory are ample."""
+    """Return a configuration that trains a ViT-S on your videos; 24 GB of GPU memory are ample."""
     optim = OptimConfig(steps=50_000, batch=64, lr=5e-4, min_lr=1e-6, warmup=2_000)
     return SaltConfig(
         model=ModelConfig(name="vit_small_patch16_224"),
@@ -73,7 +73,7 @@ def vit_small() -> SaltConfig:
 
 
 def vit_base() -> SaltConfig:
-    """Train a ViT-B on your videos."""
+    """Return a configuration that trains a ViT-B on your videos."""
     optim = OptimConfig(steps=100_000, batch=128, accumulate=2, lr=5e-4, min_lr=1e-6, warmup=4_000)
     return SaltConfig(
         model=ModelConfig(name="vit_base_patch16_224"),
@@ -85,7 +85,7 @@ def vit_base() -> SaltConfig:
 
 
 def vit_large() -> SaltConfig:
-    """Train a ViT-L on your videos, with activation checkpointing."""
+    """Return a configuration that trains a ViT-L on your videos, with activation checkpointing."""
     optim = OptimConfig(steps=200_000, batch=256, accumulate=8, lr=5e-4, min_lr=1e-6, warmup=10_000)
     return SaltConfig(
         model=ModelConfig(name="vit_large_patch16_224", checkpointing=True),
@@ -97,7 +97,7 @@ def vit_large() -> SaltConfig:
 
 
 def seed_vit_base() -> SaltConfig:
-    """Take the configuration published with SALT-VLA; its teacher comes with ``--teacher.source hf:NAME``."""
+    """Return the configuration published with SALT-VLA; its teacher comes with ``--teacher.source hf:NAME``."""
     optim = OptimConfig(
         steps=100_000, batch=32, lr=3e-4, min_lr=3e-5, warmup=500, betas=(0.9, 0.95),
         weight_decay=0.04, weight_decay_end=0.4, clip_grad=0.02,

@@ -18,8 +18,9 @@ _FEWEST = 5  # labelled videos to fit on: a fifth of them chooses the settings
 
 
 def contestants(student: VideoViT, teacher: Teacher | None, untrained: VideoViT) -> list[ProbeEntry]:
-    """Return the student and what it is measured against; the teacher is not there where only its latents were
-    given."""
+    """Return the student and the encoders to compare it with. The teacher is left out where only its latents were
+    given.
+    """
     return [
         ProbeEntry("student", student, student.grid),
         *([] if teacher is None else [ProbeEntry("teacher", teacher, teacher.grid)]),
@@ -37,7 +38,7 @@ def probe_run(
     untrained: Callable[[], VideoViT],
     quarantine: Quarantine,
 ) -> None:
-    """Probe the student and writes ``probe.json``, unless that was done, or there is nothing to probe with."""
+    """Probe the student and write ``probe.json``, unless that was done, or there is nothing to probe with."""
     assert session.run is not None
     if not config.probe.enabled or session.run.read_json("probe.json") is not None:
         return

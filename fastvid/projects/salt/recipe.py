@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 
 def run(session: Session, config: SaltConfig) -> None:
-    """Run the whole recipe, from wherever the run directory says it was left."""
+    """Run the whole recipe, continuing where the run directory says it stopped."""
     recipe = _Recipe(session, config)
     teacher = recipe.teacher()
     student = recipe.student(teacher)
@@ -144,7 +144,7 @@ class _Recipe:
         return encoder
 
     def _known_latents(self, teacher: Teacher | None) -> KnownLatents | None:
-        """Where the student's targets are read; None where the teacher is asked at every step."""
+        """Open the source of the student's targets, or return None where the teacher runs at every step."""
         if self.cache is not None:
             return CachedLatents(self.cache, self.data, self.config.run.seed, self.device, self.quarantine)
         if self.config.latent_window.echo == 1:

@@ -22,8 +22,9 @@ class Targets(Protocol):
     """What a stage predicts."""
 
     def prepare(self, clips: torch.Tensor, latents: Latents | None) -> Any:
-        """Return what all masks of a step share, from clips uint8 [B, T, H, W, 3] and their latents, where they are
-        cached."""
+        """Prepare what all masks of a step share, from clips uint8 [B, T, H, W, 3] and their latents, where they are
+        cached.
+        """
         ...
 
     def select(self, prepared: Any, masked: torch.Tensor) -> Selected:
@@ -79,11 +80,11 @@ class KnownLatents(Protocol):
 
     @property
     def loader_options(self) -> dict[str, Any]:
-        """What :class:`TrainLoader` has to be given."""
+        """Return the options that :class:`TrainLoader` needs."""
         ...
 
     def batches(self, loader: TrainLoader) -> Loader:
-        """Return the loader's batches, with what is known of their latents."""
+        """Return the loader's batches, with the latents that are known."""
         ...
 
     def health_batch(self, clips: int) -> HealthBatch:

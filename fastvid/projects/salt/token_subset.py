@@ -24,7 +24,7 @@ class TokenSubset:
         tokens: N, of the grid.
         cached: K, of each clip.
         most: greatest P, or None.
-        seed: of the run.
+        seed: seed of the run.
 
     Attributes:
         predicted: P for each mask.
@@ -90,5 +90,5 @@ def _among(tokens: torch.Tensor, some: torch.Tensor) -> torch.Tensor:
 
 
 def _log_choose(n: int, k: int) -> float:
-    """Return the logarithm of the binomial coefficient; of an impossible choice, minus infinity."""
+    """Return the logarithm of the binomial coefficient, minus infinity for an impossible choice."""
     return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) if 0 <= k <= n else -math.inf

@@ -25,13 +25,13 @@ _FOLDER = "latent-window"  # in the run's directory
 
 
 def check_window(config: SaltConfig, run: Path, data: SaltData, tokens: int, dim: int) -> None:
-    """Refuse a window that its budget or the disk cannot hold.
+    """Raise an error where a window exceeds its budget or the disk.
 
     Args:
-        config: of the run.
+        config: configuration of the run.
         run: the run's directory, where the window will be.
-        data: of the run.
-        tokens: of a clip.
+        data: data of the run.
+        tokens: number of tokens of a clip.
         dim: width of the teacher's latents.
 
     Raises:
@@ -58,7 +58,7 @@ def check_window(config: SaltConfig, run: Path, data: SaltData, tokens: int, dim
 
 
 def remove_window(run: Path) -> None:
-    """Remove what a window has left in a run's directory: nothing needs it once the student is trained."""
+    """Remove a window's files from a run's directory, where nothing needs them once the student is trained."""
     shutil.rmtree(run / _FOLDER, ignore_errors=True)  # another process may be removing it, too
 
 
@@ -68,8 +68,8 @@ class WindowTeacher:
     Args:
         teacher: on the device.
         run: the run's directory.
-        config: of the run.
-        data: of the run.
+        config: configuration of the run.
+        data: data of the run.
         precision: the engine's.
         device: of the run.
         quarantine: of the run.
@@ -103,7 +103,7 @@ class WindowTeacher:
 
     @property
     def loader_options(self) -> dict[str, Any]:
-        """What :class:`TrainLoader` has to be given."""
+        """Return the options that :class:`TrainLoader` needs."""
         return {"echo": self._options.echo}
 
     def batches(self, loader: TrainLoader) -> WindowLoader:
@@ -117,7 +117,7 @@ class WindowTeacher:
         return pixels, ids, self._taught(self._teacher, pixels.to(self._device))
 
     def of(self, batch: Batch) -> Latents:
-        """Return the latents of a batch; those that are not known are asked for, and kept."""
+        """Return the latents of a batch. The teacher computes those that are missing, and they are kept."""
         assert self._window is not None, "there are no batches yet"
         assert isinstance(batch, WindowBatch), "this is not a batch of the window's loader"
         if batch.known:
@@ -140,7 +140,7 @@ class WindowTeacher:
         return latents
 
     def _rows(self, slots: list[int]) -> torch.Tensor:
-        """On the device, without waiting for it."""
+        """Copy rows to the device without waiting for it."""
         index = torch.tensor(slots)
         return index.pin_memory().to(self._device, non_blocking=True) if self._device.type == "cuda" else index
 

@@ -54,11 +54,11 @@ class TrainedClassifier(nn.Module):
         self.eval()
 
     def train(self, mode: bool = True) -> "TrainedClassifier":
-        """Have no effect."""
+        """Do nothing: a trained classifier stays in eval mode."""
         return super().train(False)
 
     def forward(self, clips: torch.Tensor) -> torch.Tensor:
-        """Map clips uint8 [B, T, H, W, 3] on the model's device -> logits [B, classes].
+        """Map clips uint8 [B, T, H, W, 3] on the model's device to logits [B, classes].
 
         Raises:
             ValueError: not such clips, or of another length or size than ``views``'.
@@ -68,7 +68,9 @@ class TrainedClassifier(nn.Module):
         return self.model(clips)
 
     def probabilities(self, views: torch.Tensor) -> torch.Tensor:
-        """Map views uint8 [V, T, H, W, 3] on any device -> float32 [V, classes] on the model's, rows that sum to 1."""
+        """Map views uint8 [V, T, H, W, 3] on any device to float32 [V, classes] on the model's, with rows that sum
+        to 1.
+        """
         return self(views.to(self.model.hf.classifier.weight.device)).float().softmax(-1)
 
 
@@ -116,7 +118,7 @@ def save_classifier(folder: str | Path, model: VJepa2Classifier, about: Classifi
 
 
 def load_classifier(folder: str | Path, *, source: str | None = None) -> TrainedClassifier:
-    """Read a classifier that :func:`save_classifier` wrote; it is on the CPU.
+    """Read a classifier that :func:`save_classifier` wrote, on the CPU.
 
     Args:
         folder: with ``classifier.json``.
@@ -187,7 +189,7 @@ def _parts(model: VJepa2Classifier) -> tuple[dict[str, torch.Tensor], dict[str, 
 
 
 def _lasting(about: ClassifierMetadata) -> str:
-    """Return the source as it is found from any working directory."""
+    """Make the source valid from any working directory."""
     local = about.init == "pretrained" and Path(about.source).expanduser().is_dir()
     return str(Path(about.source).expanduser().resolve()) if local else about.source
 

@@ -30,7 +30,7 @@ class VJepa2ModelConfig:
 
 @dataclass(frozen=True)
 class FeaturesConfig:
-    """What the frozen parts make of the videos: computed once, read ever after."""
+    """The features that the frozen parts compute from the videos, once."""
 
     keep: Literal["auto", "memory", "disk", "none"] = "auto"
     """Where; auto: memory if they fit into ram-gb, else the disk if they fit into disk-gb, else nowhere: they are

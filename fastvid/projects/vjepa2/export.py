@@ -70,8 +70,8 @@ def export(
 
 
 def _processor(classifier: TrainedClassifier) -> dict[str, Any]:
-    """Return ``video_preprocessor_config.json``: frames resized until the evaluation's crop is as large as the model's
-    clips.
+    """Return the content of ``video_preprocessor_config.json``: frames are resized until the evaluation's crop is as
+    large as the model's clips.
 
     VJEPA2VideoProcessor can only enlarge frames to 8/7 of the model's size and so cuts their borders off, whatever its
     file says. This class does the same steps with the sizes it is told.

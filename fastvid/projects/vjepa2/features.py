@@ -28,7 +28,9 @@ class _FrozenPart(nn.Module):
 
 
 def frozen_part(model: VJepa2Classifier) -> FrozenModule:
-    """Return what makes features: the encoder, and the pooler where that is frozen too. Hashes their weights, once."""
+    """Return the module that computes features: the encoder, and the pooler where that is frozen too. Its weights
+    are hashed once.
+    """
     pooled = not model.pooler_trains
     config = {k: v for k, v in model.hf.config.to_dict().items() if k not in _NOT_THE_ENCODER}
     config |= {"mean": model.mean, "std": model.std}
@@ -48,6 +50,6 @@ def _weights(model: VJepa2Classifier) -> str:
 
 
 def feature_set(name: str, source: Source, draws: TrainingDraws | EvaluationDraws) -> FeatureSet:
-    """Return what is to be computed for some videos."""
+    """Return the features to compute for some videos."""
     seed = draws.seed if isinstance(draws, TrainingDraws) else 0
     return FeatureSet(name, source, draws, draws.facts, seed)

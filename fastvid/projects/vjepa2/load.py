@@ -98,7 +98,7 @@ def load_vjepa2(
 
 
 def tiny_config(num_classes: int) -> "VJEPA2Config":
-    """Return 0.5 million parameters on 16 frames of 64 x 64.
+    """Return a configuration of 0.5 million parameters on 16 frames of 64 x 64.
 
     The weights start larger than in a large model: with 0.02 at this width attention is uniform and adds next to
     nothing, and a frozen encoder's tokens would be little more than their own pixels.
@@ -124,7 +124,7 @@ def _resize(config: Any, frames: int, size: int) -> None:
 
 
 def _other_classes(config: Any, num_classes: int, classes: Sequence[str] | None) -> str:
-    """Return why a head is not for these classes; empty if it is."""
+    """Explain why a head is not for these classes; return an empty string if it is."""
     if config.num_labels != num_classes:
         return f"has a head for {config.num_labels} classes"
     named = [config.id2label[i] for i in range(num_classes)]
@@ -142,7 +142,7 @@ def _new_head(model: Any, num_classes: int, seed: int) -> None:
 
 @contextlib.contextmanager
 def drawn_from(seed: int) -> Iterator[None]:
-    """Draw inside the block by the seed alone; the CPU's generator is afterwards as it was."""
+    """Draw inside the block from the seed alone, and restore the CPU's generator afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would touch the GPUs' generators
         yield

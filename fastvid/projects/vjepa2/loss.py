@@ -18,9 +18,9 @@ class ClassifierLoss:
 
     Args:
         classes: names; a class id is a position.
-        config: of the augmentation.
+        config: configuration of the augmentation.
         augment: what is done with clips; features were made of augmented clips.
-        seed: of augmentation and mixup.
+        seed: seed of augmentation and mixup.
         pooled: whether features come from the pooler.
     """
 

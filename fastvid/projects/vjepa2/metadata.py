@@ -80,14 +80,14 @@ class ClassifierMetadata:
 
     @property
     def views(self) -> ViewSpec:
-        """The clips that it was evaluated on."""
+        """Return the specification of the clips that it was evaluated on."""
         return ViewSpec(
             frames=self.frames, size=self.size, sampling=self.sampling, stride=self.stride, fps=self.fps, flip=0.0,
             crop=self.crop,
         )  # fmt: skip
 
     def to_json(self) -> str:
-        """Return the inverse of :meth:`from_json`."""
+        """Serialise the metadata to JSON for :meth:`from_json`."""
         return json.dumps({"version": _VERSION, **dataclasses.asdict(self)}, indent=1, ensure_ascii=False) + "\n"
 
     @staticmethod
@@ -96,7 +96,7 @@ class ClassifierMetadata:
 
         Args:
             text: the file's content.
-            path: of the file, for errors.
+            path: path of the file, for errors.
 
         Raises:
             ValueError: damaged, or of another version.
@@ -128,7 +128,7 @@ _NUMBERS = ("init_seed", "stride", "clips", "crops", "frames", "size")
 
 
 def _value(name: str, value: Any) -> Any:
-    """Return a field's value from JSON's.
+    """Convert a JSON value to a field's type.
 
     Raises:
         ValueError: of another type.

@@ -57,26 +57,28 @@ class VJepa2Classifier(nn.Module):
 
     @property
     def hf(self) -> Any:
-        """The ``VJEPA2ForVideoClassification`` itself, whatever is around it."""
+        """Return the ``VJEPA2ForVideoClassification`` itself, without wrappers."""
         return self.model.get_base_model() if self.adapted else self.model
 
     @property
     def adapted(self) -> bool:
-        """Whether ``model`` is peft's."""
+        """Return whether ``model`` is peft's."""
         return not isinstance(self.model, VJEPA2ForVideoClassification)
 
     @property
     def backbone_trains(self) -> bool:
-        """Whether any parameter of the encoder, adapters included, has gradients."""
+        """Return whether any parameter of the encoder, adapters included, has gradients."""
         return any(parameter.requires_grad for parameter in self.hf.vjepa2.encoder.parameters())
 
     @property
     def pooler_trains(self) -> bool:
-        """Whether any parameter of the pooler, adapters included, has gradients."""
+        """Return whether any parameter of the pooler, adapters included, has gradients."""
         return any(parameter.requires_grad for parameter in self.hf.pooler.parameters())
 
     def train(self, mode: bool = True) -> "VJepa2Classifier":
-        """Return frozen modules stay in eval mode: their dropout and stochastic depth are never active."""
+        """Set the mode; frozen modules stay in eval mode, so that their dropout and stochastic depth are never
+        active.
+        """
         super().train(False)
         self.training = mode
         for module in self.trained:
@@ -84,7 +86,7 @@ class VJepa2Classifier(nn.Module):
         return self
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the logits [B, classes], from wherever the way there begins.
+        """Compute the logits [B, classes], from clips or from features of any stage.
 
         Args:
             x: a clip, uint8 [B, T, H, W, 3]; :meth:`features`, [B, N, D]; or what :meth:`pool` makes of them, [B, D].
@@ -95,7 +97,7 @@ class VJepa2Classifier(nn.Module):
 
     @torch.no_grad()
     def frozen_features(self, clip: torch.Tensor) -> torch.Tensor:
-        """Return what the frozen parts make of clips, uint8 [B, T, H, W, 3]: it never changes and can be kept.
+        """Compute the output of the frozen parts on clips uint8 [B, T, H, W, 3], which never changes and can be kept.
 
         Returns:
             :meth:`features` [B, N, D]; [B, 1, D] of :meth:`pool` where the pooler is frozen too.
@@ -109,7 +111,7 @@ class VJepa2Classifier(nn.Module):
         return features if self.pooler_trains else self.pool(features).unsqueeze(1)
 
     def features(self, clip: torch.Tensor) -> torch.Tensor:
-        """Return the encoder's tokens: clip uint8 [B, T, H, W, 3] -> [B, N, D].
+        """Compute the encoder's tokens: clip uint8 [B, T, H, W, 3] to [B, N, D].
 
         A frozen encoder keeps no graph.
 
@@ -128,11 +130,11 @@ class VJepa2Classifier(nn.Module):
             return encoder.layernorm(x)
 
     def classify(self, features: torch.Tensor) -> torch.Tensor:
-        """Return the attentive pooler and the head: features [B, N, D] -> logits [B, classes]."""
+        """Apply the attentive pooler and the head: features [B, N, D] to logits [B, classes]."""
         return self.hf.classifier(self.pool(features))
 
     def pool(self, features: torch.Tensor) -> torch.Tensor:
-        """Return self-attention over all tokens, then one query's cross-attention: features [B, N, D] -> [B, D]."""
+        """Apply self-attention over all tokens, then one query's cross-attention: features [B, N, D] to [B, D]."""
         pooler = self.hf.pooler
         for layer in pooler.self_attention_layers:
             features = self._run(layer, features, None, checkpointed=True)
@@ -158,7 +160,7 @@ class VJepa2Classifier(nn.Module):
                 os.replace(file, folder / file.name)
 
     def merged(self) -> VJEPA2ForVideoClassification:
-        """Return a copy as the plain transformers module, adapters added into the weights they adapt."""
+        """Return a copy as the plain transformers module, with the adapters merged into the weights."""
         model = copy.deepcopy(self.model)
         return model.merge_and_unload() if self.adapted else model
 
@@ -172,7 +174,7 @@ class VJepa2Classifier(nn.Module):
         return F.linear(pixels, conv.weight.flatten(1), conv.bias)
 
     def _run(self, layer: nn.Module, *inputs: torch.Tensor | None, checkpointed: bool) -> torch.Tensor:
-        """Return one transformers layer, which returns a tuple that begins with the hidden states."""
+        """Run one transformers layer, which returns a tuple that begins with the hidden states."""
         if checkpointed and self.checkpointing and self.training and torch.is_grad_enabled():
             return checkpoint(layer, *inputs, use_reentrant=False)[0]
         return layer(*inputs)[0]

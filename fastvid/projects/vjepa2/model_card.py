@@ -21,7 +21,7 @@ _SAMPLING = {
 
 
 def model_card(about: ClassifierMetadata, form: str, result: dict[str, Any] | None = None) -> str:
-    """Return the markdown with what was trained on what, which classes it tells apart, how well, and how it is opened.
+    """Write the model card in markdown: training data, classes, accuracy, and how to open the model.
 
     Args:
         about: the classifier.

@@ -23,7 +23,7 @@ def training_views(path: Path, source: Source, training: TrainingDraws, judged: 
     the first views they are trained on.
 
     Args:
-        path: of the PNG; nothing is done where it exists.
+        path: path of the PNG; nothing is done where it exists.
         source: the training videos.
         training: the views they are trained on; the first two are shown.
         judged: the views of evaluation; the middle one is shown.
@@ -48,7 +48,7 @@ def mistakes(path: Path, source: Source, test: Classification, draws: Evaluation
     """Save up to eight clips that got another class than their own, those of the greatest probability first.
 
     Args:
-        path: of the PNG; not written where there are no mistakes.
+        path: path of the PNG; not written where there are no mistakes.
         source: the test videos.
         test: what the classifier said of them.
         draws: the views it saw; the middle one is shown.
@@ -78,7 +78,9 @@ def _by_turns(source: Source) -> Iterator[int]:
 
 
 def _clips(source: Source, row: int, draws: Draws) -> list[np.ndarray]:
-    """Return all views of a video, uint8 [T, H, W, 3]; none where one cannot be decoded, which the loaders report."""
+    """Decode all views of a video, uint8 [T, H, W, 3]. Return none where one cannot be decoded, which the loaders
+    report.
+    """
     pixels = decode_views(draws, source, row).pixels
     return [view for view in pixels if view is not None] if all(view is not None for view in pixels) else []
 

@@ -16,7 +16,9 @@ def _optim(batch: int, epochs: int, warmup: int, lr: float = 2e-4) -> OptimConfi
 
 
 def demo() -> VJepa2Config:
-    """Train a small model on the demo data set, with random weights, in a minute or two on two processor cores."""
+    """Return a configuration that trains a small model on the demo data set, from random weights, in a minute or two
+    on two processor cores.
+    """
     spec = DemoSpec(frames=16, texture=0.05, drift=0.2, radius=(0.14, 0.22))
     return VJepa2Config(
         approach="pooler+lora",
@@ -30,7 +32,7 @@ def demo() -> VJepa2Config:
 
 
 def vitl() -> VJepa2Config:
-    """V-JEPA 2 ViT-L as it was fine-tuned on SSv2, on your labelled videos."""
+    """Return a configuration that trains V-JEPA 2 ViT-L, as fine-tuned on SSv2, on your labelled videos."""
     return VJepa2Config(
         data=LabelledDataConfig(size=256, sampling="stride", stride=4),
         optim=_optim(batch=16, epochs=10, warmup=50),

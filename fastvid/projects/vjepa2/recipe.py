@@ -51,7 +51,7 @@ _PARTS = {"train": "training", "val": "validation", "test": "test"}
 
 
 def run(session: Session, config: VJepa2Config) -> None:
-    """Run the whole recipe, from wherever the run directory says it was left."""
+    """Run the whole recipe, continuing where the run directory says it stopped."""
     recipe = _Recipe(session, config)
     if recipe.is_tested():
         log.info("this run is finished and tested already: see result.json")
@@ -204,7 +204,9 @@ class _Recipe:
         )  # fmt: skip
 
     def _compare_with_start(self) -> None:
-        """Frozen weights are not in the checkpoints: a run that goes on must find the same ones, frozen likewise."""
+        """Check that a run that goes on finds the same frozen weights as before, because they are not in the
+        checkpoints.
+        """
         facts = {} if self.session.run is None else self.session.run.facts()
         approach = facts.get("approach", self.config.approach)
         if approach != self.config.approach:
@@ -229,7 +231,7 @@ class _Recipe:
         ]
 
     def _place(self, module: FrozenModule) -> tuple[Where, Path]:
-        """Where features are kept: chosen once by the main process, and kept when the run is resumed."""
+        """Choose where features are kept: once, by the main process. A resumed run keeps the choice."""
         f = self.config.features
         folder = Path(f.dir).expanduser() if f.dir is not None else cache_dir() / "features"
         if f.keep != "auto":
@@ -260,7 +262,7 @@ class _Recipe:
         )  # fmt: skip
 
     def _name_lost_classes(self, *parts: Literal["train", "val", "test"]) -> None:
-        """Say once of each class that none of its videos in a part can be used, as soon as that is known.
+        """Log once, as soon as it is known, each class whose videos in a part are all unusable.
 
         Raises:
             UserError: of the training videos that is so for all classes but one, and the features of all are there.

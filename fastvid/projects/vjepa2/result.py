@@ -35,15 +35,15 @@ def write_out(
     """Return the content of ``result.json``.
 
     Args:
-        config: of the run.
+        config: configuration of the run.
         optim: with the number of steps that were made.
         data: the videos.
         model: with the best weights.
-        records: of the run.
+        records: records of the run.
         best: the step they come from.
-        val: of these weights on the validation videos.
-        test: of these weights on the test videos.
-        precision: of the arithmetic.
+        val: results of these weights on the validation videos.
+        test: results of these weights on the test videos.
+        precision: precision of the arithmetic.
     """
     trainable, total = parameter_counts(model)
     adapted = model.approach is not None and "lora" in model.approach
@@ -107,7 +107,7 @@ def _last_epoch(records: RunRecords, steps: list[int], name: str) -> float | Non
 
 
 def _training_seconds(records: RunRecords) -> float:
-    """Return wall-clock time of the training steps that count, those of earlier starts included."""
+    """Return the wall-clock time of the training steps that count, those of earlier starts included."""
     _, clips = records.series(STAGE, "clips")
     _, speeds = records.series(STAGE, "clips_per_s")
     before, seconds = 0.0, 0.0

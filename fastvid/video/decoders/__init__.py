@@ -39,7 +39,7 @@ def frame_reader(decoder: str) -> FrameReader:
 
 
 def require(decoder: str, device: str = "cuda") -> None:
-    """Pass when a decoder can run here; ``device`` is ``"cpu"`` for DALI without a GPU.
+    """Raise an error where a decoder cannot run here; ``device`` is ``"cpu"`` for DALI without a GPU.
 
     Raises:
         ValueError: no such decoder.
@@ -52,7 +52,7 @@ def require(decoder: str, device: str = "cuda") -> None:
 
 @functools.cache
 def why_not(decoder: str, device: str = "cuda") -> str | None:
-    """Return why a decoder cannot run here and what to do about it; None when it can.
+    """Explain why a decoder cannot run here and what to do, or return None when it can.
 
     Raises:
         ValueError: no such decoder.

@@ -59,7 +59,7 @@ def decode_batch(
 
 
 def _check(data: bytes, info: VideoMetadata, device: "torch.device") -> Colours:
-    """Refuse what DALI does not decode, or would decode wrongly without an error."""
+    """Raise an error for what DALI does not decode, or would decode wrongly without an error."""
     check_complete(data, info)  # also refuses what is no video
     if info.codec not in (_CPU_CODECS if device.type == "cpu" else _GPU_CODECS):
         raise DecodeError("unsupported", f"DALI does not decode {info.codec} on {device.type}; use pyav")
@@ -76,8 +76,10 @@ def _check(data: bytes, info: VideoMetadata, device: "torch.device") -> Colours:
 
 
 def _check_size(info: VideoMetadata) -> None:
-    """DALI keeps NVDEC decoders and finds them again by coded size, against the size shown of the video they were made
-    for. One made for 544 rows would so be taken for 530 rows, which are coded as 544, and its colours shifted."""
+    """Raise an error for a size that DALI would decode wrongly. DALI reuses NVDEC decoders by coded size, but
+    compares it with the size shown of the video they were made for. A decoder made for 544 rows would be reused for
+    530 rows, which are coded as 544, with shifted colours.
+    """
     with _sizes_lock:
         for block in (8, 16, 32, 64):
             coded = (-(-info.width // block) * block, -(-info.height // block) * block)
@@ -142,7 +144,7 @@ def _finish(pixels: "torch.Tensor | DecodeError", info: VideoMetadata, colours: 
 
 
 def _rgb_from_ycc(red: float, blue: float) -> np.ndarray:
-    """Return float64 [3, 3]: R, G, B from Y, Cb, Cr for the given weights of red and blue in luma."""
+    """Return the float64 [3, 3] matrix from Y, Cb, Cr to R, G, B for the given weights of red and blue in luma."""
     green = 1 - red - blue
     return np.array(
         [

@@ -49,8 +49,10 @@ def decode_on_gpu(data: bytes, indices: Sequence[int], info: VideoMetadata, devi
 
 @functools.cache
 def _disable_nvdec_cache() -> None:
-    """NVDEC decoders that torchcodec 0.17 keeps are found again by coded size, and cut with the first video's crop: a
-    video of 530 rows after one of 532 comes out damaged, without an error (meta-pytorch/torchcodec issue 1704)."""
+    """Disable torchcodec's cache of NVDEC decoders. torchcodec 0.17 finds them again by coded size, and crops with
+    the first video's crop: a video of 530 rows after one of 532 comes out damaged, without an error
+    (meta-pytorch/torchcodec issue 1704).
+    """
     from torchcodec.decoders import set_nvdec_cache_capacity
 
     set_nvdec_cache_capacity(0)
@@ -111,7 +113,7 @@ def _frame(decoder, index: int, info: VideoMetadata) -> "torch.Tensor":
 
 
 def raise_if_the_gpu_failed(error: Exception) -> None:
-    """Hand errors of the GPU to the caller: one that is out of memory or lost says nothing about the video."""
+    """Raise errors of the GPU: one that is out of memory or lost says nothing about the video."""
     text = f"{error} {error.__cause__ or ''}"
     if any(words in text for words in ("CUDA error", "CUDA runtime API error", "cudaError", "out of memory")):
         raise error
