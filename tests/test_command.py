@@ -229,6 +229,16 @@ def test_what_eval_found_is_not_lost_where_it_cannot_be_written(tmp_path, capsys
     assert "cannot be written to: give --out a file elsewhere" in capsys.readouterr().err
 
 
+def test_eval_says_where_encoders_come_from(tmp_path, capsys):
+    from fastvid.eval import __main__ as door
+
+    (tmp_path / "classifier").mkdir()
+    assert door.main([str(tmp_path), "--data.path", "videos"]) == 2
+    assert capsys.readouterr().err == (
+        f"no encoder in {tmp_path}: give a run that has saved a student or a teacher, or a folder with encoder.json\n"
+    )
+
+
 def test_results_of_other_data_are_never_replaced(tmp_path, capsys, monkeypatch):
     from fastvid.eval import __main__ as door
 

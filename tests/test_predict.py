@@ -224,7 +224,13 @@ def test_a_bug_keeps_its_traceback(run, tmp_path, monkeypatch):
 
 def test_what_cannot_be_predicted_is_one_sentence(run, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
+    (tmp_path / "salt" / "student").mkdir(parents=True)
+    (tmp_path / "salt" / "student" / "encoder.json").write_text("{}")
     for arguments, complaint in (
+        (
+            [str(tmp_path / "salt"), "a.mp4"],
+            f"no classifier in {tmp_path}/salt: it is of salt, which trains an encoder",
+        ),
         ([str(tmp_path / "none"), "a.mp4"], f"no run in {tmp_path}/none: there is no such folder"),
         ([str(tmp_path), "a.mp4"], f"no classifier in {tmp_path}: a fine-tuning run saves it at its end"),
         ([str(run)], "no videos are named: give at least one file or folder after the run"),

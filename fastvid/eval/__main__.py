@@ -129,6 +129,11 @@ def evaluate(config: EvalConfig) -> dict:
         from fastvid.models import VideoViT, load_encoder
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     folders = {name: config.run / name for name in ("student", "teacher") if (config.run / name).is_dir()}
+    if not folders and not (config.run / "encoder.json").is_file():
+        raise UserError(
+            f"no encoder in {config.run}: give a run that has saved a student or a teacher, "
+            "or a folder with encoder.json"
+        )
     with user_errors(ValueError):
         encoders = {name: load_encoder(path).to(device) for name, path in (folders or {"encoder": config.run}).items()}
     first = next(iter(encoders.values()))

@@ -41,8 +41,14 @@ def find_saved(run: str | Path, *, classifier: bool = False) -> tuple[Project, P
     for project in sorted(projects(), key=lambda project: not project.classifies):  # classifiers first
         saved = Path(project.saved)
         for folder in (run, run / saved.parent):
-            if (folder / saved.name).is_file() and (project.classifies or not classifier):
-                return project, folder
+            if not (folder / saved.name).is_file():
+                continue
+            if classifier and not project.classifies:
+                others = " or ".join(other.name for other in projects() if other.classifies)
+                raise FileNotFoundError(
+                    f"no classifier in {run}: it is of {project.name}, which trains an encoder; give a run of {others}"
+                )
+            return project, folder
     if not run.is_dir():
         raise FileNotFoundError(f"no run in {run}: there is no such folder")
     if classifier:

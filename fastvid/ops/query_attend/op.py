@@ -25,9 +25,7 @@ _SCHEMA = (
     "query_attend(Tensor query, Tensor key, Tensor value, float scale, bool with_stats, bool with_grad, str backend)"
     " -> (Tensor out, Tensor precise, Tensor lse, Tensor entropy, Tensor peak)"
 )
-# only `out`
-_OUT_SCHEMA = "query_attend_out(Tensor query, Tensor key, Tensor value, float scale, str backend) -> Tensor"
-# A gradient that is not requested is empty. `token_major`: key's and value's gradients lie in memory as [B, N, h, d].
+# A gradient that is not asked for is empty. `token_major`: key's and value's gradients lie in memory as [B, N, h, d].
 _BACKWARD_SCHEMA = (
     "query_attend_backward(Tensor grad_out, Tensor? grad_entropy, Tensor query, Tensor key, Tensor value, "
     "Tensor precise, Tensor lse, Tensor? entropy, float scale, bool with_query, bool with_cache, bool token_major, "
@@ -94,32 +92,14 @@ def _address(x: torch.Tensor | None) -> int:
     return 0 if x is None else x.data_ptr()  # of an empty tensor it is 0 too
 
 
-def _write(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, *results: int) -> None:
-    """Write to the addresses of out, precise, lse, entropy and peak; an address of 0 is not written."""
-    query_strides, key_strides, value_strides = query.stride(), key.stride(), value.stride()
-    if not query_strides[-1] == key_strides[-1] == value_strides[-1] == 1:
-        query, key, value = rows_contiguous(query), rows_contiguous(key), rows_contiguous(value)
-        query_strides, key_strides, value_strides = query.stride(), key.stride(), value.stride()
-    _native.CORE.query_attend(
-        query.data_ptr(), key.data_ptr(), value.data_ptr(), _native.DTYPE_CODES[query.dtype], query.shape, key.shape,
-        query_strides, key_strides, value_strides, scale, torch.get_num_threads(), *results,
-    )  # fmt: skip
-
-
 def _cpu(query, key, value, scale, with_stats, with_grad, backend):
     result = outputs(query, with_stats, with_grad)
-    _write(query, key, value, scale, *(_address(x) for x in result))
+    query, key, value = rows_contiguous(query), rows_contiguous(key), rows_contiguous(value)
+    _native.CORE.query_attend(
+        query.data_ptr(), key.data_ptr(), value.data_ptr(), _native.DTYPE_CODES[query.dtype], query.shape, key.shape,
+        query.stride(), key.stride(), value.stride(), scale, torch.get_num_threads(), *(_address(x) for x in result),
+    )  # fmt: skip
     return result
-
-
-def _out_fake(query, key, value, scale, backend):
-    return contiguous_like(query)
-
-
-def _out_cpu(query, key, value, scale, backend):
-    out = contiguous_like(query)
-    _write(query, key, value, scale, out.data_ptr(), 0, 0, 0, 0)
-    return out
 
 
 def _backward_cpu(
@@ -177,7 +157,6 @@ def _backward(ctx, grad_out, grad_precise, grad_lse, grad_entropy, grad_peak):
 _attend: Callable[..., tuple[torch.Tensor, ...]] = register(
     _SCHEMA, fake=_fake, cpu=_cpu, triton=_TRITON, setup_context=_setup_context, backward=_backward
 )
-_attend_out: Callable[..., torch.Tensor] = register(_OUT_SCHEMA, fake=_out_fake, cpu=_out_cpu, triton=_TRITON)
 _attend_backward: Callable[..., Triple] = register(
     _BACKWARD_SCHEMA, fake=_backward_fake, cpu=_backward_cpu, triton=_TRITON
 )
@@ -252,8 +231,6 @@ def query_attend(
         result = reference.query_attend(query, key, value, scale)
         return result if return_stats else result[0]
     with_grad = wants_grad(_NAME, query, key, value)
-    if not with_grad and not return_stats:
-        return _attend_out(query, key, value, scale, kernel)
     out, _, _, entropy, peak = _attend(query, key, value, scale, return_stats, with_grad, kernel)
     return (out, entropy, peak) if return_stats else out
 

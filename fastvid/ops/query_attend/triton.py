@@ -226,10 +226,6 @@ def query_attend(query, key, value, scale, with_stats, with_grad, backend):
     return result
 
 
-def query_attend_out(query, key, value, scale, backend):
-    return query_attend(query, key, value, scale, False, False, backend)[0]
-
-
 def query_attend_backward(
     grad_out,
     grad_entropy,
