@@ -25,7 +25,8 @@ def cache_dir() -> Path:
 def naming(path: Path) -> Iterator[None]:
     """Name ``path`` in an OSError that names no file, as those of a write to an open file on a full disk.
 
-    Safetensors is written in Rust: its errors are no OSErrors, and end with ``(os error 28)``. They become OSErrors.
+    Safetensors is written in Rust: its errors are no OSErrors, and say ``(os error 28)`` at their end, or, before 0.5,
+    ``Os { code: 28``. They become OSErrors.
     """
     try:
         yield
@@ -34,7 +35,7 @@ def naming(path: Path) -> Iterator[None]:
             error.filename = str(path)
         raise
     except Exception as error:
-        number = re.search(r"\(os error (\d+)\)$", str(error))
+        number = re.search(r"(?:\(os error |\bOs { code: )(\d+)", str(error))
         if number is None:
             raise
         raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error

@@ -202,11 +202,16 @@ def test_a_write_names_its_file_and_leaves_the_old_one(tmp_path, monkeypatch):
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"file": b"old"}
 
 
-def test_errors_of_safetensors_are_those_of_the_file_system(tmp_path):
+@pytest.mark.parametrize(
+    "said",
+    ["I/O error: No space left on device (os error 28)",
+     'IoError(Os { code: 28, kind: StorageFull, message: "No space left on device" })'],
+)  # fmt: skip
+def test_errors_of_safetensors_are_those_of_the_file_system(tmp_path, said):
     from safetensors import SafetensorError
 
     with pytest.raises(OSError, match="No space left") as caught, naming(tmp_path):
-        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+        raise SafetensorError(f"Error while serializing: {said}")
     assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(tmp_path))
     with pytest.raises(SafetensorError, match="bug"), naming(tmp_path):
         raise SafetensorError("a bug")

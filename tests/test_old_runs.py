@@ -56,6 +56,18 @@ def test_a_pretraining_run_is_loaded(old):
     assert all(torch.equal(state[name], tensor) for name, tensor in weights.items())
 
 
+@pytest.fixture
+def same_weights(old):
+    """The classifier stands on a tiny model that is drawn anew, and not every torch and transformers draw the same."""
+    try:
+        load(old / "vjepa2")
+    except ValueError as error:
+        if "drawn by this torch and transformers" not in str(error):
+            raise
+        pytest.skip("this torch and transformers draw other weights for the tiny model")
+
+
+@pytest.mark.usefixtures("same_weights")
 def test_a_fine_tuning_run_is_resumed(old):
     before = records(old / "vjepa2")
     after = resume(old / "vjepa2", "--optim.max-epochs", "3")
@@ -63,6 +75,7 @@ def test_a_fine_tuning_run_is_resumed(old):
     assert json.loads((old / "vjepa2" / "status.json").read_text())["state"] == "finished"
 
 
+@pytest.mark.usefixtures("same_weights")
 def test_a_fine_tuned_classifier_predicts_what_it_did(old, capsys):
     test = json.loads((old / "vjepa2" / "result.json").read_text())["test"]
     assert load(old / "vjepa2").classes == ["a", "b"]

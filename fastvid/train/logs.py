@@ -68,6 +68,8 @@ def start_logging(*, hold: bool = False) -> None:
     threading.excepthook = _thread_failed
     logging.captureWarnings(True)
     warnings.simplefilter("default", category=UserWarning)
+    # Of an older matplotlib with a newer pyparsing: dozens, and nothing a user can do.
+    warnings.filterwarnings("ignore", category=DeprecationWarning, module="matplotlib")
     for noisy in ("matplotlib", "PIL", "fsspec", "torch.distributed"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
