@@ -4,6 +4,7 @@ import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Annotated, Literal
 
 import tyro
@@ -45,8 +46,8 @@ def main(arguments: list[str]) -> int:
         result = read_json(folder.parent / "result.json") if folder.name == "classifier" else None
         if project.export is None:
             raise UserError(f"the run in {config.run} is of {project.name}, which exports nothing")
-        classifier = project.load_from(project.load)(folder, source=config.source)
-        export = project.load_from(project.export)
+        classifier = resolve_name(project.load)(folder, source=config.source)
+        export = resolve_name(project.export)
         out = export(classifier, config.out, config.to, result=result, overwrite=config.overwrite)
     print(f"written to {out}")
     if config.to == "peft" and classifier.about.approach == "pooler+lora":

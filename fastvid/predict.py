@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
@@ -65,7 +66,7 @@ def main(arguments: list[str]) -> int:
         raise UserError("no videos are named: give at least one file or folder after the run")
     (project, folder), videos = find_saved(config.run, classifier=True), _videos(config.videos)
     with user_errors(ValueError):
-        classifier = project.load_from(project.load)(folder, source=config.source)
+        classifier = resolve_name(project.load)(folder, source=config.source)
     classifier.to("cuda" if torch.cuda.is_available() else "cpu")
     failed = False
     for name, read in videos:

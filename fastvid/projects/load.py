@@ -1,6 +1,7 @@
 """Loading what a run saved, of whichever project it is."""
 
 from pathlib import Path
+from pkgutil import resolve_name
 
 from torch import nn
 
@@ -24,7 +25,7 @@ def load(run: str | Path, *, source: str | None = None) -> nn.Module:
         OSError, ValueError: the files are damaged, or ``source`` does not fit.
     """
     project, folder = find_saved(run)
-    return project.load_from(project.load)(folder, source=source)
+    return resolve_name(project.load)(folder, source=source)
 
 
 def find_saved(run: str | Path, *, classifier: bool = False) -> tuple[Project, Path]:

@@ -1,16 +1,14 @@
 """What a project offers the commands."""
 
-import importlib
 from dataclasses import dataclass
-from typing import Any
 
 
 @dataclass(frozen=True)
 class Project:
     """A project, described without importing any of its code.
 
-    Code is named as ``"module:name"`` and imported when it is used, so that a list of the projects, or another
-    project's command, loads nothing.
+    Code is named as ``"module:name"``, which ``pkgutil.resolve_name`` imports when it is used, so that a list of the
+    projects, or another project's command, loads nothing.
 
     Attributes:
         name: on the command line.
@@ -32,12 +30,3 @@ class Project:
     load: str
     classifies: bool = False
     export: str | None = None
-
-    def load_from(self, place: str) -> Any:
-        """Import the object that a field of this project names.
-
-        Args:
-            place: the field's value, ``"module:name"``.
-        """
-        module, _, name = place.partition(":")
-        return getattr(importlib.import_module(module), name)

@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 from fastvid.projects import registry
@@ -47,8 +48,7 @@ def train(name: str, config: Any) -> RunRecords:
     folder = choose_dir(name, config.run, launch)
     config = dataclasses.replace(config, run=dataclasses.replace(config.run, dir=str(folder)))
     config = with_absolute_paths(config, Path.cwd())
-    project = registry.find(name)
-    run = project.load_from(project.run)
+    run = resolve_name(registry.find(name).run)
     with _restored():
         code = start(name, config, config.run, launch, lambda session: run(session, config))
     if code:

@@ -1,8 +1,9 @@
 """``python -m fastvid.train PROJECT``: run a project's recipe."""
 
 import sys
+from pkgutil import resolve_name
 
-from fastvid.command import command, loading
+from fastvid.command import command, loading, user_errors
 from fastvid.projects import registry
 
 
@@ -16,19 +17,17 @@ def main(arguments: list[str]) -> int:
         print("\npython -m fastvid.train PROJECT --help lists a project's options.")
         return 0 if arguments else 2
     name, *rest = arguments
-    if name not in registry.names():
-        print(f"no project {name!r}: choose one of {', '.join(registry.names())}", file=sys.stderr)
-        return 2
-    project = registry.find(name)
+    with user_errors(ValueError):
+        project = registry.find(name)
     with loading():
         from fastvid.train.config import parse
 
-        presets = project.load_from(project.presets)
+        presets = resolve_name(project.presets)
     config, launch = parse(name, presets, "demo", rest)
     with loading():  # models and all that they need: help and a mistyped option do not wait for them
         from fastvid.train.session import start
 
-        run = project.load_from(project.run)
+        run = resolve_name(project.run)
     return start(name, config, config.run, launch, lambda session: run(session, config))
 
 

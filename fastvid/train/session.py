@@ -228,9 +228,8 @@ def _guarded(session: Session, recipe: Callable[[Session], None]) -> int:
         return 2
     except Exception as error:
         log.error("the run failed:\n%s", traceback.format_exc())
-        if (
-            not session.world.is_main and session.path.is_dir()
-        ):  # the log is the main process's, but nothing is to be lost
+        # The log is the main process's, but nothing is to be lost.
+        if not session.world.is_main and session.path.is_dir():
             with (session.path / "log.txt").open("a") as file:
                 file.write(f"process {session.world.rank} failed:\n{traceback.format_exc()}")
         failed(f"{type(error).__name__}: {error}")

@@ -3,6 +3,7 @@
 import inspect
 import subprocess
 import sys
+from pkgutil import resolve_name
 
 import pytest
 
@@ -14,11 +15,11 @@ def test_what_a_project_names_is_there(name):
     project = registry.find(name)
     assert project.name == name
     assert project.summary
-    presets = project.load_from(project.presets)
+    presets = resolve_name(project.presets)
     assert type(presets["demo"]()).__module__ == f"fastvid.projects.{name}.config"
-    assert list(inspect.signature(project.load_from(project.run)).parameters) == ["session", "config"]
-    assert "source" in inspect.signature(project.load_from(project.load)).parameters
-    assert project.export is None or callable(project.load_from(project.export))
+    assert list(inspect.signature(resolve_name(project.run)).parameters) == ["session", "config"]
+    assert "source" in inspect.signature(resolve_name(project.load)).parameters
+    assert project.export is None or callable(resolve_name(project.export))
 
 
 def test_a_name_that_is_none_is_refused_with_those_there_are():

@@ -38,7 +38,7 @@ class Result:
     why: str = ""
     seconds: float = 0.0
     cap: float = 0.0
-    found: dict[str, Any] = field(default_factory=lambda: {"values": {}, "rows": [], "failures": [], "running": []})
+    found: dict[str, Any] = field(default_factory=lambda: _found(None))
 
 
 @dataclass
@@ -150,9 +150,10 @@ class Check:
         return {**self.about, "stages": [asdict(self.done[s.name]) for s in self.stages if s.name in self.done]}
 
 
-def _found(record: Path) -> dict[str, Any]:
-    empty: dict[str, Any] = {"values": {}, "rows": [], "failures": [], "running": []}
-    return json.loads(record.read_text()) if record.exists() else empty
+def _found(record: Path | None) -> dict[str, Any]:
+    if record is not None and record.exists():
+        return json.loads(record.read_text())
+    return {"values": {}, "rows": [], "failures": [], "running": []}
 
 
 def _commit() -> str:
