@@ -6,6 +6,7 @@ the numbers that a kernel sees. A case returns its results and gradients by name
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import get_args
 
 import pytest
 import torch
@@ -18,6 +19,8 @@ from fastvid.ops import (
     quantize_tokens,
     query_attend,
 )
+from fastvid.ops._dispatch import Backend
+from fastvid.ops.masked_latent_loss.op import Kind
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class How:
 
     stored: torch.dtype
     compute: torch.dtype
-    backend: str
+    backend: Backend
     device: str
 
     def floats(self, x: torch.Tensor) -> torch.Tensor:
@@ -70,11 +73,16 @@ def case(name: str):
     return add
 
 
+def _gradient(leaf: torch.Tensor) -> torch.Tensor:
+    assert leaf.grad is not None
+    return leaf.grad
+
+
 def index(B: int, N: int, K: int) -> torch.Tensor:
     return torch.stack([torch.randperm(N)[:K].sort().values for _ in range(B)])
 
 
-def _loss(kind: str, normalize: bool, shape: tuple[int, ...], target: str = "same"):
+def _loss(kind: Kind, normalize: bool, shape: tuple[int, ...], target: str = "same"):
     @case(f"masked_latent_loss {kind}{' normalized' if normalize else ''} {'x'.join(map(str, shape))} {target} target")
     def run(how: How) -> Results:
         B, M, N, D = shape
@@ -97,10 +105,10 @@ def _loss(kind: str, normalize: bool, shape: tuple[int, ...], target: str = "sam
             backend=how.backend,
         )  # fmt: skip
         (loss * 0.7).backward()
-        return {"loss": loss.detach(), "grad": pred.grad}
+        return {"loss": loss.detach(), "grad": _gradient(pred)}
 
 
-for _kind in ("mse", "l1", "smooth_l1", "cosine"):
+for _kind in get_args(Kind):
     for _normalize in (False, True):
         _loss(_kind, _normalize, (2, 5, 9, 200))
 _loss("mse", True, (2, 6, 12, 64), "int8")
@@ -143,7 +151,7 @@ def _tokens(name: str, shape, picked, strided=False, far_along=None):
         x = how.leaf(x, far_along)
         out = gather_tokens(x, index(B, N, picked).to(how.device), backend=how.backend)
         out.backward(how.placed(how.floats(torch.randn(out.shape)), far_along))
-        return {"out": out.detach(), "grad": x.grad}
+        return {"out": out.detach(), "grad": _gradient(x)}
 
 
 _tokens("768 wide", (2, 40, 768), 23)
@@ -159,14 +167,20 @@ def _attend(name: str, shape, tokens: int, stats=True, far_along=None):
     def run(how: How) -> Results:
         B, h, d = shape[0], shape[-3], shape[-1]
         shapes = (shape, (B, h, tokens, d), (B, h, tokens, d))
-        leaves = [how.leaf(torch.randn(shape), far_along) for shape in shapes]
-        out = query_attend(*leaves, return_stats=stats, backend=how.backend)
-        out, entropy, _ = out if stats else (out, None, None)
+        query, key, value = leaves = [how.leaf(torch.randn(shape), far_along) for shape in shapes]
+        entropy = None
+        if stats:
+            out, entropy, _ = query_attend(query, key, value, return_stats=True, backend=how.backend)
+        else:
+            out = query_attend(query, key, value, backend=how.backend)
         wanted = {out: how.placed(how.floats(torch.randn(out.shape)), far_along)}
         if entropy is not None:
             wanted[entropy] = torch.linspace(-1, 1, entropy.numel()).view(entropy.shape).to(entropy)
         torch.autograd.backward(tuple(wanted), tuple(wanted.values()))
-        results = {"out": out.detach(), **dict(zip(("query", "key", "value"), (x.grad for x in leaves), strict=True))}
+        results = {
+            "out": out.detach(),
+            **dict(zip(("query", "key", "value"), (_gradient(x) for x in leaves), strict=True)),
+        }
         return results if entropy is None else {**results, "entropy": entropy.detach()}
 
 
@@ -191,8 +205,8 @@ def _glimpse(name: str, shape, gazes: int, size: int, levels: int, floats=False,
             frames, center, scale, size=size, levels=levels, dtype=dtype, backend=how.backend, **options
         )
         out.backward(how.floats(torch.randn(out.shape)).to(dtype))
-        results = {"glimpses": out.detach(), "center": center.grad, "scale": scale.grad}
-        return {**results, "frames": frames.grad} if floats else results
+        results = {"glimpses": out.detach(), "center": _gradient(center), "scale": _gradient(scale)}
+        return {**results, "frames": _gradient(frames)} if floats else results
 
 
 _glimpse("three levels of pixels", (1, 2, 40, 56), 2, 12, 3)

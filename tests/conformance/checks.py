@@ -7,6 +7,7 @@ from unittest import mock
 import torch
 
 from fastvid.ops import MaskSpec, multiblock_mask
+from fastvid.ops._dispatch import Backend
 from tests.conformance.cases import CASES, How
 
 SPECS = {
@@ -21,12 +22,11 @@ SPECS = {
 SEEDS = ((2**61 + 7, 2**31 + 5), (0, 1))  # seed and draw
 
 
-def check_error(name: str, dtype: torch.dtype, backend: str, device: str) -> None:
+def check_error(name: str, dtype: torch.dtype, backend: Backend, device: str) -> None:
     """error(kernel) <= 2 x error(reference of the same dtype), against float64, of each result and gradient."""
-    gold, reference, kernel = (
-        _run(name, How(dtype, compute, which, device))
-        for compute, which in ((torch.float64, "reference"), (dtype, "reference"), (dtype, backend))
-    )
+    gold = _run(name, How(dtype, torch.float64, "reference", device))
+    reference = _run(name, How(dtype, dtype, "reference", device))
+    kernel = _run(name, How(dtype, dtype, backend, device))
     for part, expected in gold.items():
         result = kernel[part]
         assert result.dtype == reference[part].dtype
@@ -42,7 +42,7 @@ def _run(name: str, how: How) -> dict[str, torch.Tensor]:
     return CASES[name](how)
 
 
-def check_masks(name: str, grid, masked: int, visible: int, backend: str, device: str, seeds=SEEDS) -> None:
+def check_masks(name: str, grid, masked: int, visible: int, backend: Backend, device: str, seeds=SEEDS) -> None:
     """Masks of SPECS[name] are the reference's, bit for bit."""
     ids = torch.randint(2**62, (2,))
     for seed, draw in seeds:

@@ -14,6 +14,7 @@ from fastvid.ops import (
     quantize_tokens,
     query_attend,
 )
+from fastvid.ops._dispatch import Backend
 
 B, N, K, D = 4, 196, 49, 192
 
@@ -74,7 +75,7 @@ def attend(dtype: torch.dtype, device: str) -> Call:
     return _with_grad(both, query, key, value)
 
 
-def _glimpses(backend: str) -> Callable[[torch.dtype, str], Call]:
+def _glimpses(backend: Backend) -> Callable[[torch.dtype, str], Call]:
     def make(dtype: torch.dtype, device: str) -> Call:
         frames = torch.randint(256, (2, 3, 120, 160, 3), dtype=torch.uint8, device=device)
         center, scale = torch.rand(2, 3, 2, 2, device=device) - 0.5, 0.1 + 0.2 * torch.rand(2, 3, 2, device=device)
@@ -91,7 +92,7 @@ def glimpses_of_floats(dtype: torch.dtype, device: str) -> Call:
     return _with_grad(lambda x: foveated_glimpse(x, center, scale, size=24, levels=2, dtype=dtype), frames)
 
 
-def _masks(backend: str) -> Callable[[torch.dtype, str], Call]:
+def _masks(backend: Backend) -> Callable[[torch.dtype, str], Call]:
     def make(dtype: torch.dtype, device: str) -> Call:
         ids = torch.arange(32, device=device)
         return lambda: multiblock_mask(

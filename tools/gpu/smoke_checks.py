@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import torch
 
-from fastvid.ops._dispatch import INTERPRETED, why_no_native, why_no_triton
+from fastvid.ops._dispatch import INTERPRETED, Backend, why_no_native, why_no_triton
 from tests.conformance.cases import CASES
 from tests.conformance.checks import SEEDS, SPECS, check_error, check_masks, poisoned_memory
 from tests.gpu.behaviour import CHECKS, check_compiled_step
@@ -12,7 +12,7 @@ from tests.gpu.calls import CALLS
 from tools.gpu.scale import Scale, scale
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-BACKENDS = ("triton", "native")
+BACKENDS: tuple[Backend, ...] = ("triton", "native")
 GRIDS = (((8, 14, 14), 1176, 392), ((3, 7, 5), 60, 30))
 LIMIT = 75.0  # seconds of one check
 
@@ -31,7 +31,7 @@ class SmokeCheck(NamedTuple):
     what: str
     name: str
     dtype: str
-    backend: str
+    backend: Backend
     rehearsed: bool
 
     def __str__(self) -> str:
