@@ -97,7 +97,7 @@ def truth_tracks(boxes: np.ndarray, visibility: np.ndarray, least: float) -> Tra
 
 
 def _by_appearance(video: np.ndarray, track: np.ndarray) -> np.ndarray:
-    """Number the tracks of each video in the order in which they first appear; boxes are ordered by video and frame."""
+    """Return new numbers of the tracks, in each video in the order of first appearance; boxes are ordered by frame."""
     if not len(video):
         return np.zeros(0, np.int64)
     _, first, group = np.unique(np.stack([video, track]), axis=1, return_index=True, return_inverse=True)

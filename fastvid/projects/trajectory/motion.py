@@ -23,8 +23,8 @@ def long_path(motion: np.ndarray, draws: np.ndarray, time: np.ndarray, lasts: np
         motion: int [...], index into :data:`MOTIONS`.
         draws: float [..., 8], uniform numbers in [0, 1) that say size, speed, direction and place.
         time: float [T], moments; one unit is the duration over which sizes and speeds are meant.
-        lasts: float [...], the last moment of each object's life, which begins at 0. Over it the path is in view; moments
-            after it have positions too, which may be out of view.
+        lasts: float [...], the last moment of each object's life, which begins at 0. Over it the path is in view;
+            moments after it have positions too, which may be out of view.
 
     Returns:
         float64 [..., T, 3].
@@ -91,7 +91,5 @@ def brief_path(motion: np.ndarray, start: np.ndarray, velocity: np.ndarray, age:
     # -.5 t^2 in the original's y, which points up
     parabola = moved + np.array([0.0, 0.5, 0.0]) * share**2
     kind = motion[..., None, None]
-    path = np.where(
-        kind == LINEAR, moved, np.where(kind == CIRCULAR, circle, np.where(kind == HELICAL, helix, parabola))
-    )
+    path = np.select([kind == LINEAR, kind == CIRCULAR, kind == HELICAL], [moved, circle, helix], parabola)
     return np.clip(path, -1.0, 1.0)

@@ -36,7 +36,7 @@ def render(scenes: Scenes) -> tuple[np.ndarray, Truth]:
     Returns:
         uint8 [V, T, size, size, 3], and the truth.
     """
-    V, O, T, _ = scenes.centre.shape
+    V, slots, T, _ = scenes.centre.shape
     size = scenes.size
     frames = np.empty((V, T, size, size, 3), np.uint8)
     frames[:] = background(scenes)[:, None]
@@ -52,7 +52,7 @@ def render(scenes: Scenes) -> tuple[np.ndarray, Truth]:
     owner.reshape(-1)[flat] = o[which]
     _draw_bars(scenes, frames, owner)
     shown = np.bincount(which[owner.reshape(-1)[flat] == o[which]], minlength=len(v))
-    visibility = np.zeros((V, O, T), np.float32)
+    visibility = np.zeros((V, slots, T), np.float32)
     visibility[v, o, t] = shown / whole
     return frames, Truth(disc_boxes(scenes), visibility, scenes.persistent)
 

@@ -155,8 +155,8 @@ def _draw_seed(config: SceneConfig, indices: np.ndarray) -> Scenes:
     used = np.arange(_MOST_TRANSIENTS) < whole(scene[:, 0], 1, _MOST_TRANSIENTS)[:, None]
     alive = (age >= 0) & (age < lifetime[..., None]) & used[..., None]
     path = np.concatenate([lasting[:, None], passing], axis=1)  # [V, O, T, 3]
-    O = path.shape[1]
-    persistent = np.zeros((V, O), bool)
+    slots = path.shape[1]
+    persistent = np.zeros((V, slots), bool)
     persistent[:, 0] = True
     half = config.size / 2
     # The original draws whole pixels: the disc's centre and radius are integers.
@@ -168,7 +168,9 @@ def _draw_seed(config: SceneConfig, indices: np.ndarray) -> Scenes:
         seed=config.seed,
         centre=centre.astype(np.float32),
         radius=reach.astype(np.float32),
-        near=np.broadcast_to(np.arange(O, dtype=np.float32)[:, None], (V, O, T)),  # later ones overwrite, as there
+        near=np.broadcast_to(
+            np.arange(slots, dtype=np.float32)[:, None], (V, slots, T)
+        ),  # later ones overwrite, as there
         alive=np.concatenate([np.ones((V, 1, T), bool), alive], axis=1),
         colour=np.where(persistent[..., None], np.uint8(_WHITE), np.uint8(_RED)),
         persistent=persistent,

@@ -122,8 +122,8 @@ def _check_classes(part: str, rows: np.ndarray, videos: Videos, task: Task) -> N
         raise ValueError(f"no video would be in the part {part}: {len(videos.keys)} videos are too few to split")
     if (labels < 0).any():
         raise ValueError(
-            f"{int((labels < 0).sum())} of the {len(rows)} videos in the part {part} have no label for the task {task}, "
-            f"such as {videos.keys[int(rows[labels < 0][0])]!r}: videos without labels can be predicted on, not trained on"
+            f"{int((labels < 0).sum())} of {len(rows)} videos in the part {part} have no label for the task {task}, "
+            f"such as {videos.keys[int(rows[labels < 0][0])]!r}: without labels they can be predicted on, not trained on"
         )
     if len(np.unique(labels)) < 2:
         raise ValueError(
