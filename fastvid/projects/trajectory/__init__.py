@@ -1,0 +1,1 @@
+"""Trajectory: which objects persist, which pass by, and attention that is supervised and measured."""

@@ -1,0 +1,118 @@
+"""From scenes to pixels, many videos at once, and from pixels to the truth about what can be seen."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastvid.projects.trajectory.draws import between, uniforms
+from fastvid.projects.trajectory.scenes import Scenes
+
+SEEN = 0.25  # an object counts as seen in a frame where at least this share of it shows
+_LOOK = 4  # Philox stream of backgrounds and bars
+_CELLS = 8  # of a background's texture, along a side
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What there is to see of each object.
+
+    Attributes:
+        boxes: float32 [V, O, T, 4], left, top, right and bottom of the whole disc, cut at the frame's border, as
+            fractions of the frame; zero where the object does not exist or is outside.
+        visibility: float32 [V, O, T], share of the disc's pixels that show; outside of the frame none does.
+        persistent: bool [V, O].
+    """
+
+    boxes: np.ndarray
+    visibility: np.ndarray
+    persistent: np.ndarray
+
+
+def render(scenes: Scenes) -> tuple[np.ndarray, Truth]:
+    """Render all frames of some scenes.
+
+    A disc covers the pixels whose centres are at most a radius from its own.
+
+    Returns:
+        uint8 [V, T, size, size, 3], and the truth.
+    """
+    V, slots, T, _ = scenes.centre.shape
+    size = scenes.size
+    frames = np.empty((V, T, size, size, 3), np.uint8)
+    frames[:] = background(scenes)[:, None]
+    owner = np.full((V, T, size, size), -1, np.int8)
+    # Objects in all frames, those behind first: of two that write a pixel the later one stays.
+    v, o, t = np.nonzero(scenes.alive)
+    order = np.argsort(scenes.near[v, o, t], kind="stable")
+    v, o, t = v[order], o[order], t[order]
+    centre, radius = scenes.centre[v, o, t], scenes.radius[v, o, t]
+    place, which, whole = _disc_pixels(centre, radius, size)
+    flat = (v * T + t)[which] * (size * size) + place
+    frames.reshape(-1, 3)[flat] = scenes.colour[v, o][which]
+    owner.reshape(-1)[flat] = o[which]
+    _draw_bars(scenes, frames, owner)
+    shown = np.bincount(which[owner.reshape(-1)[flat] == o[which]], minlength=len(v))
+    visibility = np.zeros((V, slots, T), np.float32)
+    visibility[v, o, t] = shown / whole
+    return frames, Truth(disc_boxes(scenes), visibility, scenes.persistent)
+
+
+def disc_boxes(scenes: Scenes) -> np.ndarray:
+    """Return float32 [V, O, T, 4]: the box of each disc's pixels inside the frame, as fractions of the frame."""
+    reach = scenes.radius[..., None]
+    first = np.ceil(scenes.centre - reach - 0.5)  # the outermost pixels whose centres are within the radius
+    last = np.floor(scenes.centre + reach - 0.5) + 1
+    boxes = np.concatenate([first, last], axis=-1).clip(0, scenes.size) / scenes.size
+    inside = scenes.alive & (boxes[..., 2] > boxes[..., 0]) & (boxes[..., 3] > boxes[..., 1])
+    return np.where(inside[..., None], boxes, 0).astype(np.float32)
+
+
+def background(scenes: Scenes) -> np.ndarray:
+    """Return uint8 [V, size, size, 3]: black, or a still texture of soft grey patches."""
+    V, size = len(scenes.indices), scenes.size
+    if not scenes.textured:
+        return np.zeros((V, size, size, 3), np.uint8)
+    look = uniforms(scenes.seed, scenes.indices, (3 + (_CELLS + 1) ** 2,), _LOOK)
+    tint = between(look[:, :3], 70, 110)
+    lattice = between(look[:, 3:], -28, 28).reshape(V, _CELLS + 1, _CELLS + 1)
+    at = np.arange(size) * (_CELLS / size)
+    low = at.astype(int)
+    weight = at - low
+    weight = weight * weight * (3 - 2 * weight)
+    rows = lattice[:, low] * (1 - weight)[:, None] + lattice[:, low + 1] * weight[:, None]
+    texture = rows[:, :, low] * (1 - weight) + rows[:, :, low + 1] * weight
+    return np.rint(tint[:, None, None, :] + texture[..., None]).astype(np.uint8)
+
+
+def _disc_pixels(centre: np.ndarray, radius: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the pixels of N discs.
+
+    Returns:
+        (place in the frame of each pixel, its disc's number, pixels of each disc, outside of the frame too).
+    """
+    reach = int(np.ceil(radius.max(initial=0))) + 1
+    around = np.arange(-reach, reach + 1)
+    corner = np.floor(centre).astype(np.int64)
+    x = corner[:, 0, None] + around  # [N, K]
+    y = corner[:, 1, None] + around
+    across = (x + 0.5 - centre[:, 0, None]) ** 2
+    down = (y + 0.5 - centre[:, 1, None]) ** 2
+    disc = down[:, :, None] + across[:, None, :] <= (radius**2)[:, None, None]
+    whole = disc.sum((1, 2))
+    inside = ((y >= 0) & (y < size))[:, :, None] & ((x >= 0) & (x < size))[:, None, :]
+    which, row, column = np.nonzero(disc & inside)
+    return y[which, row] * size + x[which, column], which, whole
+
+
+def _draw_bars(scenes: Scenes, frames: np.ndarray, owner: np.ndarray) -> None:
+    """Draw the bars over everything else."""
+    if not scenes.bars.shape[1]:
+        return
+    pixel = np.arange(scenes.size)
+    left, top, right, bottom = np.moveaxis(scenes.bars, -1, 0)[..., None]  # [V, B, 1] each
+    down, across = (pixel >= top) & (pixel < bottom), (pixel >= left) & (pixel < right)
+    shade = between(uniforms(scenes.seed, scenes.indices, (scenes.bars.shape[1],), _LOOK + 1), 30, 60)
+    for number in range(scenes.bars.shape[1]):
+        v, row, column = np.nonzero(down[:, number, :, None] & across[:, number, None, :])
+        frames[v, :, row, column] = shade[v, number].astype(np.uint8)[:, None, None]
+        owner[v, :, row, column] = -1
