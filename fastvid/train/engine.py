@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from fastvid.data import BatchInfo, LoaderState
 from fastvid.random import SampleRandom
 from fastvid.train.checkpoint import Checkpoints
-from fastvid.train.distributed import World, all_reduce_max, all_reduce_mean
+from fastvid.train.distributed import World, all_reduce_max, all_reduce_mean, broadcast_text
 from fastvid.train.logs import progress
 from fastvid.train.metrics import Tracker
 from fastvid.train.optim import OptimConfig, make_optimizer, set_schedules
@@ -68,6 +68,8 @@ class Stage:
         evaluate_every: 0 for never.
         keep_best: the value among these whose greatest, so far, has its weights kept
             (:meth:`Checkpoints.load_best`); None to keep none.
+        stop: called with the step and the values of each evaluation; returns why the stage is to end there, or None to
+            go on. The reason is kept in the checkpoint, so that a resume knows the stage as complete.
         results: files and folders in the run's directory that are made of what was trained: where it is trained on,
             they are set aside.
         compile: torch.compile the training step's forward and backward, for its one set of shapes; evaluations and
@@ -82,6 +84,7 @@ class Stage:
     evaluate: Callable[[int], dict[str, float]] | None = None
     evaluate_every: int = 0
     keep_best: str | None = None
+    stop: Callable[[int, dict[str, float]], str | None] | None = None
     results: Sequence[str] = ()
     compile: bool = False
 
@@ -120,7 +123,7 @@ class Engine:
     _slow_data: SlowData = field(default_factory=SlowData)
 
     def train(self, stage: Stage) -> None:
-        """Train a stage to its last step, from its newest checkpoint if there is one.
+        """Train a stage to its last step, or until its ``stop`` says so, from its newest checkpoint if there is one.
 
         Raises:
             Stopped: a signal came; the last finished step is saved.
@@ -135,7 +138,7 @@ class Engine:
         counted = state.get("counts", {}) if self.world.is_main else {}  # saved as totals over the processes
         self._counts = {name: counted.get(name, 0) for name in ("substituted_clips", "short_clips")}
         self.begun()
-        if first >= stage.optim.steps:
+        if first >= stage.optim.steps or (stage.stop is not None and state.get("ended")):
             return  # its record is complete, and later stages may have begun theirs
         if self.tracker is not None:
             self._set_results_aside(stage)
@@ -159,16 +162,20 @@ class Engine:
                 bar.update()
                 if step % self.log_every == 0 or step == stage.optim.steps:
                     self._record(stage, step, timer, bar, lr=lr, weight_decay=decay, grad_norm=norm, loader=loader)
+                ended: str | None = None
                 if stage.evaluate_every and (step % stage.evaluate_every == 0 or step == stage.optim.steps):
-                    self._evaluate(stage, step)
+                    ended = self._evaluate(stage, step)
                     timer.reset()
                 if self.run is not None:
                     self.run.beat("running", stage=stage.name, step=step)
                 stop = all_reduce_max(self.world, self.signals.signum)
-                if stop or step == stage.optim.steps or step % self.checkpoint_every == 0:
-                    self._save(stage, step, optimizer, loader)
+                if stop or ended or step == stage.optim.steps or step % self.checkpoint_every == 0:
+                    self._save(stage, step, optimizer, loader, ended)
                 if stop:
                     raise Stopped(stop)
+                if ended:
+                    log.info("stage %s ends at step %d of %d: %s", stage.name, step, stage.optim.steps, ended)
+                    return
 
     def _announce(self, stage: Stage, loader: Loader, first: int) -> None:
         parameters = sum(p.numel() for p in stage.module.parameters() if p.requires_grad)
@@ -278,21 +285,29 @@ class Engine:
                 stage.name, step, stage.optim.steps, values["loss"], lr, speed["clips_per_s"], waited,
             )  # fmt: skip
 
-    def _evaluate(self, stage: Stage, step: int) -> None:
+    def _evaluate(self, stage: Stage, step: int) -> str | None:
+        """Evaluate on the main process, and return on all why the stage is to end here, or None."""
+        reason = None
         if self.tracker is not None and stage.evaluate is not None:
             values = stage.evaluate(step)
             self.tracker.log(stage.name, step, values)
             if stage.keep_best is not None:
                 self.checkpoints.keep_best(stage.name, step, stage.module, values[stage.keep_best])
+            if stage.stop is not None:
+                reason = stage.stop(step, values)
         stage.module.train()
+        return None if stage.stop is None else broadcast_text(self.world, reason or "") or None
 
-    def _save(self, stage: Stage, step: int, optimizer: torch.optim.Optimizer, loader: Loader) -> None:
+    def _save(
+        self, stage: Stage, step: int, optimizer: torch.optim.Optimizer, loader: Loader, ended: str | None
+    ) -> None:
         self._refuse_bad_gradient(stage, step)  # a checkpoint of weights that are no numbers would be resumed for ever
         state = {
             "loader": dataclasses.asdict(loader.state),
             "sums": self._means_of_sums(),
             "summed": self._summed,
             "counts": self._total_counts(),
+            **({} if ended is None else {"ended": ended}),
         }
         if self.run is None or self.tracker is None:
             return

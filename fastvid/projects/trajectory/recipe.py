@@ -1,0 +1,233 @@
+"""The recipe: tokens of all videos, then each worker in turn, the rest of the 2 x 2, the controls; then the measures."""
+
+import dataclasses
+import logging
+import time
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from fastvid.command import user_errors
+from fastvid.data import LoaderState
+from fastvid.eval.attention import AttentionRatio
+from fastvid.projects.trajectory.baselines import baselines
+from fastvid.projects.trajectory.batches import Draws, TokenLoader, shuffle_labels, targets_of
+from fastvid.projects.trajectory.config import TrajectoryConfig
+from fastvid.projects.trajectory.loss import TrajectoryLoss
+from fastvid.projects.trajectory.measures import flat_scores, mean_loss, measure, scores
+from fastvid.projects.trajectory.model import TrajectoryModel
+from fastvid.projects.trajectory.predictions import Predictor, TrackTable
+from fastvid.projects.trajectory.progress_files import write_attention_metrics, write_progress
+from fastvid.projects.trajectory.saved import Metadata, save
+from fastvid.projects.trajectory.stop import why_stop
+from fastvid.projects.trajectory.tokens import TokenSet, load_tokens
+from fastvid.projects.trajectory.videos import Split, class_names
+from fastvid.projects.trajectory.workers import Model, models_of
+from fastvid.train.engine import Engine, Loader, Stage
+from fastvid.train.optim import limit_epochs
+from fastvid.train.rundir import RunDir
+from fastvid.train.session import Session
+
+log = logging.getLogger(__name__)
+
+RESULT = "trajectory.json"
+
+
+def run(session: Session, config: TrajectoryConfig) -> None:
+    """Run the whole recipe, continuing where the run directory says it stopped."""
+    recipe = _Recipe(session, config)
+    for model in recipe.models:
+        recipe.train(model)
+        if session.run is not None:
+            recipe.measure(model, session.run)
+    if session.run is not None:
+        recipe.finish(session.run)
+    recipe.engine.close()
+
+
+class _Recipe:
+    """The pieces of a run, built from its configuration."""
+
+    def __init__(self, session: Session, config: TrajectoryConfig):
+        self.session, self.config, self.device = session, config, session.world.device
+        with user_errors(ValueError, OSError):
+            self.models = models_of(config.workers, config.tokens.features, config.pretrained, config.controls)
+            config.optim.check_processes(session.world.size)
+            started = time.perf_counter()
+            # Features take turns: what the workers need first is made first, and all of it before a run is begun.
+            self.tokens = {
+                (features, split): self._load(features, split)
+                for features in dict.fromkeys(model.features for model in self.models)
+                for split in ("train", "val", "test")
+            }
+        self.seconds = time.perf_counter() - started
+        self.classes = class_names(config.task)
+        train = self._of(self.models[0], "train")
+        _check_kinds(train, "train")
+        self.optim = limit_epochs(config.optim, len(train))
+        self.epoch = max(1, round(len(train) / self.optim.batch))  # steps
+        session.begin()
+        self.engine: Engine = session.engine({model.name: self.optim.steps for model in self.models})
+        self._one_frame: float | None = None
+
+    def train(self, model: Model) -> None:
+        """Train one model."""
+        config, world = self.config, self.session.world
+        tokens, seed = self._of(model, "train"), config.run.seed + model.seed
+        if model.shuffled:
+            tokens = shuffle_labels(tokens, config.task, seed)
+        module = self._new(model)
+        supervision = config.supervision
+        draws = Draws(seed, supervision.prefix, supervision.curriculum_epochs)
+
+        def loader(state: LoaderState) -> Loader:
+            return TokenLoader(
+                tokens, config.task, draws, batch=self.optim.micro_batch, state=state, rank=world.rank,
+                world=world.size, device=self.device,
+            )  # fmt: skip
+
+        def evaluate(step: int) -> dict[str, float]:
+            values = self._validated(model, module, step)
+            current = {"stage": model.name, "step": step, **values}
+            write_progress(self.session.path, self.models, config.stop, current)
+            return values
+
+        def stop(step: int, values: dict[str, float]) -> str | None:
+            return why_stop(config.stop, step, self.epoch, values)
+
+        warmup = supervision.warmup_epochs * self.epoch * self.optim.accumulate
+        stage = Stage(
+            model.name, module, TrajectoryLoss(model.term, supervision, warmup), self.optim, loader, evaluate,
+            self.epoch, stop=stop if config.stop.every else None, results=(f"model-{model.name}", RESULT, *(["model"] if model == self.models[0] else [])),
+            compile=config.run.compile,
+        )  # fmt: skip
+        self.engine.train(stage)
+        self._trained = module
+
+    def measure(self, model: Model, run: RunDir) -> None:
+        """Measure the model that was just trained on the test videos, unless that was done."""
+        folder = run.path / f"model-{model.name}"
+        if (folder / "metrics.json").exists():
+            return
+        whole = model.role == "worker"
+        found = measure(
+            self._predictor(self._trained), self._of(model, "val"), self._of(model, "test"), self.config.measure,
+            one_frame=self._known_at_birth(), whole=whole,
+        )  # fmt: skip
+        folder.mkdir(exist_ok=True)
+        np.savez_compressed(folder / "test.npz", **found.arrays)  # type: ignore[arg-type]
+        if whole:
+            about = self._about(model, found.values["calibration"]["temperature"])
+            for place in (folder, *([run.path / "model"] if model == self.models[0] else [])):
+                save(place, self._trained, about)
+        run.write_json(f"{folder.name}/metrics.json", {**asdict(model), **found.values})
+        log.info("%s on %d test videos: %s", model.name, len(self._of(model, "test")), _in_words(found.values))
+
+    def finish(self, run: RunDir) -> None:
+        """Write what the run found, and the files that are read from it."""
+        if run.read_json(RESULT) is None:
+            run.write_json(RESULT, self._result(run))
+        from fastvid.projects.trajectory.pictures import write_pictures
+
+        write_pictures(run.path, self.config, self._of(self.models[0], "test"))
+        write_progress(run.path, self.models, self.config.stop)
+        first = self.models[0]
+        with np.load(run.path / f"model-{first.name}" / "test.npz") as arrays:
+            write_attention_metrics(run.path, first.name, self._of(first, "test"), arrays)
+
+    def _result(self, run: RunDir) -> dict[str, Any]:
+        config, test = self.config, self._of(self.models[0], "test")
+        untrained = self._new(self.models[0])
+        table = TrackTable.of(test)
+        said = self._predictor(untrained)(test, table)
+        uniform = np.repeat(1 / np.maximum(1, np.diff(test.offsets)), np.diff(test.offsets))
+        checkpoints = self.engine.checkpoints
+        return {
+            "project": "trajectory", "variant": config.data.variant, "task": config.task, "seed": config.run.seed,
+            "classes": self.classes, "tracker": config.tokens.tracker,
+            "videos": {split: len(self._of(self.models[0], split)) for split in ("train", "val", "test")},  # type: ignore[arg-type]
+            "tokens": len(test.frame), "tracks": len(table), "frames": test.frames,
+            "persistent_tokens": float(test.persistent.mean()), "persistent_tracks": float(table.persistent.mean()),
+            "models": {m.name: run.read_json(f"model-{m.name}/metrics.json") for m in self.models},
+            "steps": {m.name: max(checkpoints.steps(m.name), default=0) for m in self.models},
+            "epoch_steps": self.epoch,
+            "untrained": scores(test, table, said, config.task),
+            "uniform": AttentionRatio.of(uniform, test.persistent, test.offsets).as_dict(),
+            "baselines": self._baselines, "stop": asdict(config.stop), "token_seconds": self.seconds,
+        }  # fmt: skip
+
+    @property
+    def _baselines(self) -> dict[str, Any]:
+        train, test = (self._load("pixels", split) for split in ("train", "test"))
+        if self.config.tokens.tracker == "truth":
+            return baselines(train, test, train, test)
+        true = replace(self.config.tokens, tracker="truth", features="pixels")
+        known = [load_tokens(self.config.data, true, split, task=self.config.task) for split in ("train", "test")]
+        return baselines(train, test, *known)
+
+    def _known_at_birth(self) -> float:
+        if self._one_frame is None:
+            self._one_frame = float(self._baselines["one_frame"])
+        return self._one_frame
+
+    def _load(self, features: str, split: Split) -> TokenSet:
+        tokens = replace(self.config.tokens, features=features)
+        return load_tokens(self.config.data, tokens, split, task=self.config.task, device=self.device)
+
+    def _of(self, model: Model, split: Split) -> TokenSet:
+        return self.tokens[model.features, split]
+
+    def _new(self, model: Model) -> TrajectoryModel:
+        torch.manual_seed(self.config.run.seed + model.seed)
+        width = self._of(model, "train").dim
+        return TrajectoryModel(self.config.model, width, len(self.classes)).to(self.device)
+
+    def _predictor(self, module: TrajectoryModel) -> Predictor:
+        return Predictor(module, self.config.task, self.config.measure.batch, self.device, self.engine.cast)
+
+    def _validated(self, model: Model, module: TrajectoryModel, step: int) -> dict[str, float]:
+        val = self._of(model, "val")
+        table = TrackTable.of(val)
+        said = self._predictor(module)(val, table)
+        found = scores(val, table, said, self.config.task)
+        epochs = {"epochs": step / self.epoch, "max_epochs": self.optim.steps / self.epoch}
+        log.info("%s, epoch %.3g, validation: %s", model.name, epochs["epochs"], _in_words(found))
+        return {**epochs, "val_loss": mean_loss(said, table, targets_of(val, self.config.task)), **flat_scores(found)}
+
+    def _about(self, model: Model, temperature: float) -> Metadata:
+        config, test = self.config, self._of(model, "test")
+        return Metadata(
+            worker=model.name, task=config.task, classes=self.classes, features=model.features, features_dim=test.dim,
+            tracker=config.tokens.tracker, frames=test.frames, temperature=temperature,
+            confidence=config.measure.confidence, model=dataclasses.asdict(config.model),
+            data=dataclasses.asdict(config.data),
+            tokens=dataclasses.asdict(replace(config.tokens, features=model.features)),
+        )  # fmt: skip
+
+
+def _check_kinds(tokens: TokenSet, part: str) -> None:
+    """Refuse videos in which all objects are of one kind: there is nothing to tell apart.
+
+    Raises:
+        UserError: says which kind is missing.
+    """
+    with user_errors(ValueError):
+        for kind, name in ((True, "persistent"), (False, "transient")):
+            if not (tokens.persistent == kind).any():
+                raise ValueError(
+                    f"no {name} object was found in the {len(tokens)} videos of the part {part}: attention cannot be "
+                    "compared between two kinds; give videos with both, or another --tokens.tracker"
+                )
+
+
+def _in_words(found: dict[str, Any]) -> str:
+    attention = found["attention"]
+    ratio = "no video has both kinds" if attention["ratio"] is None else (
+        f"ratio {attention['ratio']:.2f}, consistency {100 * attention['consistency']:.0f} %"
+    )  # fmt: skip
+    return (
+        f"class {100 * found['target']['balanced_accuracy']:.1f} %, "
+        f"verdicts {100 * found['verdict']['balanced_accuracy']:.1f} % (balanced), {ratio}"
+    )
