@@ -38,20 +38,21 @@ def render(scenes: Scenes) -> tuple[np.ndarray, Truth]:
     """
     V, slots, T, _ = scenes.centre.shape
     size = scenes.size
+    still, barred = background(scenes)
     frames = np.empty((V, T, size, size, 3), np.uint8)
-    frames[:] = background(scenes)[:, None]
-    owner = np.full((V, T, size, size), -1, np.int8)
+    frames[:] = still[:, None]
     # Objects in all frames, those behind first: of two that write a pixel the later one stays.
     v, o, t = np.nonzero(scenes.alive)
     order = np.argsort(scenes.near[v, o, t], kind="stable")
     v, o, t = v[order], o[order], t[order]
-    centre, radius = scenes.centre[v, o, t], scenes.radius[v, o, t]
-    place, which, whole = _disc_pixels(centre, radius, size)
+    place, which, whole = _disc_pixels(scenes.centre[v, o, t], scenes.radius[v, o, t], size)
+    open_ = ~barred.reshape(V, -1)[v[which], place]
+    place, which = place[open_], which[open_]
     flat = (v * T + t)[which] * (size * size) + place
     frames.reshape(-1, 3)[flat] = scenes.colour[v, o][which]
-    owner.reshape(-1)[flat] = o[which]
-    _draw_bars(scenes, frames, owner)
-    shown = np.bincount(which[owner.reshape(-1)[flat] == o[which]], minlength=len(v))
+    owner = np.empty(V * T * size * size, np.int8)  # read where it was written only
+    owner[flat] = o[which]
+    shown = np.bincount(which[owner[flat] == o[which]], minlength=len(v))
     visibility = np.zeros((V, slots, T), np.float32)
     visibility[v, o, t] = shown / whole
     return frames, Truth(disc_boxes(scenes), visibility, scenes.persistent)
@@ -67,21 +68,38 @@ def disc_boxes(scenes: Scenes) -> np.ndarray:
     return np.where(inside[..., None], boxes, 0).astype(np.float32)
 
 
-def background(scenes: Scenes) -> np.ndarray:
-    """Return uint8 [V, size, size, 3]: black, or a still texture of soft grey patches."""
+def background(scenes: Scenes) -> tuple[np.ndarray, np.ndarray]:
+    """Render what is still in each video: nothing but black, or a texture of soft patches with bars before it.
+
+    Returns:
+        uint8 [V, size, size, 3], and bool [V, size, size], where a bar covers everything.
+    """
     V, size = len(scenes.indices), scenes.size
+    barred = np.zeros((V, size, size), bool)
     if not scenes.textured:
-        return np.zeros((V, size, size, 3), np.uint8)
-    look = uniforms(scenes.seed, scenes.indices, (3 + (_CELLS + 1) ** 2,), _LOOK)
-    tint = between(look[:, :3], 70, 110)
-    lattice = between(look[:, 3:], -28, 28).reshape(V, _CELLS + 1, _CELLS + 1)
+        return np.zeros((V, size, size, 3), np.uint8), barred
+    bars = scenes.bars.shape[1]
+    look = uniforms(scenes.seed, scenes.indices, (3 + bars + (_CELLS + 1) ** 2,), _LOOK)
+    still = between(look[:, :3], 70, 110)[:, None, None, :] + _texture(look[:, 3 + bars :], size)[..., None]
+    pixel = np.arange(size)
+    left, top, right, bottom = np.moveaxis(scenes.bars, -1, 0)[..., None]  # [V, bars, 1] each
+    down, across = (pixel >= top) & (pixel < bottom), (pixel >= left) & (pixel < right)
+    for number in range(bars):
+        bar = down[:, number, :, None] & across[:, number, None, :]
+        still = np.where(bar[..., None], between(look[:, 3 + number], 30, 60)[:, None, None, None], still)
+        barred |= bar
+    return np.rint(still).astype(np.uint8), barred
+
+
+def _texture(uniform: np.ndarray, size: int) -> np.ndarray:
+    """Return smooth noise [V, size, size] in [-28, 28]: random values on a lattice, interpolated with a smoothstep."""
+    lattice = between(uniform, -28, 28).reshape(-1, _CELLS + 1, _CELLS + 1)
     at = np.arange(size) * (_CELLS / size)
     low = at.astype(int)
     weight = at - low
     weight = weight * weight * (3 - 2 * weight)
     rows = lattice[:, low] * (1 - weight)[:, None] + lattice[:, low + 1] * weight[:, None]
-    texture = rows[:, :, low] * (1 - weight) + rows[:, :, low + 1] * weight
-    return np.rint(tint[:, None, None, :] + texture[..., None]).astype(np.uint8)
+    return rows[:, :, low] * (1 - weight) + rows[:, :, low + 1] * weight
 
 
 def _disc_pixels(centre: np.ndarray, radius: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -102,17 +120,3 @@ def _disc_pixels(centre: np.ndarray, radius: np.ndarray, size: int) -> tuple[np.
     inside = ((y >= 0) & (y < size))[:, :, None] & ((x >= 0) & (x < size))[:, None, :]
     which, row, column = np.nonzero(disc & inside)
     return y[which, row] * size + x[which, column], which, whole
-
-
-def _draw_bars(scenes: Scenes, frames: np.ndarray, owner: np.ndarray) -> None:
-    """Draw the bars over everything else."""
-    if not scenes.bars.shape[1]:
-        return
-    pixel = np.arange(scenes.size)
-    left, top, right, bottom = np.moveaxis(scenes.bars, -1, 0)[..., None]  # [V, B, 1] each
-    down, across = (pixel >= top) & (pixel < bottom), (pixel >= left) & (pixel < right)
-    shade = between(uniforms(scenes.seed, scenes.indices, (scenes.bars.shape[1],), _LOOK + 1), 30, 60)
-    for number in range(scenes.bars.shape[1]):
-        v, row, column = np.nonzero(down[:, number, :, None] & across[:, number, None, :])
-        frames[v, :, row, column] = shade[v, number].astype(np.uint8)[:, None, None]
-        owner[v, :, row, column] = -1

@@ -16,7 +16,7 @@ Variant = Literal["seed", "hard"]
 HARD_FRAMES = 32
 NOISE_SHARE = 0.2  # a video whose share of frames with a transient is below this has the noise label 1
 
-_MOST_TRANSIENTS = 6
+MOST_TRANSIENTS = 6
 _LONGEST_TRANSIENT = 3  # frames, of the variant seed
 _WHITE, _RED = (242, 242, 242), (230, 77, 77)  # the original's (.95, .95, .95) and (.9, .3, .3)
 _SCENE, _PATHS, _BRIEF = 1, 2, 3  # Philox streams
@@ -136,12 +136,17 @@ def draw_scenes(config: SceneConfig, indices: np.ndarray) -> Scenes:
     return _draw_seed(config, indices)
 
 
+def disc_radius(depth: np.ndarray, size: int) -> np.ndarray:
+    """Return the radius in pixels of an object at a depth in [-1, 1], as in the original project: 2 to 4.8 of 64."""
+    return np.maximum(2.0, 0.05 * size * (1.5 - (depth + 1) / 2))
+
+
 def _draw_seed(config: SceneConfig, indices: np.ndarray) -> Scenes:
     """Draw scenes with the original project's parameters: one persistent object, 1 to 6 transients of 1 to 3 frames."""
     V, T, frames = len(indices), config.length, np.arange(config.length)
     scene = uniforms(config.seed, indices, (4,), _SCENE)
     paths = uniforms(config.seed, indices, (PATH_DRAWS,), _PATHS)
-    brief = uniforms(config.seed, indices, (_MOST_TRANSIENTS, 9), _BRIEF)
+    brief = uniforms(config.seed, indices, (MOST_TRANSIENTS, 9), _BRIEF)
 
     one = np.full(V, 1.0)
     lasting = long_path(indices % len(MOTIONS), paths, frames / max(T - 1, 1), one)
@@ -152,7 +157,7 @@ def _draw_seed(config: SceneConfig, indices: np.ndarray) -> Scenes:
     start, velocity = between(brief[..., 3:6], -0.8, 0.8), between(brief[..., 6:9], -0.1, 0.1)
     passing = brief_path(kind, start, velocity, np.clip(age, 0, None), lifetime)
 
-    used = np.arange(_MOST_TRANSIENTS) < whole(scene[:, 0], 1, _MOST_TRANSIENTS)[:, None]
+    used = np.arange(MOST_TRANSIENTS) < whole(scene[:, 0], 1, MOST_TRANSIENTS)[:, None]
     alive = (age >= 0) & (age < lifetime[..., None]) & used[..., None]
     path = np.concatenate([lasting[:, None], passing], axis=1)  # [V, O, T, 3]
     slots = path.shape[1]
@@ -161,7 +166,7 @@ def _draw_seed(config: SceneConfig, indices: np.ndarray) -> Scenes:
     half = config.size / 2
     # The original draws whole pixels: the disc's centre and radius are integers.
     centre = ((path[..., :2] + 1) * half).astype(np.int64) + 0.5
-    reach = np.maximum(2, (0.05 * config.size * (1.5 - (path[..., 2] + 1) / 2)).astype(np.int64))
+    reach = disc_radius(path[..., 2], config.size).astype(np.int64)
     return Scenes(
         indices=indices,
         size=config.size,

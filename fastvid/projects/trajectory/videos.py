@@ -123,7 +123,7 @@ def _check_classes(part: str, rows: np.ndarray, videos: Videos, task: Task) -> N
     if (labels < 0).any():
         raise ValueError(
             f"{int((labels < 0).sum())} of {len(rows)} videos in the part {part} have no label for the task {task}, "
-            f"such as {videos.keys[int(rows[labels < 0][0])]!r}: without labels they can be predicted on, not trained on"
+            f"such as {videos.keys[int(rows[labels < 0][0])]!r}: without labels they can be predicted on alone"
         )
     if len(np.unique(labels)) < 2:
         raise ValueError(
