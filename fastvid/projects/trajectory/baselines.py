@@ -53,7 +53,9 @@ def length_rule(train: TokenSet, test: TokenSet) -> tuple[float, int]:
     return balanced_accuracy(answers >= least, kinds.persistent), least
 
 
-def baselines(train: TokenSet, test: TokenSet, true_train: TokenSet | None, true_test: TokenSet | None) -> dict[str, Any]:
+def baselines(
+    train: TokenSet, test: TokenSet, true_train: TokenSet | None, true_test: TokenSet | None
+) -> dict[str, Any]:
     """Return the balanced accuracies of all rules on the test videos' tracks.
 
     Args:

@@ -80,7 +80,9 @@ def pad(
     videos = np.asarray(videos, dtype=np.int64)
     counts = tokens.offsets[videos + 1] - tokens.offsets[videos]
     row = np.repeat(np.arange(len(videos)), counts)
-    rows = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(tokens.offsets[videos], counts)
+    rows = (
+        np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(tokens.offsets[videos], counts)
+    )
     if keep is not None:
         row, rows = row[keep[rows]], rows[keep[rows]]
         counts = np.bincount(row, minlength=len(videos))

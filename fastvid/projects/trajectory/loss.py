@@ -96,7 +96,9 @@ class TrajectoryLoss:
     config: SupervisionConfig
     warmup: int
 
-    def __call__(self, module: nn.Module, batch: TokenBatch, micro: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def __call__(
+        self, module: nn.Module, batch: TokenBatch, micro: int
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Return the loss and the terms to record; of these the ratio is that of the training batch."""
         out = module(batch)
         target = functional.cross_entropy(out.target.float(), batch.target)

@@ -74,7 +74,9 @@ class TrajectoryModel(nn.Module):
         self.code = nn.Linear(CODE_BITS, width, bias=False) if config.track_code else None
         self.layers = nn.ModuleList(Layer(width, config.heads, config.dropout) for _ in range(config.layers))
         self.norm = nn.LayerNorm(width)
-        self.query = nn.Parameter(torch.randn(width))
+        # Small, so that attention begins near uniform: a query of unit size attends to one kind of object in all videos
+        # alike before it has learnt anything, for what looks alike has like keys.
+        self.query = nn.Parameter(0.1 * torch.randn(width))
         self.read = nn.Linear(width, 2 * width)
         self.verdict = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, 1))
         self.duration = nn.Linear(width, 1)
@@ -130,12 +132,18 @@ class Layer(nn.Module):
         self.heads, self.dropout = heads, dropout
         self.norm, self.attend, self.project = nn.LayerNorm(width), nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.hidden = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * width, width)
+            nn.LayerNorm(width),
+            nn.Linear(width, 2 * width),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(2 * width, width),
         )
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor, kept: list[torch.Tensor] | None = None) -> torch.Tensor:
         """Return the tokens [B, L, width] after this layer; ``mask`` is added to the attention's logits."""
-        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.attend(self.norm(x)).chunk(3, -1))
+        q, k, v = (
+            part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.attend(self.norm(x)).chunk(3, -1)
+        )
         if kept is None:
             attended = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask.expand(-1, -1, q.shape[2], -1))
         else:

@@ -126,17 +126,15 @@ def _parallel(
     return "\n".join(lines) + "\n"
 
 
-def _write_success(
-    path: Path, models: Sequence[Model], checks: Mapping[str, list[Record]], stop: StopConfig
-) -> None:
+def _write_success(path: Path, models: Sequence[Model], checks: Mapping[str, list[Record]], stop: StopConfig) -> None:
     lines = []
     for model in models:
         met = [record for record in checks[model.name] if all(conditions_met(stop, record).values())]
         if met and model.role == "worker":
             lows = ", ".join(f"{option} {met[0][name]:.3f}" for name, option in CONDITIONS.items())
             lines.append(
-                f"{model.name}: all conditions met at epoch {met[0]['epochs']:g}, by the lower ends of the 95 % intervals on "
-                f"validation videos: {lows}"
+                f"{model.name}: all conditions met at epoch {met[0]['epochs']:g}, by the lower ends of the 95 % "
+                f"intervals on validation videos: {lows}"
             )
     if lines:
         _write(path, "\n".join(lines) + "\n")

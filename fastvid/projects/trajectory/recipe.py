@@ -1,4 +1,4 @@
-"""The recipe: tokens of all videos, then each worker in turn, the rest of the 2 x 2, the controls; then the measures."""
+"""The recipe: tokens of all videos; each worker in turn, the rest of the 2 x 2 and the controls; the measures."""
 
 import dataclasses
 import logging
@@ -98,10 +98,10 @@ class _Recipe:
             return why_stop(config.stop, step, self.epoch, values)
 
         warmup = supervision.warmup_epochs * self.epoch * self.optim.accumulate
+        results = [f"model-{model.name}", RESULT, *(["model"] if model == self.models[0] else [])]
         stage = Stage(
             model.name, module, TrajectoryLoss(model.term, supervision, warmup), self.optim, loader, evaluate,
-            self.epoch, stop=stop if config.stop.every else None, results=(f"model-{model.name}", RESULT, *(["model"] if model == self.models[0] else [])),
-            compile=config.run.compile,
+            self.epoch, stop=stop if config.stop.every else None, results=results, compile=config.run.compile,
         )  # fmt: skip
         self.engine.train(stage)
         self._trained = module
