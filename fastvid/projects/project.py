@@ -19,6 +19,7 @@ class Project:
         load: ``load(folder, *, source) -> nn.Module``, from the folder of that file; ``source`` is where a pretrained
             model that it was made from is now.
         classifies: whether what it loads names classes: it then has ``classes``, ``views`` and ``probabilities``.
+        report: ``sections(run: RunRecords) -> list[str]``, HTML sections of a run's page, or None.
         export: ``export(model, out, to, *, result, overwrite) -> path``, or None.
     """
 
@@ -28,5 +29,6 @@ class Project:
     run: str
     saved: str
     load: str
+    report: str | None = None
     classifies: bool = False
     export: str | None = None

@@ -1,8 +1,10 @@
 """``python -m fastvid.report RUN``: writes the run's report.html anew."""
 
 import sys
+from pkgutil import resolve_name
 
 from fastvid.command import command, loading, user_errors
+from fastvid.projects import registry
 
 
 @command
@@ -13,9 +15,12 @@ def main(arguments: list[str]) -> int:
         return 0 if arguments else 2
     with loading():
         from fastvid.report.page import write_report
+        from fastvid.report.records import RunRecords
     for run in arguments:
         with user_errors(FileNotFoundError):
-            print(write_report(run))
+            project = RunRecords.read(run).facts.get("project")
+        report = registry.find(project).report if project in registry.names() else None  # older runs do not say
+        print(write_report(run, None if report is None else resolve_name(report)))
     return 0
 
 

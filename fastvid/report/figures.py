@@ -37,3 +37,11 @@ def svg(figure: Figure) -> str:
     plt.close(figure)
     text = out.getvalue()
     return text[text.index("<svg") :]
+
+
+def png(figure: Figure) -> bytes:
+    """Return the figure as a PNG file, and close it."""
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=100, metadata={"Software": None})
+    plt.close(figure)
+    return out.getvalue()

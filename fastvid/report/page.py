@@ -1,5 +1,6 @@
 """``report.html``: one self-contained page about a run."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from fastvid.data.storage.remote import without_secrets
@@ -9,9 +10,15 @@ from fastvid.report.classifier import classifier_sections, other_pictures
 from fastvid.report.markup import document, picture, pre, section, text
 from fastvid.report.records import RunRecords
 
+Sections = Callable[[RunRecords], list[str]]
 
-def write_report(run_dir: str | Path) -> Path:
+
+def write_report(run_dir: str | Path, own: Sections | None = None) -> Path:
     """Write ``report.html`` into a run directory and return its path.
+
+    Args:
+        run_dir: of the run.
+        own: returns the sections that only this kind of run has, HTML in order; they come first.
 
     Raises:
         FileNotFoundError: it is no run directory.
@@ -22,6 +29,7 @@ def write_report(run_dir: str | Path) -> Path:
     loss = "" if charts.validated_stages(run) else charts.loss_chart(run)
     sections = [
         _heading(run),
+        *(own(run) if own is not None else []),
         *classifier_sections(run),
         section("What was learnt", learnt),
         section("Training", loss + charts.schedule_chart(run) if run.stages else ""),

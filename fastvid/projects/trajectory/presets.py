@@ -14,7 +14,7 @@ _UNLIMITED = 1_000_000  # steps; max_epochs says when it ends
 
 def _optim(epochs: int) -> OptimConfig:
     return OptimConfig(
-        steps=_UNLIMITED, max_epochs=epochs, batch=64, lr=1e-3, min_lr=1e-5, warmup=30, betas=(0.9, 0.999),
+        steps=_UNLIMITED, max_epochs=epochs, batch=64, lr=2e-3, min_lr=2e-5, warmup=30, betas=(0.9, 0.999),
         weight_decay=0.01, weight_decay_end=0.01,
     )  # fmt: skip
 
@@ -25,7 +25,7 @@ def demo() -> TrajectoryConfig:
     return TrajectoryConfig(
         data=SceneConfig(train=2048, val=512, test=512),
         tokens=TokenConfig(features="pixels"),
-        model=ModelConfig(width=128, heads=4),
+        model=ModelConfig(width=128, heads=4, dropout=0.0),
         optim=_optim(epochs=10),
         run=RunConfig(checkpoint_every=100),
     )

@@ -12,19 +12,24 @@ import torch
 from fastvid.command import user_errors
 from fastvid.data import LoaderState
 from fastvid.eval.attention import AttentionRatio
+from fastvid.files import cache_dir
 from fastvid.projects.trajectory.baselines import baselines
 from fastvid.projects.trajectory.batches import Draws, TokenLoader, shuffle_labels, targets_of
 from fastvid.projects.trajectory.config import TrajectoryConfig
 from fastvid.projects.trajectory.loss import TrajectoryLoss
 from fastvid.projects.trajectory.measures import flat_scores, mean_loss, measure, scores
 from fastvid.projects.trajectory.model import TrajectoryModel
+from fastvid.projects.trajectory.pictures import write_pictures
 from fastvid.projects.trajectory.predictions import Predictor, TrackTable
 from fastvid.projects.trajectory.progress_files import write_attention_metrics, write_progress
-from fastvid.projects.trajectory.saved import Metadata, save
+from fastvid.projects.trajectory.recipe_files import EFFICIENCY, RESULT
+from fastvid.projects.trajectory.saved import Metadata, load, save
+from fastvid.projects.trajectory.savings import crop_flops, rows_of, savings, time_preparation, wall_clock
 from fastvid.projects.trajectory.stop import why_stop
-from fastvid.projects.trajectory.tokens import TokenSet, load_tokens
-from fastvid.projects.trajectory.videos import Split, class_names
+from fastvid.projects.trajectory.tokens import TokenConfig, TokenSet, load_tokens, make_extractor
+from fastvid.projects.trajectory.videos import GeneratedVideos, Split, Videos, class_names, split_rows
 from fastvid.projects.trajectory.workers import Model, models_of
+from fastvid.report.records import RunRecords
 from fastvid.train.engine import Engine, Loader, Stage
 from fastvid.train.optim import limit_epochs
 from fastvid.train.rundir import RunDir
@@ -32,7 +37,7 @@ from fastvid.train.session import Session
 
 log = logging.getLogger(__name__)
 
-RESULT = "trajectory.json"
+_TIMED, _SHOWN = 16, 4  # test videos whose time is measured, and that are drawn
 
 
 def run(session: Session, config: TrajectoryConfig) -> None:
@@ -98,7 +103,7 @@ class _Recipe:
             return why_stop(config.stop, step, self.epoch, values)
 
         warmup = supervision.warmup_epochs * self.epoch * self.optim.accumulate
-        results = [f"model-{model.name}", RESULT, *(["model"] if model == self.models[0] else [])]
+        results = [f"model-{model.name}", RESULT, EFFICIENCY, *(["model"] if model == self.models[0] else [])]
         stage = Stage(
             model.name, module, TrajectoryLoss(model.term, supervision, warmup), self.optim, loader, evaluate,
             self.epoch, stop=stop if config.stop.every else None, results=results, compile=config.run.compile,
@@ -129,13 +134,47 @@ class _Recipe:
         """Write what the run found, and the files that are read from it."""
         if run.read_json(RESULT) is None:
             run.write_json(RESULT, self._result(run))
-        from fastvid.projects.trajectory.pictures import write_pictures
-
-        write_pictures(run.path, self.config, self._of(self.models[0], "test"))
         write_progress(run.path, self.models, self.config.stop)
+        first, test = self.models[0], self._of(self.models[0], "test")
+        with np.load(run.path / f"model-{first.name}" / "test.npz") as file:
+            arrays = dict(file)
+        write_attention_metrics(run.path, first.name, test, arrays)
+        if run.read_json(EFFICIENCY) is None:
+            run.write_json(EFFICIENCY, self._efficiency(run, test, arrays["left"]))
+        self._pictures(run, test, arrays)
+
+    def _efficiency(self, run: RunDir, test: TokenSet, left: np.ndarray) -> dict[str, Any]:
+        """Return what the first worker's early decisions save, and how long that takes on a few videos."""
         first = self.models[0]
-        with np.load(run.path / f"model-{first.name}" / "test.npz") as arrays:
-            write_attention_metrics(run.path, first.name, self._of(first, "test"), arrays)
+        data, tokens = self.config.data, self._options(first.features)
+        videos: Videos = GeneratedVideos(data)
+        train = split_rows(videos, (data.train, data.val, data.test), self.config.task)["train"]
+        extractor = make_extractor(tokens, videos, train, cache_dir() / "trajectory", self.device)
+        few = test.subset(np.arange(min(_TIMED, len(test))))
+        seconds = time_preparation(videos, rows_of(videos, few), tokens, extractor, self.device)
+        predict = self._predictor(load(run.path / "model").model.to(self.device))
+        metrics = run.read_json(f"model-{first.name}/metrics.json")
+        return {
+            "worker": first.name, **savings(test, left, self.config.model, crop_flops(extractor, self.device)),
+            "wall_clock": wall_clock(predict, few, left[: few.offsets[-1]], *seconds),
+            "target_change": metrics["early"]["target_change"],
+        }  # fmt: skip
+
+    def _pictures(self, run: RunDir, test: TokenSet, arrays: dict[str, np.ndarray]) -> None:
+        table = TrackTable.of(test)
+        before = self._predictor(self._new(self.models[0]))(test, table).attention
+        lengths = np.repeat(test.counts, test.counts)
+        for name, weights in (("untrained", before), ("trained", arrays["attention"])):
+            for kind, mask in (("persistent", test.persistent), ("transient", ~test.persistent)):
+                arrays[f"{name} {kind}"] = (weights * lengths)[mask].mean()
+        for model in self.models:
+            with np.load(run.path / f"model-{model.name}" / "test.npz") as file:
+                arrays[f"log_ratios {model.name}"] = file["log_ratios"]
+        shown = test.subset(np.arange(min(_SHOWN, len(test))))
+        videos: Videos = GeneratedVideos(self.config.data)
+        frames = videos.read(rows_of(videos, shown)).frames
+        records, found = RunRecords.read(run.path), run.read_json(RESULT)
+        write_pictures(run.path / "pictures", records, found, shown, frames, arrays)
 
     def _result(self, run: RunDir) -> dict[str, Any]:
         config, test = self.config, self._of(self.models[0], "test")
@@ -163,7 +202,7 @@ class _Recipe:
         train, test = (self._load("pixels", split) for split in ("train", "test"))
         if self.config.tokens.tracker == "truth":
             return baselines(train, test, train, test)
-        true = replace(self.config.tokens, tracker="truth", features="pixels")
+        true = replace(self._options("pixels"), tracker="truth")
         known = [load_tokens(self.config.data, true, split, task=self.config.task) for split in ("train", "test")]
         return baselines(train, test, *known)
 
@@ -173,8 +212,12 @@ class _Recipe:
         return self._one_frame
 
     def _load(self, features: str, split: Split) -> TokenSet:
-        tokens = replace(self.config.tokens, features=features)
-        return load_tokens(self.config.data, tokens, split, task=self.config.task, device=self.device)
+        options = self._options(features)
+        return load_tokens(self.config.data, options, split, task=self.config.task, device=self.device)
+
+    def _options(self, features: str) -> TokenConfig:
+        source = self.config.tokens.source if features in ("resnet18", "salt") else None
+        return replace(self.config.tokens, features=features, source=source)  # type: ignore[arg-type]
 
     def _of(self, model: Model, split: Split) -> TokenSet:
         return self.tokens[model.features, split]
@@ -203,7 +246,7 @@ class _Recipe:
             tracker=config.tokens.tracker, frames=test.frames, temperature=temperature,
             confidence=config.measure.confidence, model=dataclasses.asdict(config.model),
             data=dataclasses.asdict(config.data),
-            tokens=dataclasses.asdict(replace(config.tokens, features=model.features)),
+            tokens=dataclasses.asdict(self._options(model.features)),
         )  # fmt: skip
 
 

@@ -37,6 +37,7 @@ class TokenConfig:
     detection, linked by the package norfair-enough."""
     features: Features = "pixels"
     """pixels: the crop itself."""
+    source: str | None = None
 
 
 def load_tokens(
@@ -94,7 +95,7 @@ def make_tokens(
             some = rows[first : first + _AT_ONCE]
             footage = videos.read(some)
             tracks = find_tracks(footage, config).seen
-            crops = object_crops(footage.frames, tracks, extractor, device)
+            crops = object_crops(footage.frames, tracks, extractor.size, extractor.normalisation, device)
             features = extractor(crops).to(torch.float16).cpu().numpy()
             keys, motion, noise = [videos.keys[row] for row in some], videos.motion[some], videos.noise[some]
             parts.append(make_token_set(keys, tracks, is_persistent(tracks, footage), features, motion, noise))
@@ -108,13 +109,13 @@ def find_tracks(footage: Footage, config: TokenConfig) -> Tracks:
 
 
 def object_crops(
-    frames: np.ndarray, tracks: Tracks, extractor: Extractor, device: torch.device | str = "cpu"
+    frames: np.ndarray, tracks: Tracks, size: int, normalisation, device: torch.device | str = "cpu"
 ) -> torch.Tensor:
     """Cut the crops of all boxes of some tracks out of frames uint8 [V, T, H, W, 3], as an extractor takes them."""
-    mean, std = extractor.normalisation
+    mean, std = normalisation
     flat = tracks.video * tracks.frames + tracks.frame
     return cut_crops(
-        frames.reshape(-1, *frames.shape[2:]), flat, tracks.boxes, size=extractor.size, mean=mean, std=std,
+        frames.reshape(-1, *frames.shape[2:]), flat, tracks.boxes, size=size, mean=mean, std=std,
         device=device,
     )  # fmt: skip
 
@@ -138,3 +139,7 @@ def _facts(videos: Videos, keys: list[str], config: TokenConfig, extractor: Extr
         "videos": videos.facts, "keys": fingerprint_of({"keys": keys}), "tracker": config.tracker, "context": CONTEXT,
         "seen": SEEN, **extractor.facts,
     }  # fmt: skip
+
+
+def make_extractor(config, videos, train, cache, device="cpu"):
+    return Pixels()
