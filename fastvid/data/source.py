@@ -1,4 +1,4 @@
-"""Where videos come from: the interface that loaders read, and how a path becomes one."""
+"""The interface through which loaders read videos: Source and Sample."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

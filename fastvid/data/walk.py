@@ -1,4 +1,4 @@
-"""Which files below a folder are videos: the one answer that training, packing, evaluation and caching share."""
+"""Video files below a folder, found the same way for training, packing, evaluation and caching."""
 
 import os
 from collections.abc import Collection, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""How every pretrained model of the package is loaded: all of its tensors, or one sentence that names those at fault.
+"""Loading of pretrained weights: every tensor, or one sentence that names those at fault.
 
 Weights are read from safetensors only, and code that comes with a model is never executed.
 """

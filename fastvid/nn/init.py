@@ -1,4 +1,4 @@
-"""How the weights of a transformer start."""
+"""Weight initialisation of transformers."""
 
 from typing import Literal
 

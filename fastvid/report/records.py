@@ -1,4 +1,4 @@
-"""What a run directory holds, read for its report."""
+"""The contents of a run directory, read for its report."""
 
 import json
 from dataclasses import dataclass

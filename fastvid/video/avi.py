@@ -1,4 +1,4 @@
-"""Where the pictures of an AVI file lie by its own account, and how many it announces.
+"""The index of an AVI file: offsets of its pictures, and how many it announces.
 
 A large file has several parts (OpenDML): each a RIFF form with a list of pictures, and the header lists the parts.
 """

@@ -1,4 +1,4 @@
-"""Which decoder is fastest for some videos on this machine: measured, not guessed.
+"""Measurement of which decoder is fastest for some videos on this machine.
 
 At a few hundred pixels a side, a GPU's decoder often loses to the CPU's threads; how often depends on both and on the
 videos.

@@ -1,4 +1,4 @@
-"""What a video file holds: codec, size, and when each frame is shown."""
+"""Probe of a video file: codec, size, and when each frame is shown."""
 
 import functools
 import hashlib

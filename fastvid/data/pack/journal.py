@@ -1,4 +1,4 @@
-"""What a pack has finished, kept on the disk so that it can be stopped at any moment.
+"""Journal of the videos that a pack has finished, on disk, so that packing can stop at any moment and go on.
 
 In the work folder lie ``plan.json`` (the options and a checksum of the list of videos), ``source.jsonl`` (that list),
 and for each finished shard a record, ``shard-000000.json``. A shard is finished at the moment its record appears: its

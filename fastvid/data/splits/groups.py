@@ -1,4 +1,4 @@
-"""Which videos belong together: cut from one recording, or showing one person."""
+"""Groups of videos that must stay in one part of a split: cut from one recording, or showing one person."""
 
 import re
 from collections.abc import Callable, Iterable
