@@ -67,8 +67,8 @@ class VideoViT(nn.Module):
         dim: width of a token.
 
     Raises:
-        ValueError: the name is no timm VisionTransformer or one with parts that a video ViT lacks; sizes do not divide;
-            or pretrained weights that do not fit.
+        ValueError: the name is not a timm VisionTransformer, or one with parts that a video ViT lacks; sizes do not
+            divide; or pretrained weights do not fit.
         FileNotFoundError: pretrained weights that are not there, as without a network.
     """
 

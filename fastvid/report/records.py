@@ -43,7 +43,7 @@ class RunRecords:
         """
         path = Path(path)
         if not (path / "config.json").is_file():
-            raise FileNotFoundError(f"{path} is no run directory: it has no config.json")
+            raise FileNotFoundError(f"{path} is not a run directory: it has no config.json")
         return cls(
             path=path,
             config=read_json(path / "config.json"),

@@ -224,7 +224,7 @@ def _config_of(run: Path, project: str, kind: type[Config]) -> Config:
     try:
         return from_dict(kind, values)
     except (ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{run / 'config.json'} is no configuration of a run of {project}: {error}") from error
+        raise UserError(f"{run / 'config.json'} is not the configuration of a run of {project}: {error}") from error
 
 
 def to_dict(config: Any) -> dict:

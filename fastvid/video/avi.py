@@ -77,7 +77,7 @@ def _lists(data: bytes) -> Iterator[tuple[bytes, bytes, int, int | None]]:
             offset += 12  # its parts follow
             continue
         if not name.isascii():
-            return  # trailing bytes that are no chunk
+            return  # trailing bytes, not a chunk
         if name == b"LIST" and kind == b"movi" and size in _UNKNOWN:
             yield name, kind, offset + 12, None
             return

@@ -110,7 +110,7 @@ def _iso_boxes(data: bytes) -> Iterator[tuple[bytes, int, int]]:
         if size == 0:  # runs to the end
             size = len(data) - offset
         if size < 8 or not name.isascii():
-            return  # trailing bytes that are no box
+            return  # trailing bytes, not a box
         yield name, offset, offset + size
         offset += size
 

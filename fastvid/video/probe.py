@@ -152,7 +152,7 @@ def check_complete(data: bytes, info: VideoMetadata) -> None:
     """Raise DecodeError ``truncated`` when a file, whose metadata was read before, is cut short.
 
     Raises:
-        DecodeError: ``truncated``; ``container`` for what is no video file.
+        DecodeError: ``truncated``; ``container`` for what is not a video file.
     """
     if missing_bytes(data) and probe(data).frames < info.frames:
         raise _truncated(data, missing_bytes(data))

@@ -73,7 +73,7 @@ def test_training_and_packing_read_the_same(videos, text, encoding):
         (b"\n \n", "is empty"),
         (b"path,path\na b.mp4,x\n", "two columns 'path'"),
         (b"path,label\na b.mp4,caf\xe9\n", "line 2: not UTF-8 .*save the file as UTF-8"),
-        (b"PK\3\4\0\0", "is no text file"),
+        (b"PK\3\4\0\0", "is not a text file"),
         (b"path,label,split\na b.mp4,run,7\n", r"line 2: the column 'split' must say train, val or test, not '7'"),
         (b"youtube_id,label,time_start,time_end\nx,run,one,two\n", "line 2: time_start and time_end are to be numbers"),
     ],

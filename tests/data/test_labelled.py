@@ -84,7 +84,7 @@ def test_groups_of_the_users_own():
         split_labelled(Memory(names), protocol="hash-group")
     with pytest.raises(ValueError, match="has 2 groups in parentheses: exactly one"):
         split_labelled(Memory(names), groups=r"(subject)(\d+)")
-    with pytest.raises(ValueError, match="is no regular expression"):
+    with pytest.raises(ValueError, match="is not a regular expression"):
         split_labelled(Memory(names), groups="(")
     with pytest.raises(ValueError, match=r"groups '\(subject0.\)': the names of 120 of 180"):
         split_labelled(Memory(names), groups=r"(subject0.)")

@@ -183,7 +183,7 @@ def test_compressed_archives_are_named(tmp_path):
     make(tmp_path, "x.tar.gz")
     with pytest.raises(ValueError, match=r"holds no videos but compressed archives \(x\.tar\.gz\); .* gunzip"):
         open_source(tmp_path)
-    with pytest.raises(ValueError, match=r"x\.tar\.gz is no video: looked"):
+    with pytest.raises(ValueError, match=r"x\.tar\.gz is not a video: looked"):
         open_source(tmp_path / "x.tar.gz")
 
 

@@ -153,5 +153,5 @@ def _shard(values: dict[str, Any]) -> ShardInfo:
     if not all(type(x) is int and x >= 0 for x in numbers) or not all(len(x) == 64 for x in texts):
         raise ValueError("a shard's sizes or checksums are none")
     if not shard.name.endswith(".tar") or "/" in shard.name or shard.name.startswith("."):
-        raise ValueError(f"{shard.name!r} is no file name of a shard")
+        raise ValueError(f"{shard.name!r} is not the file name of a shard")
     return shard
