@@ -33,7 +33,7 @@ class VideoViTConfig:
         heads: overrides the timm model's number of attention heads.
         positions: fixed 3-D sine-cosine, or learnt ones that start there.
         drop_path: greatest stochastic depth rate, rising linearly over the blocks.
-        init: how weights that are not pretrained start; see :func:`fastvid.nn.init_weights`.
+        init: initialisation of weights that are not pretrained; see :func:`fastvid.nn.init_weights`.
         pretrained: start from timm's image weights; the patch embedding is spread over the tubelet's frames, and mean
             and std are those of the weights.
         mean: per-channel mean of pixels in [0, 1].
@@ -60,7 +60,7 @@ class VideoViT(nn.Module):
     """The encoder: tubelets of a uint8 clip in, normalised tokens out.
 
     Args:
-        config: what to build.
+        config: options of the encoder.
 
     Attributes:
         grid: (T, H, W) tokens.

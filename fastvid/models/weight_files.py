@@ -46,7 +46,7 @@ def find_weights(source: str, *, revision: str | None = None, names: Sequence[st
 
     Args:
         source: a folder, a hub name, or a file.
-        revision: of the hub's repository; None for its main branch.
+        revision: revision of the hub's repository; None for its main branch.
         names: files to look for, the first that is there; then for shards with an index.
 
     Raises:

@@ -17,7 +17,7 @@ class RunRecords:
     Attributes:
         path: the run directory.
         config: resolved configuration.
-        facts: how it was started, and with what versions.
+        facts: command and versions of each start.
         metrics: all records, in order.
         probe: results of the probes, or None.
         result: what a finished classifier's run found, or None.

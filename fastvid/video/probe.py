@@ -129,7 +129,7 @@ def probe(data: bytes, limits: Limits | None = None) -> VideoMetadata:
 
     Args:
         data: the whole file.
-        limits: what to refuse; default :class:`Limits`.
+        limits: limits beyond which a video is refused; default :class:`Limits`.
 
     Returns:
         The :class:`VideoMetadata`.

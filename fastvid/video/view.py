@@ -98,7 +98,7 @@ class ViewSpec:
         Args:
             key: the sample's key.
             seed: the run's seed.
-            draw: which view of this sample, such as the epoch.
+            draw: number of the view of this sample, such as the epoch.
             info: the video's frame table and size.
         """
         rng = SampleRandom(key, seed, draw, stream=_STREAM)

@@ -110,14 +110,14 @@ def test_an_edited_index_stops_the_loader(tmp_path):
         writer.add("b", ".mp4", VIDEO)
     index = index_path(writer.shards[0])
     index.write_text(index.read_text().replace('"frames":12', '"frames":13', 1))
-    with pytest.raises(ValueError, match=r"s-000000\.index\.jsonl is damaged: delete it and run"):
+    with pytest.raises(ValueError, match=r"s-000000\.index\.jsonl is damaged"):
         batches(open_source(tmp_path), 1)
 
 
 def test_too_many_bad_samples_stop_the_run(tmp_path):
     for i in range(30):
         (tmp_path / f"{i:02d}.mp4").write_bytes(VIDEO if i % 2 else b"rubbish")
-    with pytest.raises(TooManyBadSamples, match=r"\d+ of \d+ files are bad \(.*allowed are 1.0% and 10 files"):
+    with pytest.raises(TooManyBadSamples, match=r"\d+ of \d+ .*1.0% and 10 files"):
         batches(open_source(tmp_path), 20)
     assert batches(open_source(tmp_path), 20, quarantine=Quarantine(policy=BadSamplePolicy(share=0.9)))
     with pytest.raises(TooManyBadSamples, match="3 bad samples in a row"):
@@ -165,7 +165,7 @@ def test_views_can_come_round_again_and_have_a_seed_of_their_own(folder):
 
 
 def test_a_batch_must_divide_among_the_ranks(folder):
-    with pytest.raises(ValueError, match="a global batch of 5 clips does not divide among 2 processes"):
+    with pytest.raises(ValueError, match=r"5 clips .* 2 processes"):
         TrainLoader(open_source(folder), SPEC, batch=5, seed=0, world=2)
 
 

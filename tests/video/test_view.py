@@ -96,7 +96,7 @@ def test_resizing_is_antialiased_and_exact_where_it_can_be():
     checkers = np.indices((64, 64)).sum(0) % 2 * 255
     shrunk = crop_resize(np.repeat(checkers[..., None], 3, 2).astype(np.uint8), (0, 0, 64, 64), 8)
     assert np.abs(shrunk.astype(int) - 127).max() <= 2
-    with pytest.raises(ValueError, match="does not lie inside a frame of 64 x 128"):
+    with pytest.raises(ValueError, match="64 x 128"):
         crop_resize(frame, (60, 0, 16, 16), 8)
 
 

@@ -52,7 +52,7 @@ class Dataset:
         codecs: videos of each codec; those that could not be read are counted under ``"unreadable"``.
         frames: in all videos.
         seconds: seconds of all videos.
-        video_bytes: of all videos.
+        video_bytes: bytes of all videos.
         made_by: command and options that made the shards.
     """
 
