@@ -148,6 +148,19 @@ def test_a_cache_of_frames_changes_nothing(folder):
         assert all(torch.equal(a.view_hashes, b.view_hashes) for (a, _), (b, _) in zip(plain, cached, strict=True))
 
 
+def test_a_cache_of_crops_changes_nothing(folder):
+    source = open_source(folder)
+    fixed = ViewSpec(frames=4, size=16, scale=(1.0, 1.0), ratio=(1.0, 1.0))
+
+    def clips(**options):
+        with TrainLoader(source, fixed, batch=5, seed=0, **options) as loader:
+            made = [next(loader) for _ in range(12)]
+            return torch.cat([batch.clips for batch in made]), torch.cat([batch.view_hashes for batch in made])
+
+    for plain, cached in zip(clips(), clips(cache_bytes=1 << 30), strict=True):
+        assert torch.equal(plain, cached)
+
+
 def test_views_can_come_round_again_and_have_a_seed_of_their_own(folder):
     source = open_source(folder)
 
@@ -195,7 +208,7 @@ def test_a_restart_meets_a_half_damaged_video_as_the_first_run_did(tmp_path):
     (tmp_path / "3.mp4").write_bytes(bytes(damaged))
     record = tmp_path / "bad_samples.jsonl"
     policy = BadSamplePolicy(share=1.0)
-    spec = ViewSpec(frames=2, size=16, sampling="stride", stride=1)
+    spec = ViewSpec(frames=11, size=16, sampling="stride", stride=1)
 
     def keys(**options):
         arguments = {"batch": 4, "seed": 0, "quarantine": Quarantine(record, policy), **options}
