@@ -1,4 +1,4 @@
-"""What a project offers the commands."""
+"""The description of a project that the commands read."""
 
 from dataclasses import dataclass
 
@@ -20,6 +20,8 @@ class Project:
             model that it was made from is now.
         classifies: whether what it loads names classes: it then has ``classes``, ``views`` and ``probabilities``.
         report: ``sections(run: RunRecords) -> list[str]``, HTML sections of a run's page, or None.
+        predict: ``predict(model, name, data, info, out) -> (answer, text)`` of one video: JSON values and what is printed;
+            files go into the folder ``out``. None where ``classifies`` says it all, or there is nothing to predict.
         export: ``export(model, out, to, *, result, overwrite) -> path``, or None.
     """
 
@@ -31,4 +33,5 @@ class Project:
     load: str
     report: str | None = None
     classifies: bool = False
+    predict: str | None = None
     export: str | None = None

@@ -21,7 +21,7 @@ def write_report(run_dir: str | Path, own: Sections | None = None) -> Path:
         own: returns the sections that only this kind of run has, HTML in order; they come first.
 
     Raises:
-        FileNotFoundError: it is no run directory.
+        FileNotFoundError: it is not a run directory.
     """
     run = RunRecords.read(run_dir)
     learnt = _probe_table(run) + charts.probe_chart(run) if _has(run, "probe") else ""

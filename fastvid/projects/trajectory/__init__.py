@@ -16,6 +16,7 @@ PROJECT = Project(
     run="fastvid.projects.trajectory.recipe:run",
     saved="model/model.json",
     load="fastvid.projects.trajectory.saved:load",
+    predict="fastvid.projects.trajectory.predict:predict",
     report="fastvid.projects.trajectory.report:sections",
 )
 
