@@ -48,9 +48,9 @@ def find_saved(run: str | Path, *, classifier: bool = False, predicts: bool = Fa
             usable = project.classifies or (predicts and project.predict is not None)
             if (classifier or predicts) and not usable:
                 others = " or ".join(p.name for p in projects() if p.classifies or (predicts and p.predict))
+                trains = "an encoder" if project.predict is None else "a model of tracks"
                 raise FileNotFoundError(
-                    f"no classifier in {run}: it is of {project.name}, whose model names no classes of videos; give a run "
-                    f"of {others}"
+                    f"no classifier in {run}: it is of {project.name}, which trains {trains}; give a run of {others}"
                 )
             return project, folder
     if not run.is_dir():

@@ -87,7 +87,8 @@ def predict(
     tokens = _tokens(trained, name, _resized(frames, int(about.data["size"])))
     if not len(tokens.frame):
         raise UserError(
-            f"{name}: no object was found in {len(moments)} frames; the detector expects what the model was trained on, "
+            f"{name}: no object was found in {len(moments)} frames; the detector expects what the model was trained "
+            f"on, "
             f"variant {about.data['variant']}"
         )
     tracks, probabilities = _verdicts(trained, tokens, frames.shape[1:3], moments)
