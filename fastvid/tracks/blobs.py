@@ -62,7 +62,9 @@ def find_blobs(frames: np.ndarray, detector: Detector) -> Detections:
     low, high = np.minimum.reduceat, np.maximum.reduceat
     edges = [low(column, starts), low(row, starts), high(column, starts) + 1, high(row, starts) + 1] if count else []
     boxes = np.array(edges, np.float32).reshape(4, -1).T / np.float32([W, H, W, H])
-    colour = np.add.reduceat(frames.reshape(-1, 3)[flat], starts, axis=0, dtype=np.float32) if count else np.zeros((0, 3))
+    colour = (
+        np.add.reduceat(frames.reshape(-1, 3)[flat], starts, axis=0, dtype=np.float32) if count else np.zeros((0, 3))
+    )
     colour = (colour / np.maximum(pixels, 1)[:, None] / 255).astype(np.float32)
     image = image[starts]
     large = pixels >= _LEAST_PIXELS

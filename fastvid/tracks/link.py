@@ -9,12 +9,13 @@ from fastvid.tracks.blobs import Detections
 from fastvid.tracks.tracks import Tracks, make_tracks
 
 _COASTS = 6  # frames that a track goes on without being observed: the longest time behind something
-_REACH = 0.16  # of the frame: farthest from the expected place that a blob may be, for a track without a velocity yet
-_SURE = 0.11  # likewise, for one that has a velocity
-_WIDER = 0.012  # added to this in each frame that the track was not observed
-_COLOUR = 0.35  # greatest difference of mean colours, in [0, sqrt(3)]
-_WEIGH = 0.15  # what a difference in colour of 1 costs, as a share of the frame
-_KEEP = 0.5  # share of the old velocity in the new one
+_REACH = (
+    0.25  # of the frame: the farthest from the expected place that a blob may be, for a track without a velocity yet
+)
+_SURE = 0.2  # likewise, for one that has a velocity
+_WIDER = 0.03  # added to this in each frame that the track was not observed
+_COLOUR = 0.25  # greatest difference of mean colours, in [0, sqrt(3)]
+_WEIGH = 0.5  # what a difference in colour of 1 costs, as a share of the frame
 
 
 @dataclass
@@ -29,7 +30,6 @@ class _Track:
         frame: of the last observation.
         velocity: per frame.
         seen: number of observations.
-        gaps: boxes supposed since the last observation, (frame, box).
     """
 
     number: int
@@ -114,8 +114,6 @@ def _fill(video: int, track: _Track, frame: int, centre: np.ndarray, size: np.nd
 
 
 def _observe(track: _Track, frame: int, centre: np.ndarray, size: np.ndarray, colour: np.ndarray) -> None:
-    velocity = (centre - track.centre) / (frame - track.frame)
-    track.velocity = velocity if track.seen == 1 else _KEEP * track.velocity + (1 - _KEEP) * velocity
-    track.centre, track.size, track.frame = centre, size, frame
-    track.colour = colour
+    track.velocity = (centre - track.centre) / (frame - track.frame)
+    track.centre, track.size, track.colour, track.frame = centre, size, colour, frame
     track.seen += 1
