@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastvid.projects.trajectory.draws import between, uniforms, whole
-from fastvid.projects.trajectory.motion import MOTIONS, PATH_DRAWS, long_path
+from fastvid.projects.trajectory.motion import MOTIONS, PATH_DRAWS, ROOM, long_path
 from fastvid.projects.trajectory.scenes import HARD_FRAMES, MOST_TRANSIENTS, SceneConfig, Scenes, disc_radius
 
 SHORTEST, LONGEST = 12, HARD_FRAMES  # frames of a life
@@ -35,7 +35,8 @@ _PACE = 21.0  # frames in a path's unit of time
 _COVERED = 0.65  # an object counts as hidden where more than this share of its box lies behind a bar
 _WISH = 0.8  # share of lives that are to pass behind a bar, where one of the tries does
 _LIFE_COUNT = _PERSISTENT + 1 + MOST_TRANSIENTS + _SPARE
-_DECOYS = 0.8  # share of videos with two transients or more that get decoys, if the life drawn for them allows it
+_DECOYS = 0.85  # share of videos with two transients or more that get decoys, if the life drawn for them allows it
+_OUTWARD = 0.75  # share of decoys whose path is, of those tried, the one that meets a bar farthest from the middle
 _GAPS = (5, 10)  # frames between the births of two decoys; twice each divides BIRTHS
 _SCENE, _LIVES, _PATHS, _BARS = 6, 7, 8, 9  # Philox streams
 
@@ -92,7 +93,7 @@ def draw_hard(config: SceneConfig, indices: np.ndarray) -> Scenes:
     scene = uniforms(config.seed, indices, (6,), _SCENE)
     bars = _bars(config, indices)
     lives, whole_lives, pieces = _draw(config, indices, bars)
-    decoys = _decoys(lives, scene, bars)
+    decoys = _decoys(lives, scene, bars, config.size)
     number = whole(scene[:, 0], 1, MOST_TRANSIENTS)
     decoys.length[number < 2] = 0
     passing = _joined([decoys, pieces])
@@ -167,7 +168,9 @@ def _lives(config: SceneConfig, indices: np.ndarray, bars: np.ndarray, draws: np
     ends = hidden[..., 0] | np.take_along_axis(hidden, (length - 1)[..., None, None], -1)[..., 0]
     passes, clear = _passes(hidden) & ~ends, ~hidden.any(-1)
     wish = (draws[..., 1] < _WISH)[..., None]
-    score = np.select([passes, clear, ~ends], [2 + wish, 3 - wish, 1], 0)
+    score = np.select([passes, clear, ~ends], [2.0 + wish, 3.0 - wish, 1.0], 0.0)
+    outward = np.take_along_axis(np.linalg.norm(path[..., :2], axis=-1), hidden.argmax(-1)[..., None], -1)[..., 0] / 2
+    score[:, _PERSISTENT] += np.where(draws[:, _PERSISTENT, 1:2] < _OUTWARD, outward[:, _PERSISTENT], 0)
     best = score.argmax(-1)[..., None]
     path = np.take_along_axis(path, best[..., None, None], 2)[:, :, 0]
     hidden = np.take_along_axis(hidden, best[..., None], 2)[:, :, 0]
@@ -227,7 +230,7 @@ def _trimmed(hidden: np.ndarray, start: np.ndarray, end: np.ndarray) -> tuple[np
     return first, np.where(open_.any(-1), last - first + 1, 0)
 
 
-def _decoys(lives: _Lives, scene: np.ndarray, bars: np.ndarray) -> _Showings:
+def _decoys(lives: _Lives, scene: np.ndarray, bars: np.ndarray, size: int) -> _Showings:
     """Make two decoys of one life that passes behind a bar: one ends there, the other begins where the life comes out,
     beside its course.
 
@@ -250,7 +253,7 @@ def _decoys(lives: _Lives, scene: np.ndarray, bars: np.ndarray) -> _Showings:
     birth = moment - np.where(moment % (2 * gap) >= gap, gap, 0)
 
     shift = np.zeros((len(scene), 2, 2))
-    shift[:, 1] = _aside(lives.path[:, number], bars, vanishes, scene[:, 5])
+    shift[:, 1] = _aside(lives.path[:, number], bars * (2 / size) - 1, vanishes, scene[:, 5])
     both = np.stack([before, np.maximum(after, 0)], 1)
     return _Showings(
         np.full((len(scene), 2), number), np.stack([vanishes - before, returns], 1), both * usable[:, None],
@@ -259,19 +262,21 @@ def _decoys(lives: _Lives, scene: np.ndarray, bars: np.ndarray) -> _Showings:
 
 
 def _aside(path: np.ndarray, bars: np.ndarray, moment: np.ndarray, uniform: np.ndarray) -> np.ndarray:
-    """Return float [V, 2], 5 to 12 pixels (of 64) along the bar that an object is behind, towards the bar's middle."""
+    """Return float [V, 2], 5 to 12 pixels (of 64) along the bar that an object is behind: away from the frame's middle
+    where there is room, else towards it. At bars objects are nearer to the middle than elsewhere, which this makes up
+    for.
+    """
     rows = np.arange(len(path))
     place = path[rows, moment, :2]
-    middles = (bars[..., :2] + bars[..., 2:]) / bars[..., 2:].max(initial=1) - 1
-    there = np.prod(bars[..., 2:] - bars[..., :2], -1) > 0
-    distance = np.where(there, np.abs(place[:, None] - middles).max(-1), np.inf)
-    bar = bars[rows, distance.argmin(1)]
-    upright = (bar[:, 3] - bar[:, 1]) >= (bar[:, 2] - bar[:, 0])
-    middle = middles[rows, distance.argmin(1)]
-    axis = np.where(upright, 1, 0)
+    low, high = bars[..., :2], bars[..., 2:]
+    beside = np.maximum(np.maximum(low - place[:, None], place[:, None] - high), 0).sum(-1)
+    bar = bars[rows, np.where((high > low).all(-1), beside, np.inf).argmin(1)]
+    axis = np.where(bar[:, 3] - bar[:, 1] >= bar[:, 2] - bar[:, 0], 1, 0)
     way = between(uniform, 5, 12) / 32
+    at = place[rows, axis]
+    outward = np.where(at < 0, -way, way)
     shift = np.zeros((len(path), 2))
-    shift[rows, axis] = np.where(place[rows, axis] < middle[rows, axis], way, -way)
+    shift[rows, axis] = np.where(np.abs(at + outward) <= ROOM, outward, -outward)
     return shift
 
 

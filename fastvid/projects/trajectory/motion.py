@@ -13,7 +13,7 @@ MOTIONS = ("linear", "circular", "helical", "parabolic")
 
 LINEAR, CIRCULAR, HELICAL, PARABOLIC = range(4)
 PATH_DRAWS = 8  # random numbers of a long path
-_ROOM = 0.85  # a long path stays within this in x and y
+ROOM = 0.85  # a long path stays within this in x and y
 
 
 def long_path(motion: np.ndarray, draws: np.ndarray, time: np.ndarray, lasts: np.ndarray) -> np.ndarray:
@@ -35,9 +35,9 @@ def long_path(motion: np.ndarray, draws: np.ndarray, time: np.ndarray, lasts: np
     low = np.where(lived[..., None], shape, np.inf).min(-2, keepdims=True)
     high = np.where(lived[..., None], shape, -np.inf).max(-2, keepdims=True)
     # A path that is too large is shrunk, and then lies anywhere in the room that is left.
-    shrink = np.minimum(1.0, 2 * _ROOM / np.maximum((high - low).max(-1, keepdims=True), 1e-9))
-    slack = 2 * _ROOM - (high - low) * shrink
-    plane = (shape - low) * shrink - _ROOM + slack * draws[..., None, 5:7]
+    shrink = np.minimum(1.0, 2 * ROOM / np.maximum((high - low).max(-1, keepdims=True), 1e-9))
+    slack = 2 * ROOM - (high - low) * shrink
+    plane = (shape - low) * shrink - ROOM + slack * draws[..., None, 5:7]
     return np.concatenate([plane, _depth(motion, draws, moments)[..., None]], axis=-1)
 
 

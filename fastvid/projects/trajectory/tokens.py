@@ -3,28 +3,35 @@
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 
 from fastvid.data.progress import Progress
 from fastvid.files import cache_dir
+from fastvid.projects.trajectory.conv import CROP, TRAINED, Conv, load_autoencoder
 from fastvid.projects.trajectory.crops import CONTEXT, cut_crops
-from fastvid.projects.trajectory.features import Extractor, Features, Pixels
+from fastvid.projects.trajectory.features import Extractor, Features, FrozenTimm, Normalisation, Pixels, Student
 from fastvid.projects.trajectory.render import SEEN, Truth
 from fastvid.projects.trajectory.scenes import SceneConfig
 from fastvid.projects.trajectory.token_file import fingerprint_of, read_tokens, save_tokens
 from fastvid.projects.trajectory.token_set import TokenSet, join_tokens, make_token_set
 from fastvid.projects.trajectory.videos import Footage, GeneratedVideos, Split, Task, Videos, split_rows
+from fastvid.tracks.blobs import find_blobs
 from fastvid.tracks.follow import followed_objects
+from fastvid.tracks.link import link
+from fastvid.tracks.norfair import link_with_norfair
 from fastvid.tracks.tracks import Tracks, truth_tracks
+from fastvid.train.paths import PathOption
 
 __all__ = ["TokenConfig", "TokenSet", "load_tokens", "make_tokens"]
 
 log = logging.getLogger(__name__)
 
 Tracker = Literal["truth", "hungarian", "norfair"]
+TRACKING = 1  # version of detection and linking: part of every fingerprint
+_CONV_VIDEOS = 512  # training videos whose crops the features conv are trained on
 _AT_ONCE = 256  # videos whose pixels exist at one time
 
 
@@ -32,12 +39,18 @@ _AT_ONCE = 256  # videos whose pixels exist at one time
 class TokenConfig:
     """The tokens that are made of the videos, once."""
 
-    tracker: Tracker = "truth"
-    """truth: the generator's boxes and identities; hungarian: detection and linking of this package; norfair: its
-    detection, linked by the package norfair-enough."""
-    features: Features = "pixels"
-    """pixels: the crop itself."""
-    source: str | None = None
+    tracker: Tracker = "hungarian"
+    """hungarian: linking by optimal assignment; norfair: by the package norfair-enough, for comparison; truth: boxes
+    and identities of generated videos as they are, to tell errors of tracking from all others."""
+    detector: Literal["auto", "threshold", "median"] = "auto"
+    """What is foreground. threshold: what is bright on black; median: what differs from the pixel's median over time.
+    auto: threshold for the variant seed and imported files, median otherwise."""
+    features: Features = "conv"
+    """pixels: 8 x 8 pixels of the crop; conv: a small autoencoder, trained once on crops of training videos; resnet18:
+    timm's with weights from the Hugging Face hub; salt: the student of a salt run."""
+    source: Annotated[str, PathOption("model")] | None = None
+    """For features=resnet18, its weights: a .safetensors file or a folder; default: the hub's. For features=salt, the
+    run's directory, or its folder student."""
 
 
 def load_tokens(
@@ -63,12 +76,13 @@ def load_tokens(
         ValueError: one sentence on what does not fit: options, a part with one class.
         OSError: a file cannot be read or written.
     """
+    cache = folder or cache_dir() / "trajectory"
     videos: Videos = GeneratedVideos(data)
     rows = split_rows(videos, (data.train, data.val, data.test), task)
-    extractor = Pixels()
-    facts = _facts(videos, [videos.keys[row] for row in rows[split]], config, extractor)
+    extractor = make_extractor(config, videos, rows["train"], cache, device)
+    facts = {**_facts(videos, [videos.keys[row] for row in rows[split]], config), **extractor.facts}
     fingerprint = fingerprint_of(facts)
-    path = (folder or cache_dir() / "trajectory") / f"tokens-{fingerprint[:16]}.safetensors"
+    path = cache / f"tokens-{fingerprint[:16]}.safetensors"
     try:
         return read_tokens(path, fingerprint)
     except FileNotFoundError:
@@ -103,15 +117,60 @@ def make_tokens(
     return join_tokens(parts)
 
 
+def make_extractor(
+    config: TokenConfig, videos: Videos, train: np.ndarray, cache: Path, device: torch.device | str = "cpu"
+) -> Extractor:
+    """Return what makes features of crops, with the weights it needs.
+
+    Args:
+        config: the options.
+        videos: all videos.
+        train: rows of the training videos, on which the features ``conv`` are trained.
+        cache: folder of trained weights.
+        device: where features are computed.
+
+    Raises:
+        FileNotFoundError: pretrained weights that are not there.
+        ValueError: weights that do not fit, options that do not go together.
+    """
+    if config.source is not None and config.features in ("pixels", "conv"):
+        raise ValueError(f"the features {config.features} are made of no other model: leave out tokens.source")
+    if config.features == "pixels":
+        return Pixels()
+    if config.features == "resnet18":
+        return FrozenTimm("resnet18", weights=config.source, device=device)
+    if config.features == "salt":
+        if config.source is None:
+            raise ValueError("the features salt need a run of `python -m fastvid.train salt`: give it as tokens.source")
+        return Student(config.source, device)
+    some = train[:_CONV_VIDEOS]
+    facts = {**_facts(videos, [videos.keys[row] for row in some], config), "size": CROP, **TRAINED}
+    fingerprint = fingerprint_of(facts)
+
+    def crops() -> torch.Tensor:
+        log.info("features conv: an autoencoder is trained on crops of %d training videos", len(some))
+        parts = [torch.zeros(0, 3, CROP, CROP)]
+        for first in range(0, len(some), _AT_ONCE):
+            footage = videos.read(some[first : first + _AT_ONCE])
+            parts.append(object_crops(footage.frames, find_tracks(footage, config).seen, Conv.size, Conv.normalisation))
+        return torch.cat(parts)
+
+    return Conv(load_autoencoder(cache / f"conv-{fingerprint[:16]}.safetensors", fingerprint, crops), device)
+
+
 def find_tracks(footage: Footage, config: TokenConfig) -> Tracks:
     """Track the objects of some videos."""
-    return truth_tracks(_known(footage.truth).boxes, _known(footage.truth).visibility, SEEN)
+    if config.tracker == "truth":
+        truth = _known(footage.truth)
+        return truth_tracks(truth.boxes, truth.visibility, SEEN)
+    detections = find_blobs(footage.frames, footage.detector if config.detector == "auto" else config.detector)
+    return link(detections) if config.tracker == "hungarian" else link_with_norfair(detections)
 
 
 def object_crops(
-    frames: np.ndarray, tracks: Tracks, size: int, normalisation, device: torch.device | str = "cpu"
+    frames: np.ndarray, tracks: Tracks, size: int, normalisation: Normalisation, device: torch.device | str = "cpu"
 ) -> torch.Tensor:
-    """Cut the crops of all boxes of some tracks out of frames uint8 [V, T, H, W, 3], as an extractor takes them."""
+    """Cut the crops of all boxes of some tracks out of frames uint8 [V, T, H, W, 3]: float32 [N, 3, size, size]."""
     mean, std = normalisation
     flat = tracks.video * tracks.frames + tracks.frame
     return cut_crops(
@@ -133,13 +192,9 @@ def _known(truth: Truth | None) -> Truth:
     return truth
 
 
-def _facts(videos: Videos, keys: list[str], config: TokenConfig, extractor: Extractor) -> dict[str, Any]:
-    """Return all that the tokens depend on."""
+def _facts(videos: Videos, keys: list[str], config: TokenConfig) -> dict[str, Any]:
+    """Return all that tracks and crops depend on."""
     return {
-        "videos": videos.facts, "keys": fingerprint_of({"keys": keys}), "tracker": config.tracker, "context": CONTEXT,
-        "seen": SEEN, **extractor.facts,
+        "videos": videos.facts, "keys": fingerprint_of({"keys": keys}), "tracker": config.tracker,
+        "tracking": TRACKING, "detector": config.detector, "context": CONTEXT, "seen": SEEN,
     }  # fmt: skip
-
-
-def make_extractor(config, videos, train, cache, device="cpu"):
-    return Pixels()

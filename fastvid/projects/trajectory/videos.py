@@ -11,6 +11,7 @@ from fastvid.data.splits.protocols import Request, Video, assign
 from fastvid.projects.trajectory.motion import MOTIONS
 from fastvid.projects.trajectory.render import Truth, render
 from fastvid.projects.trajectory.scenes import SceneConfig, draw_scenes
+from fastvid.tracks.blobs import Detector
 
 Split = Literal["train", "val", "test"]
 Task = Literal["motion", "noise"]
@@ -23,10 +24,12 @@ class Footage:
 
     Attributes:
         frames: uint8 [V, T, H, W, 3].
+        detector: what suits them.
         truth: where the objects are, or None where that is not known.
     """
 
     frames: np.ndarray
+    detector: Detector
     truth: Truth | None
 
 
@@ -73,7 +76,7 @@ class GeneratedVideos:
 
     def read(self, rows: np.ndarray) -> Footage:
         frames, truth = render(draw_scenes(self.config, rows))
-        return Footage(frames, truth)
+        return Footage(frames, "median" if self.config.variant == "hard" else "threshold", truth)
 
 
 def split_rows(videos: Videos, shares: Sequence[float], task: Task = "motion") -> dict[Split, np.ndarray]:
