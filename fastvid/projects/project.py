@@ -21,7 +21,8 @@ class Project:
         classifies: whether what it loads names classes: it then has ``classes``, ``views`` and ``probabilities``.
         report: ``sections(run: RunRecords) -> list[str]``, HTML sections of a run's page, or None.
         predict: ``predict(model, name, data, info, out) -> (answer, text)`` of one video: JSON values and what is
-            printed; files go into the folder ``out``. None where ``classifies`` says it all, or there is nothing to predict.
+            printed; files go into the folder ``out``. None where ``classifies`` says it all, or there is nothing to
+            predict.
         export: ``export(model, out, to, *, result, overwrite) -> path``, or None.
     """
 

@@ -88,8 +88,7 @@ def predict(
     if not len(tokens.frame):
         raise UserError(
             f"{name}: no object was found in {len(moments)} frames; the detector expects what the model was trained "
-            f"on, "
-            f"variant {about.data['variant']}"
+            f"on, variant {about.data['variant']}"
         )
     tracks, probabilities = _verdicts(trained, tokens, frames.shape[1:3], moments)
     found = {
@@ -159,7 +158,8 @@ def _verdicts(
             TrackVerdict(
                 int(table.track[row]), "persistent" if likely > 0.5 else "transient", max(likely, 1 - likely),
                 int(moments[table.birth[row] + decisions.age[row] - 1]) if decisions.decided[row] else None,
-                tokens.frame[mine].astype(int), moments[tokens.frame[mine]], tokens.boxes[mine] * side, whole.attention[mine] * len(tokens.frame),
+                tokens.frame[mine].astype(int), moments[tokens.frame[mine]], tokens.boxes[mine] * side,
+                whole.attention[mine] * len(tokens.frame),
             )
         )  # fmt: skip
     return found, (np.exp(logits) / np.exp(logits).sum()).tolist()
