@@ -22,7 +22,7 @@ class TokenBatch(BatchInfo):
 
     Attributes:
         features: float32 [B, L, D].
-        geometry: float32 [B, L, 7]: the box's centre and size, its velocity, and the time, all as fractions.
+        geometry: float32 [B, L, 7]: the box's centre, the logarithms of its sides, its velocity per video, and the time.
         codes: float32 [B, L, 32] of -1 and 1: a random code for each track, so that tokens of one can be told to be.
         frame: int64 [B, L].
         track: int64 [B, L].
@@ -97,7 +97,9 @@ def pad(
     boxes = tokens.boxes[rows]
     time = (tokens.frame[rows] / max(1, tokens.frames - 1))[:, None]
     centre, size = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
-    geometry = np.concatenate([2 * centre - 1, 10 * size - 1, tokens.frames * tokens.velocity[rows], 2 * time - 1], 1)
+    # Each about as large as one: a tenth of the frame is a common size, and a change of it by a tenth is to be seen.
+    scale = 4 * np.log(np.maximum(size, 1e-3) / 0.1)
+    geometry = np.concatenate([2 * centre - 1, scale, tokens.frames * tokens.velocity[rows], 2 * time - 1], 1)
 
     def padded(values: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
         out = torch.zeros((shape[0] * shape[1], *values.shape[1:]), dtype=dtype)

@@ -27,6 +27,7 @@ from fastvid.projects.trajectory.saved import Metadata, load, save
 from fastvid.projects.trajectory.savings import crop_flops, rows_of, savings, time_preparation, wall_clock
 from fastvid.projects.trajectory.stop import why_stop
 from fastvid.projects.trajectory.tokens import TokenConfig, TokenSet, load_tokens, make_extractor
+from fastvid.projects.trajectory.tracker_scores import tracker_scores
 from fastvid.projects.trajectory.videos import GeneratedVideos, Split, Videos, class_names, split_rows
 from fastvid.projects.trajectory.workers import Model, models_of
 from fastvid.report.records import RunRecords
@@ -182,7 +183,7 @@ class _Recipe:
         table = TrackTable.of(test)
         said = self._predictor(untrained)(test, table)
         uniform = np.repeat(1 / np.maximum(1, np.diff(test.offsets)), np.diff(test.offsets))
-        checkpoints = self.engine.checkpoints
+        checkpoints, videos = self.engine.checkpoints, GeneratedVideos(config.data)
         return {
             "project": "trajectory", "variant": config.data.variant, "task": config.task, "seed": config.run.seed,
             "classes": self.classes, "tracker": config.tokens.tracker,
@@ -195,6 +196,7 @@ class _Recipe:
             "untrained": scores(test, table, said, config.task),
             "uniform": AttentionRatio.of(uniform, test.persistent, test.offsets).as_dict(),
             "baselines": self._baselines, "stop": asdict(config.stop), "token_seconds": self.seconds,
+            "tracking": tracker_scores(videos, rows_of(videos, test), config.tokens),
         }  # fmt: skip
 
     @property

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastvid.projects.trajectory.recipe_files import EFFICIENCY, RESULT
+from fastvid.projects.trajectory.tracker_scores import GOALS
 from fastvid.projects.trajectory.workers import WORKERS
 from fastvid.report.figures import COLOURS, INK, new_axes, svg
 from fastvid.report.markup import section, table, text
@@ -24,6 +25,7 @@ def sections(run: RunRecords) -> list[str]:
         section("Features and supervision", _two_by_two(found)),
         section("What the same figures are without learning", _controls(found)),
         section("Rules", _rules(found)),
+        section("Tracks", _tracking(found)),
         section("Early decisions", _early(found, first)),
         section("Deletion: does the answer depend on what is attended to?", _deletion(found)),
         section("What early decisions save", _savings(read_json(run.path / EFFICIENCY))),
@@ -160,6 +162,25 @@ def _rules(found: Values) -> str:
             "persists. The variant hard has no such cue.</p>"
         )
     return table(("rule, on the test tracks", "balanced accuracy, %"), rows, numbers=(1,)) + note
+
+
+def _tracking(found: Values) -> str:
+    scores = found["tracking"]
+    if scores is None:
+        return ""
+    names = {
+        "detection_recall": "detection recall, visible objects", "occluded_recall": "the same, occluded",
+        "hota": "HOTA",
+        "deta": "DetA", "assa": "AssA", "idf1": "IDF1", "mota": "MOTA", "purity": "purity",
+        "completeness": "completeness", "kept": "tracks kept through occlusion",
+    }  # fmt: skip
+    rows = [
+        (words, _percent(scores[name]), f"above {_percent(GOALS[name])}" if name in GOALS else "")
+        for name, words in names.items()
+    ]
+    rows.append(("identity switches", f"{scores['switches']:,} of {scores['objects']:,} boxes", ""))
+    note = f"<p>Tracker {text(found['tracker'])}, against the truth of {scores['videos']} test videos.</p>"
+    return table(("", "%", "goal on the variant seed"), rows, numbers=(1,)) + note
 
 
 def _early(found: Values, first: Values) -> str:
