@@ -22,7 +22,7 @@ class TokenBatch(BatchInfo):
 
     Attributes:
         features: float32 [B, L, D].
-        geometry: float32 [B, L, 7]: the box's centre, the logarithms of its sides, its velocity per video, and the time.
+        geometry: float32 [B, L, 7]: the box's centre, the logarithms of its sides, its velocity, and the time.
         codes: float32 [B, L, 32] of -1 and 1: a random code for each track, so that tokens of one can be told to be.
         frame: int64 [B, L].
         track: int64 [B, L].

@@ -59,7 +59,7 @@ class TrainedTrajectory(nn.Module):
 
     def __init__(self, model: TrajectoryModel, about: Metadata):
         super().__init__()
-        self.model, self.about = model.eval(), about
+        self.model, self.about = model, about
 
     def forward(self, batch):
         """Classify a batch; see :class:`fastvid.projects.trajectory.model.TrajectoryModel`."""
@@ -95,4 +95,4 @@ def load(folder: Path, *, source: str | None = None) -> TrainedTrajectory:
         model.load_state_dict(load_file(Path(folder) / WEIGHTS))
     except (TypeError, RuntimeError) as error:
         raise ValueError(f"the model in {folder} is damaged, or of another version of fastvid: {error}") from error
-    return TrainedTrajectory(model, about)
+    return TrainedTrajectory(model, about).eval()
