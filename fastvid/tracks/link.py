@@ -9,9 +9,7 @@ from fastvid.tracks.blobs import Detections
 from fastvid.tracks.tracks import Tracks, make_tracks
 
 _COASTS = 6  # frames that a track goes on without being observed: the longest time behind something
-_REACH = (
-    0.25  # of the frame: the farthest from the expected place that a blob may be, for a track without a velocity yet
-)
+_REACH = 0.25  # of the frame: how far from the expected place a blob may be, for a track without a velocity yet
 _SURE = 0.2  # likewise, for one that has a velocity
 _WIDER = 0.03  # added to this in each frame that the track was not observed
 _COLOUR = 0.25  # greatest difference of mean colours, in [0, sqrt(3)]

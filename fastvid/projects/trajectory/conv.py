@@ -1,7 +1,8 @@
 """The features ``conv``: a small convolutional autoencoder, trained once on crops of training videos."""
 
+import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from fastvid.projects.trajectory.features import Normalisation
 log = logging.getLogger(__name__)
 
 CROP = 16  # side of its crops
-TRAINED = {"dim": 64, "steps": 400, "batch": 256, "lr": 2e-3, "seed": 0, "version": 1}
+TRAINED = {"dim": 64, "steps": 300, "batch": 256, "lr": 2e-3, "seed": 0, "version": 1}
 """How it is trained: part of the fingerprint of its weights."""
 
 
@@ -58,18 +59,20 @@ class Conv:
 
     @torch.inference_mode()
     def __call__(self, crops: torch.Tensor) -> torch.Tensor:
-        return self.encoder(crops)
+        with _one_thread():
+            return self.encoder(crops)
 
 
 def train_autoencoder(crops: torch.Tensor) -> Autoencoder:
-    """Train an autoencoder on crops float32 [N, 3, 16, 16] in [-1, 1], on the CPU; the same crops give the same weights.
+    """Train an autoencoder on crops float32 [N, 3, 16, 16] in [-1, 1], on one CPU thread, so that the same crops give
+    the same weights.
 
     Raises:
         ValueError: there are no crops.
     """
     if not len(crops):
         raise ValueError("no object was found in the training videos: there is nothing to train the features conv on")
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _one_thread():
         torch.manual_seed(int(TRAINED["seed"]))
         model = Autoencoder(int(TRAINED["dim"]))
         steps, batch = int(TRAINED["steps"]), int(TRAINED["batch"])
@@ -84,6 +87,19 @@ def train_autoencoder(crops: torch.Tensor) -> Autoencoder:
             schedule.step()
     log.info("features conv: autoencoder trained on %d crops, mean squared error %.4f", len(crops), loss.item())
     return model
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute on one thread inside: sums over threads would depend on their number, and for so small a model they cost
+    more than they save.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def load_autoencoder(path: Path, fingerprint: str, make_crops: Callable[[], torch.Tensor]) -> Autoencoder:

@@ -35,7 +35,9 @@ def test_the_persistent_object_of_seed_has_a_token_in_every_frame_and_a_white_cr
     tokens = load(folder=folder)
     crops = tokens.features.reshape(-1, 3, 8, 8)[:, :, 3:5, 3:5].mean((2, 3))
     plain = crops[tokens.persistent].mean(0), crops[~tokens.persistent].mean(0)
-    assert (plain[0] > 0.6).all() and plain[1][0] > 0.5 and (plain[1][1:] < 0).all()
+    assert (plain[0] > 0.6).all()
+    assert plain[1][0] > 0.5
+    assert (plain[1][1:] < 0).all()
     assert tokens.persistent.sum() >= 0.98 * len(tokens) * tokens.frames
 
 
@@ -70,7 +72,8 @@ def test_a_second_call_reads_the_same_and_makes_nothing(folder, monkeypatch):
     first = load(folder=folder)
     monkeypatch.setattr("fastvid.projects.trajectory.tokens.make_tokens", None)
     again = load(folder=folder)
-    assert again.keys == first.keys and np.array_equal(again.features, first.features)
+    assert again.keys == first.keys
+    assert np.array_equal(again.features, first.features)
 
 
 @pytest.mark.parametrize("change", [lambda data: data[: len(data) // 2], lambda data: data[:-9] + b"\0" + data[-8:]])
@@ -80,10 +83,12 @@ def test_damaged_tokens_are_made_anew_and_that_is_said(tmp_path, caplog, change)
     path.write_bytes(change(path.read_bytes()))
     with caplog.at_level(logging.WARNING):
         again = load(folder=tmp_path)
-    assert "damaged" in caplog.text and "made anew" in caplog.text
+    assert "damaged" in caplog.text
+    assert "made anew" in caplog.text
     assert np.array_equal(again.boxes, first.boxes)
     caplog.clear()
-    assert np.array_equal(load(folder=tmp_path).features, first.features) and not caplog.text
+    assert np.array_equal(load(folder=tmp_path).features, first.features)
+    assert not caplog.text
 
 
 def test_tokens_of_other_options_are_not_taken_for_these(tmp_path, caplog):
