@@ -16,6 +16,7 @@ PROJECT = Project(
     run="fastvid.projects.salt.recipe:run",
     saved="student/encoder.json",
     load="fastvid.projects.salt.saved:load",
+    sweep="fastvid.projects.salt.sweep:SWEEP",
 )
 
 _HOMES = {"SaltConfig": "config"}

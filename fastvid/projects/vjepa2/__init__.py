@@ -18,6 +18,7 @@ PROJECT = Project(
     load="fastvid.projects.vjepa2.checkpoint:load_classifier",
     classifies=True,
     export="fastvid.projects.vjepa2.export:export",
+    sweep="fastvid.projects.vjepa2.sweep:SWEEP",
 )
 
 _HOMES = {"VJepa2Config": "config"}
