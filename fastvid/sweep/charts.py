@@ -24,7 +24,8 @@ def axis_chart(found: Comparison, option: str, measures: Sequence[str]) -> str:
     figure, axes = new_axes(len(measures), width=7.5 if len(measures) == 1 else 10.5, height=3.4)
     for ax, measure in zip(axes, measures, strict=True):
         _draw_axis(ax, found, option, measure)
-    axes[-1].legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    if axes[-1].get_legend_handles_labels()[0]:
+        axes[-1].legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return svg(figure)
 
 

@@ -111,7 +111,7 @@ def _given(options: ProjectOptions, rest: Sequence[str], *, searching: bool) -> 
         default = list(axis.values) if not searching else [axis.search] if axis.search is not None else []
         axes[axis.option] = values.get(axis.option) or default or [options.default(axis.option, {})]
     axes |= {option: found for option, found in values.items() if len(found) > 1}
-    axes[SEED] = axes.pop(SEED, None) or values.get(SEED) or [options.default(SEED, {})]  # the last part of names
+    axes[SEED] = axes.pop(SEED, []) or values.get(SEED) or [options.default(SEED, {})]  # the last part of names
     fixed = {option: found[0] for option, found in values.items() if option not in axes}
     return GivenOptions(axes, fixed, frozenset(values))
 
