@@ -151,7 +151,7 @@ def read_manifest(path: Path) -> Manifest:
     manifest: Manifest = read_json(path / _MANIFEST, {})
     lacking = sorted(FIELDS - manifest.keys()) if (path / _MANIFEST).exists() else []
     if lacking:
-        raise UserError(f"{path / _MANIFEST} is no sweep's: it lacks {', '.join(lacking)}; give another --out")
+        raise UserError(f"{path / _MANIFEST} is not a sweep's: it lacks {', '.join(lacking)}; give another --out")
     return manifest
 
 

@@ -102,7 +102,7 @@ def _given(options: ProjectOptions, rest: Sequence[str], *, searching: bool) -> 
             written[option] = name
             occurrences.setdefault(option, []).append([value] if equals else [])
         elif not occurrences:
-            raise UserError(f"{part!r} is no option: options begin with --, and lists go by comma")
+            raise UserError(f"{part!r} is not an option: options begin with --, and lists go by comma")
         else:
             occurrences[option][-1].append(part)
     values = {option: options.split(option, written[option], given) for option, given in occurrences.items()}

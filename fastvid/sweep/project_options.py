@@ -72,7 +72,7 @@ class ProjectOptions:
         if option not in self.types:
             like = difflib.get_close_matches(option, [*self.types, *self._aliases], n=3)
             hint = f": did you mean {' or '.join(like)}?" if like else ""
-            raise UserError(f"{written} is no option of {self.name}{hint}")
+            raise UserError(f"{written} is not an option of {self.name}{hint}")
         return option
 
     def is_text(self, option: str) -> bool:
@@ -101,7 +101,7 @@ class ProjectOptions:
             (words,) = occurrences
             text = " ".join(words)
             if len(words) > 1 and not _is_sequence(self.types[option]):
-                raise UserError(f"{written} {text}: {words[1]!r} is no option: lists go by comma, as in {written} A,B")
+                raise UserError(f"{written} {text}: {words[1]!r} is not an option: lists go by comma, as in {written} A,B")
             parts = [" ".join(part.split()) for part in text.split(",")]
             if not all(parts) and (len(parts) > 1 or not _is_sequence(self.types[option])):
                 raise UserError(f"{written} {text!r}: give a list such as a,b without gaps")

@@ -190,7 +190,7 @@ def test_a_run_that_is_killed_is_a_failure_that_the_next_start_mends(tmp_path, s
         (("--run.seed", "3", "--seed", "4"), "--seed is given twice: as --run.seed too"),
         (("--run.dir", "x"), "--run.dir is not passed on to the runs"),
         (("--resume", "x"), "--resume is not passed on to the runs"),
-        (("--seed", "0", "1"), "'1' is no option: lists go by comma"),
+        (("--seed", "0", "1"), "'1' is not an option: lists go by comma"),
         (("--optim.lr", "1", "--optim.lr=2"), "--optim.lr is given twice"),
         (("--search", "rank,depth"), "give some of rank,alpha,dropout,lr, each once"),
         (("--search", "lr", "--seed", "0,1"), "--search needs a single --seed"),
@@ -233,7 +233,7 @@ def test_a_folder_of_something_else_is_refused(sweep, tmp_path):
     (tmp_path / "s" / "sweep.json").write_text('{"cells": []}')
     code, printed = sweep(*ONE_SEED)
     assert code == 2
-    assert "sweep.json is no sweep's: it lacks failed, options," in printed.err
+    assert "sweep.json is not a sweep's: it lacks failed, options," in printed.err
 
 
 def test_other_options_for_runs_that_are_there_are_refused(sweep, tmp_path):
