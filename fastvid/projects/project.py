@@ -21,6 +21,8 @@ class Project:
         classifies: whether what it loads names classes: it then has ``classes``, ``views`` and ``probabilities``.
         export: ``export(model, out, to, *, result, overwrite) -> path``, or None.
         sweep: how its runs are compared, a :class:`fastvid.projects.sweep.SweepPlan`, or None.
+        report: ``report(run) -> ProjectSections``, the project's own sections of a run's page, or None; see
+            :mod:`fastvid.report.page`.
     """
 
     name: str
@@ -32,3 +34,4 @@ class Project:
     classifies: bool = False
     export: str | None = None
     sweep: str | None = None
+    report: str | None = None

@@ -101,7 +101,9 @@ class ProjectOptions:
             (words,) = occurrences
             text = " ".join(words)
             if len(words) > 1 and not _is_sequence(self.types[option]):
-                raise UserError(f"{written} {text}: {words[1]!r} is not an option: lists go by comma, as in {written} A,B")
+                raise UserError(
+                    f"{written} {text}: {words[1]!r} is not an option: lists go by comma, as in {written} A,B"
+                )
             parts = [" ".join(part.split()) for part in text.split(",")]
             if not all(parts) and (len(parts) > 1 or not _is_sequence(self.types[option])):
                 raise UserError(f"{written} {text!r}: give a list such as a,b without gaps")

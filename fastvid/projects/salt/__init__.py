@@ -17,6 +17,7 @@ PROJECT = Project(
     saved="student/encoder.json",
     load="fastvid.projects.salt.saved:load",
     sweep="fastvid.projects.salt.sweep:SWEEP",
+    report="fastvid.projects.salt.report:sections",
 )
 
 _HOMES = {"SaltConfig": "config"}

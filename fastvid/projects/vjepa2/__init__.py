@@ -19,6 +19,7 @@ PROJECT = Project(
     classifies=True,
     export="fastvid.projects.vjepa2.export:export",
     sweep="fastvid.projects.vjepa2.sweep:SWEEP",
+    report="fastvid.projects.vjepa2.report:sections",
 )
 
 _HOMES = {"VJepa2Config": "config"}
