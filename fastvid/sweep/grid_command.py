@@ -15,7 +15,7 @@ from fastvid.sweep.check import last_words
 from fastvid.sweep.folder import SweepFolder
 from fastvid.sweep.grid import SweepRun, command_line, run_words
 from fastvid.sweep.publish import publish_page, publish_tables
-from fastvid.sweep.runner import START, HandedOnSignals, RunProcess, run_all, wait_until
+from fastvid.sweep.runner import START, ForwardingSignals, RunProcess, run_all, wait_until
 from fastvid.train.logs import progress
 
 _PAUSE = 5.0  # seconds between pages
@@ -32,7 +32,7 @@ class SweepStart:
     """
 
     def __init__(
-        self, folder: SweepFolder, command: Sequence[str], places: Sequence[str | None], signals: HandedOnSignals
+        self, folder: SweepFolder, command: Sequence[str], places: Sequence[str | None], signals: ForwardingSignals
     ):
         self.folder, self.command, self.places, self.signals = folder, list(command), places, signals
         self.trouble = False

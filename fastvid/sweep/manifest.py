@@ -55,7 +55,7 @@ def join(
                 value = shared.pop(option) if option in shared else options.default(option, shared)
                 runs = [SweepRun(run.name, {**run.values, option: value}) for run in runs]
     if begun:
-        _refuse_changes(shared, fixed)
+        _check_unchanged(shared, fixed)
     wanted = [] if search is not None else _named(runs, combinations(axes, options), fixed, options)
     every = {run.name: run for run in (*runs, *wanted)}.values()
     words = {option: options.words(option, value) for option, value in fixed.items()}
@@ -103,7 +103,7 @@ def _named(
     return list({run.name: run for run in found}.values())
 
 
-def _refuse_changes(before: Mapping[str, str], now: Mapping[str, str]) -> None:
+def _check_unchanged(before: Mapping[str, str], now: Mapping[str, str]) -> None:
     changed = [option for option in {**before, **now} if before.get(option) != now.get(option)]
     if changed:
         was, asked = ("; ".join(_said(option, values) for option in changed) for values in (before, now))

@@ -118,9 +118,13 @@ def _unpaired_headline(found: Comparison, condition: Condition, groups: list[Gro
         return f"{_with(found, condition)}{_leader(found, best)} leads; without intervals nothing says how surely."
     apart = [group for group, interval in intervals if interval is not None and interval[1] < of_best[0]]
     verb = "is best" if len(apart) == len(others) else "leads"
-    parts = [f"its interval lies above {len(apart)} of the {len(others)} others"]
+    parts = [f"its interval lies above {len(apart)} of the {len(others)} others"] if apart else []
     if len(apart) < len(others):
-        parts.append("where intervals overlap, a difference may be chance")
+        parts.append(
+            "where intervals overlap, a difference may be chance"
+            if apart
+            else "all intervals overlap with its own, so its lead may be chance"
+        )
     return f"{_with(found, condition)}{_leader(found, best)} {verb}: {'; '.join(parts)}."
 
 

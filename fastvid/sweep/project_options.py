@@ -48,6 +48,7 @@ class ProjectOptions:
         self.name = name
         self.plan: SweepPlan = resolve_name(project.sweep)
         self._presets = resolve_name(project.presets)
+        self._parsed: dict[tuple[str, str], Any] = {}
         self._known = {axis.option: axis for axis in self.plan.axes}
         self._aliases = {axis.alias: axis.option for axis in self.plan.axes if axis.alias is not None}
 
@@ -94,6 +95,9 @@ class ProjectOptions:
             UserError: gaps, a value given twice, or several times the option of what goes by comma.
         """
         if self.is_text(option):
+            wrong = next((words for words in occurrences if len(words) != 1), None)
+            if wrong is not None and not _is_sequence(self.types[option]):
+                raise UserError(f"{written} takes one value, in quotes where it has spaces; got {len(wrong)}")
             values = [shlex.join(words) for words in occurrences]
         else:
             if len(occurrences) > 1:
@@ -126,7 +130,12 @@ class ProjectOptions:
         Raises:
             UserError: the option does not take it.
         """
-        words, hint, written = self.words(option, value), self.types[option], written or option
+        if (option, value) not in self._parsed:
+            self._parsed[option, value] = self._parse(option, value, written or option)
+        return self._parsed[option, value]
+
+    def _parse(self, option: str, value: str, written: str) -> Any:
+        words, hint = self.words(option, value), self.types[option]
         if _is_text(hint):
             return tuple(words) if _is_sequence(hint) else None if words == ["None"] else " ".join(words)
         try:
@@ -148,6 +157,8 @@ class ProjectOptions:
         Raises:
             UserError: a value is out of its range, or values do not go together.
         """
+        for option in values:
+            self.option(option)  # a sweep of an earlier version may have one that is no more
         base = self._presets[values.get(_PRESET, "demo")]()
         if _FILE in values:
             base = with_file(base, Path(self.parse(_FILE, values[_FILE])))

@@ -40,7 +40,7 @@ def run_all(
     places: Sequence[str | None],
     done: Callable[[RunProcess, int, float], None],
     meanwhile: Callable[[], None],
-    signals: "HandedOnSignals",
+    signals: "ForwardingSignals",
 ) -> None:
     """Run processes in order, as many at a time as there are places.
 
@@ -92,7 +92,7 @@ def wait_until(condition: Callable[[], bool], signals: StopSignals) -> None:
         time.sleep(4 * _LOOK)
 
 
-class HandedOnSignals(StopSignals):
+class ForwardingSignals(StopSignals):
     """Signal handler that passes requests to stop on to child processes at once, and the second SIGINT too.
 
     Attributes:
@@ -110,12 +110,12 @@ class HandedOnSignals(StopSignals):
 
 
 @contextmanager
-def stop_signals() -> Iterator[HandedOnSignals]:
+def stop_signals() -> Iterator[ForwardingSignals]:
     """Listen for requests to stop inside the block."""
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     before = {number: signal.getsignal(number) for number in numbers}
     try:
-        yield HandedOnSignals()
+        yield ForwardingSignals()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

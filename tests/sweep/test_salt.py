@@ -79,6 +79,16 @@ def test_runs_without_labels_are_not_ranked_by_their_loss(salt_sweep, tmp_path, 
     assert "– 0.3 2 0.3" in text  # a row without a rank, but with its loss
 
 
+def test_a_search_maximises_the_probe(salt_sweep, tmp_path):
+    pytest.importorskip("optuna")
+    code, printed = salt_sweep("--search", "ratio", "--trials", "3", "--gpus", "0")
+    assert code == 0, printed.err
+    found = json.loads((tmp_path / "s" / "search.json").read_text())
+    assert {row["measure"] for row in found} == {"attentive probe"}
+    assert [row["value"] for row in found] == sorted((row["value"] for row in found), reverse=True)
+    assert sorted(row["run"] for row in rows(tmp_path / "s")) == [f"seed0-trial{i:04d}" for i in range(3)]
+
+
 def test_probes_cannot_be_switched_off(salt_sweep, tmp_path):
     code, printed = salt_sweep(*GRID, "--probe.enabled", "False")
     assert code == 2
@@ -137,6 +147,7 @@ def test_an_option_that_all_runs_shared_becomes_an_axis(salt_sweep, tmp_path):
         (("--optim.lr", "1e-3", "2e-3"), "--optim.lr", "2e-3"),
         (("--optim.batch", "7,8", "--optim.accumulate", "2"), "--optim.batch", "7"),
         (("--preset", "demo,profo"), "--preset", "profo"),
+        (("--data.path", "my", "videos"), "--data.path", "quotes"),
         (("--run.compile", "True,maybe"), "--run.compile", "maybe"),
     ],
 )

@@ -12,6 +12,7 @@ from fastvid.command import UserError
 from fastvid.sweep import options as sweep_options
 from fastvid.sweep.__main__ import main
 from fastvid.sweep.grid import combinations, run_name
+from fastvid.sweep.manifest import runs_of
 from fastvid.sweep.options import parse_gpus
 from fastvid.sweep.project_options import ProjectOptions
 from tests.sweep.conftest import RECIPE, in_background, starts
@@ -246,6 +247,27 @@ def test_other_options_for_runs_that_are_there_are_refused(sweep, tmp_path):
     assert (tmp_path / "s" / "sweep.json").read_text() == before
     code, printed = sweep("--search", "lr", "--gpus", "0")
     assert (code, "holds a grid" in printed.err) == (2, True)
+
+
+def test_a_folder_of_before_names_were_kept_goes_on(sweep, tmp_path):
+    out = tmp_path / "s"
+    assert sweep(*SMALL)[0] == 0
+    manifest = json.loads((out / "sweep.json").read_text())
+    manifest["names"] = {}
+    manifest["cells"] = [
+        {"approach": approach, "videos_per_class": 50, "seed": seed} for approach in ("head", "lora") for seed in (0, 1)
+    ]
+    (out / "sweep.json").write_text(json.dumps(manifest))
+    code, printed = sweep("--approach", "head,lora", "--videos-per-class", "50,all", "--seed", "0,1", "--gpus", "0")
+    assert code == 0
+    assert "4 of 8 runs are finished already" in printed.out
+    assert {len(begun) for begun in starts(out).values()} == {1}
+    trial = {"approach": "lora", "videos_per_class": None, "seed": 3, "trial": 7, "options": ["--lora.rank", "8"]}
+    (run,) = runs_of({"cells": [trial]}, ProjectOptions("vjepa2"))
+    assert run.name == "lora-allvideos-seed3-trial0007"
+    assert run.values == {
+        "--approach": "lora", "--data.videos-per-class": "all", "--run.seed": "3", "--lora.rank": "8"
+    }  # fmt: skip
 
 
 def test_gpus_are_places_for_runs_side_by_side(sweep, tmp_path, monkeypatch):

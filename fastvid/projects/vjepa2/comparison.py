@@ -27,7 +27,7 @@ def sections(groups: Sequence[Group], name: Callable[[Group], str]) -> dict[str,
     return {
         "Accuracy against trainable parameters": parameters_chart(groups),
         "Training time": _time(groups),
-        f"Confusion, {whose}": _confusion(last[:_MOST_MATRICES], name),
+        f"Confusion, {whose}": _confusion(last, name),
     }
 
 
@@ -94,9 +94,11 @@ def _time_chart(groups: Sequence[Group]) -> str:
 
 
 def _confusion(groups: Sequence[Group], name: Callable[[Group], str]) -> str:
+    shown = groups[:_MOST_MATRICES]
+    only = f" The first {len(shown)} of {len(groups)} groups." if len(shown) < len(groups) else ""
     return (
-        "<p>Rows: the true class; numbers: percent of it, all seeds together.</p>"
-        f"<div class='row'>{''.join(_confusion_chart(group, name(group)) for group in groups)}</div>"
+        f"<p>Rows: the true class; numbers: percent of it, all seeds together.{only}</p>"
+        f"<div class='row'>{''.join(_confusion_chart(group, name(group)) for group in shown)}</div>"
     )
 
 

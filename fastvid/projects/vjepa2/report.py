@@ -2,6 +2,7 @@
 
 import math
 
+from fastvid.projects.sweep import shown
 from fastvid.report.figures import COLOURS, new_axes, svg
 from fastvid.report.markup import beside, picture, section, table, text
 from fastvid.report.page import ProjectSections
@@ -178,7 +179,7 @@ def _picture(run: RunRecords, name: str) -> str:
 
 
 def _interval(accuracy: Record) -> str:
-    return f"{100 * accuracy['accuracy']:.1f} % [{100 * accuracy['low']:.1f}, {100 * accuracy['high']:.1f}]"
+    return shown(accuracy["accuracy"], accuracy["low"], accuracy["high"], "%")
 
 
 def _percent(share: float | None) -> str:
