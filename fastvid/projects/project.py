@@ -19,11 +19,13 @@ class Project:
         load: ``load(folder, *, source) -> nn.Module``, from the folder of that file; ``source`` is where a pretrained
             model that it was made from is now.
         classifies: whether what it loads names classes: it then has ``classes``, ``views`` and ``probabilities``.
-        report: ``sections(run: RunRecords) -> list[str]``, HTML sections of a run's page, or None.
         predict: ``predict(model, name, data, info, out) -> (answer, text)`` of one video: JSON values and what is
             printed; files go into the folder ``out``. None where ``classifies`` says it all, or there is nothing to
             predict.
         export: ``export(model, out, to, *, result, overwrite) -> path``, or None.
+        sweep: how its runs are compared, a :class:`fastvid.projects.sweep.SweepPlan`, or None.
+        report: ``report(run) -> ProjectSections``, the project's own sections of a run's page, or None; see
+            :mod:`fastvid.report.page`.
     """
 
     name: str
@@ -32,7 +34,8 @@ class Project:
     run: str
     saved: str
     load: str
-    report: str | None = None
     classifies: bool = False
     predict: str | None = None
     export: str | None = None
+    sweep: str | None = None
+    report: str | None = None

@@ -21,7 +21,7 @@ import fastvid
 from fastvid.command import UserError, sentence, user_errors
 from fastvid.data.inventory import Inventory
 from fastvid.names import spelled
-from fastvid.report.page import Sections, write_report
+from fastvid.report.page import Report, write_report
 from fastvid.train.checkpoint import Checkpoints
 from fastvid.train.config import Launch, RunConfig, to_dict
 from fastvid.train.distributed import World, broadcast_text, destroy_distributed, init_distributed, refuse_strangers
@@ -141,11 +141,15 @@ def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
 
 
 def start(
-    project: str, config, options: RunConfig, launch: Launch, recipe: Callable[[Session], None],
-    sections: Sections | None = None,
-) -> int:  # fmt: skip
-    """Run a recipe in a run directory and return the process's exit code; ``sections`` are the project's own on the
-    run's page.
+    project: str,
+    config,
+    options: RunConfig,
+    launch: Launch,
+    recipe: Callable[[Session], None],
+    report: Report | None = None,
+) -> int:
+    """Run a recipe in a run directory and return the process's exit code. ``report`` returns the project's own sections
+    of the run's page.
 
     0 when it finished; 128 + the signal when it was stopped by one and has saved its state; 1 when it failed, with the
     traceback in the log.
@@ -176,7 +180,7 @@ def start(
     run = session.run
     if run is not None:
         try:
-            log.info("report: %s", write_report(path, sections))
+            log.info("report: %s", write_report(path, report))
         except OSError as error:
             log.error("the report is not written: %s", sentence(error))
             code = code or 2

@@ -17,6 +17,7 @@ PROJECT = Project(
     saved="model/model.json",
     load="fastvid.projects.trajectory.saved:load",
     predict="fastvid.projects.trajectory.predict:predict",
+    sweep="fastvid.projects.trajectory.sweep:SWEEP",
     report="fastvid.projects.trajectory.report:sections",
 )
 

@@ -50,7 +50,7 @@ class TrajectoryConfig:
 
     workers: str = "attention,pretrained"
     """Workers, separated by commas and trained in turn: attention (attention supervised), pretrained (frozen features,
-    no supervision), contrastive, duration."""
+    no supervision), unsupervised, contrastive, duration."""
     task: Task = "motion"
     """What the read-out query decides: motion (of the persistent objects), or noise (whether less than a fifth of the
     frames have a transient object)."""

@@ -128,7 +128,8 @@ class _Recipe:
             about = self._about(model, found.values["calibration"]["temperature"])
             for place in (folder, *([run.path / "model"] if model == self.models[0] else [])):
                 save(place, self._trained, about)
-        run.write_json(f"{folder.name}/metrics.json", {**asdict(model), **found.values})
+        right = found.arrays["target_rows"][:, : len(self.classes)].sum(1).astype(int).tolist()
+        run.write_json(f"{folder.name}/metrics.json", {**asdict(model), **found.values, "right": right})
         log.info("%s on %d test videos: %s", model.name, len(self._of(model, "test")), _in_words(found.values))
 
     def finish(self, run: RunDir) -> None:
@@ -186,7 +187,7 @@ class _Recipe:
         checkpoints, videos = self.engine.checkpoints, GeneratedVideos(config.data)
         return {
             "project": "trajectory", "variant": config.data.variant, "task": config.task, "seed": config.run.seed,
-            "classes": self.classes, "tracker": config.tokens.tracker,
+            "classes": self.classes, "keys": test.keys, "tracker": config.tokens.tracker,
             "videos": {split: len(self._of(self.models[0], split)) for split in ("train", "val", "test")},  # type: ignore[arg-type]
             "tokens": len(test.frame), "tracks": len(table), "frames": test.frames,
             "persistent_tokens": float(test.persistent.mean()), "persistent_tracks": float(table.persistent.mean()),

@@ -8,18 +8,19 @@ from fastvid.projects.trajectory.tracker_scores import GOALS
 from fastvid.projects.trajectory.workers import WORKERS
 from fastvid.report.figures import COLOURS, INK, new_axes, svg
 from fastvid.report.markup import section, table, text
+from fastvid.report.page import ProjectSections
 from fastvid.report.records import RunRecords, read_json
 
 Values = Mapping[str, Any]
 
 
-def sections(run: RunRecords) -> list[str]:
-    """Return the HTML of a run's own sections, in order; nothing before it has come to its end."""
+def sections(run: RunRecords) -> ProjectSections:
+    """Return a run's own sections; none before it has come to its end."""
     found = read_json(run.path / RESULT)
     if found is None:
-        return []
+        return ProjectSections([])
     first = next(iter(found["models"].values()))
-    return [
+    own = [
         _headline(found),
         section("Workers, on test videos", _workers(found)),
         section("Features and supervision", _two_by_two(found)),
@@ -31,6 +32,7 @@ def sections(run: RunRecords) -> list[str]:
         section("What early decisions save", _savings(read_json(run.path / EFFICIENCY))),
         section("Calibration", _calibration(found)),
     ]
+    return ProjectSections(own)
 
 
 def _headline(found: Values) -> str:

@@ -25,6 +25,7 @@ class Worker:
 WORKERS = {
     "attention": Worker("attention supervised, plain features", "attention"),
     "pretrained": Worker("attention not supervised, frozen features", None, frozen=True),
+    "unsupervised": Worker("attention not supervised, plain features", None),
     "contrastive": Worker("tracks of one kind drawn together, plain features", "contrastive"),
     "duration": Worker("predicts how long each track lasts, plain features", "duration"),
 }
@@ -85,12 +86,12 @@ def models_of(workers: str, plain: str, frozen: str, controls: bool) -> list[Mod
         controls: whether to train the cells and the controls as well.
 
     Raises:
-        ValueError: an unknown worker, or the same features twice.
+        ValueError: an unknown worker, or a 2 x 2 of the same features twice.
     """
-    if plain == frozen:
+    if plain == frozen and controls:
         raise ValueError(
             f"the 2 x 2 compares two kinds of features, and both are {plain!r}: give another --pretrained or "
-            "--tokens.features"
+            "--tokens.features, or --controls False"
         )
     models = [
         Model(name, WORKERS[name].term, frozen if WORKERS[name].frozen else plain) for name in worker_names(workers)

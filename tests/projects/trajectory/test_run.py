@@ -163,7 +163,7 @@ def test_the_label_of_the_original_project_is_a_task(tmp_path):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--workers", "attention,slot"], "no worker 'slot'; choose from attention, pretrained, contrastive, duration"),
+        (["--workers", "attention,slot"], "no worker 'slot'; choose from attention, pretrained, unsupervised, contrastive"),
         (["--workers", ""], "name each worker once"),
         (["--workers", "attention,attention"], "name each worker once"),
         (["--pretrained", "pixels"], "both are 'pixels'"),
