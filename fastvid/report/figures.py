@@ -38,8 +38,7 @@ def svg(figure: Figure) -> str:
 
 
 def png(figure: Figure) -> bytes:
-    """Return the figure as a PNG file, and close it."""
+    """Return the figure as a PNG file."""
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=100, metadata={"Software": None})
-    plt.close(figure)
     return out.getvalue()

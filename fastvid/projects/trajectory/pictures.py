@@ -7,7 +7,10 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from PIL import Image
 
 from fastvid.files import write_whole
@@ -108,7 +111,7 @@ def _grid(tokens: TokenSet, frames: np.ndarray, weights: np.ndarray) -> Figure:
             for i in np.flatnonzero(tokens.frame[span] == t):
                 box = tokens.boxes[span][i] * np.tile(side, 2) - 0.5
                 ax.add_patch(
-                    matplotlib.patches.Rectangle(
+                    Rectangle(
                         (box[0] - 1, box[1] - 1), box[2] - box[0] + 2, box[3] - box[1] + 2, fill=False, linewidth=1.6,
                         edgecolor=_colour(relative[i]), linestyle="-" if tokens.persistent[span][i] else ":",
                     )
@@ -158,7 +161,7 @@ def _heat(tokens: TokenSet, weights: np.ndarray) -> Figure:
         one, table = tokens.video(v), TrackTable.of(tokens.video(v))
         page = np.full((len(table), one.frames), np.nan)
         page[table.row, one.frame] = weights[span] * len(one.frame)
-        norm = matplotlib.colors.LogNorm(1 / _MOST, _MOST, clip=True)
+        norm = LogNorm(1 / _MOST, _MOST, clip=True)
         ax.imshow(np.ma.masked_invalid(np.maximum(page, 1e-9)), cmap=_COLOURS, norm=norm, aspect="auto")
         ax.set_facecolor(GRID)
         ax.set_yticks(
@@ -197,17 +200,16 @@ def _colour(relative: float) -> tuple[float, ...]:
 
 
 def _scale(figure: Figure, label: str) -> None:
-    norm = matplotlib.colors.LogNorm(1 / _MOST, _MOST)
-    bar = figure.colorbar(matplotlib.cm.ScalarMappable(norm, _COLOURS), ax=figure.axes, fraction=0.03, pad=0.02)
+    norm = LogNorm(1 / _MOST, _MOST)
+    bar = figure.colorbar(ScalarMappable(norm, _COLOURS), ax=figure.axes, fraction=0.03, pad=0.02)
     bar.set_label(label, fontsize=7)
     bar.ax.tick_params(labelsize=7)
 
 
 def _panels(rows: int, columns: int, side: int, height: int | None = None) -> tuple[Figure, Sequence[Sequence[Any]]]:
-    import matplotlib.pyplot as plt
-
     size = (columns * side / 100 + 1.6, rows * (height or side) / 100 + 0.7)
-    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
     for ax in axes.flat:
         ax.set_xticks([])
         ax.set_yticks([])

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from pkgutil import resolve_name
@@ -11,12 +12,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from fastvid.command import UserError
 from fastvid.projects import registry, trajectory
 from fastvid.projects.load import load
 from fastvid.projects.trajectory.batches import TokenLoader
 from fastvid.projects.trajectory.config import TrajectoryConfig
 from fastvid.projects.trajectory.presets import PRESETS
+from fastvid.projects.trajectory.seeds import table_over_seeds
+from fastvid.projects.trajectory.sweep import SWEEP
 from fastvid.projects.trajectory.workers import models_of
+from fastvid.report.records import RunRecords
 from fastvid.train.config import Launch, parse, with_absolute_paths
 from fastvid.train.session import start
 from tests.train.conftest import records
@@ -163,7 +168,10 @@ def test_the_label_of_the_original_project_is_a_task(tmp_path):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--workers", "attention,slot"], "no worker 'slot'; choose from attention, pretrained, unsupervised, contrastive"),
+        (
+            ["--workers", "attention,slot"],
+            "no worker 'slot'; choose from attention, pretrained, unsupervised, contrastive",
+        ),
         (["--workers", ""], "name each worker once"),
         (["--workers", "attention,attention"], "name each worker once"),
         (["--pretrained", "pixels"], "both are 'pixels'"),
@@ -197,3 +205,31 @@ def test_the_models_of_a_run():
         ("attention", "worker"), ("pretrained", "worker"), ("supervised-conv", "2 x 2"),
         ("unsupervised-pixels", "2 x 2"), ("label-shuffle", "control"), ("other-seed", "control"),
     ]  # fmt: skip
+
+
+def test_a_sweep_reads_the_first_worker(run):
+    found = SWEEP.read(RunRecords.read(run.path))
+    assert SWEEP.ranks in found.measures
+    items = found.measures[SWEEP.tests].items
+    assert len(items) == result(run)["videos"]["test"]
+    assert sum(items.values()) / len(items) == pytest.approx(found.measures[SWEEP.tests].value)
+    assert found.measures["verdicts"].value == result(run)["models"]["attention"]["verdict"]["balanced_accuracy"]
+    assert {"attention ratio", "consistency"} <= found.measures.keys()
+
+
+def test_the_table_over_seeds(run, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(run.path, other)
+    changed = {**result(run), "seed": 1}
+    (other / "trajectory.json").write_text(json.dumps(changed))
+    lines = table_over_seeds([run.path, other]).splitlines()
+    assert len(lines) == 2 + len(changed["models"])
+    accuracy = 100 * changed["models"]["attention"]["target"]["balanced_accuracy"]
+    assert lines[2].startswith(f"| attention | {accuracy:.1f} [")
+    with pytest.raises(UserError, match="each seed counts once"):
+        table_over_seeds([run.path, run.path])
+    (other / "trajectory.json").write_text(json.dumps({**changed, "variant": "hard"}))
+    with pytest.raises(UserError, match="more than the seed: variant"):
+        table_over_seeds([run.path, other])
+    with pytest.raises(UserError, match="--resume"):
+        table_over_seeds([tmp_path])
