@@ -129,8 +129,8 @@ class _Kept:
     def state(self) -> LoaderState:
         return self._loader.state
 
-    def helper_bytes(self) -> int:
-        return self._loader.helper_bytes()
+    def worker_bytes(self) -> int:
+        return self._loader.worker_bytes()
 
     def __next__(self):
         return next(self._loader)

@@ -47,15 +47,15 @@ def _make(config: CacheConfig) -> int:
             latent_path,
             make_shard,
             place_of_this_process,
-            share,
-            todo,
+            shards_of_rank,
+            unfinished_shards,
         )
         from fastvid.units import size
 
     rank, world = place_of_this_process()
     job = open_job(config, write=False)
     every = job.shards()
-    shards = todo(job, every, retry_bad=config.retry_bad)
+    shards = unfinished_shards(job, every, retry_bad=config.retry_bad)
     processes = config.ray_workers if config.ray else world
     plan = make_plan(job, shards, processes)
     if rank == 0:
@@ -69,7 +69,9 @@ def _make(config: CacheConfig) -> int:
             "the forms above, make room, or say --yes"
         )
     job = begin(config, job)
-    mine = shards if config.ray else todo(job, share(every, rank, world), retry_bad=config.retry_bad)
+    mine = (
+        shards if config.ray else unfinished_shards(job, shards_of_rank(every, rank, world), retry_bad=config.retry_bad)
+    )
     clips = sum(len(shard.rows) for shard in mine)
     made, started = 0, time.perf_counter()
     with tqdm(total=clips, unit="clip", disable=not sys.stderr.isatty(), dynamic_ncols=True) as bar:
@@ -90,10 +92,10 @@ def _make(config: CacheConfig) -> int:
             for place, shard in enumerate(mine):
                 if latent_path(job, shard).exists() and not config.retry_bad:
                     continue  # another process was faster
-                job.source.stage([shard.number], [following.number for following in mine[place + 1 : place + 2]])
+                job.source.prefetch([shard.number], [following.number for following in mine[place + 1 : place + 2]])
                 finished(shard, make_shard(job, shard, bar.update))
     seconds = time.perf_counter() - started
-    left = len(todo(job, every, retry_bad=False))
+    left = len(unfinished_shards(job, every, retry_bad=False))
     bad = count_bad(job)
     print(f"{made} clips in {seconds:.1f} s, {made / max(seconds, 1e-9):.1f} clips/s" if made else "nothing to be done")
     if bad:

@@ -79,7 +79,7 @@ def attentive_probe(
         if best is None or correct > best[0]:
             best = (correct, model)
     assert best is not None
-    return Accuracy.of(_predict(best[1], test.tokens, device), test.labels[: len(test.tokens)])
+    return Accuracy.from_predictions(_predict(best[1], test.tokens, device), test.labels[: len(test.tokens)])
 
 
 def _train(tokens, labels, classes: int, rate: float, epochs: int, batch: int, seed: int, device, check) -> nn.Module:

@@ -111,7 +111,7 @@ class Evaluation:
                 if clip.errors:
                     self.quarantine.add(clip.key, next(iter(clip.errors.values())))
                 else:
-                    self.quarantine.good(clip.key)
+                    self.quarantine.count_good(clip.key)
                     good.append(clip)
             if good:
                 pixels = np.stack([p for clip in good for p in clip.pixels if p is not None])

@@ -97,7 +97,7 @@ class FeatureLoader:
         m = self.store.manifest
         return f"{m.views_per_clip} view(s) of each of {self.clips} clips as features of {m.view_bytes / 1e3:.0f} kB"
 
-    def helper_bytes(self) -> int:
+    def worker_bytes(self) -> int:
         """Return 0: there is no helper process."""
         return 0
 

@@ -20,7 +20,7 @@ from fastvid.latents.compute import Draws, LatentMaker
 from fastvid.latents.disk_store import bad_clips
 from fastvid.latents.job import Job
 from fastvid.latents.manifest import Form, size_of
-from fastvid.latents.shard_jobs import computed, make_shard, share, todo
+from fastvid.latents.shard_jobs import computed, make_shard, shards_of_rank, unfinished_shards
 from fastvid.units import size
 from fastvid.video import DecodeError
 
@@ -188,14 +188,14 @@ def _make_share(job: Job, rank: int, world: int, progress, check) -> None:
 
     job.folder.mkdir(parents=True, exist_ok=True)
     job.manifest.save(job.folder)
-    shards = share(job.shards(), rank, world)
-    unfinished = todo(job, shards, retry_bad=False)
+    shards = shards_of_rank(job.shards(), rank, world)
+    unfinished = unfinished_shards(job, shards, retry_bad=False)
     progress(sum(len(shard.rows) for shard in shards) - sum(len(shard.rows) for shard in unfinished))
     for shard in unfinished:
         # A second run that wants the same shard waits for it: one that replaced it would pull it away from its readers.
         with (job.folder / f".{shard.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if todo(job, [shard], retry_bad=False):
+            if unfinished_shards(job, [shard], retry_bad=False):
                 make_shard(job, shard, count)
 
 
@@ -208,6 +208,6 @@ def _open(job: Job, quarantine: Quarantine) -> LatentCache:
 
 def _note(quarantine: Quarantine, key: str, bad: list[dict]) -> None:
     if not bad:
-        quarantine.good(key)
+        quarantine.count_good(key)
     for record in bad[:1]:
         quarantine.add(key, DecodeError(record["reason"], record["detail"]))

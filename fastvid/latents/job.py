@@ -131,7 +131,7 @@ def begin(config: CacheConfig, job: Job) -> Job:
     folder.mkdir(parents=True, exist_ok=True)
     job.manifest.save(folder)
     if not (folder / INVENTORY).exists():
-        Inventory.of(job.source).save(folder)
+        Inventory.from_source(job.source).save(folder)
     with user_errors(ValueError):
         found = LatentManifest.load(folder)  # another process may have been first
     refuse_differences(folder, differences(found.facts, job.manifest.facts, "these options"))

@@ -71,9 +71,9 @@ class BatchesWithLatents(ABC, Generic[B]):
         latents = self._LATENTS * self.manifest.view_bytes
         return self.loader.ram_bound() + self.loader.task.local * (self.loader.clip_bytes + latents)
 
-    def helper_bytes(self) -> int:
-        """Return the bytes of the decoding process; see :meth:`TrainLoader.helper_bytes`."""
-        return self.loader.helper_bytes()
+    def worker_bytes(self) -> int:
+        """Return the bytes of the decoding process; see :meth:`TrainLoader.worker_bytes`."""
+        return self.loader.worker_bytes()
 
     def __iter__(self) -> Iterator[B]:
         return self

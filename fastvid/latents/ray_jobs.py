@@ -16,7 +16,7 @@ class _Worker:
         self.job = open_job(config, write=True)
 
     def make(self, shard: Shard) -> tuple[Shard, Done]:
-        self.job.source.stage([shard.number], [])
+        self.job.source.prefetch([shard.number], [])
         return shard, make_shard(self.job, shard)
 
 

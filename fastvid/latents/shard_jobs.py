@@ -38,13 +38,13 @@ def latent_path(job: Job, shard: Shard) -> Path:
     return job.folder / f"{shard.name}.safetensors"
 
 
-def todo(job: Job, shards: Sequence[Shard], *, retry_bad: bool) -> list[Shard]:
+def unfinished_shards(job: Job, shards: Sequence[Shard], *, retry_bad: bool) -> list[Shard]:
     """Return the shards that are not finished, and with ``retry_bad`` those that have bad clips."""
     paths = [(shard, latent_path(job, shard)) for shard in shards]
     return [shard for shard, path in paths if not path.exists() or (retry_bad and bad_list(path).exists())]
 
 
-def share(shards: Sequence[Shard], rank: int, world: int) -> list[Shard]:
+def shards_of_rank(shards: Sequence[Shard], rank: int, world: int) -> list[Shard]:
     """Return every ``world``-th shard from ``rank`` on. Finished shards count too, so that processes which begin at
     different times share them in the same way.
     """

@@ -99,11 +99,11 @@ class LatentWindow:
         with self._lock:
             self._pending |= dict.fromkeys(zip(keys, view_hashes, strict=True), writing)
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Wait until all that was added is written."""
         self._collect(wait=True)
 
-    def keep(self, first: int, last: int | None = None) -> None:
+    def evict_outside(self, first: int, last: int | None = None) -> None:
         """Remove the latents of windows before ``first`` or after ``last``."""
         for path in self.folder.glob("*.safetensors"):
             window = int(path.name.split("-")[0])

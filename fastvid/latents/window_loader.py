@@ -49,7 +49,7 @@ class WindowLoader(BatchesWithLatents[WindowBatch]):
     @property
     def state(self) -> LoaderState:
         """Return the position after the batch handed out last, to resume at."""
-        self.window.settle()
+        self.window.flush()
         return self._state
 
     @state.setter
@@ -68,7 +68,7 @@ class WindowLoader(BatchesWithLatents[WindowBatch]):
         if first > self._first:
             # The last checkpoint may be of the window before. What is there of later ones at the start is not of this
             # order: the run went on from an older checkpoint, or with other windows.
-            self.window.keep(first - 1, last + 1 if self._first < 0 else None)
+            self.window.evict_outside(first - 1, last + 1 if self._first < 0 else None)
             self._first = first
         hashes = batch.view_hashes.tolist()
         latents, missing = self.window.read(batch.keys, hashes)

@@ -49,7 +49,7 @@ def check_data(session: Session, source: Source) -> None:
     if not session.world.is_main:
         return
     with user_errors(ValueError):
-        before, now = Inventory.load(session.path), Inventory.of(source)
+        before, now = Inventory.load(session.path), Inventory.from_source(source)
     session.inventory = now
     if before is None:
         if (session.path / "checkpoints").exists():

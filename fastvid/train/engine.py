@@ -42,8 +42,8 @@ class Loader(Protocol):
         """Return a description for the log."""
         ...
 
-    def helper_bytes(self) -> int:
-        """Return the bytes of the loader's helper process, or 0 without one."""
+    def worker_bytes(self) -> int:
+        """Return the bytes of the loader's decoding process, or 0 without one."""
         ...
 
     def __next__(self) -> BatchInfo: ...
@@ -264,7 +264,7 @@ class Engine:
             "micro_batches": step * stage.optim.accumulate,
             **counts,
             **speed,
-            "decode_mb": round(loader.helper_bytes() / 1e6, 1),
+            "decode_mb": round(loader.worker_bytes() / 1e6, 1),
         }
         if self.world.device.type == "cuda":
             record["gpu_peak_gb"] = round(torch.cuda.max_memory_allocated() / 1e9, 3)

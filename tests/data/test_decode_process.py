@@ -96,7 +96,7 @@ def test_it_imports_no_torch_and_is_light(folder, tmp_path_factory):
     with TrainLoader(Curious(folder, note), SPEC, batch=4, seed=0) as loader:
         take(loader, 2)
         wait_for(note.exists)
-        own = loader.helper_bytes()
+        own = loader.worker_bytes()
     modules = note.read_text().split("\n")
     assert "fastvid.data.loader.worker" in modules or "__main__" in modules
     assert not {"torch", "transformers", "timm", "matplotlib"} & set(modules)

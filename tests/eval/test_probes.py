@@ -71,7 +71,7 @@ def test_probes_are_deterministic_and_leave_randomness_alone(probe):
 
 def test_an_accuracy_prints_with_its_interval():
     assert str(Accuracy(10, 20)) == "50.0 % [29.9, 70.1]"
-    assert Accuracy.of(torch.tensor([1, 2, 3]), torch.tensor([1, 2, 0])) == Accuracy(2, 3)
+    assert Accuracy.from_predictions(torch.tensor([1, 2, 3]), torch.tensor([1, 2, 0])) == Accuracy(2, 3)
 
 
 def test_rank_me_counts_dimensions():
@@ -84,14 +84,14 @@ def test_rank_me_counts_dimensions():
 
 def test_collapse_is_noticed():
     torch.manual_seed(0)
-    healthy = FeatureHealth.of(torch.randn(16, 32, 24))
+    healthy = FeatureHealth.from_tokens(torch.randn(16, 32, 24))
     assert healthy.problems("student") == []
     assert healthy.rank > 20
-    constant = FeatureHealth.of(torch.randn(1, 1, 24).expand(16, 32, 24))
+    constant = FeatureHealth.from_tokens(torch.randn(1, 1, 24).expand(16, 32, 24))
     assert any("complete collapse" in p for p in constant.problems("student"))
-    line = FeatureHealth.of(torch.randn(16, 32, 1) * torch.randn(24))
+    line = FeatureHealth.from_tokens(torch.randn(16, 32, 1) * torch.randn(24))
     assert any("dimensional collapse" in p for p in line.problems("student"))
-    positions_only = FeatureHealth.of(torch.randn(1, 32, 24).expand(16, 32, 24))
+    positions_only = FeatureHealth.from_tokens(torch.randn(1, 32, 24).expand(16, 32, 24))
     assert any("no difference between clips" in p for p in positions_only.problems("student"))
 
 

@@ -51,9 +51,9 @@ def test_what_was_added_is_read_by_key_and_view_also_by_others(tmp_path, form):
     other = LatentWindow(tmp_path / "w", manifest, 10**6)
     assert other.read(["a", "b"], [11, 12])[1] == []
     window.add(1, ["c"], [13], latents([13], form))
-    window.settle()
+    window.flush()
     assert other.read(["c"], [13])[1] == []  # though it came after the other had opened
-    window.keep(1)
+    window.evict_outside(1)
     assert window.read(["a", "c"], [11, 13])[1] == [0]
     assert other.read(["a", "c"], [11, 13])[1] == [0]
     window.close()
@@ -75,7 +75,7 @@ def test_what_goes_beyond_the_budget_is_not_kept_and_said_once(tmp_path, caplog)
     with caplog.at_level(logging.WARNING):
         for i in range(8):
             window.add(0, [str(i)], [i], latents([i]))
-            window.settle()
+            window.flush()
             assert window.bytes() <= 3 * (MANIFEST.view_bytes + 4608)
     missing = window.read([str(i) for i in range(8)], range(8))[1]
     assert missing
@@ -87,7 +87,7 @@ def test_what_goes_beyond_the_budget_is_not_kept_and_said_once(tmp_path, caplog)
 def test_a_damaged_file_is_named_and_its_latents_are_missing(tmp_path, caplog):
     window = LatentWindow(tmp_path, MANIFEST, 10**6)
     window.add(0, ["a"], [1], latents([1]))
-    window.settle()
+    window.flush()
     (path,) = tmp_path.glob("*.safetensors")
     data = bytearray(path.read_bytes())
     data[4100] ^= 1
@@ -108,7 +108,7 @@ def test_latents_that_cannot_be_stored_stop_the_run(tmp_path):
 
     window.add(0, ["a"], [1], latents([1]), check)
     with pytest.raises(ValueError, match="no numbers"):
-        window.settle()
+        window.flush()
 
 
 def test_what_a_killed_process_left_unfinished_is_removed(tmp_path):
@@ -207,7 +207,7 @@ def test_two_processes_share_a_window(shards, tmp_path):
                 asked += len({batch.keys[i] for i in missing})
                 names, hashes = [batch.keys[i] for i in missing], [batch.hashes[i] for i in missing]
                 loader.window.add(batch.window, names, hashes, latents(hashes))
-                loader.window.settle()
+                loader.window.flush()
                 step += batch.keys
             keys.append(sorted(step))
         for loader in loaders:

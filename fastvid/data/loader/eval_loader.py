@@ -65,7 +65,7 @@ def eval_batches(
         except DecodeError as error:
             quarantine.add(key, error)
             return None
-        quarantine.good(key)
+        quarantine.count_good(key)
         return clip
 
     with ThreadPoolExecutor(threads or default_threads(), thread_name_prefix="decode") as pool:

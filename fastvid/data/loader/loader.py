@@ -123,7 +123,7 @@ class TrainLoader:
     def ram_bound(self) -> int:
         """Return the most bytes of clips that can exist at once: the ring, the batch being assembled, the one handed
         out, the one before it that the caller may still hold, and the cache. Not included are the decoding process
-        itself (:meth:`helper_bytes`), the files and frames that its threads work on, and the ``prefetch`` batches of
+        itself (:meth:`worker_bytes`), the files and frames that its threads work on, and the ``prefetch`` batches of
         files that wait for a GPU decoder.
         """
         slots = 0 if self.task.by_device else self._maker.process.slots
@@ -137,7 +137,7 @@ class TrainLoader:
             "decoding process (decode_mb in metrics.jsonl)"
         )
 
-    def helper_bytes(self) -> int:
+    def worker_bytes(self) -> int:
         """Return the bytes of memory that the decoding process holds now, without the ring."""
         return self._maker.process.private_bytes()
 

@@ -170,7 +170,7 @@ class Failed:
     trace: str
 
     @staticmethod
-    def of(error: BaseException) -> "Failed":
+    def from_exception(error: BaseException) -> "Failed":
         """Return the message for an exception that is being handled."""
         trace = traceback.format_exc()
         try:
@@ -198,7 +198,7 @@ class Samples:
 
     def __init__(self, task: Task):
         self._task, self._orders = task, dict[int, EpochOrder]()
-        self._staged: tuple[int, int] | None = None
+        self._prefetched: tuple[int, int] | None = None
         self._lock = threading.Lock()
 
     def sample_at(self, position: LoaderState) -> int:
@@ -231,17 +231,17 @@ class Samples:
         data, info = read_video(self._task.source, index, self._task.limits)
         return File(sample, data, info, self.view(sample, position, info))
 
-    def stage(self, position: LoaderState) -> None:
+    def prefetch(self, position: LoaderState) -> None:
         """Tell the source about a position that is about to be read."""
         with self._lock:
             order = self._order(position.epoch)
             window = order.window_of(position.sample)
-            if self._staged is not None and (position.epoch, window) <= self._staged:
+            if self._prefetched is not None and (position.epoch, window) <= self._prefetched:
                 return
-            self._staged = (position.epoch, window)
+            self._prefetched = (position.epoch, window)
             last = window + 1 == order.windows
             then = self._order(position.epoch + 1).shards_of(0) if last else order.shards_of(window + 1)
-            self._task.source.stage(order.shards_of(window), then)
+            self._task.source.prefetch(order.shards_of(window), then)
 
     def _order(self, epoch: int) -> EpochOrder:
         if epoch not in self._orders:

@@ -119,7 +119,7 @@ class Prefetcher:
         if clips is None:
             clips = self._device_decoder.clips(made)
         for one in made:
-            self._quarantine.good(one.key)
+            self._quarantine.count_good(one.key)
         return Batch(
             clips=clips,
             ids=_int64([sample_id(one.key) for one in made], pinned),

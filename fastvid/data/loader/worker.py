@@ -21,7 +21,7 @@ from fastvid.data.source import Sample
 from fastvid.video import DecodeError, View, cut_view, decode, decode_view
 
 
-class Helper:
+class Worker:
     """The threads of this process.
 
     Args:
@@ -63,7 +63,7 @@ class Helper:
         except (BrokenPipeError, ConnectionResetError):
             return  # the parent is gone, and the main thread is about to find out
         except BaseException as error:  # whatever it is: a thread that ended without a word would be waited for
-            self._send(Failed.of(error))
+            self._send(Failed.from_exception(error))
 
     def _turn(self, number: int) -> int:
         """Wait for a turn that is to be decoded and have a free slot."""
@@ -87,7 +87,7 @@ class Helper:
         """Decode the turn's sample, or the first good one after it, into the turn's slot."""
         task, out = self.task, Decoded(turn)
         position = task.position(turn)
-        self._samples.stage(position)
+        self._samples.prefetch(position)
         while len(out.bad) < min(task.in_a_row, task.most_tries):
             index = self._samples.sample_at(position)
             try:  # bad ones too: whether a view can be cut must not depend on what was met before
@@ -140,16 +140,18 @@ def main(connection_descriptor: int, ring_descriptor: int) -> None:
     try:
         task, done, taken, slots = pickle.loads(pickled)
         ring = Ring(slots, task.clip_shape, ring_descriptor) if ring_descriptor >= 0 else None
-        helper = Helper(task, done, taken, slots, ring, connection)
+        worker = Worker(task, done, taken, slots, ring, connection)
     except (AttributeError, ModuleNotFoundError) as error:
-        connection.send(Failed.of(ImportError(f"the decoding process cannot make the source ({error}): {_IMPORTABLE}")))
+        connection.send(
+            Failed.from_exception(ImportError(f"the decoding process cannot make the source ({error}): {_IMPORTABLE}"))
+        )
         os._exit(1)
     except BaseException as error:
-        connection.send(Failed.of(error))
+        connection.send(Failed.from_exception(error))
         os._exit(1)
     try:
         while True:
-            helper.told(connection.recv())
+            worker.told(connection.recv())
     except (EOFError, OSError):  # the parent has closed its end, or is gone
         os._exit(0)  # threads may be deep inside a file
 

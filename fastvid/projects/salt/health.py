@@ -53,7 +53,7 @@ class HealthCheck:
         """Return the values to record, and warn about anything suspicious."""
         clips, ids, latents = self._batch
         self.module.eval()
-        student = FeatureHealth.of(self.encoder(clips))
+        student = FeatureHealth.from_tokens(self.encoder(clips))
         problems = student.problems("encoder" if self._teacher_health is None else "student")
         values = {"rank": student.rank, "std": student.std, "clip_std": student.clip_std}
         if self._teacher_health is not None:
@@ -78,8 +78,8 @@ class HealthCheck:
         """Measure the teacher's latents, computed or cached; return None without a teacher."""
         clips, _, latents = self._batch
         if latents is not None:
-            return FeatureHealth.of(latents.float())
-        return None if self.teacher is None else FeatureHealth.of(self.teacher(clips))
+            return FeatureHealth.from_tokens(latents.float())
+        return None if self.teacher is None else FeatureHealth.from_tokens(self.teacher(clips))
 
     def _losses(self, clips: torch.Tensor, ids: torch.Tensor, latents: Latents | None) -> tuple[float, float]:
         """Return the loss on the fixed batch, and that of predicting the mean target."""
