@@ -38,10 +38,9 @@ def main(arguments: list[str]) -> int:
 
 def _make(config: CacheConfig) -> int:
     with loading():
-        from fastvid.latents.disk_store import bad_list
         from fastvid.latents.job import Shard, begin, open_job
         from fastvid.latents.plan import make_plan
-        from fastvid.latents.shard_jobs import (
+        from fastvid.latents.shards import (
             Done,
             count_bad,
             latent_path,
@@ -50,6 +49,7 @@ def _make(config: CacheConfig) -> int:
             shards_of_rank,
             unfinished_shards,
         )
+        from fastvid.latents.stores import bad_list
         from fastvid.units import size
 
     rank, world = place_of_this_process()
@@ -59,7 +59,7 @@ def _make(config: CacheConfig) -> int:
     processes = config.ray_workers if config.ray else world
     plan = make_plan(job, shards, processes)
     if rank == 0:
-        print(f"teacher {config.teacher} on {job.maker.device}, {job.manifest.precision}; {job.source.description}")
+        print(f"teacher {config.teacher} on {job.encoder.device}, {job.manifest.precision}; {job.source.description}")
         print("\n".join(plan.lines(job.manifest)), flush=True)
     if config.plan:
         return 0
@@ -85,7 +85,7 @@ def _make(config: CacheConfig) -> int:
             bar.update(max(0, made - bar.n))  # under Ray, whole shards are all that is heard of
 
         if config.ray and mine:
-            from fastvid.latents.ray_jobs import make_with_ray
+            from fastvid.latents.shards import make_with_ray
 
             make_with_ray(config, mine, finished)
         elif not config.ray:
@@ -117,7 +117,7 @@ def _verify(config: VerifyConfig) -> int:
     verdict = verify(job, config.sample, config.seed)
     form = job.manifest.form
     print(
-        f"{verdict.views} views of {form} latents recomputed in {job.manifest.precision} on {job.maker.device}: "
+        f"{verdict.views} views of {form} latents recomputed in {job.manifest.precision} on {job.encoder.device}: "
         f"cosine at least {verdict.least_cosine:.6f} (must exceed {verdict.threshold}), of a single token at least "
         f"{verdict.least_token_cosine:.6f}; greatest error {verdict.greatest_error:.3g}, "
         f"{verdict.error_in_bounds:.2f} of what rounding to {form} allows"

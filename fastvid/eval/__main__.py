@@ -173,7 +173,7 @@ def _views(config: EvalConfig, encoder) -> "ViewSpec":
         settings = {name: data[name] for name in ("sampling", "stride", "fps")}
     if config.data.sampling is not None:
         settings["sampling"] = config.data.sampling
-    return ViewSpec(frames=encoder.config.frames, size=encoder.config.size, **settings)
+    return ViewSpec.from_fields({**settings, "frames": encoder.config.frames, "size": encoder.config.size})
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import torch
 
-from fastvid.data import Quarantine, Source
+from fastvid.data import EvaluationDraws, Quarantine, Source, eval_batches
 from fastvid.eval.attentive import attentive_probe
 from fastvid.eval.features import Features, ProbeEntry, extract
 from fastvid.eval.knn import knn_probe
@@ -60,9 +60,10 @@ def run_probes(
         rows = [i for i, sample in enumerate(source.samples) if sample.label is not None]
         # Sources list class after class: in the order of their ids, any number of the first ones is a fair sample.
         rows = sorted(rows, key=lambda i: sample_id(source.samples[i].key))[:most]
-        return extract(
-            contestants, source, rows, views, classes, device=device, batch=batch, quarantine=quarantine, check=check
+        batches = eval_batches(
+            source, rows, EvaluationDraws(views), batch=batch, quarantine=quarantine or Quarantine(), device=device
         )
+        return extract(contestants, batches, classes, device=device, check=check)
 
     fitted, tested = features(train, most_train), features(test, most_test)
     _name_lost_classes(classes, fitted[0], "to fit on")

@@ -6,13 +6,13 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from fastvid.data import BatchInfo, LoaderState
+from fastvid.data import Batch, LoaderState
 from fastvid.random import SampleRandom
 from fastvid.train.checkpoint import Checkpoints
 from fastvid.train.distributed import World, all_reduce_max, all_reduce_mean
@@ -26,11 +26,11 @@ from fastvid.train.timers import SlowData, StepTimer
 log = logging.getLogger(__name__)
 
 # (module as called, batch on the device, index of the micro-batch) -> loss to minimise and terms to record
-LossFunction = Callable[[nn.Module, Any, int], tuple[torch.Tensor, dict[str, torch.Tensor]]]
+LossFunction = Callable[[nn.Module, Batch, int], tuple[torch.Tensor, dict[str, torch.Tensor]]]
 
 
 class Loader(Protocol):
-    """An endless stream of batches on the device, each a :class:`fastvid.data.BatchInfo` with what the loss needs."""
+    """An endless stream of batches on the device, in which the loss finds what it needs."""
 
     @property
     def state(self) -> LoaderState:
@@ -46,7 +46,7 @@ class Loader(Protocol):
         """Return the bytes of the loader's decoding process, or 0 without one."""
         ...
 
-    def __next__(self) -> BatchInfo: ...
+    def __next__(self) -> Batch: ...
 
     def __enter__(self) -> "Loader": ...
 
@@ -230,7 +230,7 @@ class Engine:
             return nullcontext()
         return torch.autocast(self.world.device.type, dtype=self.autocast)
 
-    def _add(self, values: dict[str, torch.Tensor], stage: Stage, step: int, batch: BatchInfo) -> None:
+    def _add(self, values: dict[str, torch.Tensor], stage: Stage, step: int, batch: Batch) -> None:
         """Add values to the means of the next record, without waiting for them on a GPU."""
         for name, value in values.items():
             value = value.detach().double()

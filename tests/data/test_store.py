@@ -7,12 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from fastvid.data import EpochOrder, TrainLoader, open_source
+from fastvid.data import EpochOrder, open_source
 from fastvid.data.sources.open_stream import check_budget, open_stream
 from fastvid.data.storage.disk_cache import OVERHEAD, DiskCache, disk_size
 from fastvid.data.storage.remote import Remote, StreamError
 from fastvid.data.storage.streamed_shards import StreamedShards
 from fastvid.video import ViewSpec
+from tests.data.loading import train_loader
 from tests.data.shard_server import ShardServer, make_shards, padded_video
 
 
@@ -76,7 +77,7 @@ def test_a_url_reads_like_the_folder(original, server, tmp_path):
 def test_the_same_batches_from_a_cache_of_two_windows(original, server, tmp_path):
     def batches(source):
         spec = ViewSpec(frames=4, size=32)
-        with TrainLoader(source, spec, batch=8, seed=0, window=2, threads=2) as loader:
+        with train_loader(source, spec, batch=8, seed=0, window=2, threads=2) as loader:
             return [(batch.keys, batch.clips) for batch, _ in zip(loader, range(10), strict=False)]  # two epochs
 
     budget = budget_of(make_shards(tmp_path / "same", 1), 4)

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from fastvid.command import UserError
-from fastvid.data import open_source
+from fastvid.data import EvaluationDraws, Quarantine, eval_batches, open_source
 from fastvid.eval import Accuracy, attentive_probe, knn_probe, linear_probe, rank_me, wilson_interval
 from fastvid.eval.attentive import AttentiveClassifier
 from fastvid.eval.features import Features, ProbeEntry, extract
@@ -124,18 +124,23 @@ def test_features_of_videos(tmp_path):
     source = open_source(tmp_path)
     grid, views = (2, 2, 2), ViewSpec(frames=4, size=32)
     who = [ProbeEntry("moving", Statistics(), grid), ProbeEntry("still", Statistics(), grid, still=True)]
-    moving, still = extract(who, source, range(7), views, ["a", "b"], device=torch.device("cpu"), batch=2)
+    device = torch.device("cpu")
+
+    def batches(rows):
+        return eval_batches(source, rows, EvaluationDraws(views), batch=2, quarantine=Quarantine())
+
+    moving, still = extract(who, batches(range(7)), ["a", "b"], device=device)
     assert moving.pooled.shape == (6, 6)
     assert moving.tokens.shape == (6, 8, 3)
     assert moving.labels.tolist() == [0, 0, 0, 1, 1, 1]
     assert torch.equal(still.pooled[:, :3], still.pooled[:, 3:])  # every moment is the same
     assert not torch.equal(moving.pooled[:, :3], moving.pooled[:, 3:])
-    few = extract(who, source, range(7), views, ["a", "b"], device=torch.device("cpu"), batch=2, token_bytes=250)
+    few = extract(who, batches(range(7)), ["a", "b"], device=device, token_bytes=250)
     assert len(few[0].tokens) == 2
     assert len(few[0].pooled) == 6
     bad = [i for i, s in enumerate(source.samples) if "bad" in s.key]
     with pytest.raises(UserError, match="no labelled video"):
-        extract(who, source, bad, views, ["a", "b"], device=torch.device("cpu"))
+        extract(who, batches(bad), ["a", "b"], device=device)
 
 
 def test_the_suite_makes_a_table(tmp_path, caplog):

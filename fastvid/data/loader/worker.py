@@ -14,7 +14,7 @@ import numpy as np
 
 from fastvid.data.loader.autotune import Autotune
 from fastvid.data.loader.frame_cache import FrameCache
-from fastvid.data.loader.messages import Decoded, Failed, Samples, Taken, Task
+from fastvid.data.loader.messages import Decoded, DecodePlan, Failed, Taken
 from fastvid.data.loader.order import LoaderState
 from fastvid.data.loader.ring import Ring
 from fastvid.data.source import Sample
@@ -25,7 +25,7 @@ class Worker:
     """The threads of this process.
 
     Args:
-        task: what to decode.
+        plan: what to decode.
         done: turns that need not be decoded again.
         taken: turns whose slots are free again.
         slots: turns that may be ahead of those that were taken.
@@ -33,14 +33,17 @@ class Worker:
         connection: to the parent.
     """
 
-    def __init__(self, task: Task, done: set[int], taken: int, slots: int, ring: Ring | None, connection: Connection):
-        self.task, self.ring, self.slots = task, ring, slots
+    def __init__(
+        self, plan: DecodePlan, done: set[int], taken: int, slots: int, ring: Ring | None, connection: Connection
+    ):
+        self.plan, self.ring, self.slots = plan, ring, slots
         self._connection, self._done, self._taken = connection, done, taken
         self._next, self._busy = taken, 0
-        self._samples, self._cache = Samples(task), FrameCache(task.cache_bytes)
+        self._cache = FrameCache(plan.options.cache_bytes)
+        self._prefetched, self._prefetching = -1, threading.Lock()
         self._changed, self._sending = threading.Condition(), threading.Lock()
-        self._throttle = Autotune(task.threads, task.most_threads)
-        for number in range(task.most_threads):
+        self._autotune = Autotune(plan.threads, plan.most_threads)
+        for number in range(plan.most_threads):
             threading.Thread(target=self._work, args=(number,), daemon=True, name=f"decode-{number}").start()
 
     def told(self, told: Taken) -> None:
@@ -48,7 +51,7 @@ class Worker:
         with self._changed:
             if told.waited is not None:
                 full = self._next >= self._taken + self.slots
-                self._throttle.batch(waited=told.waited, idle=full and not self._busy)
+                self._autotune.batch(waited=told.waited, idle=full and not self._busy)
             self._taken = max(self._taken, told.turns)
             self._changed.notify_all()
 
@@ -56,7 +59,7 @@ class Worker:
         try:
             while True:
                 made = self._decode_turn(self._turn(number))
-                made.threads = self._throttle.threads
+                made.threads = self._autotune.threads
                 self._send(made)
                 with self._changed:
                     self._busy -= 1
@@ -69,7 +72,7 @@ class Worker:
         """Wait for a turn that is to be decoded and have a free slot."""
         with self._changed:
             while True:
-                if number < self._throttle.threads and self._next < self._taken + self.slots:
+                if number < self._autotune.threads and self._next < self._taken + self.slots:
                     turn = self._next
                     self._next += 1
                     if turn not in self._done:
@@ -85,21 +88,29 @@ class Worker:
 
     def _decode_turn(self, turn: int) -> Decoded:
         """Decode the turn's sample, or the first good one after it, into the turn's slot."""
-        task, out = self.task, Decoded(turn)
-        position = task.position(turn)
-        self._samples.prefetch(position)
-        while len(out.bad) < min(task.in_a_row, task.most_tries):
-            index = self._samples.sample_at(position)
+        plan, out = self.plan, Decoded(turn)
+        position = plan.sampler.position(turn)
+        self._prefetch(position)
+        while len(out.bad) < min(plan.in_a_row, plan.most_tries):
+            index = plan.sampler.index(position)
             try:  # bad ones too: whether a view can be cut must not depend on what was met before
-                if task.by_device:
-                    out.file = self._samples.read(index, position)
+                if plan.options.by_device:
+                    out.file = plan.read(index, position.epoch)
                     return out
                 out.tell(*self._decode(index, position, self._slot(turn)))
                 return out
             except DecodeError as error:
-                out.bad.append((task.source.samples[index].key, error))
-                position = position.advance(1, task.positions)
+                out.bad.append((plan.source.samples[index].key, error))
+                position = plan.sampler.advance(position, 1)
         return out
+
+    def _prefetch(self, position: LoaderState) -> None:
+        """Tell the source when a position is the first of a later window than before."""
+        window = self.plan.sampler.window_of(position)
+        with self._prefetching:
+            if window > self._prefetched:
+                self._prefetched = window
+                self.plan.source.prefetch(*self.plan.sampler.shards_at(position))
 
     def _slot(self, turn: int) -> np.ndarray:
         assert self.ring is not None
@@ -109,11 +120,11 @@ class Worker:
         cached = self._cache.get(index)
         if cached is not None:
             info, frames = cached
-            sample = self.task.source.samples[index]
-            view = self._samples.view(sample, position, info)
+            sample = self.plan.source.samples[index]
+            view = self.plan.draws.view(sample, position.epoch, info)
             cut_view(frames, view, out)
             return sample, view
-        file, decoder = self._samples.read(index, position), self.task.decoder
+        file, decoder = self.plan.read(index, position.epoch), self.plan.options.decoder
         if self._cache.reserve(file.info):
             try:
                 frames = decode(file.data, range(file.info.frames), info=file.info, decoder=decoder)
@@ -138,9 +149,9 @@ def main(connection_descriptor: int, ring_descriptor: int) -> None:
     except (EOFError, OSError):
         os._exit(0)
     try:
-        task, done, taken, slots = pickle.loads(pickled)
-        ring = Ring(slots, task.clip_shape, ring_descriptor) if ring_descriptor >= 0 else None
-        worker = Worker(task, done, taken, slots, ring, connection)
+        plan, done, taken, slots = pickle.loads(pickled)
+        ring = Ring(slots, plan.clip_shape, ring_descriptor) if ring_descriptor >= 0 else None
+        worker = Worker(plan, done, taken, slots, ring, connection)
     except (AttributeError, ModuleNotFoundError) as error:
         connection.send(
             Failed.from_exception(ImportError(f"the decoding process cannot make the source ({error}): {_IMPORTABLE}"))

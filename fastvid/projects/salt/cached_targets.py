@@ -1,14 +1,13 @@
 """A SALT student that is taught by a latent cache: what must agree, and what is read from it."""
 
 import logging
-from typing import Any
 
 import torch
 
-from fastvid.data import Batch, Quarantine, TrainLoader
+from fastvid.data import Batch, DecodeOptions, EpochSampler, Latents, Quarantine, TrainLoader, ViewDraws
 from fastvid.data.inventory import with_named_videos
-from fastvid.latents import LatentBatch, LatentCache, LatentLoader, Latents
-from fastvid.latents.manifest import dataset_hash, differences, view_facts
+from fastvid.latents import LatentCache, LatentLoader
+from fastvid.latents.manifest import dataset_hash, differences
 from fastvid.models.fingerprint import teacher_fingerprint
 from fastvid.models.teachers import Teacher
 from fastvid.models.vit import VideoViT
@@ -37,9 +36,11 @@ class CachedLatents:
         self._data, self._seed, self._device, self._quarantine = data, seed, device, quarantine
 
     @property
-    def loader_options(self) -> dict[str, Any]:
-        """Return the cache's views as loader options."""
-        return {"view_seed": self.manifest.view_seed, "views": self.manifest.views_per_clip}
+    def draws(self) -> ViewDraws:
+        """Return the cache's views."""
+        return ViewDraws(self._data.views, self.manifest.view_seed, self.manifest.views_per_clip)
+
+    echo = 1
 
     def batches(self, loader: TrainLoader) -> LatentLoader:
         """Return the loader's batches with their latents."""
@@ -51,7 +52,7 @@ class CachedLatents:
 
     def of(self, batch: Batch) -> Latents:
         """Return the latents as they were read."""
-        assert isinstance(batch, LatentBatch), "the batch comes without latents"
+        assert batch.latents is not None, "the batch comes without latents"
         return batch.latents
 
 
@@ -74,11 +75,11 @@ def open_latents(config: SaltConfig, data: SaltData, student: VideoViT, teacher:
     m = cache.manifest
     wanted = {
         "dataset": dataset_hash(data.path, data.whole),
-        "views": view_facts(data.views),
+        "views": data.views.fingerprint,
         "grid": student.grid,
         **({} if teacher is None else teacher_fingerprint(teacher)),
     }
-    lines = with_named_videos(differences(m.facts, wanted, "this run"), cache.folder, data.whole)
+    lines = with_named_videos(differences(m.dependencies, wanted, "this run"), cache.folder, data.whole)
     if lines:
         raise ValueError(
             f"--latents {config.latents}: this cache was made for something else:\n  "
@@ -111,10 +112,11 @@ def token_subset(cache: LatentCache, masks: MaskSampler, most: int | None, seed:
 def cached_clips(cache: LatentCache, data: SaltData, clips: int, seed: int, quarantine: Quarantine) -> HealthBatch:
     """Return first views of the first training clips in order, their sample ids and latents."""
     m = cache.manifest
-    loader = TrainLoader(
-        data.train, data.views, batch=min(clips, len(data.train.samples)), seed=seed, prefetch=1, threads=1,
-        quarantine=quarantine, view_seed=m.view_seed, views=m.views_per_clip,
-    )  # fmt: skip
+    draws = ViewDraws(data.views, m.view_seed, m.views_per_clip)
+    sampler = EpochSampler(data.train.shard_sizes, batch=min(clips, len(data.train.samples)), seed=seed)
+    options = DecodeOptions(threads=1, prefetch=1)
+    loader = TrainLoader(data.train, draws, sampler, options=options, quarantine=quarantine)
     with LatentLoader(loader, cache) as batches:
         batch = next(batches)
+    assert batch.clips is not None
     return batch.clips, batch.ids, batch.latents

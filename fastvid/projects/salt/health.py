@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from fastvid.data import Latents
 from fastvid.eval.health import FeatureHealth, mean_predictor_loss
-from fastvid.latents import Latents
 from fastvid.models.teachers import Teacher
 from fastvid.models.vit import VideoViT
 from fastvid.ops import gather_tokens

@@ -5,8 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from fastvid.data import Batch
-from fastvid.latents import LatentBatch, Latents
+from fastvid.data import Batch, Latents
 from fastvid.nn import MaskedLatentLoss
 from fastvid.ops import covariance_penalty, variance_penalty
 from fastvid.projects.salt.config import LossConfig
@@ -42,13 +41,14 @@ class StageLoss:
         latents: Callable[[Batch], Latents | None] | None = None,
     ):
         self.subset = subset
-        self._latents = latents or _own_latents
+        self._latents = latents or (lambda batch: batch.latents)
         self.config, self.masks, self.targets, self.world = config, masks, targets, world
         self.distance = MaskedLatentLoss(config.kind, normalize_target=config.normalize_target)
         self._prepare = torch.compile(targets.prepare, dynamic=False) if compile else targets.prepare
 
     def __call__(self, module: nn.Module, batch: Batch, draw: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Return the loss to minimise, and its terms where it has several."""
+        assert batch.clips is not None
         latents = self._latents(batch)
         prepared = self._prepare(batch.clips, latents)
         masks, facts = self.draw(batch.ids, draw, latents)
@@ -76,7 +76,3 @@ class StageLoss:
             rows = all_gather_rows(self.world, pred.flatten(0, 1).float())
             terms |= {name: f(rows) for name, f in penalties.items()}
         return terms
-
-
-def _own_latents(batch: Batch) -> Latents | None:
-    return batch.latents if isinstance(batch, LatentBatch) else None

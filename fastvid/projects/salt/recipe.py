@@ -14,7 +14,7 @@ from dataclasses import replace
 import torch
 
 from fastvid.command import user_errors
-from fastvid.data import LoaderState
+from fastvid.data import LoaderState, ViewDraws
 from fastvid.latents import LatentCache
 from fastvid.models.encoder_checkpoint import save_encoder
 from fastvid.models.teachers import EncoderTeacher, Teacher, check_grids, load_teacher
@@ -32,7 +32,7 @@ from fastvid.projects.salt.probe import probe_run
 from fastvid.projects.salt.targets import CachedTargets, HealthBatch, KnownLatents, LatentTargets, PixelTargets, Targets
 from fastvid.projects.salt.token_subset import TokenSubset
 from fastvid.projects.salt.window_targets import WindowTeacher, check_window, remove_window
-from fastvid.train.data import check_data, open_quarantine, train_loader
+from fastvid.train.data import check_data, epoch_sampler, open_quarantine, train_loader
 from fastvid.train.decoder import choose_decoder
 from fastvid.train.engine import Engine, Loader, Stage
 from fastvid.train.optim import OptimConfig, limit_epochs
@@ -197,13 +197,15 @@ class _Recipe:
             return *centre_clips(self.data, clips, self.quarantine), None
 
         health = HealthCheck(name, fixed, module.encoder, teacher, module, loss, self.device)
-        more = {} if known is None else known.loader_options
+        draws = ViewDraws(self.data.views, self.config.run.seed) if known is None else known.draws
 
         def loader(state: LoaderState) -> Loader:
+            data, train = self.config.data, self.data.train
+            echo = 1 if known is None else known.echo
+            sampler = epoch_sampler(self.session, data, train, batch=optim.micro_batch, state=state, echo=echo)
             batches = train_loader(
-                self.session, self.config.data, self.data.train, self.data.views, batch=optim.micro_batch, state=state,
-                quarantine=self.quarantine, decoder=self.decoder, **more,
-            )  # fmt: skip
+                self.session, data, train, draws, sampler, decoder=self.decoder, quarantine=self.quarantine
+            )
             return batches if known is None else known.batches(batches)
 
         stage = Stage(

@@ -4,8 +4,8 @@ from typing import Any, Protocol
 
 import torch
 
-from fastvid.data import Batch, TrainLoader
-from fastvid.latents import LatentManifest, Latents
+from fastvid.data import Batch, Latents, TrainLoader, ViewDraws
+from fastvid.latents import LatentManifest
 from fastvid.models.teachers import Teacher
 from fastvid.nn import VisiblePatchEmbed
 from fastvid.ops import gather_tubelets
@@ -79,8 +79,13 @@ class KnownLatents(Protocol):
     manifest: LatentManifest
 
     @property
-    def loader_options(self) -> dict[str, Any]:
-        """Return the options that :class:`TrainLoader` needs."""
+    def draws(self) -> ViewDraws:
+        """Return the views that are trained on."""
+        ...
+
+    @property
+    def echo(self) -> int:
+        """Return the times each window of shards is shown before the next one."""
         ...
 
     def batches(self, loader: TrainLoader) -> Loader:

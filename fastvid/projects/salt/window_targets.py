@@ -4,15 +4,14 @@ import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from fastvid.data import Batch, Quarantine, TrainLoader
+from fastvid.data import Batch, Latents, Quarantine, TrainLoader, ViewDraws
 from fastvid.files import existing
-from fastvid.latents import LatentManifest, Latents, LatentWindow, WindowBatch, WindowLoader
+from fastvid.latents import LatentLoader, LatentManifest, LatentWindow
 from fastvid.latents.compute import encode, is_finite
-from fastvid.latents.manifest import Form, dataset_hash, latent_bytes, view_facts
+from fastvid.latents.manifest import Form, dataset_hash, latent_bytes
 from fastvid.latents.window import bytes_in, window_bytes
 from fastvid.models.fingerprint import teacher_fingerprint
 from fastvid.models.teachers import Teacher
@@ -94,7 +93,7 @@ class WindowTeacher:
         identity = teacher_fingerprint(teacher)
         self.manifest = LatentManifest(
             teacher=identity["teacher"], weights=identity["weights"], layer="last", precision=precision,
-            grid=teacher.grid, views=view_facts(data.views), view_seed=config.run.seed, views_per_clip=1,
+            grid=teacher.grid, views=data.views.fingerprint, view_seed=config.run.seed, views_per_clip=1,
             form=self._options.form, projection="none", projection_hash="", dim=teacher.dim,
             tokens=math.prod(teacher.grid), token_seed=0,
             dataset=dataset_hash(data.path, data.whole), clips=len(data.train.samples),
@@ -102,14 +101,19 @@ class WindowTeacher:
         )  # fmt: skip
 
     @property
-    def loader_options(self) -> dict[str, Any]:
-        """Return the options that :class:`TrainLoader` needs."""
-        return {"echo": self._options.echo}
+    def draws(self) -> ViewDraws:
+        """Return the run's views, other ones in every epoch."""
+        return ViewDraws(self._data.views, self.manifest.view_seed)
 
-    def batches(self, loader: TrainLoader) -> WindowLoader:
+    @property
+    def echo(self) -> int:
+        """Return the times each window of shards is shown before the next one."""
+        return self._options.echo
+
+    def batches(self, loader: TrainLoader) -> LatentLoader:
         """Return the loader's batches with the latents that are known."""
         self._window = LatentWindow(self._folder, self.manifest, int(self._options.gb * 1e9))
-        return WindowLoader(loader, self._window, self._device)
+        return LatentLoader(loader, self._window, self._device)
 
     def health_batch(self, clips: int) -> HealthBatch:
         """Return the centre views of the first training clips, their ids and latents."""
@@ -119,10 +123,11 @@ class WindowTeacher:
     def of(self, batch: Batch) -> Latents:
         """Return the latents of a batch. The teacher computes those that are missing, and they are kept."""
         assert self._window is not None, "there are no batches yet"
-        assert isinstance(batch, WindowBatch), "this is not a batch of the window's loader"
-        if batch.known:
+        if batch.latents is not None:
             return batch.latents
-        known, missing = self._window.read(batch.keys, batch.hashes)  # again: the batch before may have added some
+        assert batch.clips is not None
+        view_hashes = batch.view_hashes.tolist()
+        known, missing = self._window.find(batch.keys, view_hashes)  # again: the batch before may have added some
         if not missing:
             return known.to(self._device)
         latents = self._taught(self._compiled, batch.clips)  # of all clips: one shape, whatever is missing
@@ -132,11 +137,11 @@ class WindowTeacher:
             for part, kept in zip(latents.parts, known.rows(torch.tensor(there)).parts, strict=True):
                 part[rows] = kept.to(self._device)
         # A view can be in the batch twice, where one time through the window ends and the next begins.
-        slots = {(batch.keys[slot], batch.hashes[slot]): slot for slot in reversed(missing)}
+        slots = {(batch.keys[slot], view_hashes[slot]): slot for slot in reversed(missing)}
         new = sorted(slots.values())
-        keys, hashes = [batch.keys[slot] for slot in new], [batch.hashes[slot] for slot in new]
+        keys, hashes = [batch.keys[slot] for slot in new], [view_hashes[slot] for slot in new]
         added = latents if len(new) == len(batch.keys) else latents.rows(self._rows(new))
-        self._window.add(batch.window, keys, hashes, added, self._check)
+        self._window.add(batch.windows[1], keys, hashes, added, self._check)
         return latents
 
     def _rows(self, slots: list[int]) -> torch.Tensor:

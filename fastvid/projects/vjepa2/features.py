@@ -1,11 +1,9 @@
-"""Features of a V-JEPA 2 run: which views of which videos the frozen parts see."""
+"""The frozen parts of a V-JEPA 2 classifier, whose output is stored as features."""
 
 import torch
 from torch import nn
 
-from fastvid.data import Source
-from fastvid.latents.features import FeatureSet, FrozenModule
-from fastvid.latents.views import EvaluationDraws, TrainingDraws
+from fastvid.latents.compute import FrozenModule
 from fastvid.models.fingerprint import config_hash, tensors_hash
 from fastvid.projects.vjepa2.model import VJepa2Classifier
 
@@ -47,9 +45,3 @@ def frozen_part(model: VJepa2Classifier) -> FrozenModule:
 def _weights(model: VJepa2Classifier) -> str:
     parts = {"encoder": model.hf.vjepa2.encoder} | ({} if model.pooler_trains else {"pooler": model.hf.pooler})
     return tensors_hash({f"{name}.{n}": p for name, part in parts.items() for n, p in part.named_parameters()})
-
-
-def feature_set(name: str, source: Source, draws: TrainingDraws | EvaluationDraws) -> FeatureSet:
-    """Return the features to compute for some videos."""
-    seed = draws.seed if isinstance(draws, TrainingDraws) else 0
-    return FeatureSet(name, source, draws, draws.facts, seed)

@@ -14,20 +14,20 @@ from pathlib import Path
 from typing import Literal, cast
 
 from fastvid.command import user_errors
-from fastvid.data import LoaderState
+from fastvid.data import EvaluationDraws, LoaderState, ViewDraws
+from fastvid.data.loader.decode_ahead import NO_VIEW
 from fastvid.data.splits.split import labels_of
 from fastvid.data.worker_pool import most_threads
-from fastvid.eval.classifier import Evaluation
+from fastvid.eval.classifier import Evaluation, EvaluationData
 from fastvid.files import cache_dir
-from fastvid.latents import FeatureLoader, LatentStore
-from fastvid.latents.features import FeatureSet, FrozenModule, Where, choose_place, features_bytes, make_features
-from fastvid.latents.file import NO_VIEW
-from fastvid.latents.views import EvaluationDraws, TrainingDraws
+from fastvid.latents import LatentLoader, LatentStore
+from fastvid.latents.compute import FrozenEncoder, FrozenModule, TrainingDraws
+from fastvid.latents.features import FeatureSet, FeatureStorage, Where, choose_place, features_bytes, make_features
 from fastvid.nn.augment import Augment
 from fastvid.projects.vjepa2.approach import apply_approach
 from fastvid.projects.vjepa2.checkpoint import frozen_hash, save_classifier
 from fastvid.projects.vjepa2.config import VJepa2Config
-from fastvid.projects.vjepa2.features import feature_set, frozen_part
+from fastvid.projects.vjepa2.features import frozen_part
 from fastvid.projects.vjepa2.load import drawn_from, load_vjepa2
 from fastvid.projects.vjepa2.loss import ClassifierLoss
 from fastvid.projects.vjepa2.metadata import ClassifierMetadata
@@ -36,9 +36,9 @@ from fastvid.projects.vjepa2.pictures import mistakes, training_views
 from fastvid.projects.vjepa2.result import RESULTS, STAGE, write_out
 from fastvid.report.confusion import confusion_csv, confusion_png
 from fastvid.report.records import RunRecords
-from fastvid.train.data import check_data, open_quarantine, train_loader
+from fastvid.train.data import check_data, epoch_sampler, open_quarantine, train_loader
 from fastvid.train.decoder import choose_decoder
-from fastvid.train.distributed import barrier, broadcast_text
+from fastvid.train.distributed import broadcast_text
 from fastvid.train.engine import Engine, Loader, Stage
 from fastvid.train.labelled import LabelledData, lost_classes, open_labelled
 from fastvid.train.logs import progress
@@ -126,13 +126,15 @@ class _Recipe:
 
         def loader(state: LoaderState) -> Loader:
             if store is not None:
-                return FeatureLoader(
+                return LatentLoader.from_store(
                     store, labels_of(self.data.train), batch=micro, seed=config.run.seed, state=state, rank=world.rank,
                     world=world.size, device=self.device,
                 )  # fmt: skip
+            draws = ViewDraws(self.data.views, config.run.seed, no_flip=self.data.no_flip)
+            sampler = epoch_sampler(self.session, config.data, self.data.train, batch=micro, state=state)
             return train_loader(
-                self.session, config.data, self.data.train, self.data.views, batch=micro, state=state,
-                quarantine=self.quarantine, decoder=self.decoder, no_flip=self.data.unflipped,
+                self.session, config.data, self.data.train, draws, sampler, decoder=self.decoder,
+                quarantine=self.quarantine,
             )  # fmt: skip
 
         loss = ClassifierLoss(
@@ -170,15 +172,15 @@ class _Recipe:
 
     def _make_features(self, module: FrozenModule, place: Where, folder: Path) -> None:
         sets = self._feature_sets(shared=self.config.features.dir is not None)
+        f, world = self.config.features, self.session.world
+        encoder = FrozenEncoder(module, self.device, self.engine.precision, f.batch)
+        storage = FeatureStorage(place, folder, f.form)
         started = time.perf_counter()
         with progress(sum(len(one.source.samples) for one in sets), 0, "features") as bar:
             for one in sets:
                 self.stores[one.name] = make_features(
-                    module, one, where=place, folder=folder, form=self.config.features.form,
-                    precision=self.engine.precision, device=self.device, batch=self.config.features.batch,
-                    threads=self.threads, quarantine=self.quarantine, progress=bar.update,
-                    check=self.session.signals.check, rank=self.session.world.rank, world=self.session.world.size,
-                    meet=lambda: barrier(self.session.world),
+                    encoder, one, storage, threads=self.threads, quarantine=self.quarantine, world=world,
+                    progress=bar.update, check=self.session.signals.check,
                 )  # fmt: skip
         run = self.session.run
         if run is not None and "features" not in run.facts():  # those of the start that made them
@@ -220,14 +222,14 @@ class _Recipe:
 
     def _training_draws(self) -> TrainingDraws:
         f, data = self.config.features, self.data
-        return TrainingDraws(data.views, f.seed, f.views, data.unflipped, self.augment)
+        return TrainingDraws(data.views, f.seed, f.views, data.no_flip, self.augment)
 
     def _feature_sets(self, *, shared: bool) -> list[FeatureSet]:
         data = self.data
         return [
-            feature_set("train", data.pool if shared else data.train, self._training_draws()),
-            feature_set("val", data.val, self.evaluation_draws),
-            feature_set("test", data.test, self.evaluation_draws),
+            FeatureSet("train", data.pool if shared else data.train, self._training_draws()),
+            FeatureSet("val", data.val, self.evaluation_draws),
+            FeatureSet("test", data.test, self.evaluation_draws),
         ]
 
     def _place(self, module: FrozenModule) -> tuple[Where, Path]:
@@ -256,9 +258,10 @@ class _Recipe:
 
     def _evaluation(self, part: str) -> Evaluation:
         source = self.data.val if part == "val" else self.data.test
+        data = EvaluationData(source, self.evaluation_draws, self.stores.get(part), self.threads, self.quarantine)
         return Evaluation(
-            self.model, source, self.data.classes, self.evaluation_draws, self.stores.get(part), self.device,
-            self.engine.cast, self.config.features.batch, self.threads, self.quarantine, self.session.signals.check,
+            self.model, data, self.data.classes, self.device, self.engine.cast, self.config.features.batch,
+            self.session.signals.check,
         )  # fmt: skip
 
     def _name_lost_classes(self, *parts: Literal["train", "val", "test"]) -> None:

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from fastvid.cache.__main__ import main as make_cache
-from fastvid.data import Quarantine, TrainLoader, open_source
+from fastvid.data import Quarantine, open_source
 from fastvid.data.demo.files import cached_demo
-from fastvid.latents import LatentBatch, LatentCache, LatentLoader
+from fastvid.latents import LatentCache, LatentLoader
 from fastvid.models import EncoderTeacher, VideoViT, VideoViTConfig, load_teacher, save_encoder
 from fastvid.nn import Predictor
 from fastvid.projects.salt.cached_targets import cached_clips, open_latents, token_subset
@@ -25,6 +25,7 @@ from fastvid.projects.salt.targets import CachedTargets, LatentTargets
 from fastvid.train.config import parse
 from fastvid.train.distributed import World
 from fastvid.video import ViewSpec
+from tests.data.loading import train_loader
 from tests.train.conftest import TINY, assert_same, records, stop
 
 # Views that differ: a cache of others would be found out.
@@ -133,11 +134,10 @@ def losses(cache: LatentCache, videos, teacher: str, kind: str, normalize: bool)
     encoder = VideoViT(ENCODER)
     module = MaskedPrediction(encoder, Predictor(32, m.dim, m.grid, width=32, depth=1, heads=2)).eval()
     world, loss = World(0, 1, torch.device("cpu")), LossConfig(kind=kind, normalize_target=normalize)
-    plain = TrainLoader(source, cache.views, batch=12, seed=5, view_seed=m.view_seed, views=m.views_per_clip)
+    plain = train_loader(source, cache.views, batch=12, seed=5, view_seed=m.view_seed, views=m.views_per_clip)
     with LatentLoader(plain, cache) as batches, torch.no_grad():
         for draw in range(3):
             batch = next(batches)
-            assert isinstance(batch, LatentBatch)
             yield tuple(
                 float(StageLoss(loss, masks, targets, world)(module, batch, draw)[0])
                 for targets in (LatentTargets(online), CachedTargets())
