@@ -4,6 +4,7 @@
 many clips have been taken, never gets further ahead than the ring has slots, and ends when its parent does.
 """
 
+import contextlib
 import os
 import pickle
 import signal
@@ -18,7 +19,7 @@ from fastvid.data.loader.messages import Decoded, DecodePlan, Failed, Taken
 from fastvid.data.loader.order import LoaderState
 from fastvid.data.loader.ring import Ring
 from fastvid.data.source import Sample
-from fastvid.video import DecodeError, View, cut_view, decode, decode_view
+from fastvid.video import DecodeError, View, decode_view
 
 
 class Worker:
@@ -39,7 +40,7 @@ class Worker:
         self.plan, self.ring, self.slots = plan, ring, slots
         self._connection, self._done, self._taken = connection, done, taken
         self._next, self._busy = taken, 0
-        self._cache = FrameCache(plan.options.cache_bytes)
+        self._cache = FrameCache(plan.options.cache_bytes, plan.draws.spec)
         self._prefetched, self._prefetching = -1, threading.Lock()
         self._changed, self._sending = threading.Condition(), threading.Lock()
         self._autotune = Autotune(plan.threads, plan.most_threads)
@@ -119,20 +120,15 @@ class Worker:
     def _decode(self, index: int, position: LoaderState, out: np.ndarray) -> tuple[Sample, View]:
         cached = self._cache.get(index)
         if cached is not None:
-            info, frames = cached
             sample = self.plan.source.samples[index]
-            view = self.plan.draws.view(sample, position.epoch, info)
-            cut_view(frames, view, out)
+            view = self.plan.draws.view(sample, position.epoch, cached.info)
+            cached.cut(view, out)
             return sample, view
         file, decoder = self.plan.read(index, position.epoch), self.plan.options.decoder
-        if self._cache.reserve(file.info):
-            try:
-                frames = decode(file.data, range(file.info.frames), info=file.info, decoder=decoder)
-            except DecodeError:  # damaged somewhere, perhaps not where this view looks
-                self._cache.release(file.info)
-            else:
-                self._cache.put(index, file.info, frames)
-                cut_view(frames, file.view, out)
+        if self._cache.reserve(file.info, file.view):
+            # A video may be damaged where this view does not look.
+            with contextlib.suppress(DecodeError):
+                self._cache.put(index, file.sample.key, file.data, file.info, decoder).cut(file.view, out)
                 return file.sample, file.view
         decode_view(file.data, file.view, info=file.info, out=out, decoder=decoder)
         return file.sample, file.view
