@@ -183,7 +183,7 @@ def test_a_run_that_stops_anywhere_goes_on_with_what_it_had(shards, tmp_path):
     for stop in (1, 5, 11, 17, 30):
         folder = tmp_path / str(stop)
         before = taught(shards, folder, stop)
-        after = taught(shards, folder, 40 - stop, start=before[-1][-1])
+        after = taught(shards, folder, 40 - stop, state=before[-1][-1])
         asked = sum(missing for *_, missing, _ in before + after)
         assert asked == sum(missing for *_, missing, _ in whole)
         for a, b in zip(before + after, whole, strict=True):
