@@ -36,12 +36,12 @@ def result(run: dict, conditions: str = "") -> dict:
         raise ValueError(f"expected the benchmarks of one device, found {', '.join(sorted(slugs)) or 'none'}")
     device = entries[0]["device"]
     load = f"load average {device['load_before']} at the start"
-    said = [conditions] if conditions else []
-    said.append(f"other work ran beside it: {load}" if device["load_before"] > _BUSY else load)
+    conditions_met = [conditions] if conditions else []
+    conditions_met.append(f"other work ran beside it: {load}" if device["load_before"] > _BUSY else load)
     commit = run.get("commit_info", {})
     return {
         "device": device,
-        "conditions": "; ".join(said),
+        "conditions": "; ".join(conditions_met),
         "commit": commit.get("id"),
         "changed_since_commit": commit.get("dirty"),
         "rows": [row for entry in entries for row in entry["rows"]],

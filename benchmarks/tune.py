@@ -123,7 +123,7 @@ def tune(call: Callable[[], Any], options: Options, device: str) -> Found:
         if right:
             sides[str(number)] = Call(run)
         else:
-            wrong.append(f"{options.kernel} with {said(launch)} at {options.shape}")
+            wrong.append(f"{options.kernel} with {described(launch)} at {options.shape}")
     timer = GpuTimer(sides) if device == "cuda" else CpuTimer(sides)
     if isinstance(timer, CpuTimer):
         timer.warm = True  # an interpreter does not get faster
@@ -180,7 +180,7 @@ def text(table: Table) -> str:
     return "{\n" + ",\n".join(blocks) + "\n}\n" if blocks else "{}\n"
 
 
-def said(launch: Launch) -> str:
+def described(launch: Launch) -> str:
     """Format a launch in a few words: ``ROWS 4, BLOCK 1024, warps 4``."""
     return ", ".join(f"{name.removeprefix('num_')} {value}" for name, value in launch.items())
 
@@ -188,7 +188,7 @@ def said(launch: Launch) -> str:
 def line(size: str, one: Found) -> str:
     """Format the result of one kernel as a line of the printed table."""
     kernel = f"{one.options.kernel.removesuffix('_kernel')}, {size}"
-    result = "kept" if one.kept else f"{1e3 * one.time.median:.1f} us with {said(one.best)}"
+    result = "kept" if one.kept else f"{1e3 * one.time.median:.1f} us with {described(one.best)}"
     return (
         f"{kernel:44s} {one.tried} of {len(one.options.launches)}, default {1e3 * one.default.median:9.1f} us: {result}"
     )

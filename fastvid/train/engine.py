@@ -163,7 +163,7 @@ class Engine:
                     self._evaluate(stage, step)
                     timer.reset()
                 if self.run is not None:
-                    self.run.beat("running", stage=stage.name, step=step)
+                    self.run.heartbeat("running", stage=stage.name, step=step)
                 stop = all_reduce_max(self.world, self.signals.signum)
                 if stop or step == stage.optim.steps or step % self.checkpoint_every == 0:
                     self._save(stage, step, optimizer, loader)

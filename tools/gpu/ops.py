@@ -61,11 +61,11 @@ def tune(task: Task) -> None:
         "--device", task.scale.device.kind,
     ]  # fmt: skip
     ended = run(command, TUNE, task.work / "logs" / "tune.log", {})
-    said = (task.work / "logs" / "tune.log").read_text(errors="replace").strip().splitlines()
+    lines = (task.work / "logs" / "tune.log").read_text(errors="replace").strip().splitlines()
     if ended.killed or ended.code:
         why = "was killed at its cap" if ended.killed else f"ended with {ended.code}"
-        raise RuntimeError(f"benchmarks.tune {why}: {said[-1] if said else 'no output'}")
-    task.record.value("tuned", said[-1] if said else "")
+        raise RuntimeError(f"benchmarks.tune {why}: {lines[-1] if lines else 'no output'}")
+    task.record.value("tuned", lines[-1] if lines else "")
     shutil.copyfile(table, task.results / "launches.json")
 
 

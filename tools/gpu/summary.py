@@ -29,7 +29,9 @@ def _head(everything: dict[str, Any]) -> list[str]:
     values = {stage["stage"]: stage["found"]["values"] for stage in everything["stages"]}
     facts = values.get("facts", {})
     device = facts.get("device", {})
-    programs = "; ".join(f"{name}: {said}" for name, said in facts.get("programs", {}).items() if name != "python")
+    programs = "; ".join(
+        f"{name}: {version}" for name, version in facts.get("programs", {}).items() if name != "python"
+    )
     lines = [
         ("REHEARSAL on a CPU, whose numbers mean nothing: " if everything["rehearsal"] else "")
         + f"{device.get('name', 'unknown device')}, {everything['date']}, commit {everything['commit'][:12]}",
@@ -49,13 +51,13 @@ def _head(everything: dict[str, Any]) -> list[str]:
 def _table(stages: list[dict[str, Any]]) -> list[str]:
     lines = [f"{'stage':10s} {'':8s} {'s':>6s} {'of':>5s}"]
     for stage in stages:
-        said = stage["why"] or _said(stage["stage"], stage["found"])
-        line = f"{stage['stage']:10s} {stage['ended']:8s} {stage['seconds']:6.1f} {stage['cap']:5.0f}  {said}"
+        outcome = stage["why"] or _outcome(stage["stage"], stage["found"])
+        line = f"{stage['stage']:10s} {stage['ended']:8s} {stage['seconds']:6.1f} {stage['cap']:5.0f}  {outcome}"
         lines.append(line[:420].rstrip())
     return lines
 
 
-def _said(name: str, found: dict[str, Any]) -> str:
+def _outcome(name: str, found: dict[str, Any]) -> str:
     """Return what a stage found, in a phrase."""
     values = found["values"]
     if name == "smoke":
