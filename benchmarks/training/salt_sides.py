@@ -7,7 +7,7 @@ fastvid's cheaper predictor and compiled blocks at the same student, teacher and
 import copy
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch._functorch.config as functorch_config
@@ -18,7 +18,7 @@ from torch._inductor.compile_fx import compile_fx
 from benchmarks.baselines import published_salt
 from benchmarks.baselines.published_salt import PublishedEncoder, PublishedPredictor
 from fastvid.models import VideoViT, VideoViTConfig
-from fastvid.nn import Predictor
+from fastvid.nn import Predictor, PredictorConfig
 from fastvid.ops import MaskSpec, masked_latent_loss, multiblock_mask
 from fastvid.projects.salt.masks import random_subset
 from fastvid.projects.salt.model import Mask
@@ -242,10 +242,9 @@ def make_side(name: str, size: Size, device: torch.device, mode: str | None = No
     torch.manual_seed(0)
     config = VideoViTConfig(size.name, size=size.size, depth=size.depth, positions="learned")
     student, teacher = VideoViT(config), VideoViT(config)
-    predictor = Predictor(
-        student.dim, teacher.dim, size.grid, width=size.width, depth=size.depth, heads=size.heads,
-        layout="cross" if kind == "recommended" else "concat",
-    )  # fmt: skip
+    layout: Literal["concat", "cross"] = "cross" if kind == "recommended" else "concat"
+    narrow = PredictorConfig(size.width, size.depth, size.heads, layout)
+    predictor = Predictor(student.dim, teacher.dim, size.grid, narrow)
     side: Side
     if kind == "published":
         side = Published(student, teacher, predictor, size, device)

@@ -24,22 +24,37 @@ from fastvid.video import DecodeError
 _WARM_UP, _TIMED = 3, 10  # forward passes
 
 
-@dataclass
-class Evaluation:
-    """Videos, and the views on which they are classified.
+@dataclass(frozen=True)
+class Inference:
+    """How forward passes are made.
 
     Attributes:
-        model: from uint8 clips [B, T, H, W, 3], or from their features, to logits [B, classes]; on ``device``.
-        source: the videos.
-        classes: names; a class id is a position.
-        draws: the views.
-        store: features of the views; None to compute them each time.
         device: where the model is.
         cast: makes the autocast context.
         batch: views in a forward pass.
         threads: for decoding.
-        quarantine: where videos that do not decode go; they are not counted.
         check: called between batches; may raise to stop.
+    """
+
+    device: torch.device
+    cast: Callable[[], AbstractContextManager]
+    batch: int
+    threads: int
+    check: Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Videos, and the views on which they are classified.
+
+    Attributes:
+        model: from uint8 clips [B, T, H, W, 3], or from their features, to logits [B, classes].
+        source: the videos.
+        classes: names; a class id is a position.
+        draws: the views.
+        store: features of the views; None to compute them each time.
+        quarantine: where videos that do not decode go; they are not counted.
+        inference: how forward passes are made.
     """
 
     model: nn.Module
@@ -47,12 +62,8 @@ class Evaluation:
     classes: list[str]
     draws: EvaluationDraws
     store: LatentStore | None
-    device: torch.device
-    cast: Callable[[], AbstractContextManager]
-    batch: int
-    threads: int
     quarantine: Quarantine
-    check: Callable[[], None]
+    inference: Inference
 
     @torch.no_grad()
     def __call__(self) -> Classification:
@@ -67,9 +78,11 @@ class Evaluation:
         logits: list[torch.Tensor] = []
         groups = self._from_video() if self.store is None else self._from_store(self.store)
         for names, x in groups:
-            self.check()
-            with self.cast():
-                scores = torch.cat([self.model(part.to(self.device)).float().cpu() for part in x.split(self.batch)])
+            self.inference.check()
+            with self.inference.cast():
+                scores = torch.cat(
+                    [self.model(part.to(self.inference.device)).float().cpu() for part in x.split(self.inference.batch)]
+                )
             keys += names
             logits.append(scores.unflatten(0, (len(names), self.draws.count)))
         if not keys:
@@ -79,31 +92,31 @@ class Evaluation:
 
     def milliseconds(self) -> float:
         """Measure the median time from one uint8 clip on the device to its logits, the whole model included."""
-        clip = self._one_clip().to(self.device)
+        clip = self._one_clip().to(self.inference.device)
         self.model.eval()
         times = []
         with torch.no_grad():
             for _ in range(_WARM_UP + _TIMED):
                 started = time.perf_counter()
-                with self.cast():
+                with self.inference.cast():
                     self.model(clip)
-                if self.device.type == "cuda":
-                    torch.cuda.synchronize(self.device)
+                if self.inference.device.type == "cuda":
+                    torch.cuda.synchronize(self.inference.device)
                 times.append(time.perf_counter() - started)
         return 1000 * median(times[_WARM_UP:])
 
     def _from_store(self, store: LatentStore) -> Iterator[tuple[list[str], torch.Tensor]]:
         whole = sorted((key, hashes) for key, hashes in store.clips() if NO_VIEW not in hashes)
         rows = iter(whole)
-        while group := list(islice(rows, max(1, self.batch // self.draws.count))):
+        while group := list(islice(rows, max(1, self.inference.batch // self.draws.count))):
             keys = [key for key, hashes in group for _ in hashes]
             latents = store.read(keys, [view_hash for _, hashes in group for view_hash in hashes])
             yield [key for key, _ in group], network_input(latents, store.manifest.layer == "pooler")
 
     def _from_video(self) -> Iterator[tuple[list[str], torch.Tensor]]:
-        rows, per_group = range(len(self.source.samples)), max(1, self.batch // self.draws.count)
+        rows, per_group = range(len(self.source.samples)), max(1, self.inference.batch // self.draws.count)
         groups = decoded_groups(
-            self.source, rows, self.draws, threads=self.threads, group=per_group, device=self.device
+            self.source, rows, self.draws, threads=self.inference.threads, group=per_group, device=self.inference.device
         )
         for group in groups:
             good = []
