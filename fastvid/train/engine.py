@@ -4,7 +4,7 @@ import dataclasses
 import logging
 import math
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
@@ -19,6 +19,7 @@ from fastvid.train.distributed import World, all_reduce_max, all_reduce_mean
 from fastvid.train.logs import progress
 from fastvid.train.metrics import Tracker
 from fastvid.train.optim import OptimConfig, make_optimizer, set_schedules
+from fastvid.train.precision import autocast, precision_name
 from fastvid.train.rundir import RunDir
 from fastvid.train.signals import Stopped, StopSignals
 from fastvid.train.timers import SlowData, StepTimer
@@ -222,13 +223,11 @@ class Engine:
     @property
     def precision(self) -> str:
         """Return the name of the dtype of forward passes."""
-        return "float32" if self.autocast is None else str(self.autocast).removeprefix("torch.")
+        return precision_name(self.autocast)
 
-    def cast(self):
+    def cast(self) -> AbstractContextManager:
         """Return the autocast context of this run."""
-        if self.autocast is None:
-            return nullcontext()
-        return torch.autocast(self.world.device.type, dtype=self.autocast)
+        return autocast(self.world.device, self.autocast)
 
     def _add(self, values: dict[str, torch.Tensor], stage: Stage, step: int, batch: BatchInfo) -> None:
         """Add values to the means of the next record, without waiting for them on a GPU."""

@@ -28,10 +28,11 @@ from fastvid.train.distributed import World, broadcast_text, check_launcher, des
 from fastvid.train.engine import Engine
 from fastvid.train.logs import log_to, start_logging
 from fastvid.train.metrics import Tracker
+from fastvid.train.precision import autocast_dtype
 from fastvid.train.rundir import RunDir, how_it_ended
 from fastvid.train.signals import Stopped, StopSignals
 
-__all__ = ["Session", "UserError", "autocast_dtype", "start"]
+__all__ = ["Session", "UserError", "start"]
 
 log = logging.getLogger(__name__)
 
@@ -129,15 +130,6 @@ class Session:
                 self.inventory.save(self.path)
             self.run.heartbeat("running", force=True)
         self.begun = True
-
-
-def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
-    """Return the dtype of autocast, or None for float32 throughout."""
-    if precision == "auto":
-        # On a CPU bfloat16 pays only with matrix instructions for it, so there it has to be asked for.
-        usable = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.bfloat16 if usable else None
-    return torch.bfloat16 if precision == "bfloat16" else None
 
 
 def start(project: str, config, options: RunConfig, launch: Launch, recipe: Callable[[Session], None]) -> int:
