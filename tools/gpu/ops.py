@@ -92,7 +92,7 @@ def by_worth(names: list[str]) -> list[str]:
 
 
 def compile_all(task: Task) -> None:
-    """Check and run all sides once, over several processes. What fails here fails again where it is measured."""
+    """Check and run all variants once, over several processes. What fails here fails again where it is measured."""
     processes = side_by_side(task.scale)
     chosen = ["-k", task.scale.benchmarks] if task.scale.benchmarks else []
     command = pytest_command(task, "-n", str(processes), "--benchmark-disable", "--compile-only", *chosen, *FILES)
