@@ -244,7 +244,7 @@ class Recipe:
 
 @torch.no_grad()
 def check_same(loop: PublishedLoop, recipe: Recipe) -> None:
-    """Raise AssertionError unless both sides' models, not trained yet, give a clip the same scores to rounding."""
+    """Raise AssertionError unless both variants' models, not trained yet, give a clip the same scores to rounding."""
     size = recipe.spec.size
     generator = torch.Generator().manual_seed(0)
     clip = torch.randint(0, 256, (1, FRAMES, size, size, 3), dtype=torch.uint8, generator=generator)

@@ -81,27 +81,38 @@ class EvaluationData:
             yield batch.keys[:: self.draws.count], batch.clips
 
 
-@dataclass
-class Evaluation:
-    """A classifier, and what it is evaluated on.
+@dataclass(frozen=True)
+class Inference:
+    """How forward passes are made.
 
     Attributes:
-        model: from uint8 clips [B, T, H, W, 3], or from their features, to logits [B, classes]; on ``device``.
-        data: the videos.
-        classes: names; a class id is a position.
         device: where the model is.
         cast: makes the autocast context.
         batch: views in a forward pass.
         check: called between batches; may raise to stop.
     """
 
-    model: nn.Module
-    data: EvaluationData
-    classes: list[str]
     device: torch.device
     cast: Callable[[], AbstractContextManager]
     batch: int
     check: Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A classifier, and what it is evaluated on.
+
+    Attributes:
+        model: from uint8 clips [B, T, H, W, 3], or from their features, to logits [B, classes].
+        data: the videos.
+        classes: names; a class id is a position.
+        inference: how forward passes are made.
+    """
+
+    model: nn.Module
+    data: EvaluationData
+    classes: list[str]
+    inference: Inference
 
     @torch.no_grad()
     def __call__(self) -> Classification:
@@ -114,10 +125,11 @@ class Evaluation:
         labels, places = labels_of(self.data.source), {name: i for i, name in enumerate(self.classes)}
         keys: list[str] = []
         logits: list[torch.Tensor] = []
-        for names, x in self.data.groups(self.batch, self.device):
-            self.check()
-            with self.cast():
-                scores = torch.cat([self.model(part.to(self.device)).float().cpu() for part in x.split(self.batch)])
+        how = self.inference
+        for names, x in self.data.groups(how.batch, how.device):
+            how.check()
+            with how.cast():
+                scores = torch.cat([self.model(part.to(how.device)).float().cpu() for part in x.split(how.batch)])
             keys += names
             logits.append(scores.unflatten(0, (len(names), self.data.draws.count)))
         if not keys:
@@ -127,15 +139,15 @@ class Evaluation:
 
     def milliseconds(self) -> float:
         """Measure the median time from one uint8 clip on the device to its logits, the whole model included."""
-        clip = self.data.first_clip().to(self.device)
+        clip = self.data.first_clip().to(self.inference.device)
         self.model.eval()
         times = []
         with torch.no_grad():
             for _ in range(_WARM_UP + _TIMED):
                 started = time.perf_counter()
-                with self.cast():
+                with self.inference.cast():
                     self.model(clip)
-                if self.device.type == "cuda":
-                    torch.cuda.synchronize(self.device)
+                if self.inference.device.type == "cuda":
+                    torch.cuda.synchronize(self.inference.device)
                 times.append(time.perf_counter() - started)
         return 1000 * median(times[_WARM_UP:])

@@ -24,6 +24,7 @@ from fastvid.latents.manifest import MANIFEST, LatentManifest, dataset_hash, dif
 from fastvid.latents.projection import FILE, Projection, fit_pca, random_orthonormal, restore, store
 from fastvid.latents.stores import shard_names
 from fastvid.models.fingerprint import teacher_fingerprint
+from fastvid.train.precision import autocast_dtype, precision_name
 
 if TYPE_CHECKING:
     from fastvid.models.teachers import Teacher
@@ -216,10 +217,7 @@ def compute_precision(precision: str, device: torch.device) -> str:
     """Return ``"float32"`` or ``"bfloat16"``. By default the latter is used only on GPUs that support it, as in
     training.
     """
-    if precision == "auto":
-        usable = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        return "bfloat16" if usable else "float32"
-    return precision
+    return precision_name(autocast_dtype(precision, device))
 
 
 def refuse_differences(folder: Path, lines: list[str]) -> None:

@@ -63,7 +63,7 @@ def _read(cell: Cell, path: Path) -> CellResult:
     return CellResult(
         cell=cell,
         found=json.loads((path / "result.json").read_text()),
-        started=f"{datetime.fromisoformat(run.facts['starts'][0]['time']):%y%m%d-%H%M%S}",
+        started=f"{datetime.fromisoformat(run.metadata['starts'][0]['time']):%y%m%d-%H%M%S}",
         data=Path(str(data.get("path", "data")).rstrip("/")).name,
         threads=data.get("threads"),
         losses=([step for step, _ in losses], [loss for _, loss in losses]),

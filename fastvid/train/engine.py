@@ -4,7 +4,7 @@ import dataclasses
 import logging
 import math
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol, cast
 
@@ -19,6 +19,7 @@ from fastvid.train.distributed import World, all_reduce_max, all_reduce_mean
 from fastvid.train.logs import progress
 from fastvid.train.metrics import Tracker
 from fastvid.train.optim import OptimConfig, make_optimizer, set_schedules
+from fastvid.train.precision import autocast, precision_name
 from fastvid.train.rundir import RunDir
 from fastvid.train.signals import Stopped, StopSignals
 from fastvid.train.timers import SlowData, StepTimer
@@ -163,7 +164,7 @@ class Engine:
                     self._evaluate(stage, step)
                     timer.reset()
                 if self.run is not None:
-                    self.run.beat("running", stage=stage.name, step=step)
+                    self.run.heartbeat("running", stage=stage.name, step=step)
                 stop = all_reduce_max(self.world, self.signals.signum)
                 if stop or step == stage.optim.steps or step % self.checkpoint_every == 0:
                     self._save(stage, step, optimizer, loader)
@@ -222,13 +223,11 @@ class Engine:
     @property
     def precision(self) -> str:
         """Return the name of the dtype of forward passes."""
-        return "float32" if self.autocast is None else str(self.autocast).removeprefix("torch.")
+        return precision_name(self.autocast)
 
-    def cast(self):
+    def cast(self) -> AbstractContextManager:
         """Return the autocast context of this run."""
-        if self.autocast is None:
-            return nullcontext()
-        return torch.autocast(self.world.device.type, dtype=self.autocast)
+        return autocast(self.world.device, self.autocast)
 
     def _add(self, values: dict[str, torch.Tensor], stage: Stage, step: int, batch: Batch) -> None:
         """Add values to the means of the next record, without waiting for them on a GPU."""

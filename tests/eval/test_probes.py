@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,7 +11,8 @@ from fastvid.eval import Accuracy, attentive_probe, knn_probe, linear_probe, ran
 from fastvid.eval.attentive import AttentiveClassifier
 from fastvid.eval.features import Features, ProbeEntry, extract
 from fastvid.eval.health import FeatureHealth, mean_predictor_loss
-from fastvid.eval.suite import run_probes
+from fastvid.eval.options import ProbeOptions
+from fastvid.eval.suite import ProbeData, run_probes
 from fastvid.ops import masked_latent_loss, sample_id
 from fastvid.video import ViewSpec
 from tests.video.clips import encode
@@ -150,15 +153,11 @@ def test_the_suite_makes_a_table(tmp_path, caplog):
             (tmp_path / label / f"{i}.mp4").write_bytes(encode(6 if label == "a" else 40))
     source = open_source(tmp_path)
     who = [ProbeEntry("statistics", Statistics(), (2, 2, 2))]
-    result = run_probes(
-        who, source, source, ["a", "b"], ViewSpec(frames=4, size=32, sampling="stride", stride=1),
-        device=torch.device("cpu"), attentive_epochs=1, neighbours=3,
-    )  # fmt: skip
+    views, cpu = ViewSpec(frames=4, size=32, sampling="stride", stride=1), torch.device("cpu")
+    data, options = ProbeData(source, source, ["a", "b"], views), ProbeOptions(attentive_epochs=1, neighbours=3)
+    result = run_probes(who, data, options, device=cpu)
     assert (result["train"], result["test"], result["chance"]) == (16, 16, 0.5)
-    fewer = run_probes(
-        who, source, source, ["a", "b"], ViewSpec(frames=4, size=32, sampling="stride", stride=1),
-        device=torch.device("cpu"), attentive_epochs=1, neighbours=3, most_test=10,
-    )  # fmt: skip
+    fewer = run_probes(who, data, replace(options, test=10), device=cpu)
     (few,) = fewer["rows"]
     assert few["knn"]["total"] == 10
     # Were they the first ten in the order of the folders, a constant answer would score 80 %.
@@ -168,10 +167,7 @@ def test_the_suite_makes_a_table(tmp_path, caplog):
     broken = tmp_path / "c" / "0.mp4"
     broken.parent.mkdir()
     broken.write_bytes(b"rubbish")
-    run_probes(
-        who, source, open_source(tmp_path), ["a", "b", "c"], ViewSpec(frames=4, size=32, sampling="stride", stride=1),
-        device=torch.device("cpu"), attentive_epochs=1, neighbours=3,
-    )  # fmt: skip
+    run_probes(who, ProbeData(source, open_source(tmp_path), ["a", "b", "c"], views), options, device=cpu)
     for purpose in ("to fit on", "to test on"):
         assert f"1 of 3 classes have no video {purpose} that can be used: c" in caplog.text
     (row,) = result["rows"]

@@ -6,14 +6,60 @@ from dataclasses import dataclass
 
 import torch
 
-from fastvid.data import Batch, EvaluationDraws, Quarantine, Source, classes_of, eval_batches, hold_out, open_source
+from fastvid.data import (
+    Batch,
+    EvaluationDraws,
+    LoaderState,
+    Quarantine,
+    Source,
+    TrainLoader,
+    ViewDraws,
+    classes_of,
+    eval_batches,
+    hold_out,
+    open_source,
+)
 from fastvid.data.demo.render import DemoSize
 from fastvid.train.config import DataConfig
-from fastvid.train.data import demo_folder, open_videos, view_spec
-from fastvid.train.session import UserError
+from fastvid.train.data import demo_folder, epoch_sampler, open_videos, train_loader, view_spec
+from fastvid.train.session import Session, UserError
 from fastvid.video import ViewSpec
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainingClips:
+    """The training clips of a run, for the loaders of its stages.
+
+    Attributes:
+        session: the run's session.
+        config: how videos are loaded.
+        data: the videos.
+        decoder: the run's decoder.
+        quarantine: where clips that do not decode go.
+    """
+
+    session: Session
+    config: DataConfig
+    data: "SaltData"
+    decoder: str
+    quarantine: Quarantine
+
+    def loader(self, batch: int, state: LoaderState, *, draws: ViewDraws | None = None, echo: int = 1) -> TrainLoader:
+        """Return batches of clips.
+
+        Args:
+            batch: clips of a micro-batch, over all processes.
+            state: where to begin.
+            draws: their views; by default new ones in every epoch.
+            echo: times each window of shards is shown before the next one.
+        """
+        source, draws = self.data.train, draws or ViewDraws(self.data.views, self.session.options.seed)
+        sampler = epoch_sampler(self.session, self.config, source, batch=batch, state=state, echo=echo)
+        return train_loader(
+            self.session, self.config, source, draws, sampler, decoder=self.decoder, quarantine=self.quarantine
+        )
 
 
 @dataclass
