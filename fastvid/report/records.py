@@ -71,6 +71,12 @@ class RunRecords:
         return values[-1] if values else None
 
 
+def project_of(config: Record, facts: Record) -> str:
+    """Return the name of the project that a run is of, from its ``config.json`` and ``run.json``."""
+    # Runs that are older than this entry are told by an option that only one project has.
+    return facts.get("project", "vjepa2" if "approach" in config else "salt")
+
+
 def read_json(path: Path, default: Any = None) -> Any:
     """Read a JSON file, or return ``default`` if it does not exist.
 

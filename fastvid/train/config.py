@@ -17,7 +17,7 @@ import tyro
 from fastvid.command import UserError
 from fastvid.data.storage.remote import without_secrets
 from fastvid.ranges import Count, Natural, NotNegative, Positive, Share, ShareAboveZero, check_numbers
-from fastvid.report.records import read_json
+from fastvid.report.records import project_of, read_json
 from fastvid.train.config_file import with_file
 from fastvid.train.paths import PathOption, check_old_paths, with_absolute_paths
 
@@ -190,8 +190,7 @@ def _config_of(run: Path, project: str, kind: type[Config]) -> Config:
     values, metadata = read_json(run / "config.json"), read_json(run / "run.json", {})
     if values is None:
         raise UserError(f"nothing to resume in {run}: it has no config.json")
-    # Runs that are older than this entry are told by an option that only one project has.
-    of = metadata.get("project", "vjepa2" if "approach" in values else "salt")
+    of = project_of(values, metadata)
     if of != project:
         raise UserError(f"{run} is a run of {of}: resume it with `python -m fastvid.train {of} --resume {run}`")
     try:

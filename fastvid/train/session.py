@@ -21,7 +21,7 @@ import fastvid
 from fastvid.command import UserError, sentence, user_errors
 from fastvid.data.inventory import Inventory
 from fastvid.names import spelled
-from fastvid.report.page import write_report
+from fastvid.report.page import Report, write_report
 from fastvid.train.checkpoint import Checkpoints
 from fastvid.train.config import Launch, RunConfig, to_dict
 from fastvid.train.distributed import World, broadcast_text, check_launcher, destroy_distributed, init_distributed
@@ -132,8 +132,16 @@ class Session:
         self.begun = True
 
 
-def start(project: str, config, options: RunConfig, launch: Launch, recipe: Callable[[Session], None]) -> int:
-    """Run a recipe in a run directory and return the process's exit code.
+def start(
+    project: str,
+    config,
+    options: RunConfig,
+    launch: Launch,
+    recipe: Callable[[Session], None],
+    report: Report | None = None,
+) -> int:
+    """Run a recipe in a run directory and return the process's exit code. ``report`` returns the project's own sections
+    of the run's page.
 
     0 when it finished; 128 + the signal when it was stopped by one and has saved its state; 1 when it failed, with the
     traceback in the log.
@@ -164,7 +172,7 @@ def start(project: str, config, options: RunConfig, launch: Launch, recipe: Call
     run = session.run
     if run is not None:
         try:
-            log.info("report: %s", write_report(path))
+            log.info("report: %s", write_report(path, report))
         except OSError as error:
             log.error("the report is not written: %s", sentence(error))
             code = code or 2

@@ -16,6 +16,8 @@ PROJECT = Project(
     run="fastvid.projects.salt.recipe:run",
     saved="student/encoder.json",
     load="fastvid.projects.salt.saved:load",
+    sweep="fastvid.projects.salt.sweep:SWEEP",
+    report="fastvid.projects.salt.report:sections",
 )
 
 _HOMES = {"SaltConfig": "config"}

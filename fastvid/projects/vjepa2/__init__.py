@@ -18,6 +18,8 @@ PROJECT = Project(
     load="fastvid.projects.vjepa2.checkpoint:load_classifier",
     classifies=True,
     export="fastvid.projects.vjepa2.export:export",
+    sweep="fastvid.projects.vjepa2.sweep:SWEEP",
+    report="fastvid.projects.vjepa2.report:sections",
 )
 
 _HOMES = {"VJepa2Config": "config"}

@@ -14,7 +14,7 @@ from fastvid.ops import IMAGENET_MEAN, IMAGENET_STD
 from fastvid.projects.vjepa2.approach import Approach, LoraSettings, apply_approach, parameter_counts
 from fastvid.projects.vjepa2.load import load_vjepa2
 from fastvid.projects.vjepa2.model import VJepa2Classifier
-from fastvid.sweep.grid import PUBLISHED_NAMES
+from fastvid.projects.vjepa2.published import PUBLISHED_NAMES
 
 APPROACHES = ["head", "pooler", "lora", "pooler+lora", "backbone-lora", "full"]
 FROZEN_BACKBONE = APPROACHES[:4]
