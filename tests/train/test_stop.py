@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from fastvid.data import BatchInfo, LoaderState
+from fastvid.data import Batch, LoaderState
 from fastvid.train.checkpoint import Checkpoints
 from fastvid.train.distributed import World
 from fastvid.train.engine import Engine, Stage
@@ -24,15 +24,12 @@ class Ones:
     def __init__(self, state: LoaderState):
         self.state = state
 
-    def helper_bytes(self):
+    def worker_bytes(self):
         return 0
 
     def __next__(self):
         self.state = self.state.advance(1, 100)
-        return BatchInfo(
-            ids=torch.zeros(1, dtype=torch.int64), view_hashes=torch.zeros(1, dtype=torch.int64), keys=["a"],
-            labels=[None], substitutes=[False], repeats=[False],
-        )  # fmt: skip
+        return Batch(keys=["a"], ids=torch.zeros(1, dtype=torch.int64), view_hashes=torch.zeros(1, dtype=torch.int64))
 
     def __enter__(self):
         return self

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from fastvid.data import BatchInfo, EpochOrder, LoaderState
+from fastvid.data import Batch, EpochOrder, LoaderState
 from fastvid.projects.trajectory.tokens import TokenSet
 from fastvid.random import philox4x32, split64
 
@@ -17,7 +17,7 @@ GEOMETRY = 7  # centre, size, velocity, time
 
 
 @dataclass(kw_only=True)
-class TokenBatch(BatchInfo):
+class TokenBatch:
     """The objects of B videos, padded to the L tokens and M tracks of the largest.
 
     Attributes:
@@ -110,10 +110,7 @@ def pad(
     kinds, tracks = np.zeros((len(videos), most), dtype=bool), np.zeros((len(videos), most), dtype=np.float32)
     kinds[row, track] = tokens.persistent[rows]
     np.add.at(tracks, (row, track), 1.0)
-    info = {"substitutes": [False] * len(videos), "repeats": [False] * len(videos)}
-    batch = TokenBatch(
-        ids=torch.from_numpy(ids), view_hashes=torch.from_numpy(ids), keys=[tokens.keys[v] for v in videos],
-        labels=[None] * len(videos), **info,
+    found = TokenBatch(
         features=padded(tokens.features[rows], torch.float32), geometry=padded(geometry, torch.float32),
         codes=padded(codes, torch.float32), frame=padded(tokens.frame[rows].astype(np.int64), torch.int64),
         track=padded(track, torch.int64), valid=padded(np.ones(len(rows), dtype=bool), torch.bool),
@@ -122,10 +119,7 @@ def pad(
         target=torch.from_numpy(targets_of(tokens, task)[videos]), rows=torch.from_numpy(rows),
         where=torch.from_numpy(where),
     )  # fmt: skip
-    for name, value in vars(batch).items():
-        if isinstance(value, torch.Tensor):
-            setattr(batch, name, value.to(device))
-    return batch
+    return TokenBatch(**{name: value.to(device) for name, value in vars(found).items()})
 
 
 @dataclass(frozen=True)
@@ -199,14 +193,14 @@ class TokenLoader:
         count = len(self._tokens.keys)
         return f"{count} videos of {len(self._tokens.frame) / max(1, count):.1f} tokens on average"
 
-    def helper_bytes(self) -> int:
-        """Return 0: there is no helper process."""
+    def worker_bytes(self) -> int:
+        """Return 0: nothing is decoded."""
         return 0
 
-    def __iter__(self) -> Iterator[TokenBatch]:
+    def __iter__(self) -> Iterator[Batch]:
         return self
 
-    def __next__(self) -> TokenBatch:
+    def __next__(self) -> Batch:
         count = len(self._tokens.keys)
         places = [self.state.advance(slot, count) for slot in range(self._rank, self._batch, self._world)]
         epochs = np.array([place.epoch for place in places])
@@ -216,7 +210,9 @@ class TokenLoader:
         tokens = self._tokens.subset(videos)
         own = np.arange(len(videos))
         keep = self._draws.keep(tokens, own, epochs)
-        return pad(tokens, own, self._task, keep=keep, seed=self._draws.seed, draws=epochs, device=self._device)
+        found = pad(tokens, own, self._task, keep=keep, seed=self._draws.seed, draws=epochs, device=self._device)
+        ids = torch.from_numpy(tokens.ids)
+        return Batch(keys=tokens.keys, ids=ids, view_hashes=ids, extra=vars(found))
 
     def __enter__(self) -> "TokenLoader":
         return self

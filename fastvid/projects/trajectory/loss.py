@@ -7,7 +7,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from fastvid.data import Batch
 from fastvid.projects.trajectory.batches import TokenBatch
+from fastvid.projects.trajectory.model import Output
 from fastvid.ranges import Natural, NotNegative, Positive, Share
 
 _LEAST = 1e-12  # share of attention that counts as none, as in fastvid.eval.attention
@@ -97,23 +99,24 @@ class TrajectoryLoss:
     warmup: int
 
     def __call__(
-        self, module: nn.Module, batch: TokenBatch, micro: int
+        self, module: nn.Module, batch: Batch, micro: int
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Return the loss and the terms to record; of these the ratio is that of the training batch."""
-        out = module(batch)
-        target = functional.cross_entropy(out.target.float(), batch.target)
-        kinds = batch.kinds[batch.present]
-        verdict = functional.binary_cross_entropy_with_logits(out.verdicts[batch.present], kinds.float())
+        """Return the loss and the terms to record."""
+        tokens = TokenBatch(**batch.extra)
+        out = module(tokens)
+        target = functional.cross_entropy(out.target.float(), tokens.target)
+        kinds = tokens.kinds[tokens.present]
+        verdict = functional.binary_cross_entropy_with_logits(out.verdicts[tokens.present], kinds.float())
         terms = {"target_loss": target, "verdict_loss": verdict}
         # The head that no term uses takes part with weight 0: its gradients are zeros and not missing.
         loss = target + verdict + out.durations.sum() * 0.0
         if self.term is not None:
-            added = self._added(out, batch)
+            added = self._added(out, tokens)
             terms[f"{self.term}_loss"] = added
             loss = loss + self.config.weight * min(1.0, (micro + 1) / max(1, self.warmup)) * added
         return loss, {name: value.detach() for name, value in terms.items()}
 
-    def _added(self, out, batch: TokenBatch) -> torch.Tensor:
+    def _added(self, out: Output, batch: TokenBatch) -> torch.Tensor:
         if self.term == "attention":
             return attention_hinge(out.attention, batch, self.config.ratio)
         if self.term == "contrastive":

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fastvid.eval.attention import log_ratios
-from fastvid.projects.trajectory.batches import pad
+from fastvid.projects.trajectory.batches import Draws, TokenLoader, pad
 from fastvid.projects.trajectory.config import StopConfig
 from fastvid.projects.trajectory.loss import SupervisionConfig, TrajectoryLoss, attention_hinge, contrastive, log_ratio
 from fastvid.projects.trajectory.measures import flat_scores, scores
@@ -23,6 +23,11 @@ SIZES = ModelConfig(width=32, heads=4)
 def model(seed=0, features=4, **sizes):
     torch.manual_seed(seed)
     return TrajectoryModel(ModelConfig(width=32, heads=4, **sizes), features, 4).eval()
+
+
+def loaded():
+    """A batch of six videos as a loader yields it."""
+    return next(TokenLoader(random_set(6), "motion", Draws(0), batch=6))
 
 
 def test_attention_sums_to_one_and_padding_has_none():
@@ -100,7 +105,7 @@ def test_the_contrastive_loss_by_hand():
 @pytest.mark.parametrize("term", [None, "attention", "contrastive", "duration"])
 def test_every_worker_has_a_finite_loss_and_a_gradient_for_all_weights(term):
     module = model()
-    loss, terms = TrajectoryLoss(term, SupervisionConfig(), 2)(module, pad(random_set(6), range(6), "motion"), 0)
+    loss, terms = TrajectoryLoss(term, SupervisionConfig(), 2)(module, loaded(), 0)
     loss.backward()
     assert torch.isfinite(loss)
     assert set(terms) == {"target_loss", "verdict_loss", *([f"{term}_loss"] if term else [])}
@@ -108,7 +113,7 @@ def test_every_worker_has_a_finite_loss_and_a_gradient_for_all_weights(term):
 
 
 def test_the_added_term_warms_up():
-    module, batch = model(), pad(random_set(6), range(6), "motion")
+    module, batch = model(), loaded()
     first, second, plain = (
         float(TrajectoryLoss(term, SupervisionConfig(), 2)(module, batch, micro)[0].detach())
         for term, micro in (("duration", 0), ("duration", 1), (None, 0))
