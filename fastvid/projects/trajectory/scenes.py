@@ -4,13 +4,14 @@ A scene is a pure function of (seed, index). All motion classes take turns, so e
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 
 from fastvid.projects.trajectory.draws import between, uniforms, whole
 from fastvid.projects.trajectory.motion import MOTIONS, PATH_DRAWS, brief_path, long_path
 from fastvid.ranges import Count, Natural
+from fastvid.train.paths import PathOption
 
 Variant = Literal["seed", "hard"]
 HARD_FRAMES = 32
@@ -26,16 +27,20 @@ _SCENE, _PATHS, _BRIEF = 1, 2, 3  # Philox streams
 class SceneConfig:
     """The videos."""
 
+    path: Annotated[str, PathOption()] | None = None
+    """A folder: of the original project's augmented_traj files, of shards that this project wrote, or of any videos,
+    which can be tracked and predicted on, but not trained on; default: videos are generated."""
     variant: Variant = "seed"
     """seed: the original project's videos, white persistent and red transient discs on black. hard: nothing in a single
     frame tells them apart, and there are occluders and decoys."""
     frames: Count | None = None
-    """Frames of a video; default: 16 for seed, 32 for hard, which takes no other number."""
+    """Frames of a video; default: 16 for seed, 32 for hard, which takes no other number. With path: how many are used,
+    the first ones of files of the original project, or evenly over any other video."""
     size: Count = 64
-    """Side of the square frame in pixels."""
+    """Side of the square frame in pixels, which videos at path are resized to; the original's files keep their own."""
     train: Count = 2048
-    """Videos to train with. This and the next two are the parts' expected sizes: a hash of its key says which part a
-    video is in."""
+    """Videos to train with. This and the next two are the parts' sizes, or with path their proportions: a hash of its
+    key says which part a video is in, for each class apart."""
     val: Count = 512
     """Videos to validate with."""
     test: Count = 512
@@ -129,11 +134,12 @@ def draw_scenes(config: SceneConfig, indices: np.ndarray) -> Scenes:
         ValueError: the number of frames does not fit the variant.
     """
     indices = np.asarray(indices, np.int64)
+    length = config.length  # or an error
     if config.variant == "hard":
         from fastvid.projects.trajectory.hard_scenes import draw_hard
 
         return draw_hard(config, indices)
-    return _draw_seed(config, indices)
+    return _draw_seed(config, indices, length)
 
 
 def disc_radius(depth: np.ndarray, size: int) -> np.ndarray:
@@ -141,9 +147,9 @@ def disc_radius(depth: np.ndarray, size: int) -> np.ndarray:
     return np.maximum(2.0, 0.05 * size * (1.5 - (depth + 1) / 2))
 
 
-def _draw_seed(config: SceneConfig, indices: np.ndarray) -> Scenes:
+def _draw_seed(config: SceneConfig, indices: np.ndarray, length: int) -> Scenes:
     """Draw scenes with the original project's parameters: one persistent object, 1 to 6 transients of 1 to 3 frames."""
-    V, T, frames = len(indices), config.length, np.arange(config.length)
+    V, T, frames = len(indices), length, np.arange(length)
     scene = uniforms(config.seed, indices, (4,), _SCENE)
     paths = uniforms(config.seed, indices, (PATH_DRAWS,), _PATHS)
     brief = uniforms(config.seed, indices, (MOST_TRANSIENTS, 9), _BRIEF)

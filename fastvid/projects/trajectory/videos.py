@@ -26,11 +26,13 @@ class Footage:
         frames: uint8 [V, T, H, W, 3].
         detector: what suits them.
         truth: where the objects are, or None where that is not known.
+        white_persists: whether an object counts as persistent by its colour, white, where there is no truth.
     """
 
     frames: np.ndarray
     detector: Detector
     truth: Truth | None
+    white_persists: bool = False
 
 
 class Videos(Protocol):
