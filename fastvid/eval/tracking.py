@@ -6,11 +6,10 @@ import motrics
 import numpy as np
 
 from fastvid.tracks.follow import followed_objects, nearest_objects
-from fastvid.tracks.tracks import Tracks
+from fastvid.tracks.tracks import SEEN, Tracks
 
 OVERLAP = 0.5  # intersection over union from which a box counts as the object's
 VISIBLE = 0.5  # share of an object that shows, from which it counts as visible and below which as occluded
-SEEN = 0.25  # share from which a tracker without foresight is asked for it
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ import numpy as np
 from fastvid.projects.trajectory.draws import between, uniforms
 from fastvid.projects.trajectory.scenes import Scenes
 
-SEEN = 0.25  # an object counts as seen in a frame where at least this share of it shows
 _LOOK = 4  # Philox stream of backgrounds and bars
 _CELLS = 8  # of a background's texture, along a side
 

@@ -14,7 +14,7 @@ from fastvid.projects.trajectory.conv import CROP, TRAINED, Conv, load_autoencod
 from fastvid.projects.trajectory.crops import CONTEXT, cut_crops
 from fastvid.projects.trajectory.features import Extractor, Features, FrozenTimm, Normalisation, Pixels, Student
 from fastvid.projects.trajectory.footage import open_videos
-from fastvid.projects.trajectory.render import SEEN, Truth
+from fastvid.projects.trajectory.render import Truth
 from fastvid.projects.trajectory.scenes import SceneConfig
 from fastvid.projects.trajectory.token_file import fingerprint_of, read_tokens, save_tokens
 from fastvid.projects.trajectory.token_set import TokenSet, join_tokens, make_token_set
@@ -23,7 +23,7 @@ from fastvid.tracks.blobs import find_blobs
 from fastvid.tracks.follow import followed_objects
 from fastvid.tracks.link import link
 from fastvid.tracks.norfair import link_with_norfair
-from fastvid.tracks.tracks import Tracks, truth_tracks
+from fastvid.tracks.tracks import SEEN, Tracks, truth_tracks
 from fastvid.train.paths import PathOption
 
 __all__ = ["TokenConfig", "TokenSet", "load_tokens", "make_tokens"]
@@ -165,7 +165,7 @@ def find_tracks(footage: Footage, config: TokenConfig) -> Tracks:
     """Track the objects of some videos."""
     if config.tracker == "truth":
         truth = _known(footage.truth)
-        return truth_tracks(truth.boxes, truth.visibility, SEEN)
+        return truth_tracks(truth.boxes, truth.visibility)
     detections = find_blobs(footage.frames, footage.detector if config.detector == "auto" else config.detector)
     return link(detections) if config.tracker == "hungarian" else link_with_norfair(detections)
 

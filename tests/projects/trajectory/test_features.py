@@ -105,9 +105,8 @@ def test_real_weights_of_an_image_model_offline(tmp_path):
     model = timm.create_model("efficientnet_lite0", pretrained=False)
     ours = [(n, t) for n, t in model.state_dict().items() if "num_batches" not in n]
     assert [tuple(t.shape) for _, t in theirs] == [tuple(t.shape) for _, t in ours]
-    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()} | {
-        name: t.contiguous() for (name, _), (_, t) in zip(ours, theirs, strict=True)
-    }
+    tensors = model.state_dict() | {name: t for (name, _), (_, t) in zip(ours, theirs, strict=True)}
+    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
     save_file(tensors, tmp_path / "model.safetensors")
     frozen = FrozenTimm("efficientnet_lite0", weights=str(tmp_path), size=64)
     frames = np.zeros((2, 64, 64, 3), np.uint8)
