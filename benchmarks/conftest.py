@@ -1,4 +1,4 @@
-"""How benchmarks measure: both sides in one process, in turns, and ratios; absolute times are never compared.
+"""Fixtures of the benchmarks: two variants are timed in turns in one process, and only their ratio is compared.
 
 Every benchmark first checks that the sides compute the same thing, and fails when a number falls under its floor in
 ``floors.toml``. A session measures one device: the GPU if there is one, or what ``--device`` says.

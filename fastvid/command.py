@@ -1,4 +1,4 @@
-"""How every ``python -m fastvid...`` command ends: what the user can put right is one sentence, a bug is a traceback.
+"""Error handling of every ``python -m fastvid...`` command: one sentence for a user's mistake, a traceback for a bug.
 
 Exit codes: 0 for success; 1 where the work itself failed, for some of its files or runs, or with a traceback; 2 for
 what the user can put right, said in a sentence; 130 after Ctrl-C; 141 where the reader of its output is gone.

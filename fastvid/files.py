@@ -46,7 +46,7 @@ def write_whole(path: Path, content: bytes, *, sync: bool = True) -> None:
 
     Args:
         path: path of the file.
-        content: of the file.
+        content: text or bytes of the file.
         sync: wait until the content is on the disk, so that a machine that goes down does not leave an empty file.
 
     Raises:

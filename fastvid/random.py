@@ -80,7 +80,7 @@ class SampleRandom:
     Args:
         key: the sample's key, or its 63-bit id.
         seed: the run's seed, in [0, 2**63).
-        draw: which draw of this sample (its epoch, say), in [0, 2**32).
+        draw: number of the draw of this sample (its epoch, say), in [0, 2**32).
         stream: keeps independent uses of one (seed, sample, draw) apart, in [0, 16).
     """
 

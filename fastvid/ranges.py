@@ -1,4 +1,4 @@
-"""What numbers an option takes: written beside its type, and compared in one place."""
+"""Ranges of numeric options: annotated on the type, and checked in one place."""
 
 import dataclasses
 import math

@@ -58,4 +58,4 @@ def test_arguments_and_exit_codes_are_handed_on(monkeypatch, capsys):
 
 def test_a_door_speaks_for_itself(capsys):
     assert main(["report", "/nowhere"]) == 2
-    assert "is no run directory" in capsys.readouterr().err
+    assert "is not a run directory" in capsys.readouterr().err

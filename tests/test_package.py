@@ -84,8 +84,8 @@ def test_unknown_commands_are_answered():
     for arguments, words in (
         (["-m", "fastvid.train", "sallt"], "no project 'sallt': choose one of salt"),
         (["-m", "fastvid.data", "pak"], "no command 'pak'"),
-        (["-m", "fastvid.report", "/nowhere"], "is no run directory"),
-        (["-m", "fastvid.info", "/nowhere"], "is no run directory"),
+        (["-m", "fastvid.report", "/nowhere"], "is not a run directory"),
+        (["-m", "fastvid.info", "/nowhere"], "is not a run directory"),
     ):
         done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
         assert done.returncode == 2

@@ -177,7 +177,7 @@ def test_what_is_printed(run, tmp_path, capsys, monkeypatch):
 def test_a_classifier_that_diverged_is_no_answer():
     classifier = Brightness()
     classifier.probabilities = lambda views: torch.full((len(views), 2), float("nan"))
-    with pytest.raises(UserError, match="the classifier has no finite probabilities for it"):
+    with pytest.raises(UserError, match="finite"):
         answer(classifier, shades([9] * 8))
 
 

@@ -57,7 +57,7 @@ def name(said: str) -> str:
 
 
 if others := [path.name for path in partial.iterdir() if path.suffix != ".whl"]:
-    sys.exit(f"pip left what is no wheel: {', '.join(others)}")
+    sys.exit(f"pip left files that are not wheels: {', '.join(others)}")
 wheels = sorted(path for path in partial.iterdir() if name(path.name.split("-")[0]) not in there)
 total = sum(path.stat().st_size for path in wheels)
 if total > LIMIT:

@@ -1,4 +1,4 @@
-"""What a device is called, what its datasheet promises, and what else a result depends on."""
+"""Names, datasheet figures and versions of the devices that benchmarks run on."""
 
 import math
 import os

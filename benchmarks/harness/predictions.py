@@ -1,4 +1,4 @@
-"""What bytes and arithmetic promise on each card: times that no kernel and no step beats.
+"""Lower bounds on the time of kernels and training steps on each card, from bytes and arithmetic.
 
     python -m benchmarks.harness.predictions            # print the tables of docs/gpu.md
     python -m benchmarks.harness.predictions --write    # and put them into the page

@@ -1,4 +1,4 @@
-"""What a sample costs as the data set grows: start-up, memory, and one position of an epoch.
+"""Costs of a sample as the data set grows: start-up, memory, and one position of an epoch.
 
     python -m benchmarks.loading.data_scale [SAMPLES ...]
 

@@ -1,4 +1,4 @@
-"""What each form of a latent cache costs and what a student learns from it, on the demo data set.
+"""Cost of each form of a latent cache, and the accuracy of a student trained on it, on the demo data set.
 
     python -m benchmarks.loading.latent_forms --work DIR --out docs/results/latent-forms.json
 

@@ -1,4 +1,4 @@
-"""What is measured of a training step: time and memory by piece, arithmetic, and who does it."""
+"""Measurements of a training step: time and memory by piece, and arithmetic."""
 
 import time
 from collections.abc import Callable, Iterator

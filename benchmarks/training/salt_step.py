@@ -1,4 +1,4 @@
-"""Where the time and the memory of a SALT training step go: as published, as fastvid computes the same, as recommended.
+"""Time and memory of a SALT training step: as published, as fastvid computes the same, as recommended.
 
     python -m benchmarks.training.salt_step [--size quarter] [--batch 4] [--memory-batch 32] [--steps] [--out step.json]
 

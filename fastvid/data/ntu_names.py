@@ -1,4 +1,4 @@
-"""What an NTU RGB+D file name says, and its official protocols.
+"""Fields of an NTU RGB+D file name, and the official protocols.
 
 Sources: A. Shahroudy et al., "NTU RGB+D", CVPR 2016, section 3.2 (cross-subject, cross-view); J. Liu et al., "NTU RGB+D
 120", TPAMI 2020, section 3.3 (cross-subject of 106 performers).

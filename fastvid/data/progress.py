@@ -12,7 +12,7 @@ class Progress:
     """Shows how far something is.
 
     Args:
-        unit: what is counted, such as ``"video"``.
+        unit: name of one counted thing, such as ``"video"``.
 
     Example:
         >>> with Progress("video") as progress:

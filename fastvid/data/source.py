@@ -1,4 +1,4 @@
-"""Where videos come from: the interface that loaders read, and how a path becomes one."""
+"""The interface through which loaders read videos: Source and Sample."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class Sample:
     Attributes:
         key: stable name, unique in the source; masks, views and caches are keyed by it.
         label: its class, or None.
-        caption: what it shows, in words, or None.
+        caption: description of the video in words, or None.
         video: its metadata and frame table, where that is indexed.
     """
 
@@ -77,13 +77,13 @@ class Origin:
     """The origin of a sample, below all subsets and joins.
 
     Attributes:
-        name: of the video, the same in a folder and packed into shards, however these are cut: its path without ending.
+        name: path of the video without its ending, the same in a folder and in shards, however these are cut.
         size: bytes, where an index has it.
         crc32: CRC-32 of its bytes, likewise.
         folder: the local folder that was opened, or None.
-        listed: what the labels were read from where that is not the folders' names, such as a table's file name.
-        part: which that says: 0 for training, 1 for validation, 2 for test; None where it says none.
-        unlisted: whether it does not name this video.
+        listed: name of the table or list that the labels were read from; None where they are the folders' names.
+        part: part of the split that this list names: 0 for training, 1 for validation, 2 for test; None for none.
+        unlisted: whether this list does not name the video.
     """
 
     name: str

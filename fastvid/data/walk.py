@@ -1,4 +1,4 @@
-"""Which files below a folder are videos: the one answer that training, packing, evaluation and caching share."""
+"""Video files below a folder, found the same way for training, packing, evaluation and caching."""
 
 import os
 from collections.abc import Collection, Iterator, Sequence
@@ -110,7 +110,7 @@ def walk(root: Path) -> Listing:
         ValueError: a folder cannot be read, or a link that may have been a folder leads nowhere.
     """
     if not root.is_dir():
-        raise FileNotFoundError(f"{spelled(root)} is no folder: give the folder that holds the videos")
+        raise FileNotFoundError(f"{spelled(root)} is not a folder: give the folder that holds the videos")
     found = Listing(root)
     _enter(root, "", (), found)
     found.videos.sort()

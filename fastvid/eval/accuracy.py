@@ -26,8 +26,8 @@ class Accuracy:
     """A proportion of correct answers.
 
     Attributes:
-        correct: how many.
-        total: of how many.
+        correct: number of correct answers.
+        total: number of answers.
     """
 
     correct: int

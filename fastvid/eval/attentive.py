@@ -23,8 +23,8 @@ class AttentiveClassifier(nn.Module):
 
     Args:
         dim: width of the tokens; a multiple of ``heads``.
-        classes: of the classifier.
-        heads: of the attention.
+        classes: number of classes.
+        heads: number of attention heads.
     """
 
     def __init__(self, dim: int, classes: int, heads: int):

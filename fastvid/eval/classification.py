@@ -1,4 +1,4 @@
-"""How good a classifier's answers are: accuracy with its interval, each class, confusion, calibration."""
+"""Metrics of a classifier's answers: accuracy with its interval, each class, confusion, calibration."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""How well a video classifier does on some videos."""
+"""Evaluation of a video classifier on labelled videos."""
 
 import time
 from collections.abc import Callable, Iterator

@@ -130,7 +130,7 @@ def projection_dim(projection: str) -> int | None:
     """Return the width of a projection, or None for ``"none"``.
 
     Raises:
-        ValueError: it is no projection.
+        ValueError: it is not a projection.
     """
     kind, _, dim = projection.partition(":")
     if projection == "none":

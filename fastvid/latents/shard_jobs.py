@@ -55,7 +55,7 @@ def place_of_this_process() -> tuple[int, int]:
     """Return (rank, world) from torchrun, or else from a SLURM array or step, or (0, 1) without either.
 
     Raises:
-        UserError: these variables are no numbers, or describe no place.
+        UserError: these variables are not numbers, or name no job.
     """
     for rank, world in (
         ("RANK", "WORLD_SIZE"),

@@ -1,4 +1,4 @@
-"""Which teacher this is: hashes of its configuration and of its weights, the same wherever it is read from."""
+"""Fingerprint of a teacher: hashes of its configuration and weights, the same wherever it is read from."""
 
 import dataclasses
 import hashlib

@@ -1,4 +1,4 @@
-"""What a model's pixels are normalised with."""
+"""Mean and standard deviation that a model's pixels are normalised with."""
 
 import logging
 import math

@@ -1,4 +1,4 @@
-"""How every pretrained model of the package is loaded: all of its tensors, or one sentence that names those at fault.
+"""Loading of pretrained weights: every tensor, or one sentence that names those at fault.
 
 Weights are read from safetensors only, and code that comes with a model is never executed.
 """
@@ -35,7 +35,7 @@ class Parts:
     Attributes:
         may_lack: parts of the model that the files may lack, each as a whole: half a part is a damaged file.
         may_leave_out: parts of the files that the model does not use.
-        advice: what to do about files that do not fit.
+        advice: advice for the user about files that do not fit.
     """
 
     may_lack: tuple[str, ...] = ()
@@ -134,7 +134,7 @@ def load_timm(name: str, *, weights: str | None = None, parts: Parts = Parts(), 
     timm's own loading passes over missing tensors wherever the number of classes differs.
 
     Args:
-        name: of the model, with or without a tag.
+        name: name of the model, with or without a tag.
         weights: a ``.safetensors`` file, or a folder with ``model.safetensors``; None for those that timm names.
         parts: as in :func:`load_pretrained`; a classifier head that the model does not have need not be named.
         arguments: for ``timm.create_model``, such as ``num_classes=0``.
@@ -183,8 +183,8 @@ def load_tensors(
     """Copy tensors into a module of the same names and shapes.
 
     Args:
-        module: what is loaded.
-        tensors: of any dtype.
+        module: module that the tensors are loaded into.
+        tensors: tensors by name, of any dtype.
         source: where they come from, for messages.
         parts: in what the two may differ.
 
@@ -213,8 +213,8 @@ def check_fit(source: str, misfits: Misfits, wanted: Iterable[str], parts: Parts
     """Raise an error where files do not fit a model.
 
     Args:
-        source: of the files, for the message.
-        misfits: how the two differ.
+        source: source of the files, for the message.
+        misfits: differences between the two.
         wanted: the names of all of the model's tensors.
         parts: in what the two may differ.
 

@@ -73,7 +73,8 @@ class HuggingFaceTeacher(Teacher):
             encoder. Its code is never executed: ``trust_remote_code`` is off. Pixels are normalised by its
             ``preprocessor_config.json`` where it has one, by ImageNet's statistics otherwise, which is what both
             families were trained with.
-        frames: of the student's clips. V-JEPA 2's rotary positions take any length; VideoMAE's table takes its own.
+        frames: frames of the student's clips. V-JEPA 2's rotary positions take any length; VideoMAE's
+            table takes its own.
         size: side of the student's clips in pixels.
 
     Raises:

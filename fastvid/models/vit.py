@@ -33,7 +33,7 @@ class VideoViTConfig:
         heads: overrides the timm model's number of attention heads.
         positions: fixed 3-D sine-cosine, or learnt ones that start there.
         drop_path: greatest stochastic depth rate, rising linearly over the blocks.
-        init: how weights that are not pretrained start; see :func:`fastvid.nn.init_weights`.
+        init: initialisation of weights that are not pretrained; see :func:`fastvid.nn.init_weights`.
         pretrained: start from timm's image weights; the patch embedding is spread over the tubelet's frames, and mean
             and std are those of the weights.
         mean: per-channel mean of pixels in [0, 1].
@@ -60,15 +60,15 @@ class VideoViT(nn.Module):
     """The encoder: tubelets of a uint8 clip in, normalised tokens out.
 
     Args:
-        config: what to build.
+        config: options of the encoder.
 
     Attributes:
         grid: (T, H, W) tokens.
         dim: width of a token.
 
     Raises:
-        ValueError: the name is no timm VisionTransformer or one with parts that a video ViT lacks; sizes do not divide;
-            or pretrained weights that do not fit.
+        ValueError: the name is not a timm VisionTransformer, or one with parts that a video ViT lacks; sizes do not
+            divide; or pretrained weights do not fit.
         FileNotFoundError: pretrained weights that are not there, as without a network.
     """
 

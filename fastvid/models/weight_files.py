@@ -46,7 +46,7 @@ def find_weights(source: str, *, revision: str | None = None, names: Sequence[st
 
     Args:
         source: a folder, a hub name, or a file.
-        revision: of the hub's repository; None for its main branch.
+        revision: revision of the hub's repository; None for its main branch.
         names: files to look for, the first that is there; then for shards with an index.
 
     Raises:
@@ -140,7 +140,7 @@ def _downloaded(source: str, name: str, revision: str | None, trouble: str) -> P
 
     Raises:
         HubUnreachable: nothing of the model is there.
-        ValueError: it is no possible hub name.
+        ValueError: it cannot be a name on the hub.
     """
     from huggingface_hub import constants, try_to_load_from_cache
 
@@ -151,7 +151,7 @@ def _downloaded(source: str, name: str, revision: str | None, trouble: str) -> P
     if any((cache / f"models--{source.replace('/', '--')}" / "snapshots").glob("*")):
         return None
     raise HubUnreachable(
-        f"the model {source!r} cannot be reached: it is no folder here, the Hugging Face hub does not answer "
+        f"the model {source!r} cannot be reached: it is not a folder here, the Hugging Face hub does not answer "
         f"({trouble}), and it was not downloaded before; go online, or give a local folder with config.json and "
         "model.safetensors"
     )
@@ -202,7 +202,7 @@ def _described(source: str, paths: Sequence[Path]) -> WeightFiles:
     for path in paths:
         if path.suffix != ".safetensors":
             raise ValueError(
-                f"{path} is no safetensors file, and no other format is read: convert it once, as with "
+                f"{path} is not a safetensors file, the only format that is read: convert it once, as with "
                 "safetensors.torch.save_file"
             )
         try:

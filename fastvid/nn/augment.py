@@ -66,7 +66,7 @@ class Augment:
         Args:
             clips: uint8 [B, T, H, W, 3], on any device; not changed.
             ids: int64 [B], sample ids (:func:`fastvid.random.sample_id`).
-            draw: which draw of these samples, such as the epoch.
+            draw: number of the draw of these samples, such as the epoch.
 
         Returns:
             uint8 [B, T, H, W, 3] on the same device; ``clips`` itself where there is nothing to do.
@@ -120,7 +120,7 @@ def mixup(
         targets: floating [B, C], such as one-hot rows.
         alpha: above 0; the smaller, the nearer lambda is to 0 or 1.
         seed: the run's seed.
-        draw: which draw, such as the optimizer step.
+        draw: number of the draw, such as the optimizer step.
 
     Returns:
         (x, targets) of the same shapes and dtypes; new tensors.

@@ -1,4 +1,4 @@
-"""How the weights of a transformer start."""
+"""Weight initialisation of transformers."""
 
 from typing import Literal
 
@@ -25,7 +25,7 @@ def init_weights(module: nn.Module, init: Init = "xavier") -> None:
 
     Args:
         module: an encoder or a predictor.
-        init: which of the two.
+        init: ``xavier`` or ``mimetic``.
 
     Raises:
         ValueError: ``init`` is neither.

@@ -21,7 +21,7 @@ class QueryPool(nn.Module):
         dim: width of tokens, queries and outputs; divisible by ``heads``.
         heads: attention heads.
         queries: learnt queries; 0 for none.
-        bias: of the key, value and output projections.
+        bias: whether the key, value and output projections have one.
     """
 
     def __init__(self, dim: int, heads: int, queries: int = 1, *, bias: bool = True):

@@ -1,4 +1,4 @@
-"""Whether a call needs a gradient, and which derivatives are refused."""
+"""Checks of whether a call needs a gradient, and refusals of derivatives that an op does not have."""
 
 import torch
 from torch.autograd import forward_ad

@@ -1,4 +1,4 @@
-"""Whether Triton's interpreter can run the kernels with the NumPy that is installed."""
+"""Check of whether Triton's interpreter runs with the installed NumPy."""
 
 import functools
 import warnings

@@ -76,9 +76,9 @@ def read(path: Path) -> Table:
             for shapes in kernels.values():
                 for row in shapes.values():
                     if not row["launch"] or not all(type(value) is int for value in row["launch"].values()):
-                        raise ValueError(f"{row['launch']} is no launch")
+                        raise ValueError(f"{row['launch']} is not a launch")
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{path} is no table of launches: {error}; write it with python -m benchmarks.tune") from error
+        raise ValueError(f"{path} is not a launch table: {error}; write it with python -m benchmarks.tune") from error
     return found
 
 

@@ -1,4 +1,4 @@
-"""What a project offers the commands."""
+"""The description of a project that the commands read."""
 
 from dataclasses import dataclass
 

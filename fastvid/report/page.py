@@ -14,7 +14,7 @@ def write_report(run_dir: str | Path) -> Path:
     """Write ``report.html`` into a run directory and return its path.
 
     Raises:
-        FileNotFoundError: it is no run directory.
+        FileNotFoundError: it is not a run directory.
     """
     run = RunRecords.read(run_dir)
     learnt = _probe_table(run) + charts.probe_chart(run) if _has(run, "probe") else ""

@@ -1,4 +1,4 @@
-"""What a run directory holds, read for its report."""
+"""The contents of a run directory, read for its report."""
 
 import json
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class RunRecords:
     Attributes:
         path: the run directory.
         config: resolved configuration.
-        facts: how it was started, and with what versions.
+        facts: command and versions of each start.
         metrics: all records, in order.
         probe: results of the probes, or None.
         result: what a finished classifier's run found, or None.
@@ -43,7 +43,7 @@ class RunRecords:
         """
         path = Path(path)
         if not (path / "config.json").is_file():
-            raise FileNotFoundError(f"{path} is no run directory: it has no config.json")
+            raise FileNotFoundError(f"{path} is not a run directory: it has no config.json")
         return cls(
             path=path,
             config=read_json(path / "config.json"),

@@ -27,7 +27,7 @@ class Strips:
     Attributes:
         title: above them.
         clips: uint8 [T, H, W, 3] each.
-        labels: of the clips, on their left; short.
+        labels: short texts to the left of the clips.
         note: in paler ink behind the title.
     """
 

@@ -90,7 +90,7 @@ def _report(arguments: Sequence[str]) -> int:
 
     for argument in arguments:
         if not (Path(argument) / "sweep.json").is_file():
-            raise UserError(f"{argument} is no folder of a sweep: it has no sweep.json")
+            raise UserError(f"{argument} is not a sweep's folder: it has no sweep.json")
         folder = SweepFolder(Path(argument))
         try:
             publish(folder)

@@ -57,7 +57,8 @@ class DataConfig:
     window: Count = 16
     """Shards that are shuffled together."""
     cache_gb: NotNegative = 0.0
-    """Keep decoded videos in memory up to this size, for small data sets of small videos."""
+    """Keep decoded videos in memory up to this size, for small data sets: whole frames, or only the crop at the clips'
+    size where scale and ratio leave one."""
     disk_gb: NotNegative = 8.0
     """Shards from a URL take this much disk at most, in 10^9 bytes."""
     disk_dir: Annotated[str, PathOption()] | None = None
@@ -224,7 +225,7 @@ def _config_of(run: Path, project: str, kind: type[Config]) -> Config:
     try:
         return from_dict(kind, values)
     except (ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{run / 'config.json'} is no configuration of a run of {project}: {error}") from error
+        raise UserError(f"{run / 'config.json'} is not the configuration of a run of {project}: {error}") from error
 
 
 def to_dict(config: Any) -> dict:

@@ -1,4 +1,4 @@
-"""Which decoder a run uses: chosen once, recorded in the run, kept when it is resumed."""
+"""Choice of a run's decoder: made once, recorded in the run, kept when it is resumed."""
 
 import logging
 

@@ -124,7 +124,7 @@ class Engine:
 
         Raises:
             Stopped: a signal came; the last finished step is saved.
-            FloatingPointError: the loss is no number.
+            FloatingPointError: the loss is not finite.
         """
         optimizer = make_optimizer(stage.module, stage.optim)
         state = self.checkpoints.restore(stage.name, stage.module, optimizer) or {"step": 0}
@@ -287,7 +287,7 @@ class Engine:
         stage.module.train()
 
     def _save(self, stage: Stage, step: int, optimizer: torch.optim.Optimizer, loader: Loader) -> None:
-        self._refuse_bad_gradient(stage, step)  # a checkpoint of weights that are no numbers would be resumed for ever
+        self._refuse_bad_gradient(stage, step)  # a checkpoint of weights that are not finite would be resumed for ever
         state = {
             "loader": dataclasses.asdict(loader.state),
             "sums": self._means_of_sums(),

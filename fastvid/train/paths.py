@@ -1,4 +1,4 @@
-"""Which options are paths, and the same paths whatever the working directory: a run is resumed from anywhere."""
+"""Options that are paths, made absolute so that a run can be resumed from any directory."""
 
 import dataclasses
 import os

@@ -123,10 +123,10 @@ def how_it_ended(path: Path) -> str:
     """Describe in one sentence how a run ended, or that it runs.
 
     Raises:
-        FileNotFoundError: ``path`` is no run directory.
+        FileNotFoundError: ``path`` is not a run directory.
     """
     if not (path / "config.json").exists():
-        raise FileNotFoundError(f"{path} is no run directory: it has no config.json")
+        raise FileNotFoundError(f"{path} is not a run directory: it has no config.json")
     status = read_json(path / "status.json", {})
     where = f"at {status['stage']} step {status['step']}" if "step" in status else "before its first step"
     if is_locked(path):

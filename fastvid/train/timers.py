@@ -1,4 +1,4 @@
-"""Where the wall clock goes: data, forward, backward, optimizer, and clips per second end to end."""
+"""Wall-clock time by part of a step (data, forward, backward, optimizer), and clips per second end to end."""
 
 import logging
 import time

@@ -1,4 +1,4 @@
-"""What a clip is: probe a file, decode frames exactly, draw a view of them. Knows nothing of torch or of models."""
+"""Clips: probe a file, decode frames exactly, draw a view of them. Knows nothing of torch or of models."""
 
 from fastvid.video.decode import decode
 from fastvid.video.errors import DecodeError

@@ -1,4 +1,4 @@
-"""Where the pictures of an AVI file lie by its own account, and how many it announces.
+"""The index of an AVI file: offsets of its pictures, and how many it announces.
 
 A large file has several parts (OpenDML): each a RIFF form with a list of pictures, and the header lists the parts.
 """
@@ -77,7 +77,7 @@ def _lists(data: bytes) -> Iterator[tuple[bytes, bytes, int, int | None]]:
             offset += 12  # its parts follow
             continue
         if not name.isascii():
-            return  # trailing bytes that are no chunk
+            return  # trailing bytes, not a chunk
         if name == b"LIST" and kind == b"movi" and size in _UNKNOWN:
             yield name, kind, offset + 12, None
             return

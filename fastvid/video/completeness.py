@@ -1,4 +1,4 @@
-"""Whether all frames of a video are there, by what its container announces.
+"""Check that a video holds all the frames that its container announces.
 
 FFmpeg reads to the end of a cut file without complaint. Where the container cannot tell, as in a live recording without
 sizes and durations, what decodes is all there is.

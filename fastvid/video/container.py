@@ -1,4 +1,4 @@
-"""What the first bytes of a file say: which container it is, and how long it claims to be.
+"""Container format and announced duration, from the first bytes of a file.
 
 FFmpeg is told the container instead of guessing it, so that bytes which are really a playlist or a script for one of
 its other demuxers are never followed. And it reads past the end of a cut file without complaint, so the length that
@@ -110,7 +110,7 @@ def _iso_boxes(data: bytes) -> Iterator[tuple[bytes, int, int]]:
         if size == 0:  # runs to the end
             size = len(data) - offset
         if size < 8 or not name.isascii():
-            return  # trailing bytes that are no box
+            return  # trailing bytes, not a box
         yield name, offset, offset + size
         offset += size
 

@@ -29,7 +29,7 @@ def decode(
             or avi.
         indices: frames wanted, in [0, frames), in any order, repeats allowed.
         info: the file's :func:`probe`, if at hand.
-        limits: what to refuse; default :class:`Limits`.
+        limits: limits beyond which a video is refused; default :class:`Limits`.
         decoder: ``"pyav"`` or ``"torchcodec"``; the frames are the same.
 
     Returns:

@@ -21,7 +21,7 @@ class DecodeError(Exception):
 
     Attributes:
         reason: one of the codes of :data:`Reason`, for counting and filtering.
-        detail: what was found, with numbers.
+        detail: description of the fault, with numbers.
     """
 
     def __init__(self, reason: Reason, detail: str):

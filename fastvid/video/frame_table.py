@@ -32,7 +32,7 @@ class FrameTable:
             times, or the same for several packets, and frames can only be counted.
         order: int64 [frames], the stored timestamp of the packet that holds each frame; None where that is ``pts``.
         keyframes: int64 [K, 2], (stored timestamp, decode timestamp) of the key frames, ascending.
-        last_duration: of the last packet, in the stream's time base.
+        last_duration: duration of the last packet, in the stream's time base.
     """
 
     frames: int
@@ -146,7 +146,7 @@ def table_of(shown: Iterator[tuple[int | None, bool]], data: bytes, limits: Limi
     Args:
         shown: of each frame, in the order shown, its packet's stored timestamp and whether it decodes by itself.
         data: the whole file.
-        limits: what to refuse.
+        limits: limits beyond which a video is refused.
     """
     order: list[int | None] = []
     independent: set[int] = set()

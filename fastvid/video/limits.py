@@ -1,4 +1,4 @@
-"""What is refused before a single frame is decoded."""
+"""Limits that refuse a video before a frame is decoded."""
 
 from dataclasses import dataclass
 

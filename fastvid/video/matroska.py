@@ -1,4 +1,4 @@
-"""Where the pictures of a Matroska or WebM file lie by its own account.
+"""The index of a Matroska or WebM file: offsets of its pictures.
 
 The file is an EBML header and one Segment. Its Clusters hold the pictures, in blocks; what follows them is an index,
 tags or padding. A live recording may leave the sizes of Segment and Clusters open.

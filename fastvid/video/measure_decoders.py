@@ -1,4 +1,4 @@
-"""Which decoder is fastest for some videos on this machine: measured, not guessed.
+"""Measurement of which decoder is fastest for some videos on this machine.
 
 At a few hundred pixels a side, a GPU's decoder often loses to the CPU's threads; how often depends on both and on the
 videos.
@@ -29,7 +29,7 @@ class Measured:
     Attributes:
         decoder: its name.
         device: where it decodes.
-        threads: how many of this process decode at once.
+        threads: number of threads that decode at once.
         clips_per_s: views decoded per second, all threads together; None when it is not usable.
         reason: why it is not usable, in a sentence; empty when it is.
     """
@@ -54,7 +54,7 @@ def measure(
     Args:
         samples: (file, view, frame table) of some videos like those that will be trained on.
         candidates: names of decoders.
-        seconds: how long each is measured at least, after each sample was decoded once.
+        seconds: least time that each is measured, after each sample was decoded once.
         threads: number of threads of CPU decoders; default: the processors that this process may use.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What a packet's own headers say of its picture: whether it needs no other, and whether it is shown in turn."""
+"""Properties of a coded picture from its packet: whether it is a keyframe, and whether it is shown in order."""
 
 from collections.abc import Iterator
 from typing import Literal

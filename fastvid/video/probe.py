@@ -1,4 +1,4 @@
-"""What a video file holds: codec, size, and when each frame is shown."""
+"""Probe of a video file: codec, size, and when each frame is shown."""
 
 import functools
 import hashlib
@@ -129,7 +129,7 @@ def probe(data: bytes, limits: Limits | None = None) -> VideoMetadata:
 
     Args:
         data: the whole file.
-        limits: what to refuse; default :class:`Limits`.
+        limits: limits beyond which a video is refused; default :class:`Limits`.
 
     Returns:
         The :class:`VideoMetadata`.
@@ -152,7 +152,7 @@ def check_complete(data: bytes, info: VideoMetadata) -> None:
     """Raise DecodeError ``truncated`` when a file, whose metadata was read before, is cut short.
 
     Raises:
-        DecodeError: ``truncated``; ``container`` for what is no video file.
+        DecodeError: ``truncated``; ``container`` for what is not a video file.
     """
     if missing_bytes(data) and probe(data).frames < info.frames:
         raise _truncated(data, missing_bytes(data))

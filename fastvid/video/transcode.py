@@ -24,7 +24,7 @@ class Normalisation:
     """The output format of :func:`transcode`.
 
     Attributes:
-        short_side: of the frames, pixels, even; a smaller video keeps its size.
+        short_side: shorter side of the frames in pixels, even; a smaller video keeps its size.
         fps: frames per second; None takes the source's average rate, rounded.
         crf: x264's quality, lower is better and larger.
         gop: frames from one key frame to the next; every group can be decoded alone.
@@ -72,9 +72,9 @@ def transcode(
 
     Args:
         data: the whole file.
-        normal: what to make.
+        normal: form to transcode to.
         info: the file's :func:`fastvid.video.probe`, if at hand.
-        limits: what to refuse; default :class:`Limits`.
+        limits: limits beyond which a video is refused; default :class:`Limits`.
 
     Returns:
         The mp4's bytes: the same for the same input, for one version of PyAV.

@@ -1,4 +1,4 @@
-"""Whether a video decodes from its first frame to its last, and whether a reader that jumps gets the same frames."""
+"""Verification that a video decodes from first frame to last, and that seeking returns the same frames."""
 
 import numpy as np
 

@@ -98,7 +98,7 @@ class ViewSpec:
         Args:
             key: the sample's key.
             seed: the run's seed.
-            draw: which view of this sample, such as the epoch.
+            draw: number of the view of this sample, such as the epoch.
             info: the video's frame table and size.
         """
         rng = SampleRandom(key, seed, draw, stream=_STREAM)
@@ -106,6 +106,16 @@ class ViewSpec:
         box = _in_pixels(self._random_box(rng, *info.shown_size), info)
         flip = rng.uniform() < self.flip
         return View(key, self._frames(info, where, rng if self.jitter else None), box, flip, self.size)
+
+    def fixed_box(self, info: VideoMetadata) -> tuple[int, int, int, int] | None:
+        """Return the box that all training views of a video share, or None where it may differ."""
+        if self.scale[0] != self.scale[1] or self.ratio[0] != self.ratio[1]:
+            return None
+        height, width = info.shown_size
+        h, w = _crop_size(height * width * self.scale[0], math.log(self.ratio[0]))
+        if 0 < h <= height and 0 < w <= width and (h, w) != (height, width):
+            return None  # it fits in more than one place
+        return _in_pixels(self._random_box(SampleRandom("", 0, 0, stream=_STREAM), height, width), info)
 
     def center(self, key: str, info: VideoMetadata) -> View:
         """Return the evaluation view: the middle of the video, the centred square, not mirrored."""
@@ -162,15 +172,19 @@ class ViewSpec:
         """Draw a random resized crop as torchvision does: ten tries, then the largest centred box of allowed shape."""
         low, high = math.log(self.ratio[0]), math.log(self.ratio[1])
         for _ in range(10):
-            area = height * width * rng.uniform(*self.scale)
-            # Rounded, so that a last-digit difference between math libraries does not move the box.
-            ratio = round(math.exp(rng.uniform(low, high)), 6)
-            w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+            h, w = _crop_size(height * width * rng.uniform(*self.scale), rng.uniform(low, high))
             if 0 < w <= width and 0 < h <= height:
                 return rng.below(height - h + 1), rng.below(width - w + 1), h, w
         ratio = min(max(width / height, self.ratio[0]), self.ratio[1])
         h, w = min(height, round(width / ratio)), min(width, round(height * ratio))
         return (height - h) // 2, (width - w) // 2, h, w
+
+
+def _crop_size(area: float, log_ratio: float) -> tuple[int, int]:
+    """Return the height and width of a crop of an area in pixels and a log of width / height."""
+    # Rounded, so that a last-digit difference between math libraries does not move the box.
+    ratio = round(math.exp(log_ratio), 6)
+    return round(math.sqrt(area / ratio)), round(math.sqrt(area * ratio))
 
 
 def _in_pixels(box: tuple[int, int, int, int], info: VideoMetadata) -> tuple[int, int, int, int]:

@@ -1,4 +1,4 @@
-"""What x264 is told so that the same frames give the same bytes on every machine."""
+"""Options of x264 with which the same frames give the same bytes on every machine."""
 
 import functools
 from pathlib import Path

@@ -160,7 +160,7 @@ def test_foreign_tars_are_indexed_where_they_lie(tmp_path, capsys):
     assert main(["index", str(tmp_path), "--jobs", "2"]) == 0
     printed = capsys.readouterr().out
     assert "'1.mp4' is a symbolic link: passed over" in printed
-    assert "'../2.mp4' is no plain relative name: passed over" in printed
+    assert "'../2.mp4' is not a plain relative name: passed over" in printed
     assert "3 videos in 1 shards are indexed" in printed
     assert "1 of them cannot be read" in printed
     assert (tmp_path / "a.tar").read_bytes() == data

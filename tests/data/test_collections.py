@@ -52,7 +52,7 @@ def test_links_are_followed_but_not_in_circles(tmp_path):
 
 def test_two_files_of_one_key(tmp_path):
     touch(tmp_path, "a/x.mp4", "a/x.webm")
-    with pytest.raises(ValueError, match=r"a/x\.mp4 and a/x\.webm would both be the sample 'a/x'"):
+    with pytest.raises(ValueError, match=r"a/x\.mp4 and a/x\.webm would both .*'a/x'"):
         folder(tmp_path)
     touch(tmp_path / "b", "v.1.mp4", "v_1.mp4")
     with pytest.raises(ValueError, match=r"v\.1\.mp4 and v_1\.mp4 would both"):
@@ -78,7 +78,7 @@ def test_long_keys_fit_a_tar_and_stay_apart():
 
 @pytest.mark.parametrize("path", ["../a.mp4", "/a.mp4", "a/../../b.mp4"])
 def test_keys_do_not_leave_the_folder(path):
-    with pytest.raises(ValueError, match="is not below the folder"):
+    with pytest.raises(ValueError, match="not below"):
         key_of(path)
 
 

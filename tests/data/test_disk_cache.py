@@ -61,7 +61,7 @@ def test_leases_of_a_cache(tmp_path):
 def test_a_download_by_another_process_that_stands_still(tmp_path):
     cache = DiskCache(tmp_path / "cache", OVERHEAD + 500_000, patience=0.3)
     part = cache._reserve("f/x.tar", 1000, ())
-    with pytest.raises(StreamError, match=r"another process has been downloading .*x\.tar\.part and written nothing"):
+    with pytest.raises(StreamError, match=r"another process .*x\.tar\.part"):
         cache.lease("f/x.tar", 1000, lambda file: None)
     part.close()
     with cache.lease("f/x.tar", 1000, lambda file: None) as lease:

@@ -82,9 +82,9 @@ def test_groups_of_the_users_own():
     assert set(sides.values()) == set(PARTS)
     with pytest.raises(ValueError, match=r"protocol hash-group: the names of 180 of 180 .*'a/subject00_take0.mp4'"):
         split_labelled(Memory(names), protocol="hash-group")
-    with pytest.raises(ValueError, match="has 2 groups in parentheses: exactly one"):
+    with pytest.raises(ValueError, match="2 groups"):
         split_labelled(Memory(names), groups=r"(subject)(\d+)")
-    with pytest.raises(ValueError, match="is no regular expression"):
+    with pytest.raises(ValueError, match="regular expression"):
         split_labelled(Memory(names), groups="(")
     with pytest.raises(ValueError, match=r"groups '\(subject0.\)': the names of 120 of 180"):
         split_labelled(Memory(names), groups=r"(subject0.)")
@@ -157,9 +157,9 @@ def test_folders_without_a_labelled_test_part_test_val():
 
 
 def test_folders_that_are_not_there():
-    with pytest.raises(ValueError, match=r"protocol folders: there is no folder train above .*; there is a, b, c"):
+    with pytest.raises(ValueError, match=r"protocol folders: .* train .* a, b, c"):
         split_labelled(Memory(plain()), protocol="folders")
-    with pytest.raises(ValueError, match="neither a folder test nor a folder val"):
+    with pytest.raises(ValueError, match=r"test .* val"):
         split_labelled(Memory([f"train/{k}" for k in plain()]), protocol="folders")
 
 

@@ -13,13 +13,11 @@ def test_classes_are_renamed_put_together_and_left_out():
     check_whole(splits, plain("abc"))
     assert all(s.label == ("y" if s.key[0] == "c" else "x") for s in splits.train.samples)
     assert "60 of 240 videos are of classes that are not wanted" in splits.notes
-    with pytest.raises(
-        ValueError, match="classes name the label 'z', which no video has; among the labels are 'a', 'b'"
-    ):
+    with pytest.raises(ValueError, match=r"'z'.* 'a', 'b'"):
         split_labelled(Memory(plain()), classes={"a": "x", "z": "y", "*": "w"})
-    with pytest.raises(ValueError, match="no preset of classes is named 'ntu-5': there is ntu-4"):
+    with pytest.raises(ValueError, match=r"'ntu-5'.* ntu-4"):
         split_labelled(Memory(plain()), classes="ntu-5")
-    with pytest.raises(ValueError, match=r"1 of 181 videos have no label, such as 'top.mp4'"):
+    with pytest.raises(ValueError, match=r"1 of 181 videos .*'top.mp4'"):
         split_labelled(Memory([*plain(), "top.mp4"]), classes={"a": "x", "*": "w"})
     with pytest.raises(ValueError, match="classes must map labels"):
         split_labelled(Memory(plain()), classes={})
@@ -44,11 +42,9 @@ def test_fewer_videos_are_among_more_and_the_other_parts_stay():
 def test_too_few_videos_for_what_is_asked():
     names = plain("ab", 200) + plain("c", 20)
     there = split_labelled(Memory(names)).counts()["c"]["train"]
-    with pytest.raises(
-        ValueError, match=f"videos_per_class is 50, and of training videos 'c' has {there}: ask for at most {there}"
-    ):
+    with pytest.raises(ValueError, match=f"videos_per_class is 50.* 'c' has {there}"):
         split_labelled(Memory(names), videos_per_class=50)
-    with pytest.raises(ValueError, match="videos_per_class must be at least 1; got 0"):
+    with pytest.raises(ValueError, match=r"videos_per_class .* got 0"):
         split_labelled(Memory(names), videos_per_class=0)
 
 
@@ -73,14 +69,14 @@ def test_what_does_not_fit_is_said_in_one_sentence(tmp_path):
     refused("puts none of the 4 videos into val: add", plain("ab", 2), protocol="random")
     make_folder(tmp_path, ["x.mp4", "y.mp4", "z.mp4"])
     (tmp_path / "labels.csv").write_text("path,label\nx.mp4,a\ny.mp4,b\n")
-    with pytest.raises(ValueError, match=r"the class 'a' has one video, and so it is with 1 more"):  # z.mp4 is left out
+    with pytest.raises(ValueError, match=r"'a' has one video.* 1 more"):  # z.mp4 is left out
         split_labelled(open_source(tmp_path, tmp_path / "labels.csv"))
 
 
 def test_a_class_without_training_videos_is_refused_and_others_are_noted():
     parts = parts_of(split_labelled(Memory(plain("ab", 200))))
     tested = [key for key in plain("a", 200) if parts[key] == "test"][:3]
-    with pytest.raises(ValueError, match="protocol hash puts none of the 3 videos of the class 'a' into train: add"):
+    with pytest.raises(ValueError, match="none of the 3 videos of the class 'a' into train"):
         split_labelled(Memory([*plain("b", 200), *tested]))
     trained = [key for key in plain("a", 200) if parts[key] == "train"][:3]
     splits = split_labelled(Memory([*trained, *plain("b", 200)]))

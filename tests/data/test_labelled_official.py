@@ -36,7 +36,7 @@ def test_official_lists_of_ucf101(tmp_path, where):
     assert len(parts_of(splits)) == len(names)
     assert any("1 videos are on neither official list" in note for note in splits.notes)
     assert any("1 of 101 videos on the official lists are not there" in note for note in splits.notes)
-    with pytest.raises(ValueError, match=r"there is no trainlist01.txt with testlist01.txt in or beside .*put the"):
+    with pytest.raises(ValueError, match=r"trainlist01.txt .*testlist01.txt"):
         split_labelled(open_source(tmp_path / "videos"), protocol="ucf101-1", lists=lists)
 
 
@@ -45,7 +45,7 @@ def test_packed_parts_of_ucf101_are_of_one_split_only():
     source = Memory(names, {name: name.split("/")[1] for name in names})
     splits = split_labelled(source, protocol="ucf101-1")
     assert {int(key[-6:-4]) for key in keys(splits.test)} == set(range(1, 8))
-    with pytest.raises(ValueError, match="protocol ucf101-2: the videos were packed by another split"):
+    with pytest.raises(ValueError, match="protocol ucf101-2"):
         split_labelled(source, protocol="ucf101-2")
 
 
@@ -80,7 +80,7 @@ def test_validation_of_one_performer_is_cut_by_video():
 
 
 def test_names_that_are_not_ntus():
-    with pytest.raises(ValueError, match=r"protocol ntu-view: 2 of 722 names are not like .*'x/y.avi'"):
+    with pytest.raises(ValueError, match=r"protocol ntu-view: 2 of 722 .*'x/y.avi'"):
         split_labelled(Memory([*ntu(), "x/y.avi", "x/z.avi"], dict.fromkeys(ntu(), "w")), protocol="ntu-view")
 
 
@@ -123,7 +123,7 @@ def test_lists_that_cannot_be_read_and_videos_of_one_name(tmp_path):
     make_folder(tmp_path, ["A/v_A_g01_c01.avi", "a/v_A_g01_c01.avi", "B/v_B_g01_c01.avi"])
     (tmp_path / "trainlist01.txt").write_text("A/v_A_g01_c01.avi 1\n")
     (tmp_path / "testlist01.txt").write_text("B/v_B_g01_c01.avi\n")
-    with pytest.raises(ValueError, match=r"would both be the video a/v_a_g01_c01 of UCF-101: keep one"):
+    with pytest.raises(ValueError, match=r"a/v_a_g01_c01"):
         split_labelled(open_source(tmp_path), protocol="ucf101-1")
     (tmp_path / "testlist01.txt").write_bytes(b"\xff\xfe\xff")
     with pytest.raises(ValueError, match=r"testlist01\.txt, line 1: not UTF-16"):

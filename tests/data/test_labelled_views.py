@@ -13,7 +13,7 @@ def test_classes_that_a_mirror_changes():
     same = ["bright room", "upright", "leftover food", "waving", "Turning something upside down"]
     assert mirror_changes(names + same) == set(names)
     assert mirror_changes(names + same, also=["waving"]) == {*names, "waving"}
-    with pytest.raises(ValueError, match="no class is named 'wave': the classes are a, b"):
+    with pytest.raises(ValueError, match=r"'wave': .* a, b"):
         mirror_changes(["b", "a"], also=["wave"])
 
 

@@ -110,14 +110,14 @@ def test_an_edited_index_stops_the_loader(tmp_path):
         writer.add("b", ".mp4", VIDEO)
     index = index_path(writer.shards[0])
     index.write_text(index.read_text().replace('"frames":12', '"frames":13', 1))
-    with pytest.raises(ValueError, match=r"s-000000\.index\.jsonl is damaged: delete it and run"):
+    with pytest.raises(ValueError, match=r"s-000000\.index\.jsonl is damaged"):
         batches(open_source(tmp_path), 1)
 
 
 def test_too_many_bad_samples_stop_the_run(tmp_path):
     for i in range(30):
         (tmp_path / f"{i:02d}.mp4").write_bytes(VIDEO if i % 2 else b"rubbish")
-    with pytest.raises(TooManyBadSamples, match=r"\d+ of \d+ files are bad \(.*allowed are 1.0% and 10 files"):
+    with pytest.raises(TooManyBadSamples, match=r"\d+ of \d+ .*1.0% and 10 files"):
         batches(open_source(tmp_path), 20)
     assert batches(open_source(tmp_path), 20, quarantine=Quarantine(policy=BadSamplePolicy(share=0.9)))
     with pytest.raises(TooManyBadSamples, match="3 bad samples in a row"):
@@ -148,6 +148,19 @@ def test_a_cache_of_frames_changes_nothing(folder):
         assert all(torch.equal(a.view_hashes, b.view_hashes) for (a, _), (b, _) in zip(plain, cached, strict=True))
 
 
+def test_a_cache_of_crops_changes_nothing(folder):
+    source = open_source(folder)
+    fixed = ViewSpec(frames=4, size=16, scale=(1.0, 1.0), ratio=(1.0, 1.0))
+
+    def clips(**options):
+        with TrainLoader(source, fixed, batch=5, seed=0, **options) as loader:
+            made = [next(loader) for _ in range(12)]
+            return torch.cat([batch.clips for batch in made]), torch.cat([batch.view_hashes for batch in made])
+
+    for plain, cached in zip(clips(), clips(cache_bytes=1 << 30), strict=True):
+        assert torch.equal(plain, cached)
+
+
 def test_views_can_come_round_again_and_have_a_seed_of_their_own(folder):
     source = open_source(folder)
 
@@ -165,7 +178,7 @@ def test_views_can_come_round_again_and_have_a_seed_of_their_own(folder):
 
 
 def test_a_batch_must_divide_among_the_ranks(folder):
-    with pytest.raises(ValueError, match="a global batch of 5 clips does not divide among 2 processes"):
+    with pytest.raises(ValueError, match=r"5 clips .* 2 processes"):
         TrainLoader(open_source(folder), SPEC, batch=5, seed=0, world=2)
 
 
@@ -195,7 +208,7 @@ def test_a_restart_meets_a_half_damaged_video_as_the_first_run_did(tmp_path):
     (tmp_path / "3.mp4").write_bytes(bytes(damaged))
     record = tmp_path / "bad_samples.jsonl"
     policy = BadSamplePolicy(share=1.0)
-    spec = ViewSpec(frames=2, size=16, sampling="stride", stride=1)
+    spec = ViewSpec(frames=11, size=16, sampling="stride", stride=1)
 
     def keys(**options):
         arguments = {"batch": 4, "seed": 0, "quarantine": Quarantine(record, policy), **options}

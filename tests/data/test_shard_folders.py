@@ -79,7 +79,7 @@ def test_packing_a_split_pack_anew_keeps_its_parts(split, tmp_path):
 
 def test_shards_beside_the_parts_are_refused_by_training_and_by_commands(split, capsys):
     make_tar(split / "extra/y.tar", {"0.mp4": VIDEO})
-    with pytest.raises(ValueError, match=r"holds the parts test, train and, outside them, extra/y\.tar"):
+    with pytest.raises(ValueError, match=r"test, train .*extra/y\.tar"):
         open_parts(split)
     for command in ("check", "info", "index"):
         assert main([command, str(split)]) == 2

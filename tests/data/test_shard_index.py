@@ -49,7 +49,7 @@ def test_a_constant_rate_takes_few_numbers():
 )  # fmt: skip
 def test_a_line_with_a_wrong_field_is_refused(field, value):
     line = json.loads(Entry("k", 0, 1, 0, probe(VIDEOS["vp9"])).to_line())
-    with pytest.raises(ValueError, match="not a sample's line of an index"):
+    with pytest.raises(ValueError, match="index"):
         Entry.from_line(json.dumps({**line, field: value}).encode())
 
 
@@ -63,7 +63,7 @@ def test_a_line_with_a_wrong_field_is_refused(field, value):
 def test_a_line_with_a_wrong_frame_table_is_refused_before_it_is_built(field, value):
     line = json.loads(Entry("k", 0, 1, 0, probe(VIDEOS["vp9"])).to_line())
     line["video"][field] = value
-    with pytest.raises(ValueError, match="not a sample's line of an index"):
+    with pytest.raises(ValueError, match="index"):
         Entry.from_line(json.dumps(line).encode())
 
 
@@ -103,7 +103,7 @@ def test_every_flipped_byte_of_dataset_json_is_noticed():
         changed = good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :]
         if json.loads(good) == _loaded(changed):
             continue  # white space
-        with pytest.raises(ValueError, match=r"dataset\.json is damaged, was edited"):
+        with pytest.raises(ValueError, match=r"dataset\.json is damaged"):
             Dataset.from_bytes(changed, NAME)
 
 

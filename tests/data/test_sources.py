@@ -50,14 +50,14 @@ def test_labels_from_a_table(tmp_path):
     source = open_source(tmp_path, table)
     assert [s.label for s in source.samples] == ["sit", "run", None]
     table.write_text("path,label\nw.mp4,run\n")
-    with pytest.raises(ValueError, match=r"1 of 1 rows name videos that are not in .*, the first is line 2, 'w.mp4'"):
+    with pytest.raises(ValueError, match=r"1 of 1 .* line 2, 'w.mp4'"):
         open_source(tmp_path, table)
 
 
 def test_what_is_not_there_is_said_in_one_sentence(tmp_path):
     with pytest.raises(FileNotFoundError, match="no data at"):
         open_source(tmp_path / "nothing")
-    with pytest.raises(ValueError, match=r"no videos under .* looked for \.avi"):
+    with pytest.raises(ValueError, match=r"no videos .*\.avi"):
         open_source(tmp_path)
 
 

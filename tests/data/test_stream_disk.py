@@ -30,14 +30,14 @@ def test_a_folder_that_cannot_be_written_to(server, tmp_path):
     for folder in (Path("/sys/kernel"), tmp_path / "file" / "below"):
         if folder.parts[1] != "sys":
             folder.parent.write_bytes(b"")
-        with pytest.raises(ValueError, match=rf"{folder}/streamed cannot hold the cache of shards \(.*FASTVID_CACHE"):
+        with pytest.raises(ValueError, match=rf"{folder}/streamed .*FASTVID_CACHE"):
             opened(server, folder)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_read_only_folder(server, tmp_path):
     (tmp_path / "cache").mkdir(mode=0o500)
-    with pytest.raises(ValueError, match=r"cannot hold the cache of shards \(Permission denied\)"):
+    with pytest.raises(ValueError, match=r"\(Permission denied\)"):
         opened(server, tmp_path / "cache")
 
 

@@ -135,7 +135,7 @@ def test_waits_double(server, tmp_path, monkeypatch):
 
 
 def test_what_cannot_be_opened(server, folder, tmp_path):
-    with pytest.raises(ValueError, match=r"s4://b/shards cannot be opened: fsspec knows no protocol 's4'"):
+    with pytest.raises(ValueError, match=r"s4://b/shards cannot be opened: .*'s4'"):
         open_source("s4://b/shards", cache_dir=tmp_path / "cache")
     with pytest.raises(ValueError, match=r"shards in .* carry their own labels"):
         open_source(server.url, "labels.csv", cache_dir=tmp_path / "cache")
@@ -163,7 +163,7 @@ def test_a_shard_packed_wrong_is_a_bad_sample_only(server, folder, tmp_path):
     tar.write_bytes(data)
     describe(folder)
     source = opened(server, tmp_path / "cache")
-    with pytest.raises(DecodeError, match=r"of s00-000000\.tar are not those that were indexed"):
+    with pytest.raises(DecodeError, match=r"s00-000000\.tar"):
         source.read(0)
     assert source.read(1) == padded_video(40_000, 1)
     assert server.requests[TAR] == 1

@@ -65,10 +65,10 @@ def test_the_same_members_as_tarfile(format):
 @pytest.mark.parametrize(
     ("member", "sentence"),
     [
-        (("/etc/a.mp4", b"x"), "is no plain relative name"),
-        (("../a.mp4", b"x"), "is no plain relative name"),
-        (("b/../../a.mp4", b"x"), "is no plain relative name"),
-        (("a\nb.mp4", b"x"), "is no plain relative name"),
+        (("/etc/a.mp4", b"x"), "is not a plain relative name"),
+        (("../a.mp4", b"x"), "is not a plain relative name"),
+        (("b/../../a.mp4", b"x"), "is not a plain relative name"),
+        (("a\nb.mp4", b"x"), "is not a plain relative name"),
         (special("a.mp4", tarfile.SYMTYPE, "/etc/passwd"), "is a symbolic link"),
         (special("a.mp4", tarfile.LNKTYPE, "b.mp4"), "is a hard link"),
         (special("a.mp4", tarfile.CHRTYPE), "is a device"),
@@ -151,12 +151,12 @@ def test_every_flipped_bit_of_a_header_is_noticed_or_harmless():
 
 def test_cut_short():
     data = tar_bytes(("a.mp4", VIDEO), ("b.mp4", VIDEO))
-    with pytest.raises(ValueError, match="is cut short"):
+    with pytest.raises(ValueError, match="cut short"):
         read(data[: len(VIDEO) + 1500])
     found, refused = read(data[: 512 + -(-len(VIDEO) // 512) * 512])
     assert [m.name for m in found] == ["a.mp4"]
     assert "ends without the mark of an end" in refused[0]
-    with pytest.raises(ValueError, match="is not a readable tar file"):
+    with pytest.raises(ValueError, match="tar file"):
         read(b"")
 
 

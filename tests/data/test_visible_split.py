@@ -65,7 +65,7 @@ def test_flat_parts_have_no_classes_and_are_refused_until_a_table_names_them(tmp
     source = open_source(tmp_path)
     assert classes_of(source) == []
     assert {item.label for item in folder(tmp_path)[""].items} == {None}
-    with pytest.raises(ValueError, match=r"folders named train, val or test hold 12 videos without a label") as caught:
+    with pytest.raises(ValueError, match=r"12 videos without a label") as caught:
         split_labelled(source)
     assert "\n" not in str(caught.value)
     (tmp_path / "labels.csv").write_text("".join(f"{key},{'ab'[int(key[-5]) % 2]}\n" for key in names))
@@ -89,7 +89,7 @@ def test_a_column_split_comes_before_folders(tmp_path):
     )
     assert any(f"1 of 24 videos are not listed in {tmp_path}/labels.csv and are left out" in n for n in splits.notes)
     (tmp_path / "labels.csv").write_text("\n".join(["path,label", *(row.rpartition(",")[0] for row in rows)]))
-    with pytest.raises(ValueError, match="protocol table: no table or list says the part of 23 of 23 videos"):
+    with pytest.raises(ValueError, match=r"protocol table: .* 23 of 23 videos"):
         split_labelled(open_source(tmp_path, tmp_path / "labels.csv"), protocol="table")
 
 
@@ -127,7 +127,7 @@ def test_labels_that_shards_hold_stay_whatever_the_folders_are_called(tmp_path):
 def test_shards_and_folders_in_them_that_disagree_are_refused(tmp_path):
     write_shards(tmp_path, "train", ["train/a/0", "test/a/1", "train/b/2"])
     write_shards(tmp_path, "test", ["test/b/0"])
-    with pytest.raises(ValueError, match="train-000000/test/a/1 is named like train, the folder in it like test"):
+    with pytest.raises(ValueError, match="train-000000/test/a/1"):
         split_labelled(open_parts(tmp_path))
 
 

@@ -84,9 +84,7 @@ def test_a_folder_that_cannot_be_read_is_refused_by_name(tmp_path, monkeypatch, 
     make(tmp_path / "src", "run/a.mp4", "sit/b.mp4")
     closed = tmp_path / "src" / where
     unreadable(monkeypatch, closed)
-    with pytest.raises(
-        ValueError, match=rf"^{closed} cannot be read \(Permission denied\): its videos would be missing"
-    ):
+    with pytest.raises(ValueError, match=rf"^{closed} cannot be read \(Permission denied\)"):
         open_source(tmp_path / "src")
     with pytest.raises(ValueError, match=rf"^{closed} cannot be read"):
         open_parts(tmp_path / "src")
@@ -138,9 +136,9 @@ def test_a_link_to_nothing_is_a_bad_video_or_refused(tmp_path):
     assert walk(tmp_path).videos[1] == ("run/gone.mp4", MISSING)
     assert dataset_hash(tmp_path, source)
     (tmp_path / "sit").symlink_to("/nowhere/sit")
-    with pytest.raises(ValueError, match=r"sit is a link that cannot be followed .*, perhaps to a folder of videos"):
+    with pytest.raises(ValueError, match=r"sit is a link"):
         open_source(tmp_path)
-    with pytest.raises(ValueError, match="sit is a link that cannot be followed"):
+    with pytest.raises(ValueError, match="sit is a link"):
         folder(tmp_path)
 
 
@@ -158,7 +156,7 @@ def test_tars_beside_videos_are_refused(tmp_path):
             opener(tmp_path)
     (tmp_path / "sub").mkdir()
     (tmp_path / "x.tar").rename(tmp_path / "sub/x.tar")
-    with pytest.raises(ValueError, match=r"holds both videos \(run/a\.mp4\) and tar files \(sub/x\.tar\)"):
+    with pytest.raises(ValueError, match=r"run/a\.mp4.*sub/x\.tar"):
         open_source(tmp_path)
     assert folder(tmp_path)[""].notes == ["left out: 1 tar file (sub/x.tar)"]
     assert webdataset(tmp_path)[""].notes == [
@@ -168,12 +166,10 @@ def test_tars_beside_videos_are_refused(tmp_path):
 
 def test_tars_in_folders_below_are_named(tmp_path):
     make_tar(tmp_path / "one/x.tar", {"0.mp4": VIDEO})
-    with pytest.raises(
-        ValueError, match=r"tar files only in folders below it \(one/x\.tar\): give the folder that holds"
-    ):
+    with pytest.raises(ValueError, match=r"\(one/x\.tar\)"):
         open_source(tmp_path)
     make_tar(tmp_path / "y.tar", {"0.mp4": VIDEO})
-    with pytest.raises(ValueError, match=r"holds tar files, and so do folders below it \(one/x\.tar\)"):
+    with pytest.raises(ValueError, match=r"\(one/x\.tar\)"):
         open_source(tmp_path)
     (tmp_path / "two").symlink_to(tmp_path / "one")
     assert [item.key for item in webdataset(tmp_path)[""].items] == ["one/x/0", "two/x/0", "y/0"]
@@ -181,9 +177,9 @@ def test_tars_in_folders_below_are_named(tmp_path):
 
 def test_compressed_archives_are_named(tmp_path):
     make(tmp_path, "x.tar.gz")
-    with pytest.raises(ValueError, match=r"holds no videos but compressed archives \(x\.tar\.gz\); .* gunzip"):
+    with pytest.raises(ValueError, match=r"\(x\.tar\.gz\).* gunzip"):
         open_source(tmp_path)
-    with pytest.raises(ValueError, match=r"x\.tar\.gz is no video: looked"):
+    with pytest.raises(ValueError, match=r"x\.tar\.gz is not a video"):
         open_source(tmp_path / "x.tar.gz")
 
 
@@ -192,7 +188,7 @@ def test_parts_leave_nothing_out(tmp_path):
         make_tar(tmp_path / part / "x.tar", {"0.mp4": VIDEO, "0.cls": b"run"})
     assert [sample.key for sample in open_parts(tmp_path).samples] == ["train/x/0", "val/x/0"]
     make_tar(tmp_path / "extra/y.tar", {"0.mp4": VIDEO})
-    with pytest.raises(ValueError, match=r"holds the parts train, val and, outside them, extra/y\.tar"):
+    with pytest.raises(ValueError, match=r"train, val .*extra/y\.tar"):
         open_parts(tmp_path)
 
 
@@ -203,7 +199,7 @@ def test_hidden_tars_are_no_shards_and_a_new_one_is_not_forgotten(tmp_path):
     index(tmp_path)
     assert trained_on(tmp_path) == ["s-000000/a"]
     make_tar(tmp_path / "t.tar", {"0.mp4": VIDEO})
-    with pytest.raises(ValueError, match=r"dataset\.json does not name t\.tar, which lies beside it"):
+    with pytest.raises(ValueError, match=r"dataset\.json .*t\.tar"):
         open_source(tmp_path)
     index(tmp_path)
     assert trained_on(tmp_path) == ["s-000000/a", "t/0"]

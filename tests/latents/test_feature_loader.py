@@ -68,9 +68,9 @@ def test_a_clip_that_lacks_a_view_is_left_out_and_none_at_all_is_refused():
     loader = FeatureLoader(store(bad={("03", 1)}), LABELS, batch=2, seed=0)
     assert loader.clips == 10
     assert "03" not in {key for batch in taken(loader, 10) for key in batch.keys}
-    with pytest.raises(UserError, match="none of the 1 training videos can be decoded"):
+    with pytest.raises(UserError, match="none of the 1 training videos"):
         FeatureLoader(store(), {"nobody": "a"}, batch=2, seed=0)
-    with pytest.raises(ValueError, match="3 clips does not divide among 2"):
+    with pytest.raises(ValueError, match=r"3 clips .* 2"):
         FeatureLoader(store(), LABELS, batch=3, seed=0, world=2)
 
 

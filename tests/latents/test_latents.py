@@ -76,7 +76,7 @@ def test_latents_are_found_by_key_and_hash(source, tmp_path):
             latents = cache.read([key], [view_hash])
             assert (latents.float() == value(key, view) / 2).all()
             assert latents.tokens.tolist() == [[1, 4, 6]]
-    with pytest.raises(KeyError, match=r"new\.mp4 has no latents in .*c, which was made from other videos"):
+    with pytest.raises(KeyError, match=r"new\.mp4 has no latents"):
         cache.read(["new.mp4"], [0])
     with pytest.raises(ValueError, match="the view about to be used has hash -1"):
         cache.read([source.samples[0].key], [-1])
@@ -127,7 +127,7 @@ def test_truncated_files_are_named(source, tmp_path):
     whole = path.read_bytes()
     for length in (0, 7, 100, 4095, 4096, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:length])
-        with pytest.raises(ValueError, match=r"b\.safetensors is damaged .*: delete it and run the"):
+        with pytest.raises(ValueError, match=r"b\.safetensors is damaged"):
             LatentCache(tmp_path / "c")
 
 
@@ -135,14 +135,14 @@ def test_a_file_of_another_cache_is_refused(source, tmp_path):
     write(tmp_path / "c", source)
     write(tmp_path / "other", source, manifest(source, weights="others"))
     os.replace(tmp_path / "other" / "a.safetensors", tmp_path / "c" / "a.safetensors")
-    with pytest.raises(ValueError, match=r"a\.safetensors belongs to another cache than the manifest beside it"):
+    with pytest.raises(ValueError, match=r"a\.safetensors belongs to another cache"):
         LatentCache(tmp_path / "c")
 
 
 def test_an_incomplete_or_missing_cache_is_refused(source, tmp_path):
     write(tmp_path / "c", source)
     (tmp_path / "c" / "a.safetensors").unlink()
-    with pytest.raises(ValueError, match="not complete: 1 of 2 shards are there"):
+    with pytest.raises(ValueError, match="1 of 2 shards"):
         LatentCache(tmp_path / "c")
     with pytest.raises(FileNotFoundError, match=r"it has no manifest\.json; `python -m fastvid\.cache` makes it"):
         LatentCache(tmp_path)
@@ -229,7 +229,7 @@ def test_a_view_that_is_not_cached_stops_the_loader(source, tmp_path):
     with LatentLoader(TrainLoader(source, SPEC, batch=4, seed=0), cache) as loader:
         assert loader.state == LoaderState()
         for _ in range(2):  # and it stays stopped
-            with pytest.raises(ValueError, match="draw the same ones, or make the cache anew"):
+            with pytest.raises(ValueError, match="make the cache anew"):
                 next(loader)
         assert loader.state == LoaderState()
 

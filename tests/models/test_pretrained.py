@@ -184,7 +184,7 @@ def test_a_pickle_is_not_opened(encoder):
     weights = load_file(encoder / "model.safetensors")
     (encoder / "model.safetensors").unlink()
     torch.save(weights, encoder / "pytorch_model.bin")
-    with pytest.raises(FileNotFoundError, match=r"only safetensors are read, so convert a pickle"):
+    with pytest.raises(FileNotFoundError, match=r"safetensors"):
         teacher(encoder)
 
 
@@ -240,7 +240,7 @@ def unreachable(request, monkeypatch, tmp_path):
     weight_files._connection_trouble.cache_clear()
 
 
-OUT_OF_REACH = r"^the model '.*' cannot be reached: it is no folder here, .*, or give a local folder with config\.json"
+OUT_OF_REACH = r"^the model '.*' cannot be reached: .* give a local folder with config\.json"
 
 
 def test_a_hub_that_cannot_be_reached_is_said_to_be(unreachable):
@@ -375,7 +375,7 @@ def test_timm_weights_are_loaded_whole(tmp_path, caplog):
         with pytest.raises(ValueError, match=words):
             load_timm("test_vit", weights=on_the_hub(tmp_path / "bad", changed), parts=unused, num_classes=0)
     torch.save(weights, tmp_path / "model.pth")
-    with pytest.raises(ValueError, match=r"model\.pth is no safetensors file"):
+    with pytest.raises(ValueError, match=r"model\.pth is not a safetensors file"):
         load_timm("test_vit", weights=str(tmp_path / "model.pth"))
 
 

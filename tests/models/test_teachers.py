@@ -76,21 +76,21 @@ def test_a_checkpoint_as_teacher(tmp_path):
     for path in (tmp_path, tmp_path / "student"):
         teacher = load_teacher(f"checkpoint:{path}", frames=8, size=64)
         assert torch.equal(teacher(clip), encoder.eval()(clip))
-    with pytest.raises(ValueError, match=r"takes clips of 8 frames of 64 pixels; the student's have 16 of 64"):
+    with pytest.raises(ValueError, match=r"8 frames of 64 pixels.* 16 of 64"):
         load_teacher(f"checkpoint:{tmp_path}", frames=16, size=64)
     with pytest.raises(FileNotFoundError, match="no encoder in"):
         load_teacher(f"checkpoint:{tmp_path}/nothing", frames=8, size=64)
 
 
 def test_teachers_for_other_clips_are_refused(videomae, vjepa2):
-    with pytest.raises(ValueError, match=r"takes clips of 8 frames of 64 x 64 pixels, in pairs; the student's have 16"):
+    with pytest.raises(ValueError, match=r"8 frames of 64 x 64 pixels.* 16"):
         load_teacher(f"hf:{videomae}", frames=16, size=64)
     with pytest.raises(ValueError, match=r"set --data\.frames and --data\.size"):
         load_teacher(f"hf:{vjepa2}", frames=8, size=96)
     import dataclasses
 
     coarse = VideoViT(dataclasses.replace(STUDENT, patch=32))
-    with pytest.raises(ValueError, match=r"token grid of \(4, 4, 4\), the student of \(4, 2, 2\)"):
+    with pytest.raises(ValueError, match=r"\(4, 4, 4\).*\(4, 2, 2\)"):
         check_grids(load_teacher(f"hf:{videomae}", frames=8, size=64), coarse)
 
 
@@ -102,5 +102,5 @@ def test_unknown_sources_are_refused(source):
 
 def test_other_model_families_are_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "vit"}')
-    with pytest.raises(ValueError, match="is a vit model; VideoMAE and V-JEPA 2 are supported"):
+    with pytest.raises(ValueError, match=r"vit model.*VideoMAE and V-JEPA 2"):
         load_teacher(f"hf:{tmp_path}", frames=8, size=64)

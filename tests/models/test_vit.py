@@ -226,7 +226,7 @@ def test_the_dense_layout_is_the_same_computation():
 def test_predictor_checks_its_sizes():
     with pytest.raises(ValueError, match="width 30 is not divisible by 4 heads"):
         Predictor(24, 10, (2, 4, 4), width=30, heads=4)
-    with pytest.raises(ValueError, match="layout must be concat, dense or cross"):
+    with pytest.raises(ValueError, match="concat, dense or cross"):
         Predictor(24, 10, (2, 4, 4), width=32, heads=4, layout="sparse")
 
 
@@ -240,9 +240,7 @@ def test_an_encoder_is_saved_and_loaded(tmp_path):
         load_encoder(tmp_path / "elsewhere")
     config = tmp_path / "encoder.json"
     config.write_text(config.read_text().replace('"depth": 2', '"depth": 3'))
-    with pytest.raises(
-        ValueError, match=r"do not fit the model: 12 missing \(blocks\.2\.attn.*do not belong to its encoder\.json"
-    ):
+    with pytest.raises(ValueError, match=r"12 missing \(blocks\.2\.attn.*encoder\.json"):
         load_encoder(tmp_path)
     config.write_text(config.read_text().replace('"depth"', '"height"'))
     with pytest.raises(ValueError, match="fields this version does not know: height"):

@@ -117,7 +117,7 @@ def test_frozen_parameters_are_not_stored_and_stay_as_they_were_built(tmp_path):
 def test_the_best_weights_are_a_copy_that_later_updates_do_not_change(tmp_path):
     net, _ = trained()
     checkpoints = Checkpoints(tmp_path)
-    with pytest.raises(ValueError, match="no weights of stage a were kept"):
+    with pytest.raises(ValueError, match="stage a"):
         checkpoints.load_best("a", net)
     assert checkpoints.keep_best("a", 10, net, 0.5)
     best = {name: tensor.clone() for name, tensor in net.state_dict().items()}

@@ -39,7 +39,7 @@ def test_what_is_asked_for_is_used_and_recorded(session, source):
 
 @pytest.mark.skipif(not why_not("torchcodec-cuda"), reason="torchcodec decodes on the GPU of this machine")
 def test_one_that_cannot_run_is_refused_in_a_sentence(session, source):
-    with pytest.raises(UserError, match=r"decoder 'torchcodec-cuda' cannot be used: .*; choose another --data\.decode"):
+    with pytest.raises(UserError, match=r"'torchcodec-cuda' cannot be used: .*--data\.decode"):
         choose_decoder(session, DataConfig(decode="torchcodec-cuda"), source, SPEC)
 
 
@@ -53,5 +53,5 @@ def test_auto_measures_once_and_a_resume_keeps_its_choice(session, source, monke
 
 @pytest.mark.skipif(bool(why_not("dali", "cpu")), reason=str(why_not("dali", "cpu")))
 def test_a_decoder_on_a_device_does_not_fill_the_cache_of_frames(session, source):
-    with pytest.raises(UserError, match=r"dali leaves no frames .* set --data\.cache-gb 0"):
+    with pytest.raises(UserError, match=r"dali .*--data\.cache-gb 0"):
         choose_decoder(session, DataConfig(decode="dali", cache_gb=1.0), source, SPEC)

@@ -125,7 +125,7 @@ def test_a_run_of_another_project_is_named(tmp_path, capsys):
     for facts in ({"project": "salt"}, {}):  # older runs do not say it
         run = tmp_path / f"run{len(facts)}"
         RunDir.create(run, to_dict(SaltConfig())).note(**facts)
-        with pytest.raises(UserError, match=r"is a run of salt: resume it with `python -m fastvid.train salt --resume"):
+        with pytest.raises(UserError, match=r"run of salt: .*`python -m fastvid.train salt --resume"):
             parse("vjepa2", PRESETS, "demo", ["--resume", str(run)])
         parse("salt", PRESETS, "demo", ["--resume", str(run)])
     (run / "config.json").write_text("{")

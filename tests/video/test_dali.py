@@ -178,14 +178,14 @@ def test_calls_that_make_no_sense_are_refused():
     video = encode(4, **VP9)
     info = probe(video)
     view, other = View("a", (0,), WHOLE, False, 64), View("a", (0,), WHOLE, False, 32)
-    with pytest.raises(ValueError, match="same number of frames and the same size"):
+    with pytest.raises(ValueError, match="same size"):
         decode_views([video] * 2, [view, other], [info] * 2, decoder="dali", device="cpu")
     with pytest.raises(ValueError, match="1 videos, 2 views, 1 infos"):
         decode_views([video], [view, view], [info], decoder="dali", device="cpu")
-    with pytest.raises(ValueError, match="'torchcodec-cuda' does not decode on cpu; use a CUDA device"):
+    with pytest.raises(ValueError, match=r"'torchcodec-cuda' .* cpu"):
         decode_views([video], [view], [info], decoder="torchcodec-cuda", device="cpu")
-    with pytest.raises(ValueError, match="'pyav' decodes on the CPU, with decode_view"):
+    with pytest.raises(ValueError, match=r"'pyav' .*decode_view"):
         decode_views([video], [view], [info], decoder="pyav")
     if not torch.cuda.is_available():
-        with pytest.raises(DecoderUnavailable, match="decoder 'dali' cannot be used: it needs an NVIDIA GPU"):
+        with pytest.raises(DecoderUnavailable, match=r"'dali' cannot be used: .*GPU"):
             decode_views([video], [view], [info], decoder="dali")

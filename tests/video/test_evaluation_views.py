@@ -121,7 +121,7 @@ def test_clips_decoded_together_are_those_decoded_alone():
     assert together.shape == (10, 8, 32, 32, 3)
     for clip, view in zip(together, views, strict=True):
         assert np.array_equal(clip, decode_view(VIDEO, view))
-    with pytest.raises(ValueError, match=r"one number of frames and one size; got \[\(4, 16\), \(8, 32\)\]"):
+    with pytest.raises(ValueError, match=r"got \[\(4, 16\), \(8, 32\)\]"):
         decode_clips(VIDEO, [views[0], ViewSpec(frames=4, size=16).center("a", INFO)])
 
 

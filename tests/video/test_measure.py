@@ -51,7 +51,7 @@ def test_a_decoder_that_loses_samples_is_not_usable(monkeypatch):
     assert pyav.clips_per_s > 0  # what nobody decodes is held against nobody
     assert other.clips_per_s is None
     assert other.reason == "it cannot decode 1 of 2 samples; the first: unsupported: no VP9"
-    with pytest.raises(ValueError, match="none of the 1 samples can be decoded; the first: container"):
+    with pytest.raises(ValueError, match=r"none of the 1 samples .*container"):
         measure.measure(samples[:1], ["pyav"], seconds=0.05)
 
 
@@ -73,7 +73,7 @@ def test_the_fastest_usable_one_is_chosen():
         Measured("dali", "cuda", 1, None, "it needs an NVIDIA GPU"),
     ]
     assert choose(rows).decoder == "torchcodec"
-    with pytest.raises(DecoderUnavailable, match="no decoder is usable: dali: it needs an NVIDIA GPU"):
+    with pytest.raises(DecoderUnavailable, match=r"dali: .*GPU"):
         choose(rows[2:])
 
 

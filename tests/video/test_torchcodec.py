@@ -169,8 +169,8 @@ def test_all_of_this_with_the_ffmpeg_that_pyav_brings(tmp_path):
 def test_a_decoder_that_cannot_run_is_refused_in_a_sentence():
     with pytest.raises(ValueError, match="no decoder 'decord': choose one of pyav, torchcodec, dali, torchcodec-cuda"):
         decode(encode(3), [0], decoder="decord")
-    with pytest.raises(ValueError, match="'dali' decodes batches on a GPU, with decode_views; here: pyav or torch"):
+    with pytest.raises(ValueError, match=r"'dali' .*decode_views.*pyav or torch"):
         frame_reader("dali")
     if REASON is not None:
-        with pytest.raises(DecoderUnavailable, match=r"decoder 'torchcodec' cannot be used: torchcodec .*install"):
+        with pytest.raises(DecoderUnavailable, match=r"'torchcodec' cannot be used: .*install"):
             decode(encode(3), [0], decoder="torchcodec")

@@ -1,4 +1,4 @@
-"""What a stage leaves behind: one JSON file, whole at every moment, written anew with each result."""
+"""Result of a stage: one JSON file, whole at every moment, written anew with each result."""
 
 import argparse
 import contextlib

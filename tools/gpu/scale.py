@@ -1,4 +1,4 @@
-"""What differs between the check on a card and its rehearsal on a CPU: sizes, never the way."""
+"""Sizes of the check on a card and of its rehearsal on a CPU."""
 
 import os
 from dataclasses import dataclass, field

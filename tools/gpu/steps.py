@@ -92,7 +92,7 @@ STEPS: dict[str, Callable[[Task, Recorder], None]] = {"SALT": salt, "V-JEPA 2": 
 
 
 def salt_step_is_finite(name: str, scale: Scale) -> None:
-    """Make one whole step of a side of ``benchmarks.training.salt_sides``; raises where its loss is no number."""
+    """Make one whole step of a side of ``benchmarks.training.salt_sides``; raises where its loss is not finite."""
     from benchmarks.training.salt_sides import SIZES, forward, make_side, random_clip
 
     device, size = torch.device(scale.device.kind), SIZES[scale.salt]

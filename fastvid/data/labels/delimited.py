@@ -52,7 +52,7 @@ def read_text(path: Path) -> str:
         raise ValueError(f"{path} cannot be read: {error.strerror or error}") from error
     utf16 = data.startswith(_UTF_16)
     if b"\0" in data and not utf16:
-        raise ValueError(f"{path} is no text file: it holds zero bytes")
+        raise ValueError(f"{path} is not a text file: it holds zero bytes")
     try:
         text = data.decode("utf-16" if utf16 else "utf-8-sig")
     except UnicodeDecodeError as error:

@@ -92,7 +92,7 @@ def folder_labels(paths: Collection[str]) -> list[str | None]:
     any, or else the innermost folder. A video that is in no such folder has None.
 
     Args:
-        paths: of all videos, relative, with slashes.
+        paths: relative paths of all videos, with slashes.
     """
     found = find_part_folders(folders_of(path) for path in paths)
     if found is None:

@@ -4,6 +4,7 @@
 many clips have been taken, never gets further ahead than the ring has slots, and ends when its parent does.
 """
 
+import contextlib
 import os
 import pickle
 import signal
@@ -18,7 +19,7 @@ from fastvid.data.loader.messages import Decoded, Failed, Samples, Taken, Task
 from fastvid.data.loader.order import LoaderState
 from fastvid.data.loader.ring import Ring
 from fastvid.data.source import Sample
-from fastvid.video import DecodeError, View, cut_view, decode, decode_view
+from fastvid.video import DecodeError, View, decode_view
 
 
 class Helper:
@@ -37,7 +38,7 @@ class Helper:
         self.task, self.ring, self.slots = task, ring, slots
         self._connection, self._done, self._taken = connection, done, taken
         self._next, self._busy = taken, 0
-        self._samples, self._cache = Samples(task), FrameCache(task.cache_bytes)
+        self._samples, self._cache = Samples(task), FrameCache(task.cache_bytes, task.spec)
         self._changed, self._sending = threading.Condition(), threading.Lock()
         self._throttle = Autotune(task.threads, task.most_threads)
         for number in range(task.most_threads):
@@ -108,20 +109,15 @@ class Helper:
     def _decode(self, index: int, position: LoaderState, out: np.ndarray) -> tuple[Sample, View]:
         cached = self._cache.get(index)
         if cached is not None:
-            info, frames = cached
             sample = self.task.source.samples[index]
-            view = self._samples.view(sample, position, info)
-            cut_view(frames, view, out)
+            view = self._samples.view(sample, position, cached.info)
+            cached.cut(view, out)
             return sample, view
         file, decoder = self._samples.read(index, position), self.task.decoder
-        if self._cache.reserve(file.info):
-            try:
-                frames = decode(file.data, range(file.info.frames), info=file.info, decoder=decoder)
-            except DecodeError:  # damaged somewhere, perhaps not where this view looks
-                self._cache.release(file.info)
-            else:
-                self._cache.put(index, file.info, frames)
-                cut_view(frames, file.view, out)
+        if self._cache.reserve(file.info, file.view):
+            # A video may be damaged where this view does not look.
+            with contextlib.suppress(DecodeError):
+                self._cache.put(index, file.sample.key, file.data, file.info, decoder).cut(file.view, out)
                 return file.sample, file.view
         decode_view(file.data, file.view, info=file.info, out=out, decoder=decoder)
         return file.sample, file.view

@@ -20,7 +20,7 @@ class Item:
         member: its name in that file, where that is a tar.
         size: bytes, :data:`MISSING` where there is no such file, 0 where only reading an archive tells.
         label: its class, or None.
-        caption: what it shows, in words, or None.
+        caption: description of the video in words, or None.
         offset: offset of its bytes in that file.
         extra: further fields for the sample's ``.json``.
     """
@@ -49,7 +49,7 @@ class Collection:
     """Videos that become one folder of shards.
 
     Attributes:
-        root: what the paths are relative to.
+        root: folder that the paths are relative to.
         items: the videos, with different keys.
         archives: tar or tar.gz files that hold them, when they are not files of their own.
         notes: sentences about what was passed over, for the user.

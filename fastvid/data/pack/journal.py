@@ -1,4 +1,4 @@
-"""What a pack has finished, kept on the disk so that it can be stopped at any moment.
+"""Journal of the videos that a pack has finished, on disk, so that packing can stop at any moment and go on.
 
 In the work folder lie ``plan.json`` (the options and a checksum of the list of videos), ``source.jsonl`` (that list),
 and for each finished shard a record, ``shard-000000.json``. A shard is finished at the moment its record appears: its
@@ -28,9 +28,9 @@ class Record:
 
     Attributes:
         facts: facts of the shard.
-        counts: of its videos.
-        archive: which of the collection's archives comes next.
-        number: which of its members, or of the collection's items, comes next.
+        counts: totals of its videos.
+        archive: position of the next archive in the collection.
+        number: position of the next member in it, or of the next item in the collection.
         taken: positions in the collection of the items from archives that are done.
         rejects: the lines of the rejects file that belong to the items of this shard.
     """

@@ -50,7 +50,7 @@ def read_archive(archive: Path, wanted: dict[str, int], skip: int) -> Iterator[t
     Args:
         archive: a tar, compressed by gzip or not.
         wanted: position of each video's path in the collection. A member may have more folders in front.
-        skip: how many of the wanted members to pass over.
+        skip: number of wanted members to pass over.
 
     Yields:
         (number of the wanted member in the archive, position in the collection, size, bytes). A video over the limits

@@ -37,10 +37,10 @@ class Task:
         item: the video.
         root: root of the collection.
         data: its bytes, where they came out of an archive.
-        failed: what is known to be wrong with it.
-        archive: of what comes after this task: which archive,
-        number: which of its members, or of the items.
-        position: of the item in the collection, where it is in an archive.
+        failed: known fault of it, or None.
+        archive: position, in the collection, of the archive that the next task begins in.
+        number: position, in that archive or in the collection, of the item that the next task begins with.
+        position: position of the item in the collection, where it is in an archive.
     """
 
     item: Item

@@ -37,7 +37,7 @@ class Packing:
         prefix: prefix of the shards' names.
         shard_bytes: a shard is closed when it has grown past this.
         shuffle: whether videos are packed in an order that mixes classes; else by key. Archives keep theirs.
-        treatment: what is done to every video.
+        treatment: processing of every video.
         jobs: processes.
     """
 
@@ -53,7 +53,7 @@ class Outcome:
     """The result of packing.
 
     Attributes:
-        dataset: what ``dataset.json`` says.
+        dataset: contents of ``dataset.json``.
         rejects: videos that could not be used, by reason.
         new: False if everything was there already.
     """
@@ -75,8 +75,8 @@ def pack(
         collection: the videos.
         target: where the shards go.
         work: folder for what is unfinished; on the target's file system if that is local.
-        packing: how.
-        options: what the user asked for; must be the same when a run goes on, and is said in ``dataset.json``.
+        packing: options of packing.
+        options: the user's options, recorded in ``dataset.json``; they must be the same when packing is resumed.
         progress: called with (videos done, videos in all).
 
     Raises:

@@ -15,8 +15,8 @@ def table(src: Path, root: Path | None = None) -> dict[str, Collection]:
 
     Args:
         src: the table, with labels, captions, both or neither.
-        root: what relative paths start from; default the table's folder. A path that leads out of it is taken all the
-            same: keys then start from the folder that holds all videos.
+        root: folder that relative paths start from; default the table's folder. A path that leads out of it is
+            taken all the same: keys then start from the folder that holds all videos.
 
     Raises:
         FileNotFoundError, ValueError: see :func:`read_label_table`; or there is none of the videos.

@@ -1,4 +1,4 @@
-"""Where a packed data set goes: a folder, or a place in an object store."""
+"""Destination of a packed data set: a folder, or a place in an object store."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a data set holds, counted entry by entry."""
+"""Totals of a data set, counted entry by entry."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field

@@ -52,7 +52,7 @@ class Dataset:
         codecs: videos of each codec; those that could not be read are counted under ``"unreadable"``.
         frames: in all videos.
         seconds: seconds of all videos.
-        video_bytes: of all videos.
+        video_bytes: bytes of all videos.
         made_by: command and options that made the shards.
     """
 
@@ -153,5 +153,5 @@ def _shard(values: dict[str, Any]) -> ShardInfo:
     if not all(type(x) is int and x >= 0 for x in numbers) or not all(len(x) == 64 for x in texts):
         raise ValueError("a shard's sizes or checksums are none")
     if not shard.name.endswith(".tar") or "/" in shard.name or shard.name.startswith("."):
-        raise ValueError(f"{shard.name!r} is no file name of a shard")
+        raise ValueError(f"{shard.name!r} is not the file name of a shard")
     return shard

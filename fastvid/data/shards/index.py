@@ -192,8 +192,8 @@ def scan_tar(shard: Path, refused: Callable[[str], None], video: str | None = No
         shard: the tar.
         refused: called with a sentence for each member that is not accepted, see
             :func:`fastvid.data.shards.tar_reader.tar_members`.
-        video: which of a sample's videos is meant, such as ``"left.mp4"``; samples without it are passed over. Needed
-            only where samples have several.
+        video: suffix of the video to take from each sample, such as ``"left.mp4"``; samples without it are passed over.
+            Needed only where samples have several.
 
     Raises:
         ValueError: not a readable tar, a key twice, a sample with several videos, or a label that cannot be read.

@@ -91,7 +91,7 @@ def tar_members(file: BinaryIO, where: str, length: int | None, refused: Callabl
             elif kind not in (b"0", b"\0", b"7", b"5"):
                 refused(f"{where}: {name!r} is of the unknown kind {kind!r}: passed over")
             elif not _sane(name):
-                refused(f"{where}: {name!r:.200} is no plain relative name: passed over")
+                refused(f"{where}: {name!r:.200} is not a plain relative name: passed over")
             elif kind != b"5" and not name.endswith("/"):
                 yield Member(name, data, size)
             given, pax_size, sparse = "", None, False

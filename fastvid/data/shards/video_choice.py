@@ -17,8 +17,8 @@ def several_videos(
 
     Args:
         shard: the tar.
-        videos: of each sample, by its key, the suffixes of its videos, such as ``".left.mp4"``.
-        members: of each sample, by suffix.
+        videos: for each sample's key the suffixes of its videos, such as ``".left.mp4"``.
+        members: a sample's members by suffix.
     """
     key = next(key for key, suffixes in videos.items() if len(suffixes) > 1)
     names = such_as([members[key][suffix].name for suffix in videos[key]])

@@ -1,4 +1,4 @@
-"""Whether data lies on a slow file system: one of another operating system's, or behind a network."""
+"""Detection of slow file systems: another operating system's, or a network's."""
 
 import os
 import random

@@ -36,7 +36,7 @@ class FolderSource:
         root = Path(root)
         if root.is_file():
             if root.suffix.lower() not in VIDEO_SUFFIXES:
-                raise ValueError(f"{spelled(root)} is no video: looked for {', '.join(VIDEO_SUFFIXES)} and .tar")
+                raise ValueError(f"{spelled(root)} is not a video: looked for {', '.join(VIDEO_SUFFIXES)} and .tar")
             self.root, names = root.parent, [root.name]
         else:
             self.root, names = root, self._list(root)

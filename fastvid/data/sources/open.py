@@ -27,7 +27,7 @@ def open_source(
             :func:`fastvid.data.labels.table.read_label_table` reads it; by default a video's label is in the lists of
             Something-Something V2 where these are there, or else the name of the folder it is in, below ``path``.
         cache_dir: where shards from a URL are kept; default: ``$FASTVID_CACHE``, or the user's cache directory.
-        disk_bytes: what they take there at most. Processes with the same ``cache_dir`` share it.
+        disk_bytes: most bytes that they take there. Processes with the same ``cache_dir`` share it.
         window: shards that the order mixes: two windows must fit into ``disk_bytes``.
 
     Returns:

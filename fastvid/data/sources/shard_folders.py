@@ -1,4 +1,4 @@
-"""Which folders of tar shards a path holds: the one answer that training and the data commands share."""
+"""Folders of tar shards below a path, for training and the data commands alike."""
 
 import logging
 from pathlib import Path

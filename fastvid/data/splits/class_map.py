@@ -1,4 +1,4 @@
-"""Which classes are told apart: labels renamed, put together, or left out."""
+"""Class maps: labels renamed, merged, or left out."""
 
 import re
 from collections.abc import Mapping

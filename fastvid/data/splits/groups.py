@@ -1,4 +1,4 @@
-"""Which videos belong together: cut from one recording, or showing one person."""
+"""Groups of videos that must stay in one part of a split: cut from one recording, or showing one person."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -19,14 +19,14 @@ def group_finder(groups: str | None, names: Iterable[str]) -> GroupOf:
         names: names of the videos, to check a given expression with.
 
     Raises:
-        ValueError: it is no such expression, or some name does not match it.
+        ValueError: it is not a regular expression, or some name does not match it.
     """
     if groups is None:
         return _known_group
     try:
         pattern = re.compile(groups)
     except re.error as error:
-        raise ValueError(f"groups {groups!r} is no regular expression: {error}") from error
+        raise ValueError(f"groups {groups!r} is not a regular expression: {error}") from error
     if pattern.groups != 1:
         raise ValueError(
             f"groups {groups!r} has {pattern.groups} groups in parentheses: exactly one must mark what videos share"

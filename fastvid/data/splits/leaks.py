@@ -1,4 +1,4 @@
-"""What validation and test videos share with others: groups on both sides, and files that are the same."""
+"""Leaks between the parts of a split: groups on both sides, and identical files."""
 
 import hashlib
 from collections import defaultdict

@@ -14,8 +14,8 @@ def hold_out(source: Source, share: float) -> tuple[Source | None, Source | None
 
     Args:
         source: the videos; those without a label may be trained on.
-        share: of the labelled videos in the second part, where the data set shows no split. With fewer than two classes
-            there is nothing to probe, and all videos are in the first part.
+        share: share of the labelled videos in the second part, where the data set shows no split. With fewer
+            than two classes there is nothing to probe, and all videos are in the first part.
 
     Returns:
         (training part, labelled test part, sentences on how they came about), None for a part with nothing in it. A

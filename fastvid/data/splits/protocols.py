@@ -1,4 +1,4 @@
-"""Which part of a split a video is in: the protocols, each a function from videos to training, validation and test."""
+"""Split protocols: functions from videos to training, validation and test."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence

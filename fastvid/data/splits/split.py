@@ -27,7 +27,7 @@ class LabelledSplits:
         val: likewise, to choose a checkpoint by.
         test: likewise, to report.
         classes: their names, sorted; a class id is a position.
-        protocol: which made them.
+        protocol: name of the protocol that made them.
         leaks: sentences on what validation or test share with other parts.
         notes: sentences on how the parts came about.
     """

@@ -1,4 +1,4 @@
-"""Which split a data set shows by itself: in a table, in folders and shards, in lists, in names."""
+"""Detection of the split that a data set has already: in a table, folders, shards, lists or names."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field

@@ -24,7 +24,7 @@ _NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "DefaultCred
 class StreamError(UserError):
     """A file of a streamed data set cannot be had: its message says which, why, and what to do.
 
-    Not an ``OSError``: those make one sample bad, and this is no fault of a sample.
+    Not an ``OSError``: those make one sample bad, and this is not a sample's fault.
     """
 
 

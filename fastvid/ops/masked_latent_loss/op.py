@@ -122,7 +122,7 @@ def masked_latent_loss(
         target: [B, N, D], of any of these dtypes, or int8 with ``target_scale``. Must not require grad: detach the
             teacher's output.
         masked: int64 [B, M], values in [0, N).
-        kind: which loss.
+        kind: loss function.
         normalize_target: apply LayerNorm to each target token, as V-JEPA does.
         target_scale: float16 [B, N], for an int8 target: token ``n`` is ``target[b, n] * target_scale[b, n]``, as
             :func:`quantize_tokens` makes it. It is dequantised in the pass, never in memory.

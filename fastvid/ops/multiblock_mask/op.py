@@ -79,10 +79,10 @@ def multiblock_mask(
         grid: (T, H, W) tokens; token ``t * H * W + h * W + w``.
         masked: M, tokens to predict per clip.
         visible: V, tokens the student sees per clip; M + V <= T * H * W.
-        spec: how masks are drawn; default :meth:`MaskSpec.multiblock`.
+        spec: parameters of the masks; default :meth:`MaskSpec.multiblock`.
         seed: the run's seed, in [0, 2**63).
-        draw: which draw of these samples, in [0, 2**32): give each training step (and each of several masks in a step)
-            its own.
+        draw: number of the draw of these samples, in [0, 2**32): give each training step (and each of several masks
+            in a step) its own.
         backend: ``"auto"``, ``"reference"`` (plain PyTorch; on a GPU it waits for the device) or ``"native"``.
 
     Returns:

@@ -1,4 +1,4 @@
-"""How masks are drawn: MaskSpec and its presets."""
+"""MaskSpec, the parameters of multiblock masks, and its presets."""
 
 import dataclasses
 import math

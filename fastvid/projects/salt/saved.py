@@ -1,4 +1,4 @@
-"""What a pretraining run saves: its student encoder."""
+"""The student encoder that a pretraining run saves."""
 
 from pathlib import Path
 

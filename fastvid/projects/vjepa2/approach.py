@@ -1,4 +1,4 @@
-"""What of a V-JEPA 2 classifier is trained: the approaches that are compared."""
+"""The approaches that are compared, by what part of a V-JEPA 2 classifier they train."""
 
 import warnings
 from dataclasses import dataclass

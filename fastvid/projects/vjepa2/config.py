@@ -1,4 +1,4 @@
-"""What can be set in a V-JEPA 2 fine-tuning run."""
+"""Configuration of a V-JEPA 2 fine-tuning run."""
 
 from dataclasses import dataclass, field
 from typing import Annotated, Literal

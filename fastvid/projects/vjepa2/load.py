@@ -1,4 +1,4 @@
-"""Where a V-JEPA 2 classifier comes from: the hub, a local folder, or random weights."""
+"""Loading of a V-JEPA 2 classifier: from the hub, a local folder, or with random weights."""
 
 import contextlib
 import logging

@@ -1,4 +1,4 @@
-"""What is written beside a trained classifier's weights: all that is needed to put it together again."""
+"""Metadata beside a trained classifier's weights: all that is needed to build it again."""
 
 import dataclasses
 import json

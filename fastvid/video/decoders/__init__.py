@@ -1,4 +1,4 @@
-"""Who decodes: PyAV or torchcodec on the CPU, a video at a time; DALI or torchcodec on a GPU, a batch at a time.
+"""The decoders: PyAV or torchcodec on the CPU, a video at a time; DALI or torchcodec on a GPU, a batch at a time.
 
 Importing this package imports none of them. The first two give the same frames bit for bit, so only speed is a
 reason to choose; the GPU ones choose the same frames and come close in their pixels (docs/decoders.md).

@@ -60,7 +60,7 @@ def decode_batch(
 
 def _check(data: bytes, info: VideoMetadata, device: "torch.device") -> Colours:
     """Raise an error for what DALI does not decode, or would decode wrongly without an error."""
-    check_complete(data, info)  # also refuses what is no video
+    check_complete(data, info)  # also refuses what is not a video
     if info.codec not in (_CPU_CODECS if device.type == "cpu" else _GPU_CODECS):
         raise DecodeError("unsupported", f"DALI does not decode {info.codec} on {device.type}; use pyav")
     if container_format(data) == "avi" or not info.numbered or info.pts is None or info.pts[0] < 0:

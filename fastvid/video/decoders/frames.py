@@ -1,4 +1,4 @@
-"""What a decoder of batches hands over for one video."""
+"""The frames of one video as a batch decoder returns them."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING

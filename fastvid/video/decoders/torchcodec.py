@@ -79,7 +79,7 @@ def _frames(data: bytes, indices: Sequence[int], info: VideoMetadata, device: st
 
 
 def _open(data: bytes, info: VideoMetadata, device: str):
-    check_complete(data, info)  # also refuses playlists and whatever else is no video container
+    check_complete(data, info)  # also refuses playlists and whatever else is not a video container
     if container_format(data) == "avi" or not info.numbered:
         raise DecodeError("unsupported", "torchcodec needs a presentation time of its own for each frame; use pyav")
     from torchcodec.decoders import VideoDecoder

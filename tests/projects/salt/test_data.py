@@ -57,5 +57,5 @@ def test_without_a_split_a_share_is_held_out_and_without_classes_nothing(tmp_pat
 def test_a_table_that_does_not_fit_is_one_sentence(tmp_path):
     make(tmp_path, ["a/0.mp4", "b/1.mp4"])
     (tmp_path / "labels.csv").write_text("path,label\na/0.mp4,run\na/0.mp4,walk\n")
-    with pytest.raises(UserError, match=r"labels\.csv, lines 2 and 3: 'a/0.mp4' has two labels, 'run' and 'walk'"):
+    with pytest.raises(UserError, match=r"labels\.csv, lines 2 and 3: 'a/0.mp4' .*'run' and 'walk'"):
         open_data(DataConfig(path=str(tmp_path), labels=str(tmp_path / "labels.csv")), DemoSize())

@@ -159,7 +159,7 @@ def test_the_source_must_be_what_it_was(source, clip, tmp_path):
     weights = load_file(elsewhere / "model.safetensors")
     weights["vjepa2.encoder.layer.1.mlp.fc1.bias"][3] += 1e-3
     save_file(weights, elsewhere / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ValueError, match=r"are not those of .*elsewhere: they have changed since, or it is another"):
+    with pytest.raises(ValueError, match=r"elsewhere"):
         load_classifier(tmp_path / "saved", source=str(elsewhere))
 
 
@@ -178,7 +178,7 @@ def test_a_tiny_model_is_drawn_again(tmp_path):
     with torch.no_grad():
         assert torch.equal(load_classifier(tmp_path)(clip), model(clip))
     edit(tmp_path, init_seed=7)
-    with pytest.raises(ValueError, match="are not those of init_seed 7, drawn by this torch"):
+    with pytest.raises(ValueError, match="init_seed 7"):
         load_classifier(tmp_path)
 
 
@@ -221,7 +221,7 @@ def test_a_writing_that_was_cut_off_is_refused_and_done_again(source, saved, cli
     with pytest.raises(KeyboardInterrupt):
         save_classifier(saved, model, about(source))
     monkeypatch.undo()
-    with pytest.raises(ValueError, match=r"is not the file that classifier\.json was written for"):
+    with pytest.raises(ValueError, match=r"classifier\.json"):
         load_classifier(saved)
     save_classifier(saved, model, about(source))
     with torch.no_grad():
@@ -232,7 +232,7 @@ def test_damaged_files_are_refused(saved, tmp_path):
     whole = (saved / "trained.safetensors").read_bytes()
     for damaged in (whole[:-1], whole[:-4] + b"\1\2\3\4"):
         (saved / "trained.safetensors").write_bytes(damaged)
-        with pytest.raises(ValueError, match=r"is not the file that classifier\.json was written for: it is damaged"):
+        with pytest.raises(ValueError, match=r"classifier\.json .* damaged"):
             load_classifier(saved)
     (saved / "trained.safetensors").write_bytes(whole)
     text = (saved / "classifier.json").read_text()
@@ -244,7 +244,7 @@ def test_damaged_files_are_refused(saved, tmp_path):
         (text.replace(' "stride":', ' "step":'), "has fields that this version does not know: step"),
         (text.replace(' "crops": 1,', ""), "is damaged: it lacks crops"),
         (text.replace(' "frames": 4', ' "frames": "4"'), "is damaged: frames is '4'"),
-        (text.replace('"climb"', '"zoom"'), "is damaged: classes must be two or more different names, sorted; got z"),
+        (text.replace('"climb"', '"zoom"'), "is damaged: classes .* sorted; got z"),
         (text.replace('"approach": "head"', '"approach": "neck"'), "unknown approach 'neck'"),
         (text.replace('"approach": "head"', '"approach": "pooler"'), r"63 missing \(pooler.*not those of the approach"),
         (text.replace('"climb",', ""), r"classifier\.json names 3 classes, and the weights are for 4"),
@@ -269,13 +269,13 @@ def test_what_cannot_be_saved_says_why(source, tmp_path):
     with pytest.raises(ValueError, match="this model has no approach"):
         save_classifier(tmp_path, model, about(source))
     apply_approach(model, "head")
-    with pytest.raises(ValueError, match="3 classes are named, and the model has 4"):
+    with pytest.raises(ValueError, match=r"3 classes .* 4"):
         save_classifier(tmp_path, model, about(source, classes=CLASSES[:3]))
-    with pytest.raises(ValueError, match=r"saved in float32; this one has weights in torch\.bfloat16"):
+    with pytest.raises(ValueError, match=r"float32.*torch\.bfloat16"):
         save_classifier(tmp_path, model.to(torch.bfloat16), about(source))
     assert not list(tmp_path.iterdir())
     for wrong in ({"classes": ("b", "a")}, {"classes": ("a", "a")}, {"classes": ("a",)}):
-        with pytest.raises(ValueError, match="two or more different names, sorted"):
+        with pytest.raises(ValueError, match="sorted"):
             about(source, **wrong)
     with pytest.raises(ValueError, match=r"clips >= 1 and 1 or 3 crops; got 1 and 2"):
         about(source, crops=2)
@@ -338,14 +338,14 @@ def test_a_head_that_is_to_be_kept(source, tmp_path, caplog):
     caplog.set_level(logging.INFO)
     kept = load_vjepa2(str(source), num_classes=7, keep_head=True).hf.classifier.weight
     assert torch.equal(kept, load_file(source / "model.safetensors")["classifier.weight"])
-    with pytest.raises(ValueError, match="has a head for 7 classes, and one for 4 is to be kept"):
+    with pytest.raises(ValueError, match=r"7 classes.* 4"):
         load_vjepa2(str(source), num_classes=4, keep_head=True)
     assert "is drawn" not in caplog.text
     weights = load_file(source / "model.safetensors")
     del weights["classifier.weight"], weights["classifier.bias"]
     shutil.copytree(source, tmp_path / "headless")
     save_file(weights, tmp_path / "headless" / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ValueError, match="comes without a head, and one for 7 is to be kept"):
+    with pytest.raises(ValueError, match=r"without a head.* 7"):
         load_vjepa2(str(tmp_path / "headless"), num_classes=7, keep_head=True)
-    with pytest.raises(ValueError, match="a tiny model has random weights and no head to keep"):
+    with pytest.raises(ValueError, match="tiny"):
         load_vjepa2(init="tiny", num_classes=4, keep_head=True)
