@@ -15,7 +15,7 @@ from fastvid.data.source import read_video
 from fastvid.latents.manifest import dataset_hash
 from fastvid.projects.trajectory.motion import MOTIONS
 from fastvid.projects.trajectory.render import render
-from fastvid.projects.trajectory.scenes import SceneConfig, draw_scenes
+from fastvid.projects.trajectory.scenes import SceneConfig, draw_scenes, noise_labels
 from fastvid.projects.trajectory.user_files import LOST, find_files, read_labels, read_pixels
 from fastvid.projects.trajectory.videos import GENERATOR, Footage, GeneratedVideos, Videos
 from fastvid.video import DecodeError, Limits, View, decode_view
@@ -118,7 +118,7 @@ class OwnVideos:
         self.motion = np.array([MOTIONS.index(name) if name in MOTIONS else -1 for name in names], np.int64)
         self.noise = np.full(len(names), -1, np.int64)
         if self._scenes is not None:
-            self.noise = draw_scenes(self._scenes, self._numbers(np.arange(len(names)))).noise
+            self.noise = noise_labels(self._scenes, self._numbers(np.arange(len(names))))
         self.facts: dict[str, Any] = {
             "videos": dataset_hash(config.path, self._source), "frames": self.frames, "size": self._size,
         }  # fmt: skip

@@ -17,6 +17,7 @@ Variant = Literal["seed", "hard"]
 HARD_FRAMES = 32
 NOISE_SHARE = 0.2  # a video whose share of frames with a transient is below this has the noise label 1
 
+_AT_ONCE = 512  # scenes that exist at one time
 MOST_TRANSIENTS = 6
 _LONGEST_TRANSIENT = 3  # frames, of the variant seed
 _WHITE, _RED = (242, 242, 242), (230, 77, 77)  # the original's (.95, .95, .95) and (.9, .3, .3)
@@ -140,6 +141,12 @@ def draw_scenes(config: SceneConfig, indices: np.ndarray) -> Scenes:
 
         return draw_hard(config, indices)
     return _draw_seed(config, indices, length)
+
+
+def noise_labels(config: SceneConfig, indices: np.ndarray) -> np.ndarray:
+    """Return int64 [V]: the noise labels of many videos, without holding all of their scenes."""
+    parts = [draw_scenes(config, indices[i : i + _AT_ONCE]).noise for i in range(0, len(indices), _AT_ONCE)]
+    return np.concatenate([np.zeros(0, np.int64), *parts])
 
 
 def disc_radius(depth: np.ndarray, size: int) -> np.ndarray:
