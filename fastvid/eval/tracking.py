@@ -1,6 +1,7 @@
 """Scores of a tracker: how many objects it finds, and how well it keeps them apart."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import motrics
 import numpy as np
@@ -104,7 +105,7 @@ def _frames(videos: int, frames: int, video, frame, number, boxes) -> list[motri
     ]
 
 
-def _whole_tracker(known: list[motrics.Frames], found: list[motrics.Frames]) -> dict[str, float | int]:
+def _whole_tracker(known: list[motrics.Frames], found: list[motrics.Frames]) -> dict[str, Any]:
     counts = np.zeros(8, np.int64)
     matched = missed = extra = associated = np.zeros(1)
     for one, other in zip(known, found, strict=True):

@@ -13,9 +13,10 @@ from fastvid.data.shards.dataset_json import NAME, load_dataset, save_dataset
 from fastvid.data.shards.writer import ShardWriter
 from fastvid.data.source import read_video
 from fastvid.latents.manifest import dataset_hash
+from fastvid.projects.trajectory.generator import draw_scenes, noise_labels
 from fastvid.projects.trajectory.motion import MOTIONS
 from fastvid.projects.trajectory.render import render
-from fastvid.projects.trajectory.scenes import SceneConfig, draw_scenes, noise_labels
+from fastvid.projects.trajectory.scenes import SceneConfig
 from fastvid.projects.trajectory.user_files import LOST, find_files, read_labels, read_pixels
 from fastvid.projects.trajectory.videos import GENERATOR, Footage, GeneratedVideos, Videos
 from fastvid.video import DecodeError, Limits, View, decode_view

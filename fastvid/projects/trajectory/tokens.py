@@ -192,7 +192,8 @@ def is_persistent(tracks: Tracks, footage: Footage) -> np.ndarray:
         total = np.zeros((count, 3))
         np.add.at(total, group, tracks.colour)
         mean = total / np.maximum(np.bincount(group, minlength=count), 1)[:, None]
-        return ((mean > WHITE).all(1) & footage.white_persists)[group]
+        white = np.all(mean > WHITE, axis=1)
+        return white[group] if footage.white_persists else np.zeros(len(tracks), bool)
     truth = footage.truth
     followed = followed_objects(tracks, truth.boxes)
     return truth.persistent[tracks.video, followed] & (followed >= 0)

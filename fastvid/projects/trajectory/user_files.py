@@ -10,9 +10,10 @@ import numpy as np
 import torch
 
 from fastvid.files import write_whole
+from fastvid.projects.trajectory.generator import draw_scenes
 from fastvid.projects.trajectory.motion import MOTIONS
 from fastvid.projects.trajectory.render import render
-from fastvid.projects.trajectory.scenes import NOISE_SHARE, SceneConfig, Scenes, draw_scenes
+from fastvid.projects.trajectory.scenes import NOISE_SHARE, SceneConfig, Scenes
 
 NAME = "augmented_traj_{:05d}"
 _NUMBERED = re.compile(r"augmented_traj_\d{5,}\.pt")

@@ -8,9 +8,10 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from fastvid.data.splits.protocols import Request, Video, assign
+from fastvid.projects.trajectory.generator import draw_scenes, noise_labels
 from fastvid.projects.trajectory.motion import MOTIONS
 from fastvid.projects.trajectory.render import Truth, render
-from fastvid.projects.trajectory.scenes import SceneConfig, draw_scenes, noise_labels
+from fastvid.projects.trajectory.scenes import SceneConfig
 from fastvid.tracks.blobs import Detector
 
 Split = Literal["train", "val", "test"]

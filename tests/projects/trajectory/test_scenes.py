@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy.stats import rankdata
 
+from fastvid.projects.trajectory.generator import draw_scenes
 from fastvid.projects.trajectory.render import render
-from fastvid.projects.trajectory.scenes import HARD_FRAMES, SceneConfig, draw_scenes
+from fastvid.projects.trajectory.scenes import HARD_FRAMES, SceneConfig
 from fastvid.tracks.tracks import SEEN
 
 VIDEOS = 2400
