@@ -54,7 +54,7 @@ def write_report(run_dir: str | Path, project: Report | None = None) -> Path:
         section("Pictures", "".join(picture(title, path) for title, path in pictures.items())),
         section("Videos that could not be used", _bad_samples(run)),
         section("Configuration", pre(run.config)),
-        section("Environment", pre(run.facts)),
+        section("Environment", pre(run.metadata)),
     ]
     path = run.path / "report.html"
     write_whole(path, document(run.path.name, sections).encode(), sync=False)
@@ -68,7 +68,7 @@ def _has_health(run: RunRecords) -> bool:
 
 def _heading(run: RunRecords) -> str:
     clips = sum(int(run.last(stage, "clips") or 0) for stage in run.stages)
-    starts = len(run.facts.get("starts", []))
+    starts = len(run.metadata.get("starts", []))
     facts = [
         text(without_secrets(run.config["data"]["path"])),
         f"{clips:,} clips seen",

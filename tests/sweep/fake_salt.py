@@ -31,11 +31,11 @@ def main() -> int:
         options = run.read_json("config.json")["options"]
     else:
         run = RunDir.create(Path(options["--run.dir"][0]), {"options": options, "data": {"path": "demo"}, "probe": {}})
-    starts = run.facts().get("starts", [])
+    starts = run.metadata().get("starts", [])
     start = {"time": datetime.now().isoformat(timespec="seconds"), "arguments": arguments}
-    run.note(project="salt", starts=[*starts, start])
+    run.record(project="salt", starts=[*starts, start])
     if os.environ.get("FAKE_STOP") == run.path.name:
-        run.beat("stopped", force=True)
+        run.heartbeat("stopped", force=True)
         return 143
     ratio = float(options.get("--mask.ratio", ["0.375"])[0])
     rate = float(options.get("--optim.lr", ["0.002"])[0])
@@ -46,7 +46,7 @@ def main() -> int:
     (run.path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     if "FAKE_UNLABELLED" not in os.environ:
         run.write_json("probe.json", probe(ratio, rate, seed))
-    run.beat("finished", force=True)
+    run.heartbeat("finished", force=True)
     return 0
 
 

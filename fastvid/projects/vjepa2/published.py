@@ -77,7 +77,7 @@ class PublishedRun:
             approach=run.values[APPROACH],
             videos=run.values[VIDEOS],
             found=records.result,
-            started=f"{datetime.fromisoformat(records.facts['starts'][0]['time']):%y%m%d-%H%M%S}",
+            started=f"{datetime.fromisoformat(records.metadata['starts'][0]['time']):%y%m%d-%H%M%S}",
             data=Path(str(data.get("path", "data")).rstrip("/")).name,
             threads=data.get("threads"),
             losses=[(record["step"], record["loss"]) for record in records.metrics if {"loss", "step"} <= set(record)],
