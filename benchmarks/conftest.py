@@ -1,7 +1,7 @@
 """Fixtures of the benchmarks: two variants are timed in turns in one process, and only their ratio is compared.
 
-Every benchmark first checks that the sides compute the same thing, and fails when a number falls under its floor in
-``floors.toml``. A session measures one device: the GPU if there is one, or what ``--device`` says.
+Every benchmark first checks that the variants compute the same thing, and fails when a number misses its threshold in
+``thresholds.toml``. A session measures one device: the GPU if there is one, or what ``--device`` says.
 """
 
 import json
@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.harness import devices, floors
+from benchmarks.harness import devices, thresholds
 from benchmarks.harness.gpu_timing import GpuTimer
 from benchmarks.harness.recorder import OURS, Recorder, label, line, missed
-from benchmarks.harness.timing import CpuTimer, Side
+from benchmarks.harness.timing import CpuTimer, Variant
 from fastvid.ops._dispatch import choose
 
 _RECORDER = pytest.StashKey[Recorder]()
@@ -22,11 +22,13 @@ _RECORDER = pytest.StashKey[Recorder]()
 def pytest_addoption(parser):
     parser.addoption("--device", choices=("cpu", "cuda"), help="what to measure; default: the GPU if there is one")
     parser.addoption(
-        "--rows", type=Path, help="file to which each result is appended as a line of JSON; floors then fail nothing"
+        "--rows",
+        type=Path,
+        help="file to which each result is appended as a line of JSON; thresholds then fail nothing",
     )
     parser.addoption(
         "--compile-only", action="store_true",
-        help="check the sides and run them once, to fill the caches of compiled code; with --benchmark-disable",
+        help="check the variants and run them once, to fill the caches of compiled code; with --benchmark-disable",
     )  # fmt: skip
 
 
@@ -58,7 +60,7 @@ def _session(request, device) -> tuple[Recorder, dict]:
     timer = GpuTimer if device.kind == "cuda" else CpuTimer
     bandwidth = 1.0 if request.config.getoption("--compile-only") else timer({}).copy_bandwidth()
     facts["copy_gb_per_s"] = bandwidth / 1e9
-    recorder = Recorder(device, floors.read(floors.PATH.read_text()), bandwidth)
+    recorder = Recorder(device, thresholds.read(thresholds.PATH.read_text()), bandwidth)
     request.config.stash[_RECORDER] = recorder
     return recorder, facts
 
@@ -81,35 +83,35 @@ def kernel(device):
 
 @pytest.fixture
 def record(request, benchmark, device, _session):
-    """Check, measure, keep the result with the benchmark, print it at the end, and check the floors.
+    """Check, measure, keep the result with the benchmark, print it at the end, and check the thresholds.
 
-        record("name", {"fastvid": side, "another": side}, least_bytes={"forward": 123}, tolerance=1e-4)
+        record("name", {"fastvid": variant, "another": variant}, least_bytes={"forward": 123}, tolerance=1e-4)
 
     Args:
-        name: the benchmark's name in ``floors.toml``.
-        sides: ours under the key ``fastvid``, the others with what they are; each a
-            :class:`benchmarks.harness.timing.Side`, whose passes are timed apart, or a plain function (or
+        name: the benchmark's name in ``thresholds.toml``.
+        variants: ours under the key ``fastvid``, the others with what they are; each a
+            :class:`benchmarks.harness.timing.Variant`, whose passes are timed apart, or a plain function (or
             ``timing.Call``), timed whole.
-        floors: for a benchmark without an entry in the file: other side -> how many times faster ours must be.
+        thresholds: for a benchmark without an entry in the file: other variant -> how many times faster ours must be.
         least_bytes: what ours must move, by part; a single number is for the last part.
-        rounds: times that the sides take turns; at least 30 where CUDA graphs are replayed.
-        gate: raises AssertionError where the sides do not compute the same; it runs before anything is timed.
-        tolerance: of a gate for sides of type Side: outputs and gradients are equal to this share of the largest value
-            (0: to the bit). What is timed whole may be checked by the test itself, before it calls this.
+        rounds: times that the variants take turns; at least 30 where CUDA graphs are replayed.
+        gate: raises AssertionError where the variants do not compute the same; it runs before anything is timed.
+        tolerance: of a gate for variants of type Variant: outputs and gradients are equal to this share of the largest
+            value (0: to the bit). What is timed whole may be checked by the test itself, before it calls this.
 
     Returns:
-        How many times faster ours is than each other side, over the last part.
+        How many times faster ours is than each other variant, over the last part.
     """
     recorder, _ = _session
     keep = _keeper(request.config, benchmark, _session)
 
-    def measure(name, sides, **arguments) -> dict[str, float]:
+    def measure(name, variants, **arguments) -> dict[str, float]:
         if request.config.getoption("--compile-only"):
-            recorder.warm(name, sides, **arguments)
+            recorder.warm(name, variants, **arguments)
             return {}
-        ours = sides[OURS]
-        forward = ours.forward if isinstance(ours, Side) else ours
-        rows = recorder.measure(name, sides, **arguments)
+        ours = variants[OURS]
+        forward = ours.forward if isinstance(ours, Variant) else ours
+        rows = recorder.measure(name, variants, **arguments)
         if not benchmark.extra_info.get("rows"):  # the plugin's own clock runs once a test
             benchmark.pedantic(_waited(forward, device.kind), rounds=5, warmup_rounds=1)
         keep(rows)
@@ -127,7 +129,7 @@ def record_numbers(request, benchmark, _session):
 
 
 def _keeper(config: pytest.Config, benchmark, session: tuple[Recorder, dict]):
-    """Return a function that stores rows with the benchmark and fails where one missed its floor."""
+    """Return a function that stores rows with the benchmark and fails where one missed its threshold."""
     facts = session[1]
 
     def keep(rows: list[dict]) -> None:
@@ -161,9 +163,9 @@ def pytest_terminal_summary(terminalreporter, config):
     width = 2 + max(len(label(row)) for row in recorder.rows)
     for row in recorder.rows:
         terminalreporter.write_line(f"{label(row):{width}s}{line(row)}")
-        for side, ms in row["timers_disagree"].items():
-            timed = row["ms"][side]
+        for variant, ms in row["timers_disagree"].items():
+            timed = row["ms"][variant]
             terminalreporter.write_line(
-                f"{'':{width}s}  {side}: {timed['median']:.3g} ms between events ({timed['how']}), "
+                f"{'':{width}s}  {variant}: {timed['median']:.3g} ms between events ({timed['how']}), "
                 f"{ms:.3g} ms in kernels"
             )

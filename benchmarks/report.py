@@ -13,7 +13,7 @@ import json
 import re
 from pathlib import Path
 
-from benchmarks.harness import floors, predictions, roofline
+from benchmarks.harness import predictions, roofline, thresholds
 from benchmarks.harness.recorder import OURS, label
 from benchmarks.harness.timing import CALL
 
@@ -36,12 +36,12 @@ def result(run: dict, conditions: str = "") -> dict:
         raise ValueError(f"expected the benchmarks of one device, found {', '.join(sorted(slugs)) or 'none'}")
     device = entries[0]["device"]
     load = f"load average {device['load_before']} at the start"
-    said = [conditions] if conditions else []
-    said.append(f"other work ran beside it: {load}" if device["load_before"] > _BUSY else load)
+    conditions_met = [conditions] if conditions else []
+    conditions_met.append(f"other work ran beside it: {load}" if device["load_before"] > _BUSY else load)
     commit = run.get("commit_info", {})
     return {
         "device": device,
-        "conditions": "; ".join(said),
+        "conditions": "; ".join(conditions_met),
         "commit": commit.get("id"),
         "changed_since_commit": commit.get("dirty"),
         "rows": [row for entry in entries for row in entry["rows"]],
@@ -78,23 +78,28 @@ def table(found: dict) -> str:
 
 def _cells(row: dict, gpu: bool) -> list[str]:
     metrics = row["metrics"]
-    others = [side for side in row["ms"] if side != OURS]
-    share = {m: f"{100 * metrics[m]:.0f} %" if m in metrics else "" for m in floors.SHARES}
-    bounds = {floor["metric"]: floor for floor in row["floors"]}
-    ratios = [f"{metrics[f'x {side}']:.1f}x {_how(row, side)}{_floor(bounds.get(f'x {side}'))}" for side in others]
-    ratios += [f"{v:.2f} of the {m}{_floor(bounds.get(m))}" for m, v in metrics.items() if m.startswith("memory of ")]
+    others = [variant for variant in row["ms"] if variant != OURS]
+    share = {m: f"{100 * metrics[m]:.0f} %" if m in metrics else "" for m in thresholds.SHARES}
+    bounds = {threshold["metric"]: threshold for threshold in row["floors"]}
+    ratios = [
+        f"{metrics[f'x {variant}']:.1f}x {_how(row, variant)}{_threshold(bounds.get(f'x {variant}'))}"
+        for variant in others
+    ]
+    ratios += [
+        f"{v:.2f} of the {m}{_threshold(bounds.get(m))}" for m, v in metrics.items() if m.startswith("memory of ")
+    ]
     name = row["benchmark"] if row["part"] == CALL else label(row)
     time = _time(row["ms"][OURS]["median"]) if OURS in row["ms"] else ""
-    cells = [name, time + _floor(bounds.get("us")), f"{metrics['GB/s']:.4g}" if "GB/s" in metrics else ""]
-    cells.append(share["share of copy"] + _floor(bounds.get("share of copy")))
+    cells = [name, time + _threshold(bounds.get("us")), f"{metrics['GB/s']:.4g}" if "GB/s" in metrics else ""]
+    cells.append(share["share of copy"] + _threshold(bounds.get("share of copy")))
     if gpu:
-        cells.append(share["share of datasheet"] + _floor(bounds.get("share of datasheet")))
+        cells.append(share["share of datasheet"] + _threshold(bounds.get("share of datasheet")))
     cells.append(", ".join(ratios))
     if gpu:
-        sides = [OURS, *others]
+        variants = [OURS, *others]
         peaks, launches = row["peak_bytes"], row["launches"]
-        cells.append(" / ".join(f"{peaks[s] / 1e6:.0f} MB" if s in peaks else "?" for s in sides))
-        cells.append(" / ".join(str(launches.get(s) or "?") for s in sides))
+        cells.append(" / ".join(f"{peaks[s] / 1e6:.0f} MB" if s in peaks else "?" for s in variants))
+        cells.append(" / ".join(str(launches.get(s) or "?") for s in variants))
     return cells
 
 
@@ -102,13 +107,13 @@ def _time(ms: float) -> str:
     return f"{1e3 * ms:.1f} us" if ms < 0.1 else f"{ms:.2f} ms"
 
 
-def _how(row: dict, side: str) -> str:
-    """Return a side's name, with how it was timed where that was not as the others."""
-    how = row["ms"][side]["how"].split(":")[0]
-    return side if how in ("wall clock", "graph") else f"{side} [{how}]"
+def _how(row: dict, variant: str) -> str:
+    """Return a variant's name, with how it was timed where that was not as the others."""
+    how = row["ms"][variant]["how"].split(":")[0]
+    return variant if how in ("wall clock", "graph") else f"{variant} [{how}]"
 
 
-def _floor(bound: dict | None) -> str:
+def _threshold(bound: dict | None) -> str:
     if bound is None:
         return ""
     return f" ({'' if bound['sign'] > 0 else '<= '}{bound['value']:g}{'' if bound['met'] else ', missed'})"
@@ -168,7 +173,7 @@ def main(arguments: list[str] | None = None) -> None:
     if own:
         predictions.PAGE.write_text(predictions.page(results))
     try:
-        roofline.draw(roofline.panels(results, floors.read(floors.PATH.read_text())), plot)
+        roofline.draw(roofline.panels(results, thresholds.read(thresholds.PATH.read_text())), plot)
     except ImportError as error:
         print(f"no plot: {error}")
 

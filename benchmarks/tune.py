@@ -112,7 +112,7 @@ def faster(one: Timed, default: Timed) -> bool:
 def tune(call: Callable[[], Any], options: Options, device: str) -> Found:
     """Check and time all launches of one kernel of a call, in turns, twice."""
     expected = results(launched_with(call, options.kernel, options.launches[0]))
-    sides: dict[str, Call] = {}
+    variants: dict[str, Call] = {}
     wrong = []
     for number, launch in enumerate(options.launches):
         run = launched_with(call, options.kernel, launch)
@@ -121,16 +121,16 @@ def tune(call: Callable[[], Any], options: Options, device: str) -> Found:
         except OutOfResources:  # this card has less shared memory than those it was compiled for
             continue
         if right:
-            sides[str(number)] = Call(run)
+            variants[str(number)] = Call(run)
         else:
-            wrong.append(f"{options.kernel} with {said(launch)} at {options.shape}")
-    timer = GpuTimer(sides) if device == "cuda" else CpuTimer(sides)
+            wrong.append(f"{options.kernel} with {described(launch)} at {options.shape}")
+    timer = GpuTimer(variants) if device == "cuda" else CpuTimer(variants)
     if isinstance(timer, CpuTimer):
         timer.warm = True  # an interpreter does not get faster
     first, second = (timer.times(_ROUNDS[device])[CALL] for _ in range(2))
-    beat = [name for name in sides if all(faster(times[name], times["0"]) for times in (first, second))]
+    beat = [name for name in variants if all(faster(times[name], times["0"]) for times in (first, second))]
     best = min(beat, key=lambda name: second[name].median, default="0")
-    return Found(options, options.launches[int(best)], second[best], second["0"], len(sides), tuple(wrong))
+    return Found(options, options.launches[int(best)], second[best], second["0"], len(variants), tuple(wrong))
 
 
 def tune_all(device: str, seconds: float, kernels: Collection[str] = KERNELS) -> Iterator[tuple[str, Found]]:
@@ -180,7 +180,7 @@ def text(table: Table) -> str:
     return "{\n" + ",\n".join(blocks) + "\n}\n" if blocks else "{}\n"
 
 
-def said(launch: Launch) -> str:
+def described(launch: Launch) -> str:
     """Format a launch in a few words: ``ROWS 4, BLOCK 1024, warps 4``."""
     return ", ".join(f"{name.removeprefix('num_')} {value}" for name, value in launch.items())
 
@@ -188,7 +188,7 @@ def said(launch: Launch) -> str:
 def line(size: str, one: Found) -> str:
     """Format the result of one kernel as a line of the printed table."""
     kernel = f"{one.options.kernel.removesuffix('_kernel')}, {size}"
-    result = "kept" if one.kept else f"{1e3 * one.time.median:.1f} us with {said(one.best)}"
+    result = "kept" if one.kept else f"{1e3 * one.time.median:.1f} us with {described(one.best)}"
     return (
         f"{kernel:44s} {one.tried} of {len(one.options.launches)}, default {1e3 * one.default.median:9.1f} us: {result}"
     )

@@ -20,6 +20,7 @@ from typing import Any
 
 from fastvid.files import cache_dir
 from fastvid.names import print_any_name
+from fastvid.units import size
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _ours = False  # whether this process is that of a command, and its Ctrl-C handled here
@@ -170,4 +171,4 @@ def _why_full(error: OSError, where: str | None) -> str:
     folder = Path(where).absolute()
     while not folder.is_dir():
         folder = folder.parent
-    return f"the disk is full ({shutil.disk_usage(folder).free / 1e6:.0f} MB free in {folder})"
+    return f"the disk is full ({size(shutil.disk_usage(folder).free)} free in {folder})"

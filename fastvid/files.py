@@ -5,6 +5,7 @@ import fcntl
 import hashlib
 import os
 import re
+import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,6 +66,34 @@ def write_whole(path: Path, content: bytes, *, sync: bool = True) -> None:
         with contextlib.suppress(OSError):  # on a read-only file system it says so again
             partial.unlink()
         raise
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path, *, sync: bool = True) -> Iterator[Path]:
+    """Yield a folder to write in, which becomes ``path`` at the end of the block; after an error nothing is there.
+
+    Args:
+        path: path of the folder; nothing may be there but an empty folder.
+        sync: wait until the folder and its files are on the disk.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        with naming(path):
+            partial.mkdir(parents=True)
+            yield partial
+            if sync:
+                for file in (*partial.iterdir(), partial):
+                    flush(file)
+            os.replace(partial, path)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)  # on a full disk, what it takes is needed to say so
+        raise
+    if sync:
+        flush(path.parent)
 
 
 def owned(path: Path) -> TextIO:

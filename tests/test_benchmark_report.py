@@ -1,4 +1,4 @@
-"""The tools the benchmarks are measured and reported with: floors, gates, medians, names, tables, the plot."""
+"""The tools the benchmarks are measured and reported with: thresholds, gates, medians, names, tables, the plot."""
 
 import json
 
@@ -6,17 +6,17 @@ import pytest
 import torch
 
 from benchmarks import report
-from benchmarks.harness import devices, floors, recorder, roofline, timing
+from benchmarks.harness import devices, recorder, roofline, thresholds, timing
 from benchmarks.harness.devices import Device
 from benchmarks.harness.recorder import Recorder
-from benchmarks.harness.timing import Call, CpuTimer, Side, Timed, summary
+from benchmarks.harness.timing import Call, CpuTimer, Timed, Variant, summary
 
 CPU = Device("cpu", "Some CPU, 2 threads", "cpu")
 H200 = Device("cuda", "NVIDIA H200", "h200", 4800, 50 << 20)
 
 
 def table(text):
-    return floors.read(text.replace("SOURCE", 'source = "target: a test"'))
+    return thresholds.read(text.replace("SOURCE", 'source = "target: a test"'))
 
 
 # Devices
@@ -60,7 +60,7 @@ def test_medians_and_percentiles():
 
 
 def test_ratios_are_of_the_fastest_round_of_a_wall_clock_and_of_the_median_of_a_gpu():
-    """Another program takes most rounds twice their time: that of ours more often than that of the other side."""
+    """Another program takes most rounds twice their time: that of ours more often than that of the other variant."""
     assert summary([8.0, 4.0, 8.0], "wall clock").compared == 4.0
     assert summary([8.0, 4.0, 8.0], "graph").compared == 8.0
     assert Timed(3.0, 2.0, 4.0, "difference: a test").compared == 3.0
@@ -70,14 +70,14 @@ def test_timers_disagree_by_a_share_of_the_longer():
     assert timing.disagreement(4.0, 3.0) == timing.disagreement(3.0, 4.0) == 0.25
 
 
-def test_passes_are_timed_apart_and_sides_take_turns():
+def test_passes_are_timed_apart_and_variants_take_turns():
     x = torch.ones(8, requires_grad=True)
     seen = []
 
-    def side(name):
-        return Side(lambda: seen.append(name) or (2 * x).sum(), inputs=[x])
+    def variant(name):
+        return Variant(lambda: seen.append(name) or (2 * x).sum(), inputs=[x])
 
-    timer = CpuTimer({"fastvid": side("a"), "other": side("b")})
+    timer = CpuTimer({"fastvid": variant("a"), "other": variant("b")})
     times = timer.times(2)
     assert seen == ["b", "a", "a", "b", "b", "a", "a", "b", "b", "a"]  # three rounds of warm-up
     assert list(times) == ["forward", "backward", "forward + backward"]
@@ -85,15 +85,15 @@ def test_passes_are_timed_apart_and_sides_take_turns():
         assert timed["fastvid"].median > 0
     timer.times(3)
     assert len(seen) == 16
-    assert {len(rounds) for sides in timer.found.values() for rounds in sides.values()} == {5}  # of both calls
+    assert {len(rounds) for variants in timer.found.values() for rounds in variants.values()} == {5}  # of both calls
     assert list(CpuTimer({"fastvid": Call(lambda: None)}).times(1)) == ["call"]
 
 
 # Floors
 
 
-def test_the_floors_we_have_are_valid():
-    found = floors.read(floors.PATH.read_text())
+def test_the_thresholds_we_have_are_valid():
+    found = thresholds.read(thresholds.PATH.read_text())
     assert {"cpu", "gpu"} <= {cls for classes in found.values() for cls in classes}
 
 
@@ -110,37 +110,37 @@ def test_the_floors_we_have_are_valid():
         ('[a.gpu]\n"call: us" = {at_most = 1, source = "guessed: 3"}', "must start with measured:"),
     ],
 )
-def test_a_bad_floor_is_refused(text, sentence):
+def test_a_bad_threshold_is_refused(text, sentence):
     with pytest.raises(ValueError, match=sentence):
         table(text)
 
 
-def test_a_card_has_the_floors_of_gpus_unless_it_has_its_own():
+def test_a_card_has_the_thresholds_of_gpus_unless_it_has_its_own():
     found = table(
         '[a.gpu]\n"call: us" = {at_most = 20, SOURCE}\n"call: x b" = {at_least = 2, SOURCE}\n'
         '[a.h200]\n"call: us" = {at_most = 10, SOURCE}\n[a.cpu]\n"call: x b" = {at_least = 7, SOURCE}'
     )
-    values = {cls: {str(f): f.value for f in floors.lookup(found, "a", cls)} for cls in ("cpu", "rtx4090", "h200")}
+    values = {cls: {str(f): f.value for f in thresholds.lookup(found, "a", cls)} for cls in ("cpu", "rtx4090", "h200")}
     assert values == {
         "cpu": {"call: x b": 7},
         "rtx4090": {"call: us": 20, "call: x b": 2},
         "h200": {"call: us": 10, "call: x b": 2},
     }
-    with pytest.raises(KeyError, match="no floor of 'b' on cpu"):
-        floors.lookup(found, "b", "cpu")
+    with pytest.raises(KeyError, match="no threshold of 'b' on cpu"):
+        thresholds.lookup(found, "b", "cpu")
 
 
 # Recorder
 
 
 class Clock:
-    """Stands in for the timer: one median a round of measurement, of ours; the other side takes 10 ms."""
+    """Stands in for the timer: one median a round of measurement, of ours; the other variant takes 10 ms."""
 
     def __init__(self, *milliseconds):
         self.left = list(milliseconds)
         self.asked = 0
 
-    def __call__(self, sides):
+    def __call__(self, variants):
         return self
 
     def times(self, rounds):
@@ -169,7 +169,7 @@ def test_rates_and_ratios_of_a_measurement(monkeypatch):
     assert not recorder.missed([row])
 
 
-def test_a_floor_is_missed_after_five_attempts_and_not_after_four(monkeypatch):
+def test_a_threshold_is_missed_after_five_attempts_and_not_after_four(monkeypatch):
     clock = Clock(9.0, 9.0, 9.0, 9.0, 4.0)
     assert not recorder.missed(measured(monkeypatch, clock))
     assert clock.asked == 5
@@ -193,27 +193,29 @@ def test_nothing_is_timed_behind_a_red_gate(monkeypatch):
     assert clock.asked == 0
 
 
-def test_a_run_that_only_compiles_checks_and_calls_each_side_and_times_nothing(monkeypatch):
+def test_a_run_that_only_compiles_checks_and_calls_each_variant_and_times_nothing(monkeypatch):
     called = []
     clock = Clock(4.0)
     monkeypatch.setattr(recorder, "CpuTimer", clock)
     found = Recorder(CPU, {}, copy_bandwidth=1e9)
     x = torch.tensor([1.0, 2.0], requires_grad=True)
 
-    def side(name):
+    def variant(name):
         def forward():
             called.append(name)
             return (x * x).sum()
 
-        return Side(forward, [x])
+        return Variant(forward, [x])
 
-    found.warm("a", {"fastvid": side("ours"), "other": side("theirs")}, gate=lambda: called.append("gate"), rounds=5)
+    found.warm(
+        "a", {"fastvid": variant("ours"), "other": variant("theirs")}, gate=lambda: called.append("gate"), rounds=5
+    )
     assert called == ["gate", "ours", "theirs"]
     assert clock.asked == 0
     assert not found.rows
 
 
-def test_numbers_that_are_no_times_have_floors_too():
+def test_numbers_that_are_no_times_have_thresholds_too():
     text = '[a.cpu]\n"call: memory of other" = {at_most = 0.6, SOURCE}'
     found = Recorder(CPU, table(text), copy_bandwidth=1e9)
     (row,) = found.keep("a", {"memory of other": 0.7})
@@ -230,7 +232,7 @@ def test_results_that_differ_close_the_gate():
     x = torch.tensor([1.0, 2.0], requires_grad=True)
 
     def gate(forward, tolerance):
-        recorder.agree("a", {"fastvid": Side(forward, [x]), "other": Side(lambda: (x * x).sum(), [x])}, tolerance)
+        recorder.agree("a", {"fastvid": Variant(forward, [x]), "other": Variant(lambda: (x * x).sum(), [x])}, tolerance)
 
     gate(lambda: (x**2).sum(), 0)
     with pytest.raises(AssertionError, match=r"output of fastvid is off by 0\.5 from other"):
@@ -244,12 +246,12 @@ def test_results_that_differ_close_the_gate():
 @pytest.mark.parametrize(
     ("text", "arguments", "sentence"),
     [
-        ('[b.cpu]\n"call: x other" = {at_least = 2, SOURCE}', {}, "no floor of 'a' on cpu"),
-        ('[a.cpu]\n"call: x another" = {at_least = 2, SOURCE}', {}, "its sides are fastvid, other"),
+        ('[b.cpu]\n"call: x other" = {at_least = 2, SOURCE}', {}, "no threshold of 'a' on cpu"),
+        ('[a.cpu]\n"call: x another" = {at_least = 2, SOURCE}', {}, "its variants are fastvid, other"),
         ('[a.cpu]\n"forward: us" = {at_most = 2, SOURCE}', {}, "its parts are call"),
         ('[a.cpu]\n"call: share of copy" = {at_least = 0.5, SOURCE}', {}, "least_bytes does not say"),
-        ('[a.cpu]\n"call: us" = {at_most = 2, SOURCE}', {"floors": {"other": 2}}, "keep one of them"),
-        ("", {"floors": {}}, "guards nothing"),
+        ('[a.cpu]\n"call: us" = {at_most = 2, SOURCE}', {"thresholds": {"other": 2}}, "keep one of them"),
+        ("", {"thresholds": {}}, "guards nothing"),
     ],
 )
 def test_a_benchmark_that_guards_nothing_is_an_error(monkeypatch, text, arguments, sentence):
@@ -266,7 +268,7 @@ def test_a_share_of_the_bandwidth_needs_more_than_the_cache():
 def test_passes_apart_need_a_gate():
     found = Recorder(CPU, {}, 1e9)
     with pytest.raises(ValueError, match="gate= or tolerance="):
-        found.measure("a", {"fastvid": Side(lambda: None), "b": Side(lambda: None)}, floors={"b": 1})
+        found.measure("a", {"fastvid": Variant(lambda: None), "b": Variant(lambda: None)}, thresholds={"b": 1})
 
 
 # Report

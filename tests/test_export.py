@@ -23,7 +23,7 @@ MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 
 def make_run(folder, approach, **about):
     """A finished run of a tiny model in which everything that is trained has moved."""
-    model = load_vjepa2(init="tiny", num_classes=3, frames=4, size=32)
+    model = load_vjepa2(init="tiny", classes=3, frames=4, size=32)
     model.mean, model.std = MEAN, STD
     apply_approach(model, approach)
     with torch.no_grad():
@@ -85,11 +85,17 @@ def test_the_processor_shows_what_the_evaluation_saw(tmp_path, crop):
 def test_peft_opens_the_adapters(tmp_path, clip):
     run = make_run(tmp_path / "run", "lora")
     assert main([str(run), "--to", "peft", "--out", str(tmp_path / "peft")]) == 0
-    base = load_vjepa2(init="tiny", num_classes=3, frames=4, size=32, head_seed=5).hf
+    base = load_vjepa2(init="tiny", classes=3, frames=4, size=32, head_seed=5).hf
     model = PeftModel.from_pretrained(base, tmp_path / "peft").eval()
     with torch.no_grad():
         expected = load_classifier(run / "classifier")(clip)
         torch.testing.assert_close(model(pixel_values_videos=pixels(clip)).logits, expected, rtol=1e-5, atol=2e-5)
+    code = (tmp_path / "peft" / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    shown: dict = {}
+    exec(code.replace("FOLDER", repr(str(tmp_path / "peft"))), shown)
+    with torch.no_grad():
+        answer = shown["model"](pixel_values_videos=pixels(clip)).logits
+    torch.testing.assert_close(answer, expected, rtol=1e-5, atol=2e-5)
 
 
 def test_peft_is_refused_without_adapters_and_said_to_lack_the_pooler(tmp_path, capsys):

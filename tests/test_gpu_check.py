@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from benchmarks.harness import floors
+from benchmarks.harness import thresholds
 from fastvid import _native
 from fastvid.ops._dispatch import CUDA_OPS
 from tests.conformance.cases import CASES
@@ -54,10 +54,10 @@ def test_the_caps_leave_time_for_the_rest():
 def test_every_number_of_the_steps_has_a_target_on_every_device():
     from benchmarks.training.vjepa2_step import NAME as VJEPA2  # and transformers with it
 
-    table = floors.read(floors.PATH.read_text())
+    table = thresholds.read(thresholds.PATH.read_text())
     for name in [benchmark for _, benchmark in steps.SALT] + [VJEPA2, "SALT step, recommended, peak memory"]:
         for cls in ("cpu", "h100", "h200", "gpu"):
-            assert floors.lookup(table, name, cls)
+            assert thresholds.lookup(table, name, cls)
 
 
 def test_what_is_measured_first_is_there(capfd):

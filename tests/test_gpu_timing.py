@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks.harness import gpu_timing
-from benchmarks.harness.timing import Call, Side
+from benchmarks.harness.timing import Call, Variant
 
 
 class Pretended:
@@ -107,8 +107,8 @@ class Passes(torch.autograd.Function):
 
 def test_passes_are_replayed_apart(cuda):
     x = torch.ones(4, requires_grad=True)
-    timer = gpu_timing.GpuTimer({"fastvid": Side(lambda: Passes.apply(x, cuda), [x])})
-    times = {part: sides["fastvid"] for part, sides in timer.times(1).items()}
+    timer = gpu_timing.GpuTimer({"fastvid": Variant(lambda: Passes.apply(x, cuda), [x])})
+    times = {part: variants["fastvid"] for part, variants in timer.times(1).items()}
     assert {part: (t.median, t.how) for part, t in times.items()} == {
         "forward": (3.0, "graph"),
         "backward": (5.0, "graph"),
@@ -128,16 +128,16 @@ def test_a_backward_pass_that_runs_once_is_a_difference(cuda):
             return Passes.backward(ctx, grad)
 
     kept = []
-    plain = Side.backward
+    plain = Variant.backward
 
     def backward(self, output, keep=False):
         kept[:] = [True] * keep
         return plain(self, output, keep)
 
-    side = Side(lambda: Donating.apply(x, cuda), [x])
+    variant = Variant(lambda: Donating.apply(x, cuda), [x])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Side, "backward", backward)
-        times = gpu_timing.GpuTimer({"fastvid": side}).times(1)
+        patch.setattr(Variant, "backward", backward)
+        times = gpu_timing.GpuTimer({"fastvid": variant}).times(1)
     assert times["backward"]["fastvid"].median == 5.0
     assert times["backward"]["fastvid"].how == "difference: compiled with non-empty donated buffers"
 
@@ -147,10 +147,10 @@ def test_what_waits_or_loops_is_timed_eagerly(cuda):
         cuda.wait()
         cuda.work(2.0)
 
-    sides = {"fastvid": Side(lambda: cuda.work(1.0), calls=100), "waits": Side(waits)}
-    sides["loops"] = Side(lambda: cuda.work(7.0), capture=False)
-    times = gpu_timing.GpuTimer(sides).times(1)["forward"]
-    assert {side: (t.median, t.how) for side, t in times.items()} == {
+    variants = {"fastvid": Variant(lambda: cuda.work(1.0), calls=100), "waits": Variant(waits)}
+    variants["loops"] = Variant(lambda: cuda.work(7.0), capture=False)
+    times = gpu_timing.GpuTimer(variants).times(1)["forward"]
+    assert {variant: (t.median, t.how) for variant, t in times.items()} == {
         "fastvid": (pytest.approx(1.0), "graph"),
         "waits": (2.0, "eager"),
         "loops": (7.0, "eager"),

@@ -48,7 +48,7 @@ def answer(classifier, data, **options):
 def run(tmp_path_factory):
     """A finished run, as far as this command looks at it."""
     folder = tmp_path_factory.mktemp("run")
-    model = load_vjepa2(init="tiny", num_classes=4, frames=4, size=32)
+    model = load_vjepa2(init="tiny", classes=4, frames=4, size=32)
     apply_approach(model, "head")
     about = ClassifierMetadata("tiny", CLASSES, init="tiny", sampling="stride", stride=3)
     save_classifier(folder / "classifier", model, about)

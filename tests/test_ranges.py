@@ -19,7 +19,7 @@ from fastvid.train.config import parse
 
 CONFIGS = [
     SaltConfig(), VJepa2Config(), DemoSize(), CacheConfig("hf:x", CacheData("x"), Path("out")),
-    VerifyConfig(Path("x"), "hf:x", CacheData("x")), EvalConfig(Path("x"), EvalData("x")),
+    VerifyConfig(Path("x"), "hf:x", CacheData("x")), EvalConfig(run=Path("x"), data=EvalData("x")),
 ]  # fmt: skip
 
 

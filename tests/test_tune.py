@@ -36,12 +36,12 @@ def clock(monkeypatch):
 
     def use(*measurements: list[Timed]):
         class Clock:
-            def __init__(self, sides):
-                self.sides, self.left = sides, list(measurements)
+            def __init__(self, variants):
+                self.variants, self.left = variants, list(measurements)
 
             def times(self, rounds):
                 now = self.left.pop(0)
-                return {CALL: {name: now[int(name)] for name in self.sides}}
+                return {CALL: {name: now[int(name)] for name in self.variants}}
 
         monkeypatch.setattr(tune, "CpuTimer", Clock)
 

@@ -11,7 +11,7 @@ from datetime import date
 
 import torch
 
-# Classes of the floors, and GB/s of memory bandwidth as the vendor states it. The name is torch's; a word boundary
+# Classes of the thresholds, and GB/s of memory bandwidth as the vendor states it. The name is torch's; a word boundary
 # keeps GH200 from passing for an H200, and laptop chips share a name with cards of twice their bandwidth.
 _CARDS = [
     (r"RTX 4090(?! Laptop)\b", "rtx4090", 1008),
@@ -28,7 +28,7 @@ PREDICTED = {"rtx4090": ("RTX 4090", 1008), "rtx5090": ("RTX 5090", 1792), "h200
 
 @dataclass(frozen=True)
 class Device:
-    """``kind`` is torch's "cpu" or "cuda", ``cls`` the class of the floors, ``l2_bytes`` 0 on a CPU."""
+    """``kind`` is torch's "cpu" or "cuda", ``cls`` the class of the thresholds, ``l2_bytes`` 0 on a CPU."""
 
     kind: str
     name: str

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from benchmarks.harness.timing import BACKWARD, BOTH, CALL, FORWARD, Side, Timed, summary
+from benchmarks.harness.timing import BACKWARD, BOTH, CALL, FORWARD, Timed, Variant, summary
 
 _WARMUP = 3
 _ROUNDS = 30  # at least, of replays: they are cheap
@@ -35,9 +35,9 @@ def flush_buffer() -> torch.Tensor:
 
 
 class GpuTimer:
-    """Captures every part of every side once, and then times replays in turns, as often as asked."""
+    """Captures every part of every variant once, and then times replays in turns, as often as asked."""
 
-    def __init__(self, sides: Mapping[str, Side]):
+    def __init__(self, variants: Mapping[str, Variant]):
         gc.collect()  # what the last benchmark left
         torch.cuda.empty_cache()
         self.stream = torch.cuda.Stream()
@@ -49,38 +49,38 @@ class GpuTimer:
         self.found: dict[str, dict[str, dict]] = {}
         self.no_retain: dict[str, str] = {}
         self.kept: list[object] = []  # outputs whose backward passes are replayed
-        for name, side in sides.items():
-            self._prepare(name, side)
+        for name, variant in variants.items():
+            self._prepare(name, variant)
 
-    def _prepare(self, name: str, side: Side) -> None:
-        for part in side.parts:
+    def _prepare(self, name: str, variant: Variant) -> None:
+        for part in variant.parts:
             try:
-                call = self._call(side, part)
+                call = self._call(variant, part)
             except NotRetained as reason:
                 self.no_retain[name] = str(reason)
                 continue
-            peak, launches, kernel_ms = self._facts(call, 3 if side.capture else 1)
+            peak, launches, kernel_ms = self._facts(call, 3 if variant.capture else 1)
             facts = {"peak_bytes": peak, "launches": launches, "kernel_ms": kernel_ms}
             self.found.setdefault(part, {})[name] = facts
-            self.runs.setdefault(part, {})[name] = self._capture(name, call, side)
+            self.runs.setdefault(part, {})[name] = self._capture(name, call, variant)
 
-    def _call(self, side: Side, part: str) -> Callable[[], object]:
+    def _call(self, variant: Variant, part: str) -> Callable[[], object]:
         """Return the function of one part, warmed up: compiled, tuned, and its nodes of autograd created on our
         stream."""
         with torch.cuda.stream(self.stream):
             if part == BACKWARD:
-                output = side.forward()
+                output = variant.forward()
                 self.kept.append(output)
 
                 def call() -> object:
-                    return side.backward(output, keep=True)
+                    return variant.backward(output, keep=True)
 
                 try:
                     call()
                 except RuntimeError as error:  # compiled code gives its buffers away
                     raise NotRetained(str(error).splitlines()[0]) from None
             else:
-                call = {FORWARD: side.forward, CALL: side.forward, BOTH: side.both}[part]
+                call = {FORWARD: variant.forward, CALL: variant.forward, BOTH: variant.both}[part]
             for _ in range(_WARMUP):
                 call()
         torch.cuda.synchronize()
@@ -117,15 +117,15 @@ class GpuTimer:
         kernel_ms, launches = sorted(sums)[profiles // 2]
         return peak, launches or None, kernel_ms or None
 
-    def _capture(self, name: str, call: Callable[[], object], side: Side) -> Run:
-        if not side.capture or self._waits(call):
+    def _capture(self, name: str, call: Callable[[], object], variant: Variant) -> Run:
+        if not variant.capture or self._waits(call):
             return Run(call, "eager")
         graph = torch.cuda.CUDAGraph()
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
                 with torch.cuda.graph(graph, pool=self.pool, stream=self.stream):
-                    for _ in range(side.calls):
+                    for _ in range(variant.calls):
                         call()
             except RuntimeError as error:
                 torch.cuda.synchronize()
@@ -135,7 +135,7 @@ class GpuTimer:
             raise RuntimeError(f"{name}: {_NO_KERNEL}")
         graph.replay()
         torch.cuda.synchronize()
-        return Run(graph.replay, "graph", side.calls)
+        return Run(graph.replay, "graph", variant.calls)
 
     def _waits(self, call: Callable[[], object]) -> bool:
         """Return whether a call waits for the device, found before a capture fails on it."""
@@ -154,7 +154,7 @@ class GpuTimer:
         return False
 
     def times(self, rounds: int) -> dict[str, dict[str, Timed]]:
-        """Return milliseconds a call by part and side. A backward pass without a run of its own is the difference."""
+        """Return milliseconds a call by part and variant. A backward pass without a run is the difference."""
         result = {}
         for part, runs in self.runs.items():
             replayed = any(run.how == "graph" for run in runs.values())
@@ -184,7 +184,7 @@ class GpuTimer:
         }
 
     def facts(self) -> dict[str, dict[str, dict]]:
-        """Return peak_bytes, launches and kernel_ms by part and side, the last two None where the profiler saw
+        """Return peak_bytes, launches and kernel_ms by part and variant, the last two None where the profiler saw
         nothing.
         """
         return self.found
@@ -195,5 +195,5 @@ class GpuTimer:
         size = max(512 << 20, 8 * torch.cuda.get_device_properties().L2_cache_size)
         source = torch.ones(size, dtype=torch.uint8, device="cuda")
         target = torch.empty_like(source)
-        copy = GpuTimer({"copy": Side(lambda: target.copy_(source))}).times(_ROUNDS)[FORWARD]["copy"]
+        copy = GpuTimer({"copy": Variant(lambda: target.copy_(source))}).times(_ROUNDS)[FORWARD]["copy"]
         return 2 * size / (1e-3 * copy.median)

@@ -1,4 +1,4 @@
-"""The precision in which two sides are compared before they are timed."""
+"""The precision in which two variants are compared before they are timed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.harness import byte_model as model
-from benchmarks.harness import floors
+from benchmarks.harness import thresholds
 from benchmarks.harness.devices import gpu_class
 from benchmarks.harness.workloads import VIT_B, VIT_L
 
@@ -167,9 +167,9 @@ def step_bytes(clips: int) -> int:
 def steps() -> str:
     """Tabulate the least time of a SALT step by its matrix products, and that of the ops beside them by their bytes."""
     counted = json.loads(_STEP.read_text())
-    sides = {name: row["gflop"] / counted["size"]["batch"] for name, row in counted["sides"].items()}
+    variants = {name: row["gflop"] / counted["size"]["batch"] for name, row in counted["sides"].items()}
     rows = []
-    for name, gflop in sides.items():
+    for name, gflop in variants.items():
         least = [_CLIPS * gflop / card.tensor for card in CARDS]  # milliseconds
         rows.append(
             [f"{name}: {gflop:.0f} GFLOP a clip", *(f"{ms:.1f} ms, {1e3 * _CLIPS / ms:.0f} clips/s" for ms in least)]
@@ -181,14 +181,14 @@ def steps() -> str:
 
 
 def targets() -> str:
-    """Tabulate the floors that the benchmarks set for GPUs."""
+    """Tabulate the thresholds that the benchmarks set for GPUs."""
     rows = []
-    for name, classes in floors.read(floors.PATH.read_text()).items():
+    for name, classes in thresholds.read(thresholds.PATH.read_text()).items():
         for cls in classes.keys() - {"cpu"}:
-            for floor in classes[cls]:
-                bound = f"{'at least' if floor.sign > 0 else 'at most'} {floor.value:g}"
+            for threshold in classes[cls]:
+                bound = f"{'at least' if threshold.sign > 0 else 'at most'} {threshold.value:g}"
                 where = "" if cls == "gpu" else f" ({cls})"
-                rows.append([f"{name}{where}", f"{floor}, {bound}", floor.source])
+                rows.append([f"{name}{where}", f"{threshold}, {bound}", threshold.source])
     return _markdown(["benchmark", "must be", "source"], rows)
 
 

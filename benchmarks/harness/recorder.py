@@ -1,15 +1,15 @@
-"""What a benchmark does with its sides: check that they agree, time them, compare with the floors, keep the result."""
+"""What a benchmark does with its variants: check that they agree, time them, compare with thresholds, keep results."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 
 import torch
 
-from benchmarks.harness import floors as floor_table
+from benchmarks.harness import thresholds as threshold_table
 from benchmarks.harness.devices import Device
-from benchmarks.harness.floors import SHARES, Floor
 from benchmarks.harness.gpu_timing import GpuTimer
-from benchmarks.harness.timing import BOTH, CALL, Call, CpuTimer, Side, Timed, disagreement
+from benchmarks.harness.thresholds import SHARES, Threshold
+from benchmarks.harness.timing import BOTH, CALL, Call, CpuTimer, Timed, Variant, disagreement
 
 OURS = "fastvid"
 # A guard should fail for what changed in the code and not for a busy neighbour: it must fall short this often in a row.
@@ -22,37 +22,37 @@ _L2_TIMES = 8  # what a share of the bandwidth needs to be one of the memory's a
 class Recorder:
     """Measures one benchmark after the other on one device; ``rows`` holds what the report shows."""
 
-    def __init__(self, device: Device, floors: dict[str, dict[str, list[Floor]]], copy_bandwidth: float):
+    def __init__(self, device: Device, thresholds: dict[str, dict[str, list[Threshold]]], copy_bandwidth: float):
         self.device = device
-        self.floors = floors
+        self.thresholds = thresholds
         self.copy_bandwidth = copy_bandwidth  # bytes per second
         self.rows: list[dict] = []
 
     def measure(
         self,
         name: str,
-        sides: Mapping[str, Side | Callable[[], object]],
+        variants: Mapping[str, Variant | Callable[[], object]],
         *,
-        floors: dict[str, float] | None = None,
+        thresholds: dict[str, float] | None = None,
         least_bytes: int | Mapping[str, int] = 0,
         rounds: int = 15,
         gate: Callable[[], object] | None = None,
         tolerance: float | None = None,
     ) -> list[dict]:
-        """Return one row for each part: of the first attempt that meets the floors, or of the last.
+        """Return one row for each part: of the first attempt that meets the thresholds, or of the last.
 
         Arguments: see the ``record`` fixture. A red gate raises before anything is timed.
         """
-        made = {side: call if isinstance(call, Side) else Call(call) for side, call in sides.items()}  # type: ignore[arg-type]
+        made = {variant: call if isinstance(call, Variant) else Call(call) for variant, call in variants.items()}  # type: ignore[arg-type]
         parts = made[OURS].parts
-        wanted = self._floors(name, made, floors)
-        if any(side.parts != parts for side in made.values()):
-            raise ValueError(f"{name}: the sides must have the same parts, {', '.join(parts)}")
+        wanted = self._thresholds(name, made, thresholds)
+        if any(variant.parts != parts for variant in made.values()):
+            raise ValueError(f"{name}: the variants must have the same parts, {', '.join(parts)}")
         if not isinstance(least_bytes, Mapping):
             least_bytes = {parts[-1]: least_bytes}
         self._check_shares(name, wanted, least_bytes)
         if not isinstance(made[OURS], Call) and gate is None and tolerance is None:
-            raise ValueError(f"{name}: say how the sides are checked against each other: gate= or tolerance=")
+            raise ValueError(f"{name}: say how the variants are checked against each other: gate= or tolerance=")
         if gate is not None:
             gate()
         if tolerance is not None:
@@ -65,10 +65,10 @@ class Recorder:
             metrics = {
                 part: self._metrics(times[part], least_bytes.get(part, 0), facts.get(part, {})) for part in parts
             }
-            for floor in wanted:
-                if floor.metric not in metrics[floor.part]:
-                    raise RuntimeError(f"{name}: there is a floor of {floor}, which cannot be measured here")
-            if all(floor.met(metrics[floor.part][floor.metric]) for floor in wanted):
+            for threshold in wanted:
+                if threshold.metric not in metrics[threshold.part]:
+                    raise RuntimeError(f"{name}: there is a threshold of {threshold}, which cannot be measured here")
+            if all(threshold.met(metrics[threshold.part][threshold.metric]) for threshold in wanted):
                 break
         new = [
             self._row(name, part, times[part], least_bytes.get(part, 0), metrics[part], facts.get(part, {}), wanted)
@@ -80,31 +80,33 @@ class Recorder:
     def warm(
         self,
         name: str,
-        sides: Mapping[str, Side | Callable[[], object]],
+        variants: Mapping[str, Variant | Callable[[], object]],
         *,
         gate: Callable[[], object] | None = None,
         tolerance: float | None = None,
         **_: object,
     ) -> None:
         """Run what :meth:`measure` would compile without timing it, to fill the caches of compiled code."""
-        made = {side: call if isinstance(call, Side) else Call(call) for side, call in sides.items()}  # type: ignore[arg-type]
+        made = {variant: call if isinstance(call, Variant) else Call(call) for variant, call in variants.items()}  # type: ignore[arg-type]
         if gate is not None:
             gate()
         if tolerance is not None:
             agree(name, made, tolerance)
-        for side in made.values():
-            side.results() if side.inputs else side.forward()
+        for variant in made.values():
+            variant.results() if variant.inputs else variant.forward()
 
     def keep(self, name: str, metrics: dict[str, float]) -> list[dict]:
-        """Compare numbers that are not times, such as a share of memory, with the floors, and return them as a row.
+        """Compare numbers that are not times, such as a share of memory, with the thresholds, and return them as a row.
 
         Raises:
-            ValueError: there is a floor of a number that is not among them.
+            ValueError: there is a threshold of a number that is not among them.
         """
-        wanted = floor_table.lookup(self.floors, name, self.device.cls)
-        for floor in wanted:
-            if floor.part != CALL or floor.metric not in metrics:
-                raise ValueError(f"{name}: there is a floor of {floor}, and its numbers are {', '.join(metrics)}")
+        wanted = threshold_table.lookup(self.thresholds, name, self.device.cls)
+        for threshold in wanted:
+            if threshold.part != CALL or threshold.metric not in metrics:
+                raise ValueError(
+                    f"{name}: there is a threshold of {threshold}, and its numbers are {', '.join(metrics)}"
+                )
         row = {
             "benchmark": name,
             "part": CALL,
@@ -119,38 +121,44 @@ class Recorder:
         self.rows.append(row)
         return [row]
 
-    def _floors(self, name: str, sides: dict[str, Side], floors: dict[str, float] | None) -> list[Floor]:
-        parts = sides[OURS].parts
-        if floors is None:
-            found = floor_table.lookup(self.floors, name, self.device.cls)
-        elif name in self.floors:
+    def _thresholds(
+        self, name: str, variants: dict[str, Variant], thresholds: dict[str, float] | None
+    ) -> list[Threshold]:
+        parts = variants[OURS].parts
+        if thresholds is None:
+            found = threshold_table.lookup(self.thresholds, name, self.device.cls)
+        elif name in self.thresholds:
             raise ValueError(
-                f"{name}: its floors are in benchmarks/harness/floors.toml and in its file; keep one of them"
+                f"{name}: its floors are in benchmarks/harness/thresholds.toml and in its file; keep one of them"
             )
-        elif not floors:
-            raise ValueError(f"{name}: floors= is empty, so it guards nothing")
+        elif not thresholds:
+            raise ValueError(f"{name}: thresholds= is empty, so it guards nothing")
         else:
-            found = floor_table.in_code(floors, parts[-1])
-        for floor in found:
-            other = floor.metric.removeprefix("x ") if floor.metric.startswith("x ") else None
-            if floor.part not in parts:
-                raise ValueError(f"{name}: there is a floor of {floor}, and its parts are {', '.join(parts)}")
-            if other is not None and (other not in sides or other == OURS):
-                raise ValueError(f"{name}: there is a floor of {floor}, and its sides are {', '.join(sides)}")
+            found = threshold_table.in_code(thresholds, parts[-1])
+        for threshold in found:
+            other = threshold.metric.removeprefix("x ") if threshold.metric.startswith("x ") else None
+            if threshold.part not in parts:
+                raise ValueError(f"{name}: there is a threshold of {threshold}, and its parts are {', '.join(parts)}")
+            if other is not None and (other not in variants or other == OURS):
+                raise ValueError(
+                    f"{name}: there is a threshold of {threshold}, and its variants are {', '.join(variants)}"
+                )
         return found
 
-    def _check_shares(self, name: str, wanted: Sequence[Floor], least_bytes: Mapping[str, int]) -> None:
+    def _check_shares(self, name: str, wanted: Sequence[Threshold], least_bytes: Mapping[str, int]) -> None:
         """Raise an error where a share of the bandwidth is demanded but the bytes are unknown or fit into the cache."""
-        for floor in wanted:
-            if floor.metric not in SHARES:
+        for threshold in wanted:
+            if threshold.metric not in SHARES:
                 continue
-            moved = least_bytes.get(floor.part, 0)
+            moved = least_bytes.get(threshold.part, 0)
             if not moved:
-                raise ValueError(f"{name}: there is a floor of {floor}, and least_bytes does not say what it moves")
+                raise ValueError(
+                    f"{name}: there is a threshold of {threshold}, and least_bytes does not say what it moves"
+                )
             if moved < _L2_TIMES * self.device.l2_bytes:
                 raise ValueError(
-                    f"{name}: a {floor.metric} needs {_L2_TIMES} times the L2 cache, and it moves {moved} bytes on a "
-                    f"card with {self.device.l2_bytes}"
+                    f"{name}: a {threshold.metric} needs {_L2_TIMES} times the L2 cache, and it moves {moved} bytes on "
+                    f"a card with {self.device.l2_bytes}"
                 )
 
     def _metrics(self, times: dict[str, Timed], least_bytes: int, facts: dict[str, dict]) -> dict[str, float]:
@@ -177,70 +185,70 @@ class Recorder:
         least_bytes: int,
         metrics: dict[str, float],
         facts: dict[str, dict],
-        wanted: Sequence[Floor],
+        wanted: Sequence[Threshold],
     ) -> dict:
         return {
             "benchmark": name,
             "part": part,
             "least_bytes": least_bytes or None,
-            "ms": {side: asdict(timed) for side, timed in times.items()},
+            "ms": {variant: asdict(timed) for variant, timed in times.items()},
             "metrics": metrics,
-            "peak_bytes": {side: fact["peak_bytes"] for side, fact in facts.items()},
-            "launches": {side: fact["launches"] for side, fact in facts.items()},
+            "peak_bytes": {variant: fact["peak_bytes"] for variant, fact in facts.items()},
+            "launches": {variant: fact["launches"] for variant, fact in facts.items()},
             "timers_disagree": {
-                side: fact["kernel_ms"]
-                for side, fact in facts.items()
-                if fact["kernel_ms"] and disagreement(fact["kernel_ms"], times[side].median) > _TIMERS_AGREE
+                variant: fact["kernel_ms"]
+                for variant, fact in facts.items()
+                if fact["kernel_ms"] and disagreement(fact["kernel_ms"], times[variant].median) > _TIMERS_AGREE
             },
-            "floors": _compared([floor for floor in wanted if floor.part == part], metrics),
+            "floors": _compared([threshold for threshold in wanted if threshold.part == part], metrics),
         }
 
 
-def _compared(wanted: Sequence[Floor], metrics: dict[str, float]) -> list[dict]:
-    """Return the floors as a row holds them, each with whether it was met."""
+def _compared(wanted: Sequence[Threshold], metrics: dict[str, float]) -> list[dict]:
+    """Return the thresholds as a row holds them, each with whether it was met."""
     return [
         {
-            "metric": floor.metric,
-            "value": floor.value,
-            "sign": floor.sign,
-            "source": floor.source,
-            "met": floor.met(metrics[floor.metric]),
+            "metric": threshold.metric,
+            "value": threshold.value,
+            "sign": threshold.sign,
+            "source": threshold.source,
+            "met": threshold.met(metrics[threshold.metric]),
         }
-        for floor in wanted
+        for threshold in wanted
     ]
 
 
 def missed(rows: Sequence[dict]) -> list[str]:
-    """Return a sentence for each floor that was not met."""
+    """Return a sentence for each threshold that was not met."""
     return [
-        f"{row['benchmark']}, {row['part']}: {floor['metric']} is {row['metrics'][floor['metric']]:.3g}, "
-        f"the {_bound(floor)} is {floor['value']:g}"
+        f"{row['benchmark']}, {row['part']}: {threshold['metric']} is {row['metrics'][threshold['metric']]:.3g}, "
+        f"the {_bound(threshold)} is {threshold['value']:g}"
         for row in rows
-        for floor in row["floors"]
-        if not floor["met"]
+        for threshold in row["floors"]
+        if not threshold["met"]
     ]
 
 
-def agree(name: str, sides: dict[str, Side], tolerance: float) -> None:
-    """Check that every side's output and gradients are those of the first other side, to ``tolerance`` of the
+def agree(name: str, variants: dict[str, Variant], tolerance: float) -> None:
+    """Check that every variant's output and gradients are those of the first other variant, to ``tolerance`` of the
     largest value.
     """
-    others = [side for side in sides if side != OURS]
-    expected = sides[others[0]].results()
-    for side in sides:
-        if side == others[0]:
+    others = [variant for variant in variants if variant != OURS]
+    expected = variants[others[0]].results()
+    for variant in variants:
+        if variant == others[0]:
             continue
-        got = sides[side].results()
+        got = variants[variant].results()
         for i, (one, other) in enumerate(zip(got, expected, strict=True)):
             what = f"gradient {i}" if i else "output"
-            assert one.shape == other.shape, f"{name}: {what} of {side} is {one.shape}, not {other.shape}"
+            assert one.shape == other.shape, f"{name}: {what} of {variant} is {one.shape}, not {other.shape}"
             allowed = tolerance * other.abs().max().item()
             error = (one.float() - other.float()).abs().max().item() if allowed else float(not torch.equal(one, other))
-            assert error <= allowed, f"{name}: {what} of {side} is off by {error:.3g} from {others[0]}"
+            assert error <= allowed, f"{name}: {what} of {variant} is off by {error:.3g} from {others[0]}"
 
 
-def _bound(floor: dict) -> str:
-    return "floor" if floor["sign"] > 0 else "limit"
+def _bound(threshold: dict) -> str:
+    return "floor" if threshold["sign"] > 0 else "limit"
 
 
 def line(row: dict) -> str:
@@ -252,11 +260,11 @@ def line(row: dict) -> str:
         text = f"{1e3 * ours['median']:8.1f} us" if short else f"{ours['median']:8.2f} ms"
     if "GB/s" in metrics:
         text += f"  {metrics['GB/s']:6.1f} GB/s = {100 * metrics['share of copy']:3.0f} % of copy"
-    bounds = {floor["metric"]: floor for floor in row["floors"]}
+    bounds = {threshold["metric"]: threshold for threshold in row["floors"]}
 
     def note(metric: str) -> str:
-        floor = bounds.get(metric)
-        return "" if floor is None else f" ({_bound(floor)} {floor['value']:g})"
+        threshold = bounds.get(metric)
+        return "" if threshold is None else f" ({_bound(threshold)} {threshold['value']:g})"
 
     ratios = [
         f"{value:.1f}x {metric.removeprefix('x ')}{note(metric)}"

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.harness.devices import PREDICTED
-from benchmarks.harness.floors import Floor, lookup
+from benchmarks.harness.thresholds import Threshold, lookup
 from benchmarks.harness.timing import BACKWARD
 
 _SHARE = "share of copy"
@@ -13,7 +13,7 @@ _WHITE = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}
 
 @dataclass(frozen=True)
 class Point:
-    """GB/s of one op; ``share`` of the panel's limit; measured, or what its floor demands."""
+    """GB/s of one op; ``share`` of the panel's limit; measured, or what its threshold demands."""
 
     op: str
     gb_per_s: float
@@ -32,13 +32,13 @@ class Panel:
     points: list[Point]
 
 
-def panels(results: list[dict], floors: dict[str, dict[str, list[Floor]]]) -> list[Panel]:
+def panels(results: list[dict], thresholds: dict[str, dict[str, list[Threshold]]]) -> list[Panel]:
     """Return one panel for each measured device, and one for each card that is predicted and was not measured."""
     found = [_measured(result) for result in results]
     there = {result["device"]["cls"] for result in results}
     for cls, (name, bandwidth) in PREDICTED.items():
         if cls not in there:
-            points = _demanded(floors, cls, bandwidth)
+            points = _demanded(thresholds, cls, bandwidth)
             found.append(Panel(f"{name} (not measured)", bandwidth, "datasheet", bandwidth, points))
     return [panel for panel in found if panel.points]
 
@@ -56,15 +56,15 @@ def _measured(result: dict) -> Panel:
     return Panel(device["name"], device["copy_gb_per_s"], "copy, measured", device["datasheet_gb_per_s"], points)
 
 
-def _demanded(floors: dict[str, dict[str, list[Floor]]], cls: str, bandwidth: float) -> list[Point]:
-    """Return what the floors of a class ask of memory that is as fast as its datasheet says."""
+def _demanded(thresholds: dict[str, dict[str, list[Threshold]]], cls: str, bandwidth: float) -> list[Point]:
+    """Return what the thresholds of a class ask of memory that is as fast as its datasheet says."""
     points = []
-    for name, classes in floors.items():
+    for name, classes in thresholds.items():
         if "gpu" not in classes and cls not in classes:
             continue
-        for floor in lookup(floors, name, cls):
-            if floor.metric == _SHARE and floor.part != BACKWARD:
-                points.append(Point(_label(name, floor.part), floor.value * bandwidth, floor.value, False))
+        for threshold in lookup(thresholds, name, cls):
+            if threshold.metric == _SHARE and threshold.part != BACKWARD:
+                points.append(Point(_label(name, threshold.part), threshold.value * bandwidth, threshold.value, False))
     return points
 
 
@@ -75,7 +75,7 @@ def _label(benchmark: str, part: str) -> str:
 
 
 def draw(shown: list[Panel], path: Path) -> None:
-    """Write a PNG: filled markers are measured, hollow ones are what the floors demand of a card that was not.
+    """Write a PNG: filled markers are measured, hollow ones are what the thresholds demand of a card that was not.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -93,7 +93,7 @@ def draw(shown: list[Panel], path: Path) -> None:
     for axes, panel in zip(grid.flat, shown, strict=True):
         _draw_panel(axes, panel)
     figure.suptitle(
-        "Bytes an op must move over its time. Filled: measured. Hollow: not measured, what the floor demands.",
+        "Bytes an op must move over its time. Filled: measured. Hollow: not measured, what the threshold demands.",
         fontsize=10,
     )
     figure.savefig(path, dpi=110)

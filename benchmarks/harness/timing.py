@@ -1,4 +1,4 @@
-"""Timers: sides take turns in one process, medians are compared, passes are told apart."""
+"""Timers: variants take turns in one process, medians are compared, passes are told apart."""
 
 import statistics
 import time
@@ -9,12 +9,12 @@ from typing import Any
 import torch
 
 FORWARD, BACKWARD, BOTH = "forward", "backward", "forward + backward"
-CALL = "call"  # of a side that is one function, whatever it does
+CALL = "call"  # of a variant that is one function, whatever it does
 WALL_CLOCK = "wall clock"
 
 
 @dataclass(frozen=True)
-class Side:
+class Variant:
     """One way to compute the thing, with its passes apart.
 
     Args:
@@ -49,8 +49,8 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Call(Side):
-    """A side given as a plain function: one part, timed whole."""
+class Call(Variant):
+    """A variant given as a plain function: one part, timed whole."""
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -59,7 +59,7 @@ class Call(Side):
 
 @dataclass(frozen=True)
 class Timed:
-    """Milliseconds of one part of one side; ``how`` they were measured: "wall clock", "graph", "eager" or as a
+    """Milliseconds of one part of one variant; ``how`` they were measured: "wall clock", "graph", "eager" or as a
     "difference" of the two passes together and the forward pass, with the reason."""
 
     median: float
@@ -92,36 +92,36 @@ def disagreement(one: float, other: float) -> float:
 class CpuTimer:
     """Wall clock. The passes of one step are timed in place, so that each finds the caches as in training."""
 
-    def __init__(self, sides: Mapping[str, Side]):
-        self.sides = sides
+    def __init__(self, variants: Mapping[str, Variant]):
+        self.variants = variants
         self.warm = False
-        self.found: dict[str, dict[str, list[float]]] = {}  # part -> side -> milliseconds, of all calls of times
+        self.found: dict[str, dict[str, list[float]]] = {}  # part -> variant -> milliseconds, of all calls of times
 
     def times(self, rounds: int) -> dict[str, dict[str, Timed]]:
-        """Return milliseconds by part and side, over these rounds and those of earlier calls.
+        """Return milliseconds by part and variant, over these rounds and those of earlier calls.
 
-        The sides take turns, so that drift hits all alike, and every other round in reverse, so that none always finds
-        the caches as the same other side leaves them.
+        The variants take turns, so that drift hits all alike, and every other round in reverse, so that none always
+        finds the caches as the same other variant leaves them.
         """
         warmup = 0 if self.warm else 3
         for turn in range(warmup + rounds):
-            order = list(self.sides.items())
-            for name, side in order if turn % 2 else reversed(order):
-                for part, seconds in self._step(side).items():
+            order = list(self.variants.items())
+            for name, variant in order if turn % 2 else reversed(order):
+                for part, seconds in self._step(variant).items():
                     if turn >= warmup:
                         self.found.setdefault(part, {}).setdefault(name, []).append(1e3 * seconds)
         self.warm = True
-        return {p: {s: summary(ms, WALL_CLOCK) for s, ms in sides.items()} for p, sides in self.found.items()}
+        return {p: {s: summary(ms, WALL_CLOCK) for s, ms in variants.items()} for p, variants in self.found.items()}
 
     @staticmethod
-    def _step(side: Side) -> dict[str, float]:
+    def _step(variant: Variant) -> dict[str, float]:
         started = time.perf_counter()
-        output = side.forward()
-        if not side.inputs:
+        output = variant.forward()
+        if not variant.inputs:
             del output  # giving memory back is part of the cost
-            return {side.parts[0]: time.perf_counter() - started}
+            return {variant.parts[0]: time.perf_counter() - started}
         between = time.perf_counter()
-        gradients = side.backward(output)
+        gradients = variant.backward(output)
         del output, gradients
         ended = time.perf_counter()
         return {FORWARD: between - started, BACKWARD: ended - between, BOTH: ended - started}

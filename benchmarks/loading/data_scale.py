@@ -80,7 +80,7 @@ def _run(path: Path) -> dict[str, float]:
         def renew(self, shard: int) -> None:
             raise NotImplementedError
 
-        def stage(self, now: Sequence[int], then: Sequence[int]) -> None:
+        def prefetch(self, current: Sequence[int], upcoming: Sequence[int]) -> None:
             raise NotImplementedError
 
     before, start = _resident("VmRSS"), time.perf_counter()

@@ -22,10 +22,10 @@ from pathlib import Path
 
 import torch
 
-from fastvid.data import TrainLoader, open_source
+from fastvid.data import EpochSampler, TrainLoader, ViewDraws, open_source
 from fastvid.data.demo.files import cached_demo
-from fastvid.latents import LatentCache, LatentManifest, Latents
-from fastvid.latents.manifest import view_facts
+from fastvid.latents import LatentCache, LatentManifest
+from fastvid.latents.file import empty_latents
 from fastvid.latents.writer import LatentFileWriter
 from fastvid.projects.salt.presets import demo
 from fastvid.units import size
@@ -153,7 +153,7 @@ def full_size(folder: Path) -> list[dict]:
     for name, changes in FULL_SIZE.items():
         facts = {
             "teacher": "noise", "weights": "", "layer": "last", "precision": "float32", "grid": (8, 14, 14),
-            "views": view_facts(ViewSpec()), "view_seed": 0, "views_per_clip": 1, "projection": "none",
+            "views": ViewSpec().fingerprint, "view_seed": 0, "views_per_clip": 1, "projection": "none",
             "projection_hash": "", "token_seed": 0, "dataset": "noise", "clips": _BATCH, "shards": 1,
         }  # fmt: skip
         manifest = LatentManifest(**(facts | changes))
@@ -163,7 +163,7 @@ def full_size(folder: Path) -> list[dict]:
         started = time.perf_counter()
         with LatentFileWriter(cache / "noise.safetensors", manifest) as writer:
             for k in range(_BATCH):
-                latents = Latents.empty(manifest, 1)
+                latents = empty_latents(manifest, 1)
                 for part in latents.parts:
                     part.copy_(torch.randint(-100, 100, part.shape))
                 writer.add(f"clip {k}", [k], latents)
@@ -181,7 +181,9 @@ def teacher_speed(source: str, videos: Path) -> dict:
 
     spec = CacheData(path=str(videos)).views(source)
     teacher = load_teacher(source, frames=spec.frames, size=spec.size)
-    with TrainLoader(open_source(videos), spec, batch=_BATCH, seed=0) as loader:
+    videos_there = open_source(videos)
+    sampler = EpochSampler(videos_there.shard_sizes, batch=_BATCH, seed=0)
+    with TrainLoader(videos_there, ViewDraws(spec, 0), sampler) as loader:
         clips = next(loader).clips
     count, started = 0, time.perf_counter()
     while time.perf_counter() - started < _READ_SECONDS:

@@ -21,12 +21,14 @@ FRAMES, STRIDE, SIZE = 16, 4, 224
 
 
 def fastvid(folder: Path, batch: int, workers: int) -> Iterator:
-    """Load with TrainLoader: one helper process, threads, a ring of uint8."""
-    from fastvid.data import TrainLoader, open_source
+    """Load with TrainLoader: one decoding process, threads, a ring of uint8."""
+    from fastvid.data import DecodeOptions, EpochSampler, TrainLoader, ViewDraws, open_source
     from fastvid.video import ViewSpec
 
     spec = ViewSpec(frames=FRAMES, size=SIZE, sampling="stride", stride=STRIDE)
-    with TrainLoader(open_source(folder), spec, batch=batch, seed=0, threads=workers) as loader:
+    source = open_source(folder)
+    sampler = EpochSampler(source.shard_sizes, batch=batch, seed=0)
+    with TrainLoader(source, ViewDraws(spec, 0), sampler, options=DecodeOptions(threads=workers)) as loader:
         for made in loader:
             yield made.clips
 

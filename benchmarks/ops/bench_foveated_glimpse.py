@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.harness import byte_model
-from benchmarks.harness.timing import Side
+from benchmarks.harness.timing import Variant
 from fastvid.ops import IMAGENET_MEAN, IMAGENET_STD, foveated_glimpse
 
 
@@ -82,7 +82,7 @@ def usual(frames, center, scale, mean, std, size, levels, dtype):
     return torch.stack(crops, 3).to(dtype)
 
 
-class Sides:
+class Variants:
     """The functions to compare, of center and scale."""
 
     def __init__(self, scene, device, backend):
@@ -109,7 +109,7 @@ class Sides:
         return self.scene.least_bytes(self.batch, pixels_under(self.scene, self.center))
 
     def gate(self):
-        """Check that all sides agree without antialiasing. With it, ours averages the pixels that the wider levels
+        """Check that all variants agree without antialiasing. With it, ours averages the pixels that the wider levels
         skip.
         """
         near = 2e-2 if self.narrow else 1e-3
@@ -121,43 +121,43 @@ class Sides:
             torch.testing.assert_close(averaged[:, :, :, 0], expected[:, :, :, 0], rtol=near, atol=near)
 
     def forward(self, antialias):
-        sides = {"fastvid": self.ours(antialias), **self.others}
-        return {name: Side(partial(side, self.center, self.scale)) for name, side in sides.items()}
+        variants = {"fastvid": self.ours(antialias), **self.others}
+        return {name: Variant(partial(variant, self.center, self.scale)) for name, variant in variants.items()}
 
 
 def test_glimpses(workload, device, kernel, record):
-    sides = Sides(workload, device, kernel("foveated_glimpse"))
-    least = {"forward": sides.least_bytes()["forward"]}
-    record(f"foveated_glimpse, {workload}", sides.forward(True), gate=sides.gate, least_bytes=least, rounds=7)
+    variants = Variants(workload, device, kernel("foveated_glimpse"))
+    least = {"forward": variants.least_bytes()["forward"]}
+    record(f"foveated_glimpse, {workload}", variants.forward(True), gate=variants.gate, least_bytes=least, rounds=7)
 
 
 def test_interpolated_glimpses(users_workload, device, kernel, record):
     """Measure without antialiasing, where fewer pixels are read; how many depends on the levels."""
-    sides = Sides(users_workload, device, kernel("foveated_glimpse"))
-    record(f"foveated_glimpse interpolated, {users_workload}", sides.forward(False), gate=sides.gate, rounds=7)
+    variants = Variants(users_workload, device, kernel("foveated_glimpse"))
+    record(f"foveated_glimpse interpolated, {users_workload}", variants.forward(False), gate=variants.gate, rounds=7)
 
 
 def test_gaze_gradient(users_workload, device, kernel, record):
     """Measure forward and backward to a learned gaze, where autograd must also keep the float frames."""
-    sides = Sides(users_workload, device, kernel("foveated_glimpse"))
-    gaze = [sides.center.requires_grad_(), sides.scale.requires_grad_()]
-    upstream = torch.randn_like(sides.ours(True)(*gaze))
+    variants = Variants(users_workload, device, kernel("foveated_glimpse"))
+    gaze = [variants.center.requires_grad_(), variants.scale.requires_grad_()]
+    upstream = torch.randn_like(variants.ours(True)(*gaze))
 
-    def side(function):
-        return Side(lambda: function(*gaze), inputs=gaze, upstream=upstream)
+    def variant(function):
+        return Variant(lambda: function(*gaze), inputs=gaze, upstream=upstream)
 
-    others = {name: side(theirs) for name, theirs in sides.others.items()}
+    others = {name: variant(theirs) for name, theirs in variants.others.items()}
 
     def gate():
-        got = side(sides.ours(False)).results()[1:]
+        got = variant(variants.ours(False)).results()[1:]
         for other in others.values():
             for one, expected in zip(got, other.results()[1:], strict=True):
                 torch.testing.assert_close(one, expected, rtol=1e-2, atol=1e-2 * expected.abs().max().item())
 
     record(
         f"foveated_glimpse gaze gradient, {users_workload}",
-        {"fastvid": side(sides.ours(True)), **others},
+        {"fastvid": variant(variants.ours(True)), **others},
         gate=gate,
-        least_bytes=sides.least_bytes(),
+        least_bytes=variants.least_bytes(),
         rounds=5,
     )

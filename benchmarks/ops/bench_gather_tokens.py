@@ -3,7 +3,7 @@
 import torch
 
 from benchmarks.harness import byte_model
-from benchmarks.harness.timing import Side
+from benchmarks.harness.timing import Variant
 from benchmarks.harness.workloads import WORKLOADS as WORKLOADS
 from benchmarks.harness.workloads import drawn
 from fastvid.ops import gather_tokens
@@ -34,14 +34,14 @@ def test_gather_tokens(workload, device, kernel, record):
     upstream = torch.randn(B, K, D, device=device.kind).to(workload.dtype)
     index = drawn(B, N, K, device.kind)
 
-    def side(gather):
-        return Side(lambda: gather(x, index), inputs=[x], upstream=upstream)
+    def variant(gather):
+        return Variant(lambda: gather(x, index), inputs=[x], upstream=upstream)
 
-    sides = {
-        "fastvid": side(lambda x, index: gather_tokens(x, index, backend=backend)),
-        "torch.gather": side(expanded),
+    variants = {
+        "fastvid": variant(lambda x, index: gather_tokens(x, index, backend=backend)),
+        "torch.gather": variant(expanded),
     }
     if device.kind == "cuda":
-        sides["eager as published"] = side(published)
-        sides["compiled torch.gather"] = side(torch.compile(expanded, dynamic=False))
-    record(f"gather_tokens, {workload}", sides, tolerance=0, least_bytes=passes(B))
+        variants["eager as published"] = variant(published)
+        variants["compiled torch.gather"] = variant(torch.compile(expanded, dynamic=False))
+    record(f"gather_tokens, {workload}", variants, tolerance=0, least_bytes=passes(B))

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.harness import byte_model
-from benchmarks.harness.timing import Side
+from benchmarks.harness.timing import Variant
 from benchmarks.harness.workloads import WORKLOADS as WORKLOADS
 from benchmarks.harness.workloads import drawn
 from fastvid.ops import IMAGENET_MEAN, IMAGENET_STD, gather_tubelets
@@ -55,18 +55,20 @@ def test_patch_embedding_at_a_quarter_visible(users_workload, device, kernel, re
     def fastvid():
         return F.linear(gather_tubelets(clip, index, dtype=dtype, backend=backend), conv.weight.flatten(1), conv.bias)
 
-    sides = {
-        "fastvid": Side(fastvid),
-        "float, Conv3d, gather": Side(usual),
-        "float, reshape, Linear, gather": Side(unfolded),
+    variants = {
+        "fastvid": Variant(fastvid),
+        "float, Conv3d, gather": Variant(usual),
+        "float, reshape, Linear, gather": Variant(unfolded),
     }
     if device.kind == "cuda":
 
         def best():
             return F.linear(gather_first(clip, index, mean, std, dtype), conv.weight.flatten(1), conv.bias)
 
-        sides["compiled gather-first, Linear"] = Side(torch.compile(best, dynamic=False))
-    record(f"gather_tubelets + Linear, {workload}", sides, tolerance=1e-3 if device.kind == "cpu" else 2e-2, rounds=5)
+        variants["compiled gather-first, Linear"] = Variant(torch.compile(best, dynamic=False))
+    record(
+        f"gather_tubelets + Linear, {workload}", variants, tolerance=1e-3 if device.kind == "cpu" else 2e-2, rounds=5
+    )
 
 
 def test_gather_tubelets_alone(workload, device, kernel, record):
@@ -75,15 +77,15 @@ def test_gather_tubelets_alone(workload, device, kernel, record):
     clip, index = clip_and_index(workload, device, B)
 
     def op(backend):
-        return Side(lambda: gather_tubelets(clip, index, dtype=workload.dtype, backend=backend))
+        return Variant(lambda: gather_tubelets(clip, index, dtype=workload.dtype, backend=backend))
 
-    sides = {"fastvid": op(backend), "eager reference": op("reference")}
+    variants = {"fastvid": op(backend), "eager reference": op("reference")}
     if device.kind == "cuda":
         compiled, (mean, std) = torch.compile(gather_first, dynamic=False), constants(device.kind)
-        sides["compiled gather-first"] = Side(lambda: compiled(clip, index, mean, std, workload.dtype))
+        variants["compiled gather-first"] = Variant(lambda: compiled(clip, index, mean, std, workload.dtype))
     record(
         f"gather_tubelets, {workload}",
-        sides,
+        variants,
         tolerance=1e-5 if device.kind == "cpu" else 1e-2,
         least_bytes={"forward": byte_model.gather_tubelets(B, V, out_size=size)},
     )

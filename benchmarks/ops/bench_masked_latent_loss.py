@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.harness import byte_model
-from benchmarks.harness.timing import Side
+from benchmarks.harness.timing import Variant
 from benchmarks.harness.workloads import WORKLOADS as WORKLOADS
 from benchmarks.harness.workloads import drawn
 from fastvid.ops import masked_latent_loss
@@ -45,12 +45,16 @@ def test_masked_latent_loss(workload, device, kernel, record):
     def fastvid(*tensors):
         return masked_latent_loss(*tensors, kind="mse", normalize_target=True, backend=backend)
 
-    def side(loss):
-        return Side(lambda: loss(pred, target, masked), inputs=[pred], upstream=one)
+    def variant(loss):
+        return Variant(lambda: loss(pred, target, masked), inputs=[pred], upstream=one)
 
     record(
         f"masked_latent_loss, {workload}",
-        {"fastvid": side(fastvid), "eager as published": side(published), "compiled gather-first": side(compiled)},
+        {
+            "fastvid": variant(fastvid),
+            "eager as published": variant(published),
+            "compiled gather-first": variant(compiled),
+        },
         tolerance=1e-4 if on_cpu else 1e-2,
         least_bytes=passes(B),
         rounds=9,

@@ -5,7 +5,7 @@ import math
 import torch
 
 from benchmarks.harness import byte_model
-from benchmarks.harness.timing import Side
+from benchmarks.harness.timing import Variant
 from benchmarks.harness.workloads import VIT_B
 from fastvid.ops import MaskSpec, multiblock_mask
 
@@ -96,10 +96,10 @@ def test_multiblock_mask(workload, device, kernel, record):
             check_same_kind(ours(torch.arange(200), backend="auto"), python(200))
 
     # 100 launches in one graph: what is measured is the kernel, not the graph's start. On a CPU a call is a call.
-    sides = {"fastvid": Side(ours, calls=100)}
+    variants = {"fastvid": Variant(ours, calls=100)}
     if backend == "native" and device.kind == "cuda":
-        sides["its Triton kernel"] = Side(lambda: ours(backend="triton"), calls=100)
+        variants["its Triton kernel"] = Variant(lambda: ours(backend="triton"), calls=100)
     if python:
-        sides["a Python loop"] = Side(lambda: [x.to(device.kind) for x in python(BATCH)], capture=False)
+        variants["a Python loop"] = Variant(lambda: [x.to(device.kind) for x in python(BATCH)], capture=False)
     least_bytes = {"forward": byte_model.multiblock_mask(BATCH, MASKED, VISIBLE)} if device.kind == "cuda" else {}
-    record(f"multiblock_mask {workload}, B32", sides, gate=gate, least_bytes=least_bytes, rounds=11)
+    record(f"multiblock_mask {workload}, B32", variants, gate=gate, least_bytes=least_bytes, rounds=11)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.harness import byte_model
-from benchmarks.harness.timing import Side
+from benchmarks.harness.timing import Variant
 from fastvid.ops import query_attend
 
 FRAMES, DIM = 128, 64  # B * T of 16 clips of 8 frames
@@ -85,19 +85,19 @@ def test_query_attend(workload, device, kernel, record):
         assert equal > (0.999 if exact else 0.9), f"{equal:.1%} of the peaks are those of user code"
 
     def first(attend):
-        return Side(lambda: attend(*leaves)[0], inputs=leaves, upstream=upstream)
+        return Variant(lambda: attend(*leaves)[0], inputs=leaves, upstream=upstream)
 
-    sides = {
+    variants = {
         "fastvid": first(fastvid),
-        "SDPA without statistics": Side(lambda: sdpa(*leaves), inputs=leaves, upstream=upstream),
+        "SDPA without statistics": Variant(lambda: sdpa(*leaves), inputs=leaves, upstream=upstream),
         "softmax, layer by layer": first(loop),
     }
     if device.kind == "cuda":
         compiled = per_layer(torch.compile(with_weights, dynamic=False), workload.layers)
-        sides["compiled softmax, layer by layer"] = first(compiled)
+        variants["compiled softmax, layer by layer"] = first(compiled)
     record(
         f"query_attend, {workload}",
-        sides,
+        variants,
         gate=gate,
         tolerance=1e-4 if exact else 2e-2,
         least_bytes={"forward": forward, "backward": backward, "forward + backward": forward + backward},

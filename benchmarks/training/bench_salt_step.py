@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.harness.timing import Call
 from benchmarks.training.salt_measure import peak_bytes
-from benchmarks.training.salt_sides import SIZES, forward, make_side, random_clip, step
+from benchmarks.training.salt_sides import SIZES, forward, make_variant, random_clip, step
 from benchmarks.training.salt_step import check_same
 
 CUDA = torch.cuda.is_available()
@@ -26,57 +26,57 @@ def clip():
 
 
 @pytest.fixture(scope="module")
-def sides():
-    return {name: make_side(name, SIZE, DEVICE) for name in ("published", "same", "recommended")}
+def variants():
+    return {name: make_variant(name, SIZE, DEVICE) for name in ("published", "same", "recommended")}
 
 
-def whole(side, clip):
+def whole(variant, clip):
     """Measure the step with the optimizer and the host's work, which a CUDA graph could not replay."""
-    return Call(lambda: step(side, clip), capture=False)
+    return Call(lambda: step(variant, clip), capture=False)
 
 
-def compare(name, ours, sides, clip, record):
+def compare(name, ours, variants, clip, record):
     record(
         name,
-        {"fastvid": whole(sides[ours], clip), "as published": whole(sides["published"], clip)},
+        {"fastvid": whole(variants[ours], clip), "as published": whole(variants["published"], clip)},
         rounds=ROUNDS,
     )
 
 
-def test_same_mathematics(sides, clip, record):
-    check_same(sides["published"], sides["same"], clip)
-    compare("SALT step, same mathematics", "same", sides, clip, record)
+def test_same_mathematics(variants, clip, record):
+    check_same(variants["published"], variants["same"], clip)
+    compare("SALT step, same mathematics", "same", variants, clip, record)
 
 
-def test_recommended(sides, clip, record):
-    compare("SALT step, recommended", "recommended", sides, clip, record)
+def test_recommended(variants, clip, record):
+    compare("SALT step, recommended", "recommended", variants, clip, record)
 
 
 @pytest.mark.skipif(not CUDA, reason="no CUDA device")
-def test_the_recommended_step_does_not_wait_for_the_device(sides, clip, benchmark):
-    side = sides["recommended"]
-    step(side, clip)  # compiled before synchronisation is an error
+def test_the_recommended_step_does_not_wait_for_the_device(variants, clip, benchmark):
+    variant = variants["recommended"]
+    step(variant, clip)  # compiled before synchronisation is an error
 
     def unsynchronised():
         torch.cuda.set_sync_debug_mode("error")
         try:
-            forward(side, clip).backward()
-            side.update()
+            forward(variant, clip).backward()
+            variant.update()
         finally:
             torch.cuda.set_sync_debug_mode("default")
 
     benchmark.pedantic(unsynchronised, rounds=1)
 
 
-def test_peak_memory_of_the_recommended_step(sides, benchmark, record_numbers):
+def test_peak_memory_of_the_recommended_step(variants, benchmark, record_numbers):
     """Measure a number of bytes once: the published batch of 32 on a GPU, half of it on a CPU."""
-    sides.clear()  # the last test that could use them: a card of 24 GB has no room for these and more
+    variants.clear()  # the last test that could use them: a card of 24 GB has no room for these and more
     size = dataclasses.replace(SIZE, batch=32 if CUDA else 16)
     clip = random_clip(size, DEVICE)
 
     def peak(name):
         torch.compiler.reset()  # blocks of one kind share a small number of compiled shapes
-        return peak_bytes(make_side(name, size, DEVICE), clip)
+        return peak_bytes(make_variant(name, size, DEVICE), clip)
 
     published = peak("published")
     recommended = benchmark.pedantic(peak, args=("recommended",), rounds=1)

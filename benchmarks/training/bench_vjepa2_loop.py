@@ -25,14 +25,14 @@ def test_first_epoch(videos, device, record):
     model = make_model(TINY, "head")
     loop, recipe = published(model, videos, device), Recipe(model, videos, device, views=1)
     check_same(loop, recipe)
-    sides = {"fastvid": epoch(recipe.first_epoch), "published loop": epoch(loop.epoch)}
-    record("V-JEPA 2 tiny, first epoch", sides, rounds=3)
+    variants = {"fastvid": epoch(recipe.first_epoch), "published loop": epoch(loop.epoch)}
+    record("V-JEPA 2 tiny, first epoch", variants, rounds=3)
 
 
 def test_later_epochs(videos, device, record):
     """Compare with recomputing epochs, which decode and run the frozen encoder and pooler on every clip."""
     recipe = Recipe(make_model(Shape(4, 192, 64), "head"), videos, torch.device(device.kind), views=1)
     recipe.first_epoch()
-    # Where the store of features was made does not matter to the side that reads it.
-    sides = {"fastvid": epoch(recipe.later_epochs), "frozen part recomputed": epoch(recipe.first_epoch)}
-    record("V-JEPA 2 width 192, later epochs", sides, rounds=3)
+    # Where the store of features was made does not matter to the variant that reads it.
+    variants = {"fastvid": epoch(recipe.later_epochs), "frozen part recomputed": epoch(recipe.first_epoch)}
+    record("V-JEPA 2 width 192, later epochs", variants, rounds=3)

@@ -2,8 +2,9 @@
 
     python -m benchmarks.training.drop_in
 
-Both sides of an example hold the same weights and give the same loss; a whole training step (forward and backward) is
-timed, the sides taking turns. "Saved" is what autograd keeps between the passes: each storage once, parameters not.
+Both variants of an example hold the same weights and give the same loss; a whole training step (forward and backward)
+is timed, the variants taking turns. "Saved" is what autograd keeps between the passes: each storage once, without
+parameters.
 """
 
 import argparse
@@ -57,7 +58,7 @@ class Scale:
 SMALL = Scale(batch=2, side=112, width=192, depth=4, heads=3)
 VIT_B = Scale(batch=16, side=224, width=768, depth=12, heads=12)
 FRAMES = 16
-_APPLY_MASKS = modeling_vjepa2.apply_masks  # as its authors wrote it; the example's two sides exchange it
+_APPLY_MASKS = modeling_vjepa2.apply_masks  # as its authors wrote it; the example's two variants exchange it
 
 
 def _masks(scale: Scale, device: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -185,15 +186,15 @@ EXAMPLES = {
 }
 
 
-def step(example: Example, side: str) -> torch.Tensor:
+def step(example: Example, variant: str) -> torch.Tensor:
     """Run one forward and backward pass, and return the loss."""
     example.model.zero_grad()
-    loss = getattr(example, side)()
+    loss = getattr(example, variant)()
     loss.backward()
     return loss.detach()
 
 
-def saved_bytes(example: Example, side: str) -> int:
+def saved_bytes(example: Example, variant: str) -> int:
     """Count the bytes that autograd keeps from the forward pass for the backward pass, without parameters."""
     parameters = {p.untyped_storage().data_ptr() for p in example.model.parameters()}
     kept: dict[int, int] = {}
@@ -205,31 +206,33 @@ def saved_bytes(example: Example, side: str) -> int:
         return x
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
-        loss = getattr(example, side)()  # the graph keeps what was saved alive: no address is used twice
+        loss = getattr(example, variant)()  # the graph keeps what was saved alive: no address is used twice
     del loss
     return sum(kept.values())
 
 
 def measure(name: str, scale: Scale, device: str, rounds: int) -> dict:
-    """Measure one example and return its row. Raise an error if the two sides disagree."""
+    """Measure one example and return its row. Raise an error if the two variants disagree."""
     torch.manual_seed(0)
     example = EXAMPLES[name](scale, device)
     gradients = {}
     with exact_convolutions():
-        for side in ("plain", "fastvid"):
-            loss = step(example, side)
+        for variant in ("plain", "fastvid"):
+            loss = step(example, variant)
             grads = [p.grad.clone() for p in example.model.parameters() if p.grad is not None]
-            gradients[side] = [loss, *grads]
+            gradients[variant] = [loss, *grads]
     for got, expected in zip(gradients["fastvid"], gradients["plain"], strict=True):
         if (got - expected).norm() > 1e-3 * expected.norm():
-            raise AssertionError(f"{name}: the two sides differ by more than 1e-3 of a gradient's (or the loss's) norm")
-    calls = {side: Call(partial(step, example, side), capture=False) for side in gradients}
+            raise AssertionError(
+                f"{name}: the two variants differ by more than 1e-3 of a gradient's (or the loss's) norm"
+            )
+    calls = {variant: Call(partial(step, example, variant), capture=False) for variant in gradients}
     timed = (GpuTimer if device == "cuda" else CpuTimer)(calls).times(rounds)[CALL]
     return {
         "example": name,
-        "ms": {side: round(of.median, 1) for side, of in timed.items()},
+        "ms": {variant: round(of.median, 1) for variant, of in timed.items()},
         "times_faster": timed["plain"].median / timed["fastvid"].median,
-        "saved_bytes": {side: saved_bytes(example, side) for side in gradients},
+        "saved_bytes": {variant: saved_bytes(example, variant) for variant in gradients},
     }
 
 
@@ -246,7 +249,7 @@ def main() -> None:
         "| example | as written | with fastvid | | saved, as written | saved, with fastvid |\n|---|---|---|---|---|---|"
     )
     for row in rows:
-        ms, saved = row["ms"], {side: f"{n / 2**20:.1f} MB" for side, n in row["saved_bytes"].items()}
+        ms, saved = row["ms"], {variant: f"{n / 2**20:.1f} MB" for variant, n in row["saved_bytes"].items()}
         print(
             f"| {row['example']} | {ms['plain']} ms | {ms['fastvid']} ms | {row['times_faster']:.2f}x | "
             f"{saved['plain']} | {saved['fastvid']} |"

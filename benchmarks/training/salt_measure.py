@@ -10,32 +10,32 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.harness.gemm import gemm_rate as gemm_rate
-from benchmarks.training.salt_sides import Side, autocast, step
+from benchmarks.training.salt_sides import Variant, autocast, step
 
 PIECES = ("pixels to tokens", "masks", "teacher", "encoder", "predictor", "loss", "optimizer")
 
 
-def in_turns(measure: Callable, sides: dict[str, Side], clip: torch.Tensor, rounds: int) -> dict[str, list]:
-    """Return what ``measure(side, clip)`` returns in every round; the sides take turns, so that drift hits all
+def in_turns(measure: Callable, variants: dict[str, Variant], clip: torch.Tensor, rounds: int) -> dict[str, list]:
+    """Return what ``measure(variant, clip)`` returns in every round; the variants take turns, so that drift hits all
     alike."""
-    results: dict[str, list] = {name: [] for name in sides}
+    results: dict[str, list] = {name: [] for name in variants}
     for _ in range(rounds):
-        for name, side in sides.items():
-            results[name].append(measure(side, clip))
+        for name, variant in variants.items():
+            results[name].append(measure(variant, clip))
     return results
 
 
-def seconds(side: Side, clip: torch.Tensor) -> tuple[float, float]:
+def seconds(variant: Variant, clip: torch.Tensor) -> tuple[float, float]:
     """Time one whole step on the wall clock, and on the processor's clock, which other programs do not lengthen.
 
     The latter is summed over threads.
     """
     started, busy = time.perf_counter(), time.process_time()
-    step(side, clip)
+    step(variant, clip)
     return time.perf_counter() - started, time.process_time() - busy
 
 
-def seconds_by_piece(side: Side, clip: torch.Tensor) -> dict[str, float]:
+def seconds_by_piece(variant: Variant, clip: torch.Tensor) -> dict[str, float]:
     """Time the pieces of one step, whose graph is cut between them, so that each piece's backward pass is timed with
     its forward pass. On a GPU the cuts wait for the device, so the pieces add up to more than :func:`seconds`.
     """
@@ -45,28 +45,28 @@ def seconds_by_piece(side: Side, clip: torch.Tensor) -> dict[str, float]:
     def clock(piece: str) -> Iterator[None]:
         started = time.perf_counter()
         yield
-        if side.device.type == "cuda":
+        if variant.device.type == "cuda":
             torch.cuda.synchronize()
         spent[piece] += time.perf_counter() - started
 
-    with autocast(side.device):
+    with autocast(variant.device):
         with clock("pixels to tokens"):
-            pixels = side.pixels(clip)
+            pixels = variant.pixels(clip)
         with clock("masks"):
-            mask = side.masks()
+            mask = variant.masks()
         with clock("teacher"):
-            target = side.teach(pixels)
+            target = variant.teach(pixels)
         with clock("pixels to tokens"):
-            tokens = side.embed(pixels, mask)
+            tokens = variant.embed(pixels, mask)
         tokens_leaf = tokens.detach().requires_grad_()
         with clock("encoder"):
-            z = side.encode(tokens_leaf)
+            z = variant.encode(tokens_leaf)
         z_leaf = z.detach().requires_grad_()
         with clock("predictor"):
-            pred = side.predict(z_leaf, mask)
+            pred = variant.predict(z_leaf, mask)
         pred_leaf = pred.detach().requires_grad_()
         with clock("loss"):
-            loss = side.loss(pred_leaf, target, mask)
+            loss = variant.loss(pred_leaf, target, mask)
     with clock("loss"):
         loss.backward()
     with clock("predictor"):
@@ -76,46 +76,46 @@ def seconds_by_piece(side: Side, clip: torch.Tensor) -> dict[str, float]:
     with clock("pixels to tokens"):
         tokens.backward(tokens_leaf.grad)
     with clock("optimizer"):
-        side.update()
+        variant.update()
     return spent
 
 
-def resident_bytes(side: Side, clip: torch.Tensor) -> int:
+def resident_bytes(variant: Variant, clip: torch.Tensor) -> int:
     """Count the bytes that outlive a step: weights of student, predictor and teacher, the optimizer's state, the
     clip.
     """
-    tensors = [clip, *side.module.parameters(), *side.module.buffers()]
-    tensors += [*side.teacher.parameters(), *side.teacher.buffers()]
-    for state in side.optimizer.state.values():
+    tensors = [clip, *variant.module.parameters(), *variant.module.buffers()]
+    tensors += [*variant.teacher.parameters(), *variant.teacher.buffers()]
+    for state in variant.optimizer.state.values():
         tensors += [value for value in state.values() if torch.is_tensor(value)]
     storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
     return sum(storages.values())
 
 
-def peak_bytes(side: Side, clip: torch.Tensor) -> int:
+def peak_bytes(variant: Variant, clip: torch.Tensor) -> int:
     """Measure the most bytes of tensors alive at once in a step: what outlives it, and the peak of what does not.
 
     On a GPU the peak is CUDA's caching allocator's. On a CPU it is followed through PyTorch's allocator by the
     profiler: every tensor is in it, the scratch memory of MKL, oneDNN and of fused loops is not.
     """
-    step(side, clip)  # the optimizer has its state, and what compiles is compiled
-    if side.device.type == "cuda":
+    step(variant, clip)  # the optimizer has its state, and what compiles is compiled
+    if variant.device.type == "cuda":
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
-        step(side, clip)
-        return resident_bytes(side, clip) + torch.cuda.max_memory_allocated() - before
+        step(variant, clip)
+        return resident_bytes(variant, clip) + torch.cuda.max_memory_allocated() - before
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as prof:
-        step(side, clip)
-    return resident_bytes(side, clip) + max(live for _, live in _live_bytes(prof))
+        step(variant, clip)
+    return resident_bytes(variant, clip) + max(live for _, live in _live_bytes(prof))
 
 
-def bytes_by_piece(side: Side, clip: torch.Tensor) -> dict[str, int]:
+def bytes_by_piece(variant: Variant, clip: torch.Tensor) -> dict[str, int]:
     """Measure the bytes that the forward pass of each piece leaves alive: kept for the backward pass, and its results.
 
-    For a side that has made a step.
+    For a variant that has made a step.
     """
     kept = dict.fromkeys(PIECES, 0)
-    if side.device.type == "cuda":
+    if variant.device.type == "cuda":
 
         @contextmanager
         def watch(piece: str) -> Iterator[None]:
@@ -123,10 +123,10 @@ def bytes_by_piece(side: Side, clip: torch.Tensor) -> dict[str, int]:
             yield
             kept[piece] += torch.cuda.memory_allocated() - before
 
-        _watched_step(side, clip, watch)
+        _watched_step(variant, clip, watch)
         return {piece: size for piece, size in kept.items() if piece != "optimizer"}
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as prof:
-        _watched_step(side, clip, record_function)
+        _watched_step(variant, clip, record_function)
     live = _live_bytes(prof)
     for event in prof.profiler.kineto_results.events():
         if event.name() in kept:
@@ -135,25 +135,25 @@ def bytes_by_piece(side: Side, clip: torch.Tensor) -> dict[str, int]:
     return {piece: size for piece, size in kept.items() if piece != "optimizer"}
 
 
-def _watched_step(side: Side, clip: torch.Tensor, watch: Callable) -> None:
-    with autocast(side.device):
+def _watched_step(variant: Variant, clip: torch.Tensor, watch: Callable) -> None:
+    with autocast(variant.device):
         with watch("pixels to tokens"):
-            pixels = side.pixels(clip)
+            pixels = variant.pixels(clip)
         with watch("masks"):
-            mask = side.masks()
+            mask = variant.masks()
         with watch("teacher"):
-            target = side.teach(pixels)
+            target = variant.teach(pixels)
         with watch("pixels to tokens"):
-            x = side.embed(pixels, mask)
+            x = variant.embed(pixels, mask)
         with watch("encoder"):
-            x = side.encode(x)
+            x = variant.encode(x)
         with watch("predictor"):
-            x = side.predict(x, mask)
+            x = variant.predict(x, mask)
         with watch("loss"):
-            loss = side.loss(x, target, mask)
+            loss = variant.loss(x, target, mask)
     del x
     loss.backward()
-    side.update()
+    variant.update()
 
 
 def _live_bytes(prof: profile) -> list[tuple[int, int]]:
@@ -171,10 +171,10 @@ def _at(line: list[tuple[int, int]], time_ns: int) -> int:
     return max((entry for entry in line if entry[0] <= time_ns), key=lambda entry: entry[0])[1]
 
 
-def flops(side: Side, clip: torch.Tensor) -> int:
+def flops(variant: Variant, clip: torch.Tensor) -> int:
     """Count the floating point operations of a step's matrix products, convolutions and attention."""
     with torch.compiler.set_stance("force_eager"), FlopCounterMode(display=False) as counter:
-        step(side, clip)
+        step(variant, clip)
     return counter.get_total_flops()
 
 
@@ -187,16 +187,16 @@ _KINDS = {  # parts of the names of PyTorch's operators on a CPU, and of kernels
 }  # fmt: skip
 
 
-def shares(side: Side, clip: torch.Tensor) -> dict[str, float]:
+def shares(variant: Variant, clip: torch.Tensor) -> dict[str, float]:
     """Return the share of the step's processor or device time in matrix products, in attention, in fastvid's ops, in
     the rest.
 
-    On a CPU what a compiled block fuses counts as rest. For a side that has made a step.
+    On a CPU what a compiled block fuses counts as rest. For a variant that has made a step.
     """
-    cuda = side.device.type == "cuda"
+    cuda = variant.device.type == "cuda"
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if cuda else [])
     with profile(activities=activities) as prof:
-        step(side, clip)
+        step(variant, clip)
     spent = {"GEMM": 0.0, "attention": 0.0, "ours": 0.0, "rest": 0.0}
     for event in prof.key_averages():
         if (event.device_type != torch.autograd.DeviceType.CPU) != cuda:

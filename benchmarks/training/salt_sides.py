@@ -7,7 +7,7 @@ fastvid's cheaper predictor and compiled blocks at the same student, teacher and
 import copy
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch._functorch.config as functorch_config
@@ -18,7 +18,7 @@ from torch._inductor.compile_fx import compile_fx
 from benchmarks.baselines import published_salt
 from benchmarks.baselines.published_salt import PublishedEncoder, PublishedPredictor
 from fastvid.models import VideoViT, VideoViTConfig
-from fastvid.nn import Predictor
+from fastvid.nn import Predictor, PredictorConfig
 from fastvid.ops import MaskSpec, masked_latent_loss, multiblock_mask
 from fastvid.projects.salt.masks import random_subset
 from fastvid.projects.salt.model import Mask
@@ -34,7 +34,7 @@ class Size:
 
     Attributes:
         name: a timm ViT: student and teacher.
-        size: side of the frame in pixels, of clips of 16 frames.
+        size: variant of the frame in pixels, of clips of 16 frames.
         batch: clips in a step.
         width: width of the predictor.
         heads: of the predictor.
@@ -68,7 +68,7 @@ SIZES = {
 
 
 class _Inductor:
-    """torch.compile's own backend with a memory budget; sides of different ones share no compiled code."""
+    """torch.compile's own backend with a memory budget; variants of different ones share no compiled code."""
 
     def __init__(self, mode: str | None, memory_budget: float):
         self.options = list_mode_options(mode) if mode else None
@@ -79,7 +79,7 @@ class _Inductor:
             return compile_fx(graph, inputs, config_patches=self.options)
 
 
-class Side(ABC):
+class Variant(ABC):
     """One way to make a step. The pieces are called in the order of :func:`forward`.
 
     Attributes:
@@ -132,7 +132,7 @@ class Side(ABC):
     def blocks(self) -> list[nn.Module]:
         """Return the transformer blocks of teacher, encoder and predictor."""
 
-    def compile(self, mode: str | None = None, memory_budget: float = 1.0) -> "Side":
+    def compile(self, mode: str | None = None, memory_budget: float = 1.0) -> "Variant":
         """Compile the blocks, each kind once, for the one set of shapes of training.
 
         Args:
@@ -151,7 +151,7 @@ class Side(ABC):
         self.optimizer.zero_grad(set_to_none=True)
 
 
-class Published(Side):
+class Published(Variant):
     """The literal re-statement, with the weights of fastvid's modules."""
 
     def __init__(self, student: VideoViT, teacher: VideoViT, predictor: Predictor, size: Size, device: torch.device):
@@ -177,7 +177,7 @@ class Published(Side):
         return published_salt.loss(pred, target, mask[1])
 
 
-class Fastvid(Side):
+class Fastvid(Variant):
     """fastvid's modules and ops, as its training recipe calls them.
 
     Args:
@@ -227,7 +227,7 @@ STEPS = (
 )  # fmt: skip
 
 
-def make_side(name: str, size: Size, device: torch.device, mode: str | None = None) -> Side:
+def make_variant(name: str, size: Size, device: torch.device, mode: str | None = None) -> Variant:
     """Return one of :data:`STEPS`; all begin at the same weights, but a predictor that only cross-attends has its own.
 
     Args:
@@ -242,19 +242,18 @@ def make_side(name: str, size: Size, device: torch.device, mode: str | None = No
     torch.manual_seed(0)
     config = VideoViTConfig(size.name, size=size.size, depth=size.depth, positions="learned")
     student, teacher = VideoViT(config), VideoViT(config)
-    predictor = Predictor(
-        student.dim, teacher.dim, size.grid, width=size.width, depth=size.depth, heads=size.heads,
-        layout="cross" if kind == "recommended" else "concat",
-    )  # fmt: skip
-    side: Side
+    layout: Literal["concat", "cross"] = "cross" if kind == "recommended" else "concat"
+    narrow = PredictorConfig(size.width, size.depth, size.heads, layout)
+    predictor = Predictor(student.dim, teacher.dim, size.grid, narrow)
+    variant: Variant
     if kind == "published":
-        side = Published(student, teacher, predictor, size, device)
+        variant = Published(student, teacher, predictor, size, device)
     else:
         predicted = None if kind == "same" else round(PREDICTED * size.tokens)
-        side = Fastvid(student, teacher, predictor, size, device, predicted)
+        variant = Fastvid(student, teacher, predictor, size, device, predicted)
     if how == "budget":
-        return side.compile(mode, _MEMORY_BUDGET)
-    return side.compile(mode) if how == "compiled" or kind == "recommended" else side
+        return variant.compile(mode, _MEMORY_BUDGET)
+    return variant.compile(mode) if how == "compiled" or kind == "recommended" else variant
 
 
 def autocast(device: torch.device) -> torch.autocast:
@@ -267,18 +266,18 @@ def random_clip(size: Size, device: torch.device) -> torch.Tensor:
     return torch.randint(256, (size.batch, 16, size.size, size.size, 3), dtype=torch.uint8, device=device)
 
 
-def forward(side: Side, clip: torch.Tensor, mask: Mask | None = None) -> torch.Tensor:
-    """Compute the loss of a step on clip uint8 [B, 16, H, W, 3], with the side's own masks unless some are given."""
-    with autocast(side.device):
-        pixels = side.pixels(clip)
-        mask = mask or side.masks()
-        target = side.teach(pixels)  # first: its activations are gone before the student's are kept
-        return side.loss(side.predict(side.encode(side.embed(pixels, mask)), mask), target, mask)
+def forward(variant: Variant, clip: torch.Tensor, mask: Mask | None = None) -> torch.Tensor:
+    """Compute the loss of a step on clip uint8 [B, 16, H, W, 3], with the variant's own masks unless some are given."""
+    with autocast(variant.device):
+        pixels = variant.pixels(clip)
+        mask = mask or variant.masks()
+        target = variant.teach(pixels)  # first: its activations are gone before the student's are kept
+        return variant.loss(variant.predict(variant.encode(variant.embed(pixels, mask)), mask), target, mask)
 
 
-def step(side: Side, clip: torch.Tensor) -> None:
+def step(variant: Variant, clip: torch.Tensor) -> None:
     """Run a whole step, and wait for the GPU."""
-    forward(side, clip).backward()
-    side.update()
-    if side.device.type == "cuda":
+    forward(variant, clip).backward()
+    variant.update()
+    if variant.device.type == "cuda":
         torch.cuda.synchronize()

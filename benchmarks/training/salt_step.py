@@ -17,7 +17,7 @@ import torch
 import torch._dynamo
 
 from benchmarks.training import salt_measure as measure
-from benchmarks.training.salt_sides import NAMES, SIZES, STEPS, forward, make_side, random_clip
+from benchmarks.training.salt_sides import NAMES, SIZES, STEPS, forward, make_variant, random_clip
 
 
 def main() -> None:
@@ -37,28 +37,28 @@ def main() -> None:
 def compare(
     names, size, device: torch.device, memory_batch: int | None, rounds: int, mode: str | None = None
 ) -> dict[str, Any]:
-    """Measure everything, by side.
+    """Measure everything, by variant.
 
     Args:
         names: names of :data:`benchmarks.training.salt_sides.STEPS`, with ``published`` and ``same`` among them.
         size: size of the steps that are timed.
-        device: of all sides.
+        device: of all variants.
         memory_batch: clips of the steps whose memory is measured; None for whole steps' times and nothing more.
         rounds: of timed steps; medians are reported.
         mode: of torch.compile.
     """
-    torch._dynamo.config.recompile_limit = 8 * len(names)  # a kind of block has one code for all sides and shapes
-    sides = {name: make_side(name, size, device, mode) for name in names}
+    torch._dynamo.config.recompile_limit = 8 * len(names)  # a kind of block has one code for all variants and shapes
+    variants = {name: make_variant(name, size, device, mode) for name in names}
     clip = random_clip(size, device)
-    losses = check_same(sides["published"], sides["same"], clip)
-    for side in sides.values():  # compiles, and gives the optimizer its state
-        measure.seconds(side, clip)
-    whole = measure.in_turns(measure.seconds, sides, clip, rounds)
+    losses = check_same(variants["published"], variants["same"], clip)
+    for variant in variants.values():  # compiles, and gives the optimizer its state
+        measure.seconds(variant, clip)
+    whole = measure.in_turns(measure.seconds, variants, clip, rounds)
     rate = measure.gemm_rate(device)
     rows: dict[str, dict[str, Any]] = {}
-    for name, side in sides.items():
+    for name, variant in variants.items():
         seconds, busy = (statistics.median(column) for column in zip(*whole[name], strict=True))
-        work = measure.flops(side, clip)
+        work = measure.flops(variant, clip)
         rows[name] = {
             "seconds": seconds,
             "processor_seconds": busy,
@@ -67,11 +67,11 @@ def compare(
             "share_of_gemm_rate": work / (seconds if device.type == "cuda" else busy) / rate,
         }
     if memory_batch is not None:
-        pieces = measure.in_turns(measure.seconds_by_piece, sides, clip, rounds)
-        for name, side in sides.items():
+        pieces = measure.in_turns(measure.seconds_by_piece, variants, clip, rounds)
+        for name, variant in variants.items():
             spent = {piece: statistics.median([turn[piece] for turn in pieces[name]]) for piece in measure.PIECES}
-            rows[name] |= {"seconds_by_piece": spent, "shares": measure.shares(side, clip)}
-        sides.clear()  # one side at a time from here on
+            rows[name] |= {"seconds_by_piece": spent, "shares": measure.shares(variant, clip)}
+        variants.clear()  # one variant at a time from here on
         _add_memory(rows, dataclasses.replace(size, batch=memory_batch), device, mode)
     return {
         "device": torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads",
@@ -89,10 +89,10 @@ def _add_memory(rows: dict[str, dict[str, Any]], size, device: torch.device, mod
     clip = random_clip(size, device)
     for name, row in rows.items():
         torch.compiler.reset()  # blocks of one kind share a small number of compiled shapes
-        side = make_side(name, size, device, mode)
-        row["peak_bytes"] = measure.peak_bytes(side, clip)
-        row["resident_bytes"] = measure.resident_bytes(side, clip)
-        row["kept_bytes_by_piece"] = measure.bytes_by_piece(side, clip)
+        variant = make_variant(name, size, device, mode)
+        row["peak_bytes"] = measure.peak_bytes(variant, clip)
+        row["resident_bytes"] = measure.resident_bytes(variant, clip)
+        row["kept_bytes_by_piece"] = measure.bytes_by_piece(variant, clip)
 
 
 def check_same(published, same, clip: torch.Tensor) -> tuple[float, float]:
@@ -101,7 +101,7 @@ def check_same(published, same, clip: torch.Tensor) -> tuple[float, float]:
     """
     mask = same.masks()
     with torch.no_grad():
-        losses = tuple(forward(side, clip, mask).item() for side in (published, same))
+        losses = tuple(forward(variant, clip, mask).item() for variant in (published, same))
     tolerance = 1e-5 if clip.device.type == "cpu" else 1e-2  # float32, and bfloat16 under autocast
     if abs(losses[0] - losses[1]) > tolerance * abs(losses[0]):
         raise AssertionError(f"the same mathematics gives a loss of {losses[1]}, the published code {losses[0]}")
@@ -109,8 +109,8 @@ def check_same(published, same, clip: torch.Tensor) -> tuple[float, float]:
 
 
 def _text(result: dict[str, Any]) -> str:
-    sides, size, whose = result["sides"], result["size"], "" if "CPU" not in result["device"] else " per processor"
-    base = sides["published"]
+    variants, size, whose = result["sides"], result["size"], "" if "CPU" not in result["device"] else " per processor"
+    base = variants["published"]
     memory = f"memory at batch {result['memory_batch']}; " if "peak_bytes" in base else ""
     columns: dict[str, Callable[[dict], str]] = {
         "clips/s": lambda row: f"{row['clips_per_s']:.2f}",
@@ -130,7 +130,7 @@ def _text(result: dict[str, Any]) -> str:
         "",
         f"{'':22s}" + "".join(f"{title:>11s}" for title in columns),
     ]
-    lines += [f"{n:22s}" + "".join(f"{cell(row):>11s}" for cell in columns.values()) for n, row in sides.items()]
+    lines += [f"{n:22s}" + "".join(f"{cell(row):>11s}" for cell in columns.values()) for n, row in variants.items()]
     tables = (
         ("ms by piece", "seconds_by_piece", 1e3),
         ("MB kept by the forward pass", "kept_bytes_by_piece", 1e-6),
@@ -139,7 +139,9 @@ def _text(result: dict[str, Any]) -> str:
     for title, key, unit in tables:
         if key in base:
             lines += ["", title, " " * 22 + "".join(f"{name.split()[0]:>11s}" for name in base[key])]
-            lines += [f"{n:22s}" + "".join(f"{unit * v:11.1f}" for v in row[key].values()) for n, row in sides.items()]
+            lines += [
+                f"{n:22s}" + "".join(f"{unit * v:11.1f}" for v in row[key].values()) for n, row in variants.items()
+            ]
     return "\n".join(lines)
 
 
@@ -150,8 +152,10 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--size", choices=list(SIZES), default=default)
     parser.add_argument("--batch", type=int, help="clips of a timed step")
     parser.add_argument("--memory-batch", type=int, help="clips of a step whose memory is measured")
-    parser.add_argument("--rounds", type=int, default=7, help="timed steps of each side")
-    parser.add_argument("--steps", action="store_true", help="also what lies between the three sides, one change each")
+    parser.add_argument("--rounds", type=int, default=7, help="timed steps of each variant")
+    parser.add_argument(
+        "--steps", action="store_true", help="also what lies between the three variants, one change each"
+    )
     parser.add_argument("--brief", action="store_true", help="whole steps' times and arithmetic only")
     parser.add_argument("--threads", type=int, help="processor threads")
     parser.add_argument("--compile-mode", help="of torch.compile")

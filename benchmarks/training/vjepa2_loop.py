@@ -49,13 +49,13 @@ def main() -> None:
 def compare(
     approach: Approach, shape: Shape, source: FolderSource, device: torch.device, rounds: int, views: int = 1
 ) -> dict[str, Any]:
-    """Measure the seconds of an epoch of each side, medians over the rounds, and of its parts.
+    """Measure the seconds of an epoch of each variant, medians over the rounds, and of its parts.
 
     Args:
         approach: what trains.
         shape: shape of the model.
         source: the videos.
-        device: of all sides.
+        device: of all variants.
         rounds: of turns.
         views: that the first epoch makes features of, of each video.
     """
@@ -63,20 +63,20 @@ def compare(
     loop, recipe = published(model, source, device), Recipe(model, source, device, views)
     check_same(loop, recipe)
     loops: list[Spent] = []
-    sides: dict[str, Callable[[], object]] = {
+    variants: dict[str, Callable[[], object]] = {
         LOOP: lambda: loops.append(loop.epoch()),
         FIRST: recipe.first_epoch,
         LATER: lambda: recipe.later_epochs(_LATER_EPOCHS),
         ANEW: recipe.recomputed_epoch,
     }
-    taken: dict[str, list[float]] = {name: [] for name in sides}
+    taken: dict[str, list[float]] = {name: [] for name in variants}
     pieces: list[dict[str, float]] = []
     for turn in range(rounds + 1):  # the first is for warming up
-        for name, side in sides.items():
+        for name, variant in variants.items():
             if name == ANEW:
                 recipe.use_up_what_was_decoded()
             began = time.perf_counter()
-            side()
+            variant()
             if turn:
                 taken[name].append((time.perf_counter() - began) / (_LATER_EPOCHS if name == LATER else 1))
         if turn:
@@ -142,12 +142,12 @@ def text(result: dict[str, Any]) -> str:
     ]
     base = result["seconds"][LOOP]
     lines += [
-        f"{side:24s}{result['clips_per_s'][side]:10.2f}{base / seconds:8.1f}x"
-        for side, seconds in result["seconds"].items()
+        f"{variant:24s}{result['clips_per_s'][variant]:10.2f}{base / seconds:8.1f}x"
+        for variant, seconds in result["seconds"].items()
     ]
     lines += ["", *(f"{what}: {ratio:.1f}x" for what, ratio in result["ratios"].items())]
-    for side, title in (("published", "published loop"), ("fastvid", "fastvid, each alone")):
-        parts = result[f"{side}_ms_per_clip"]
+    for variant, title in (("published", "published loop"), ("fastvid", "fastvid, each alone")):
+        parts = result[f"{variant}_ms_per_clip"]
         lines += ["", f"{title}, ms per clip: " + ", ".join(f"{part} {ms:.2f}" for part, ms in parts.items())]
     return "\n".join(lines)
 

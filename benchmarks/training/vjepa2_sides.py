@@ -15,21 +15,21 @@ from transformers import VJEPA2Config, VJEPA2ForVideoClassification
 from benchmarks.baselines.published_vjepa2 import FRAMES_BETWEEN, PublishedLoop
 from benchmarks.harness.precision import exact_convolutions
 from benchmarks.loading.loaders import encode, random_picture
-from fastvid.data import LoaderState, Quarantine, Source, TrainLoader
+from fastvid.data import EpochSampler, LoaderState, Quarantine, Source, TrainLoader, ViewDraws
 from fastvid.data.demo.files import encode_h264
 from fastvid.data.demo.render import DemoSpec, demo_frames
+from fastvid.data.loader.decode_ahead import decode_ahead
 from fastvid.data.sources.folder import FolderSource
 from fastvid.data.splits.split import labels_of
 from fastvid.data.worker_pool import most_threads
-from fastvid.latents import FeatureLoader, LatentStore
-from fastvid.latents.compute import LatentMaker, decoded
-from fastvid.latents.features import make_features
+from fastvid.latents import LatentLoader, LatentStore
+from fastvid.latents.compute import FrozenEncoder, TrainingDraws
+from fastvid.latents.features import FeatureSet, FeatureStorage, make_features
 from fastvid.latents.job import compute_precision
-from fastvid.latents.views import TrainingDraws
 from fastvid.nn.augment import Augment
 from fastvid.projects.vjepa2.approach import Approach, apply_approach
 from fastvid.projects.vjepa2.config import AugmentConfig
-from fastvid.projects.vjepa2.features import feature_set, frozen_part
+from fastvid.projects.vjepa2.features import frozen_part
 from fastvid.projects.vjepa2.load import drawn_from, tiny_config
 from fastvid.projects.vjepa2.loss import ClassifierLoss
 from fastvid.projects.vjepa2.model import VJepa2Classifier
@@ -129,8 +129,8 @@ class _Kept:
     def state(self) -> LoaderState:
         return self._loader.state
 
-    def helper_bytes(self) -> int:
-        return self._loader.helper_bytes()
+    def worker_bytes(self) -> int:
+        return self._loader.worker_bytes()
 
     def __next__(self):
         return next(self._loader)
@@ -178,9 +178,9 @@ class Recipe:
     def make_features(self) -> None:
         """Decode all views and run the frozen part on them."""
         self.store = make_features(
-            frozen_part(self.model), feature_set("train", self.source, self.draws), where="memory", folder=Path("."),
-            form="bf16", precision=self.precision, device=self.device, batch=_BATCH, threads=most_threads(),
-            quarantine=Quarantine(),
+            FrozenEncoder(frozen_part(self.model), self.device, self.precision, _BATCH),
+            FeatureSet("train", self.source, self.draws), FeatureStorage("memory", Path("."), "bf16"),
+            threads=most_threads(), quarantine=Quarantine(), world=World(0, 1, self.device),
         )  # fmt: skip
 
     def first_epoch(self) -> None:
@@ -194,7 +194,7 @@ class Recipe:
         assert store is not None
         self._train(
             epochs,
-            lambda state: FeatureLoader(
+            lambda state: LatentLoader.from_store(
                 store, labels_of(self.source), batch=self.batch, seed=0, state=state, device=self.device
             ),
         )
@@ -204,7 +204,8 @@ class Recipe:
         turns.
         """
         if self._recomputing is None:
-            self._recomputing = TrainLoader(self.source, self.spec, batch=self.batch, seed=0, device=self.device)
+            sampler = EpochSampler(self.source.shard_sizes, batch=self.batch, seed=0)
+            self._recomputing = TrainLoader(self.source, ViewDraws(self.spec, 0), sampler, device=self.device)
         for _ in range(self._recomputing.prefetch):
             next(self._recomputing)
 
@@ -218,10 +219,11 @@ class Recipe:
         """Time the parts of :meth:`make_features`, one after the other."""
         rows = range(len(self.source.samples))
         began = time.perf_counter()
-        clips = [clip.pixels for clip in decoded(self.source, rows, self.draws, threads=most_threads(), ahead=_BATCH)]
+        stream = decode_ahead(self.source, rows, self.draws, group=_BATCH, threads=most_threads(), device=self.device)
+        clips = [clip.pixels for clip in stream]
         between = time.perf_counter()
         pixels = [picture for views in clips for picture in views if picture is not None]
-        LatentMaker(frozen_part(self.model).module, self.device, self.precision, _BATCH).teach(pixels).cpu()
+        FrozenEncoder(frozen_part(self.model), self.device, self.precision, _BATCH)(pixels).cpu()
         return {"decode": between - began, "frozen": time.perf_counter() - between}
 
     def close(self) -> None:
@@ -242,7 +244,7 @@ class Recipe:
 
 @torch.no_grad()
 def check_same(loop: PublishedLoop, recipe: Recipe) -> None:
-    """Raise AssertionError unless both sides' models, not trained yet, give a clip the same scores to rounding."""
+    """Raise AssertionError unless both variants' models, not trained yet, give a clip the same scores to rounding."""
     size = recipe.spec.size
     generator = torch.Generator().manual_seed(0)
     clip = torch.randint(0, 256, (1, FRAMES, size, size, 3), dtype=torch.uint8, generator=generator)

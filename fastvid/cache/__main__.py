@@ -38,28 +38,28 @@ def main(arguments: list[str]) -> int:
 
 def _make(config: CacheConfig) -> int:
     with loading():
-        from fastvid.latents.disk_store import bad_list
         from fastvid.latents.job import Shard, begin, open_job
         from fastvid.latents.plan import make_plan
-        from fastvid.latents.shard_jobs import (
+        from fastvid.latents.shards import (
             Done,
             count_bad,
             latent_path,
             make_shard,
             place_of_this_process,
-            share,
-            todo,
+            shards_of_rank,
+            unfinished_shards,
         )
+        from fastvid.latents.stores import bad_list
         from fastvid.units import size
 
     rank, world = place_of_this_process()
     job = open_job(config, write=False)
     every = job.shards()
-    shards = todo(job, every, retry_bad=config.retry_bad)
+    shards = unfinished_shards(job, every, retry_bad=config.retry_bad)
     processes = config.ray_workers if config.ray else world
     plan = make_plan(job, shards, processes)
     if rank == 0:
-        print(f"teacher {config.teacher} on {job.maker.device}, {job.manifest.precision}; {job.source.description}")
+        print(f"teacher {config.teacher} on {job.encoder.device}, {job.manifest.precision}; {job.source.description}")
         print("\n".join(plan.lines(job.manifest)), flush=True)
     if config.plan:
         return 0
@@ -69,7 +69,9 @@ def _make(config: CacheConfig) -> int:
             "the forms above, make room, or say --yes"
         )
     job = begin(config, job)
-    mine = shards if config.ray else todo(job, share(every, rank, world), retry_bad=config.retry_bad)
+    mine = (
+        shards if config.ray else unfinished_shards(job, shards_of_rank(every, rank, world), retry_bad=config.retry_bad)
+    )
     clips = sum(len(shard.rows) for shard in mine)
     made, started = 0, time.perf_counter()
     with tqdm(total=clips, unit="clip", disable=not sys.stderr.isatty(), dynamic_ncols=True) as bar:
@@ -83,17 +85,17 @@ def _make(config: CacheConfig) -> int:
             bar.update(max(0, made - bar.n))  # under Ray, whole shards are all that is heard of
 
         if config.ray and mine:
-            from fastvid.latents.ray_jobs import make_with_ray
+            from fastvid.latents.shards import make_with_ray
 
             make_with_ray(config, mine, finished)
         elif not config.ray:
             for place, shard in enumerate(mine):
                 if latent_path(job, shard).exists() and not config.retry_bad:
                     continue  # another process was faster
-                job.source.stage([shard.number], [following.number for following in mine[place + 1 : place + 2]])
+                job.source.prefetch([shard.number], [following.number for following in mine[place + 1 : place + 2]])
                 finished(shard, make_shard(job, shard, bar.update))
     seconds = time.perf_counter() - started
-    left = len(todo(job, every, retry_bad=False))
+    left = len(unfinished_shards(job, every, retry_bad=False))
     bad = count_bad(job)
     print(f"{made} clips in {seconds:.1f} s, {made / max(seconds, 1e-9):.1f} clips/s" if made else "nothing to be done")
     if bad:
@@ -115,7 +117,7 @@ def _verify(config: VerifyConfig) -> int:
     verdict = verify(job, config.sample, config.seed)
     form = job.manifest.form
     print(
-        f"{verdict.views} views of {form} latents recomputed in {job.manifest.precision} on {job.maker.device}: "
+        f"{verdict.views} views of {form} latents recomputed in {job.manifest.precision} on {job.encoder.device}: "
         f"cosine at least {verdict.least_cosine:.6f} (must exceed {verdict.threshold}), of a single token at least "
         f"{verdict.least_token_cosine:.6f}; greatest error {verdict.greatest_error:.3g}, "
         f"{verdict.error_in_bounds:.2f} of what rounding to {form} allows"

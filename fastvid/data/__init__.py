@@ -1,14 +1,13 @@
 """Data sets and loaders: folders and tar shards of videos, splits, a global order, batches of uint8 clips, the demo."""
 
-import importlib
 from typing import TYPE_CHECKING
+
+from fastvid.lazy import lazy_names
 
 _HOMES = {
     "BadSamplePolicy": "bad_samples",
     "Batch": "loader.batch",
-    "BatchInfo": "loader.batch",
     "FrameCache": "loader.frame_cache",
-    "EvalBatch": "loader.eval_loader",
     "LabelledSplits": "splits.split",
     "LoaderState": "loader.order",
     "Dataset": "shards.dataset_json",
@@ -21,7 +20,12 @@ _HOMES = {
     "TrainLoader": "loader.loader",
     "classes_of": "source",
     "EpochOrder": "loader.order",
-    "eval_batches": "loader.eval_loader",
+    "DecodeOptions": "loader.messages",
+    "EpochSampler": "loader.sampler",
+    "EvaluationDraws": "loader.views",
+    "ViewDraws": "loader.views",
+    "Latents": "loader.batch",
+    "eval_batches": "loader.decode_ahead",
     "hold_out": "splits.probe",
     "join": "sources.concat",
     "mirror_changes": "loader.flips",
@@ -32,7 +36,6 @@ _HOMES = {
     "split_by_key": "sources.subset",
     "split_labelled": "splits.split",
     "subset": "sources.subset",
-    "training_view": "loader.flips",
 }
 
 __all__ = sorted(_HOMES)
@@ -42,15 +45,17 @@ if TYPE_CHECKING:
     from fastvid.data.bad_samples import Quarantine as Quarantine
     from fastvid.data.bad_samples import TooManyBadSamples as TooManyBadSamples
     from fastvid.data.loader.batch import Batch as Batch
-    from fastvid.data.loader.batch import BatchInfo as BatchInfo
-    from fastvid.data.loader.eval_loader import EvalBatch as EvalBatch
-    from fastvid.data.loader.eval_loader import eval_batches as eval_batches
+    from fastvid.data.loader.batch import Latents as Latents
+    from fastvid.data.loader.decode_ahead import eval_batches as eval_batches
     from fastvid.data.loader.flips import mirror_changes as mirror_changes
-    from fastvid.data.loader.flips import training_view as training_view
     from fastvid.data.loader.frame_cache import FrameCache as FrameCache
     from fastvid.data.loader.loader import TrainLoader as TrainLoader
+    from fastvid.data.loader.messages import DecodeOptions as DecodeOptions
     from fastvid.data.loader.order import EpochOrder as EpochOrder
     from fastvid.data.loader.order import LoaderState as LoaderState
+    from fastvid.data.loader.sampler import EpochSampler as EpochSampler
+    from fastvid.data.loader.views import EvaluationDraws as EvaluationDraws
+    from fastvid.data.loader.views import ViewDraws as ViewDraws
     from fastvid.data.shards.dataset_json import Dataset as Dataset
     from fastvid.data.shards.writer import ShardWriter as ShardWriter
     from fastvid.data.source import Sample as Sample
@@ -68,9 +73,4 @@ if TYPE_CHECKING:
     from fastvid.data.splits.split import split_labelled as split_labelled
     from fastvid.data.storage.remote import StreamError as StreamError
 
-
-def __getattr__(name: str):
-    # Loaded on first use: processes that only render or decode need no torch.
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"fastvid.data.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'fastvid.data' has no attribute {name!r}")
+__getattr__ = lazy_names(__name__, _HOMES)

@@ -54,7 +54,7 @@ class Quarantine:
                 os.truncate(path, whole)
             self.bad = {record["key"]: record for record in map(json.loads, data[:whole].splitlines())}
 
-    def good(self, key: str) -> None:
+    def count_good(self, key: str) -> None:
         """Count a sample that decoded."""
         with self._lock:
             self._tried.add(key)

@@ -62,7 +62,7 @@ class Inventory:
     items: list[Item] | None
 
     @staticmethod
-    def of(source: Source) -> "Inventory":
+    def from_source(source: Source) -> "Inventory":
         """List what a source holds now."""
         items = items_of(source)
         digest = hashlib.sha256()
@@ -129,7 +129,7 @@ def with_named_videos(lines: Sequence[str], folder: Path, source: Source) -> lis
         ValueError: the inventory in the folder is damaged.
     """
     before = Inventory.load(folder) if any(line.startswith("dataset:") for line in lines) else None
-    changes = [] if before is None else before.changes(Inventory.of(source))
+    changes = [] if before is None else before.changes(Inventory.from_source(source))
     return [*lines, *([f"since then: {'; '.join(changes)}"] if changes else [])]
 
 

@@ -49,7 +49,7 @@ class Source(Protocol):
         """Return the labels that occur, sorted: a class id is a position in this list."""
         ...
 
-    def stage(self, now: Sequence[int], then: Sequence[int]) -> None:
+    def prefetch(self, current: Sequence[int], upcoming: Sequence[int]) -> None:
         """Announce the shards that are about to be read, and those after them. A streaming source fetches these and
         may drop all others. Reading from another shard stays possible.
         """

@@ -11,7 +11,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Generic, TypeVar
 
-Task = TypeVar("Task")
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _AHEAD = 4  # tasks under way per process
@@ -19,12 +19,12 @@ _AHEAD_BYTES = 512 << 20  # of all of them together, unless one alone is larger
 
 
 def in_order(
-    work: Callable[[Task], Result],
-    tasks: Iterable[Task],
+    work: Callable[[Item], Result],
+    tasks: Iterable[Item],
     jobs: int,
-    died: Callable[[Task], Result],
-    size: Callable[[Task], int] = lambda task: 0,
-) -> Generator[tuple[Task, Result], None, None]:
+    died: Callable[[Item], Result],
+    size: Callable[[Item], int] = lambda task: 0,
+) -> Generator[tuple[Item, Result], None, None]:
     """Run ``work`` on each task in ``jobs`` new processes.
 
     Args:
@@ -62,15 +62,15 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-class _Run(Generic[Task, Result]):
-    def __init__(self, work: Callable[[Task], Result], jobs: int, died: Callable[[Task], Result]):
+class _Run(Generic[Item, Result]):
+    def __init__(self, work: Callable[[Item], Result], jobs: int, died: Callable[[Item], Result]):
         self.work, self.jobs, self.died = work, jobs, died
-        self.waiting: deque[tuple[Task, Future[Result]]] = deque()
+        self.waiting: deque[tuple[Item, Future[Result]]] = deque()
         self.pool = _pool(jobs)
 
         self.single: ProcessPoolExecutor | None = None
 
-    def submit(self, task: Task) -> None:
+    def submit(self, task: Item) -> None:
         try:
             future = self.pool.submit(self.work, task)
         except BrokenProcessPool:
@@ -79,7 +79,7 @@ class _Run(Generic[Task, Result]):
             future = self.pool.submit(self.work, task)
         self.waiting.append((task, future))
 
-    def next(self) -> tuple[Task, Result]:
+    def next(self) -> tuple[Item, Result]:
         task, future = self.waiting.popleft()
         try:
             return task, future.result()
@@ -91,7 +91,7 @@ class _Run(Generic[Task, Result]):
         if self.single is not None:
             self.single.shutdown()
 
-    def _alone(self, task: Task) -> Result:
+    def _alone(self, task: Item) -> Result:
         self.single = self.single or _pool(1)
         try:
             return self.single.submit(self.work, task).result()

@@ -14,6 +14,7 @@ import tyro
 
 from fastvid.command import UserError, command, loading, sentence, user_errors
 from fastvid.data.storage.remote import without_secrets
+from fastvid.eval.options import ProbeOptions
 from fastvid.files import write_whole
 from fastvid.ranges import Count, Share, check_numbers
 
@@ -35,8 +36,8 @@ class EvalData:
     """Which frames, see the run's own option; default: as in the run."""
 
 
-@dataclass(frozen=True)
-class EvalConfig:
+@dataclass(frozen=True, kw_only=True)
+class EvalConfig(ProbeOptions):
     """Probes the encoders of a run (kNN, linear, attentive) against random weights and against a single frame."""
 
     run: Annotated[Path, tyro.conf.Positional]
@@ -49,10 +50,6 @@ class EvalConfig:
     """Most videos to test on."""
     batch: Count = 32
     """Clips per forward pass."""
-    neighbours: Count = 20
-    """For kNN."""
-    attentive_epochs: Count = 20
-    """Training of the attentive probe."""
     out: Path | None = None
     """JSON file for the results; default: eval-NAME.json in the run, after the data's folder, and
     eval-NAME-HASH.json where another folder of that name has its results there."""
@@ -125,7 +122,7 @@ def evaluate(config: EvalConfig) -> dict:
 
         from fastvid.data import Quarantine, classes_of, hold_out, open_parts
         from fastvid.eval.features import ProbeEntry
-        from fastvid.eval.suite import run_probes
+        from fastvid.eval.suite import ProbeData, run_probes
         from fastvid.models import VideoViT, load_encoder
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     folders = {name: config.run / name for name in ("student", "teacher") if (config.run / name).is_dir()}
@@ -137,11 +134,11 @@ def evaluate(config: EvalConfig) -> dict:
     with user_errors(ValueError):
         encoders = {name: load_encoder(path).to(device) for name, path in (folders or {"encoder": config.run}).items()}
     first = next(iter(encoders.values()))
-    contestants = [ProbeEntry(name, encoder, encoder.grid) for name, encoder in encoders.items()]
+    entries = [ProbeEntry(name, encoder, encoder.grid) for name, encoder in encoders.items()]
     torch.manual_seed(0)
     untrained = VideoViT(dataclasses.replace(first.config, pretrained=False)).to(device)
-    contestants.append(ProbeEntry("random initialisation", untrained, untrained.grid))
-    contestants.append(ProbeEntry(f"{next(iter(encoders))}, single frame", first, first.grid, still=True))
+    entries.append(ProbeEntry("random initialisation", untrained, untrained.grid))
+    entries.append(ProbeEntry(f"{next(iter(encoders))}, single frame", first, first.grid, still=True))
     with user_errors(ValueError):
         source = open_parts(config.data.path, config.data.labels)
         views = _views(config, first)
@@ -157,11 +154,7 @@ def evaluate(config: EvalConfig) -> dict:
         logging.info("%s", note)
     classes = sorted({*classes_of(train), *classes_of(test)})
     quarantine = Quarantine(log=logging.warning)
-    return run_probes(
-        contestants, train, test, classes, views, device=device, most_train=config.train,
-        most_test=config.test, batch=config.batch, neighbours=config.neighbours,
-        attentive_epochs=config.attentive_epochs, quarantine=quarantine,
-    )  # fmt: skip
+    return run_probes(entries, ProbeData(train, test, classes, views), config, device=device, quarantine=quarantine)
 
 
 def _views(config: EvalConfig, encoder) -> "ViewSpec":
@@ -173,7 +166,7 @@ def _views(config: EvalConfig, encoder) -> "ViewSpec":
         settings = {name: data[name] for name in ("sampling", "stride", "fps")}
     if config.data.sampling is not None:
         settings["sampling"] = config.data.sampling
-    return ViewSpec(frames=encoder.config.frames, size=encoder.config.size, **settings)
+    return ViewSpec.from_fields({**settings, "frames": encoder.config.frames, "size": encoder.config.size})
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ class Accuracy:
     total: int
 
     @classmethod
-    def of(cls, predicted: torch.Tensor, labels: torch.Tensor) -> "Accuracy":
+    def from_predictions(cls, predicted: torch.Tensor, labels: torch.Tensor) -> "Accuracy":
         """Count equal entries of two int64 [n] tensors."""
         return cls(int((predicted == labels).sum()), len(labels))
 

@@ -72,37 +72,39 @@ def attentive_probe(
             f"an attentive probe needs at least 5 training videos and a test video that can be decoded; there are "
             f"{len(labels)} and {len(test.tokens)}: give more videos, or see bad_samples.jsonl"
         )
+    dim = train.tokens.shape[-1]
+    heads = next(h for h in (12, 8, 6, 4, 3, 2, 1) if (dim % h == 0 and dim // h >= 16) or h == 1)
     best: tuple[int, nn.Module] | None = None
     for rate in _LEARNING_RATES:
-        model = _train(train.tokens[~held], labels[~held], classes, rate, epochs, batch, seed, device, check)
+        # The same weights and order for each rate; the caller's generators stay as they are.
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            model = AttentiveClassifier(dim, classes, heads).to(device)
+            _train(model, train.tokens[~held], labels[~held], rate, epochs, batch, check)
         correct = int((_predict(model, train.tokens[held], device) == labels[held]).sum())
         if best is None or correct > best[0]:
             best = (correct, model)
     assert best is not None
-    return Accuracy.of(_predict(best[1], test.tokens, device), test.labels[: len(test.tokens)])
+    return Accuracy.from_predictions(_predict(best[1], test.tokens, device), test.labels[: len(test.tokens)])
 
 
-def _train(tokens, labels, classes: int, rate: float, epochs: int, batch: int, seed: int, device, check) -> nn.Module:
-    dim = tokens.shape[-1]
-    heads = next(h for h in (12, 8, 6, 4, 3, 2, 1) if (dim % h == 0 and dim // h >= 16) or h == 1)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        model = AttentiveClassifier(dim, classes, heads).to(device)
-        optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01)
-        steps, step = epochs * math.ceil(len(labels) / batch), 0
-        with torch.enable_grad():
-            for _ in range(epochs):
-                check()
-                for rows in torch.randperm(len(labels)).split(batch):
-                    for group in optimizer.param_groups:
-                        group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * step / steps))
-                    step += 1
-                    scores = model(tokens[rows].to(device).float())
-                    loss = F.cross_entropy(scores, labels[rows].to(device))
-                    optimizer.zero_grad()
-                    loss.backward()
-                    optimizer.step()
-    return model.eval()
+def _train(model: nn.Module, tokens, labels, rate: float, epochs: int, batch: int, check) -> None:
+    device = next(model.parameters()).device
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01)
+    steps, step = epochs * math.ceil(len(labels) / batch), 0
+    with torch.enable_grad():
+        for _ in range(epochs):
+            check()
+            for rows in torch.randperm(len(labels)).split(batch):
+                for group in optimizer.param_groups:
+                    group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * step / steps))
+                step += 1
+                scores = model(tokens[rows].to(device).float())
+                loss = F.cross_entropy(scores, labels[rows].to(device))
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+    model.eval()
 
 
 @torch.no_grad()

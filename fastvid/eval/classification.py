@@ -107,7 +107,7 @@ class Classification:
 
     @cached_property
     def accuracy(self) -> Accuracy:
-        return Accuracy.of(self.predicted, self.labels)
+        return Accuracy.from_predictions(self.predicted, self.labels)
 
     @cached_property
     def top5(self) -> Accuracy | None:

@@ -1,14 +1,13 @@
 """Frozen features of labelled videos, from deterministic views."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from fastvid.command import UserError
-from fastvid.data import Quarantine, Source, eval_batches
-from fastvid.video import ViewSpec
+from fastvid.data import Batch
 
 
 @dataclass(frozen=True)
@@ -46,28 +45,20 @@ class Features:
 @torch.no_grad()
 def extract(
     contestants: Sequence[ProbeEntry],
-    source: Source,
-    indices: Sequence[int],
-    views: ViewSpec,
+    batches: Iterable[Batch],
     classes: Sequence[str],
     *,
     device: torch.device,
-    batch: int = 64,
-    quarantine: Quarantine | None = None,
     token_bytes: int = 2 << 30,
     check: Callable[[], None] = lambda: None,
 ) -> list[Features]:
-    """Run encoders over the centre views of labelled videos, which are decoded once for all of them.
+    """Run encoders over views of labelled videos, which are decoded once for all of them.
 
     Args:
         contestants: the encoders, on ``device``; they are put into eval mode.
-        source: the videos.
-        indices: which of its samples; all must have a label.
-        views: what a clip is.
+        batches: one view of each video, as :func:`fastvid.data.eval_batches` makes them; all must have a label.
         classes: label names; a class id is a position here.
         device: where the encoders run.
-        batch: clips per forward pass.
-        quarantine: where videos that do not decode go; they are left out.
         token_bytes: memory for all contestants' ``tokens``; pooled features are kept for all videos.
         check: called between batches; may raise to stop.
 
@@ -84,8 +75,9 @@ def extract(
     room = token_bytes
     for who in contestants:
         who.encoder.eval()
-    for part in eval_batches(source, indices, views, batch=batch, quarantine=quarantine or Quarantine()):
+    for part in batches:
         check()
+        assert part.clips is not None
         clips = part.clips.to(device)
         still = clips[:, clips.shape[1] // 2, None].expand_as(clips)
         narrow = []
@@ -97,7 +89,7 @@ def extract(
         if room >= 0:
             for kept, z in zip(tokens, narrow, strict=True):
                 kept.append(z)
-        labels += [ids[source.samples[i].label or ""] for i in part.indices]
+        labels += [ids[label or ""] for label in part.labels]
     if not labels:
         raise UserError("no labelled video could be decoded, so there is nothing to probe")
     return [

@@ -37,7 +37,7 @@ class FeatureHealth:
     clip_std: float
 
     @classmethod
-    def of(cls, tokens: torch.Tensor, most_rows: int = 8192) -> "FeatureHealth":
+    def from_tokens(cls, tokens: torch.Tensor, most_rows: int = 8192) -> "FeatureHealth":
         """Measure tokens [B, N, D]. Of more than ``most_rows`` tokens, evenly spaced ones are used."""
         tokens = tokens.detach().float()
         rows = tokens.flatten(0, 1)

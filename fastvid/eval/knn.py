@@ -22,7 +22,7 @@ def knn_probe(train: Features, test: Features, *, neighbours: int = 20, temperat
         votes = torch.zeros(len(rows), classes)
         votes.scatter_add_(1, train.labels[index], (similarity / temperature).exp())
         predicted.append(votes.argmax(1))
-    return Accuracy.of(torch.cat(predicted), test.labels)
+    return Accuracy.from_predictions(torch.cat(predicted), test.labels)
 
 
 def standardise(train: torch.Tensor, test: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -27,7 +27,7 @@ def linear_probe(train: Features, test: Features) -> Accuracy:
             if correct > best:
                 best, penalty = correct, candidate
     weight = _fit(a, train.labels, classes, penalty)
-    return Accuracy.of(_scores(b, weight).argmax(1), test.labels)
+    return Accuracy.from_predictions(_scores(b, weight).argmax(1), test.labels)
 
 
 def _scores(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

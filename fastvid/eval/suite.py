@@ -2,14 +2,16 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 
-from fastvid.data import Quarantine, Source
+from fastvid.data import EvaluationDraws, Quarantine, Source, eval_batches
 from fastvid.eval.attentive import attentive_probe
 from fastvid.eval.features import Features, ProbeEntry, extract
 from fastvid.eval.knn import knn_probe
 from fastvid.eval.linear import linear_probe
+from fastvid.eval.options import ProbeOptions
 from fastvid.random import sample_id
 from fastvid.video import ViewSpec
 
@@ -18,36 +20,39 @@ log = logging.getLogger(__name__)
 PROBES = ("knn", "linear", "attentive")
 
 
+@dataclass(frozen=True)
+class ProbeData:
+    """Labelled videos, and the clips that are cut from them.
+
+    Attributes:
+        train: videos to fit on; unlabelled ones are passed over.
+        test: videos to test on.
+        classes: label names.
+        views: what a clip is; the deterministic centre view is used.
+    """
+
+    train: Source
+    test: Source
+    classes: list[str]
+    views: ViewSpec
+
+
 def run_probes(
-    contestants: list[ProbeEntry],
-    train: Source,
-    test: Source,
-    classes: list[str],
-    views: ViewSpec,
+    entries: list[ProbeEntry],
+    data: ProbeData,
+    options: ProbeOptions,
     *,
     device: torch.device,
-    most_train: int = 2048,
-    most_test: int = 2048,
-    batch: int = 64,
-    neighbours: int = 20,
-    attentive_epochs: int = 20,
     quarantine: Quarantine | None = None,
     check: Callable[[], None] = lambda: None,
 ) -> dict:
     """Fit and test every probe on every encoder.
 
     Args:
-        contestants: the encoders.
-        train: labelled videos to fit on; unlabelled ones are passed over.
-        test: labelled videos to test on.
-        classes: label names.
-        views: what a clip is; the deterministic centre view is used.
+        entries: the encoders.
+        data: the videos.
+        options: how many of the videos, chosen by their ids, and how probes are fitted.
         device: where the encoders are.
-        most_train: most videos to fit on, chosen by their ids.
-        most_test: most videos to test on, chosen by their ids.
-        batch: clips per forward pass.
-        neighbours: for kNN.
-        attentive_epochs: training of the attentive probe.
         quarantine: where videos that do not decode go.
         check: called often; may raise to stop.
 
@@ -56,22 +61,26 @@ def run_probes(
         each probe with ``accuracy``, ``low`` and ``high`` (95 % Wilson), ``correct``, ``total``.
     """
 
+    classes = data.classes
+
     def features(source: Source, most: int) -> list[Features]:
         rows = [i for i, sample in enumerate(source.samples) if sample.label is not None]
         # Sources list class after class: in the order of their ids, any number of the first ones is a fair sample.
         rows = sorted(rows, key=lambda i: sample_id(source.samples[i].key))[:most]
-        return extract(
-            contestants, source, rows, views, classes, device=device, batch=batch, quarantine=quarantine, check=check
-        )
+        batches = eval_batches(
+            source, rows, EvaluationDraws(data.views), batch=options.batch, quarantine=quarantine or Quarantine(),
+            device=device,
+        )  # fmt: skip
+        return extract(entries, batches, classes, device=device, check=check)
 
-    fitted, tested = features(train, most_train), features(test, most_test)
+    fitted, tested = features(data.train, options.train), features(data.test, options.test)
     _name_lost_classes(classes, fitted[0], "to fit on")
     _name_lost_classes(classes, tested[0], "to test on")
     table = []
-    for who, a, b in zip(contestants, fitted, tested, strict=True):
-        results = {"knn": knn_probe(a, b, neighbours=neighbours), "linear": linear_probe(a, b)}
+    for who, a, b in zip(entries, fitted, tested, strict=True):
+        results = {"knn": knn_probe(a, b, neighbours=options.neighbours), "linear": linear_probe(a, b)}
         check()
-        results["attentive"] = attentive_probe(a, b, epochs=attentive_epochs, device=device, check=check)
+        results["attentive"] = attentive_probe(a, b, epochs=options.attentive_epochs, device=device, check=check)
         check()
         log.info("probe %-22s %s", who.name, "  ".join(f"{name} {results[name]}" for name in PROBES))
         table.append({"encoder": who.name, **{name: results[name].as_dict() for name in PROBES}})

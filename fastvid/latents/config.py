@@ -66,7 +66,7 @@ class CacheData:
         if kind == "checkpoint":
             values |= _of_run(Path(where).expanduser())
         values |= {name: value for name in _DEFAULTS if (value := getattr(self, name)) is not None}
-        return ViewSpec(**values)
+        return ViewSpec.from_fields(values)
 
 
 @dataclass(frozen=True)

@@ -8,19 +8,17 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-
-import torch
-from torch import nn
+from typing import Literal
 
 from fastvid.data import Quarantine, Source
+from fastvid.data.loader.views import Draws
 from fastvid.files import existing
-from fastvid.latents import LatentCache, LatentManifest, LatentStore, MemoryLatents
-from fastvid.latents.compute import Draws, LatentMaker
-from fastvid.latents.disk_store import bad_clips
-from fastvid.latents.job import Job
-from fastvid.latents.manifest import Form, size_of
-from fastvid.latents.shard_jobs import computed, make_shard, share, todo
+from fastvid.latents.compute import FrozenEncoder, FrozenModule
+from fastvid.latents.job import CacheJob
+from fastvid.latents.manifest import Form, LatentManifest, size_of
+from fastvid.latents.shards import computed, make_shard, shards_of_rank, unfinished_shards
+from fastvid.latents.stores import LatentCache, LatentStore, MemoryLatents, bad_clips
+from fastvid.train.distributed import World, barrier
 from fastvid.units import size
 from fastvid.video import DecodeError
 
@@ -38,49 +36,40 @@ class FeatureSet:
         name: for progress and messages.
         source: the videos.
         draws: the views.
-        facts: all that the pixels of the views depend on, beside the videos, as JSON values.
-        seed: seed of the views.
     """
 
     name: str
     source: Source
     draws: Draws
-    facts: dict[str, Any]
-    seed: int
 
-    def manifest(self, module: "FrozenModule", *, precision: str, form: Form) -> LatentManifest:
+    def manifest(self, module: FrozenModule, *, precision: str, form: Form) -> LatentManifest:
         """Return what the features depend on."""
         keys = hashlib.sha256()
         for row, sample in enumerate(self.source.samples):
-            keys.update(f"{sample.key}\0{size_of(self.source, row)}\0{self.draws.mark(sample)}\n".encode())
+            keys.update(f"{sample.key}\0{size_of(self.source, row)}\0{self.draws.cache_key(sample)}\n".encode())
+        T, H, W = module.grid
         return LatentManifest(
             teacher=module.kind, weights=module.weights, layer=module.layer, precision=precision, grid=module.grid,
-            views=self.facts, view_seed=self.seed, views_per_clip=self.draws.count, form=form, projection="none",
-            projection_hash="", dim=module.dim, tokens=module.grid[0] * module.grid[1] * module.grid[2], token_seed=0,
-            dataset=f"keys and sizes {keys.hexdigest()}", clips=len(self.source.samples),
+            views=self.draws.fingerprint, view_seed=self.draws.seed, views_per_clip=self.draws.count, form=form,
+            projection="none", projection_hash="", dim=module.dim, tokens=T * H * W,
+            token_seed=0, dataset=f"keys and sizes {keys.hexdigest()}", clips=len(self.source.samples),
             shards=sum(count > 0 for count in self.source.shard_sizes),
         )  # fmt: skip
 
 
 @dataclass(frozen=True)
-class FrozenModule:
-    """A module that does not change, and what identifies it.
+class FeatureStorage:
+    """Where features are kept.
 
     Attributes:
-        module: uint8 [B, T, H, W, 3] -> [B, N, D], N tokens in a ``grid`` and D = ``dim``.
-        kind: of the model, with a hash of its configuration.
-        weights: sha256 of the weights that features depend on.
-        layer: whose output the features are.
-        grid: (T, H, W).
-        dim: width of a token.
+        where: ``"memory"`` or ``"disk"``.
+        folder: for the disk.
+        form: how an element is stored.
     """
 
-    module: nn.Module
-    kind: str
-    weights: str
-    layer: str
-    grid: tuple[int, int, int]
-    dim: int
+    where: Where
+    folder: Path
+    form: Form
 
 
 def features_bytes(manifest: LatentManifest) -> int:
@@ -112,20 +101,13 @@ def choose_place(needed: int, *, memory: int, disk: int, folder: Path) -> tuple[
 
 
 def make_features(
-    frozen: FrozenModule,
+    encoder: FrozenEncoder,
     wanted: FeatureSet,
+    storage: FeatureStorage,
     *,
-    where: Where,
-    folder: Path,
-    form: Form,
-    precision: str,
-    device: torch.device,
-    batch: int,
     threads: int,
     quarantine: Quarantine,
-    rank: int = 0,
-    world: int = 1,
-    meet: Callable[[], None] = lambda: None,
+    world: World,
     progress: Callable[[int], None] = lambda clips: None,
     check: Callable[[], None] = lambda: None,
 ) -> LatentStore:
@@ -135,19 +117,12 @@ def make_features(
     also at the same time, can share the folder, and one that was stopped goes on where it was.
 
     Args:
-        frozen: the module.
+        encoder: what computes them.
         wanted: the videos and views.
-        where: ``"memory"`` or ``"disk"``.
-        folder: for the disk.
-        form: how an element is stored.
-        precision: ``"float32"`` or ``"bfloat16"`` (autocast).
-        device: where the module runs.
-        batch: most views in one forward pass.
+        storage: where they are kept.
         threads: for decoding.
         quarantine: where clips that do not decode go; they have no features.
-        rank: of this process, which on the disk makes its share of what is missing.
-        world: processes that share the work.
-        meet: waits for all of them.
+        world: the processes that share the work: on the disk each makes a part of what is missing.
         progress: called with the number of clips done since the last call.
         check: called between clips; may raise to stop.
 
@@ -155,22 +130,21 @@ def make_features(
         TooManyBadSamples: by the quarantine's policy.
         ValueError: features are not finite, or what is on the disk is damaged.
     """
-    manifest = wanted.manifest(frozen, precision=precision, form=form)
-    maker = LatentMaker(frozen.module, device, precision, batch)
-    place = folder / f"{wanted.name}-{manifest.fingerprint[:16]}"
-    job = Job(place, manifest, wanted.source, wanted.draws, maker, None, threads)
+    manifest = wanted.manifest(encoder.frozen, precision=encoder.precision, form=storage.form)
+    folder = storage.folder / f"{wanted.name}-{manifest.fingerprint[:16]}"
+    job = CacheJob(folder, manifest, wanted.source, wanted.draws, encoder, None, threads)
     started = time.perf_counter()
-    if where == "memory":
+    if storage.where == "memory":
         store: LatentStore = _in_memory(job, quarantine, progress, check)
     else:
-        _make_share(job, rank, world, progress, check)
-        meet()
+        _make_share(job, world, progress, check)
+        barrier(world)
         store = _open(job, quarantine)
     log.info("features of %s: %s in %.1f s", wanted.name, size(features_bytes(manifest)), time.perf_counter() - started)
     return store
 
 
-def _in_memory(job: Job, quarantine: Quarantine, progress, check) -> MemoryLatents:
+def _in_memory(job: CacheJob, quarantine: Quarantine, progress, check) -> MemoryLatents:
     store = MemoryLatents(job.manifest)
     for key, hashes, latents, bad in computed(job, range(job.manifest.clips)):
         check()
@@ -181,25 +155,25 @@ def _in_memory(job: Job, quarantine: Quarantine, progress, check) -> MemoryLaten
     return store
 
 
-def _make_share(job: Job, rank: int, world: int, progress, check) -> None:
+def _make_share(job: CacheJob, world: World, progress, check) -> None:
     def count(clips: int) -> None:
         check()
         progress(clips)
 
     job.folder.mkdir(parents=True, exist_ok=True)
     job.manifest.save(job.folder)
-    shards = share(job.shards(), rank, world)
-    unfinished = todo(job, shards, retry_bad=False)
+    shards = shards_of_rank(job.shards(), world.rank, world.size)
+    unfinished = unfinished_shards(job, shards, retry_bad=False)
     progress(sum(len(shard.rows) for shard in shards) - sum(len(shard.rows) for shard in unfinished))
     for shard in unfinished:
         # A second run that wants the same shard waits for it: one that replaced it would pull it away from its readers.
         with (job.folder / f".{shard.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if todo(job, [shard], retry_bad=False):
+            if unfinished_shards(job, [shard], retry_bad=False):
                 make_shard(job, shard, count)
 
 
-def _open(job: Job, quarantine: Quarantine) -> LatentCache:
+def _open(job: CacheJob, quarantine: Quarantine) -> LatentCache:
     bad = bad_clips(job.folder)
     for sample in job.source.samples:
         _note(quarantine, sample.key, [bad[sample.key]] if sample.key in bad else [])
@@ -208,6 +182,6 @@ def _open(job: Job, quarantine: Quarantine) -> LatentCache:
 
 def _note(quarantine: Quarantine, key: str, bad: list[dict]) -> None:
     if not bad:
-        quarantine.good(key)
+        quarantine.count_good(key)
     for record in bad[:1]:
         quarantine.add(key, DecodeError(record["reason"], record["detail"]))

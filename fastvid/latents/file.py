@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from fastvid.data.loader.batch import Latents
 from fastvid.latents.manifest import LatentManifest
 
 HEADER = 4096  # bytes before the data: the header is known last and written first
@@ -28,54 +29,16 @@ INDEX = ("view_hashes", "crc32", "ids", "keys")
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "int8": torch.int8}
 _NAMES = {"F16": 2, "BF16": 2, "I8": 1, "I32": 4, "I64": 8, "U8": 1}
 OF_FORM = {"fp16": "F16", "bf16": "BF16", "int8": "I8"}
-NO_VIEW = -1
 
 
-@dataclass
-class Latents:
-    """Latents of B clips.
-
-    Attributes:
-        values: [B, K, D] float16, bfloat16 or int8.
-        scale: float16 [B, K] for int8 values: token k is ``values[b, k] * scale[b, k]``.
-        tokens: int64 [B, K], ascending: which tokens of the grid these are; None for all, in order.
-    """
-
-    values: torch.Tensor
-    scale: torch.Tensor | None = None
-    tokens: torch.Tensor | None = None
-
-    @staticmethod
-    def empty(manifest: LatentManifest, clips: int) -> "Latents":
-        """Allocate room for the latents of some clips."""
-        m = manifest
-        return Latents(
-            torch.empty((clips, m.tokens, m.dim), dtype=_DTYPES[m.form]),
-            torch.empty((clips, m.tokens), dtype=torch.float16) if m.form == "int8" else None,
-            torch.empty((clips, m.tokens), dtype=torch.int64) if m.is_subset else None,
-        )
-
-    @property
-    def parts(self) -> list[torch.Tensor]:
-        """Return the tensors that are present."""
-        return [part for part in (self.values, self.scale, self.tokens) if part is not None]
-
-    def rows(self, which: slice | torch.Tensor) -> "Latents":
-        """Return the latents of some of the clips."""
-        scale, tokens = (None if part is None else part[which] for part in (self.scale, self.tokens))
-        return Latents(self.values[which], scale, tokens)
-
-    def to(self, device: torch.device) -> "Latents":
-        """Move the latents to a device."""
-        ahead = device.type == "cuda"  # the other way nobody would know when they have arrived
-        scale = None if self.scale is None else self.scale.to(device, non_blocking=ahead)
-        tokens = None if self.tokens is None else self.tokens.to(device, non_blocking=ahead)
-        return Latents(self.values.to(device, non_blocking=ahead), scale, tokens)
-
-    def float(self) -> torch.Tensor:
-        """Return dequantised float32 [B, K, D]."""
-        values = self.values.float()
-        return values if self.scale is None else values * self.scale.float().unsqueeze(-1)
+def empty_latents(manifest: LatentManifest, clips: int) -> Latents:
+    """Allocate room for the latents of some clips."""
+    m = manifest
+    return Latents(
+        torch.empty((clips, m.tokens, m.dim), dtype=_DTYPES[m.form]),
+        torch.empty((clips, m.tokens), dtype=torch.float16) if m.form == "int8" else None,
+        torch.empty((clips, m.tokens), dtype=torch.int64) if m.is_subset else None,
+    )
 
 
 class LatentFile:

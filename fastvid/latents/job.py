@@ -1,26 +1,33 @@
 """Everything that caching needs, opened from the options; the manifest is written, or compared with."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from fastvid.command import UserError, user_errors
-from fastvid.data import EpochOrder, Source
+from fastvid.data import EpochOrder, Source, ViewDraws
 from fastvid.data.inventory import FILE as INVENTORY
 from fastvid.data.inventory import Inventory, with_named_videos
+from fastvid.data.loader.decode_ahead import decode_ahead
+from fastvid.data.loader.views import Draws
 from fastvid.data.storage.remote import without_secrets
 from fastvid.data.worker_pool import default_threads
-from fastvid.latents import LatentManifest
-from fastvid.latents.compute import Draws, LatentMaker, ViewDraws, decoded
+from fastvid.latents.compute import FrozenEncoder, FrozenModule
 from fastvid.latents.config import CacheConfig, CacheData, projection_dim
-from fastvid.latents.disk_store import shard_names
-from fastvid.latents.manifest import MANIFEST, dataset_hash, differences, view_facts, view_spec
+from fastvid.latents.manifest import MANIFEST, LatentManifest, dataset_hash, differences
 from fastvid.latents.projection import FILE, Projection, fit_pca, random_orthonormal, restore, store
+from fastvid.latents.stores import shard_names
 from fastvid.models.fingerprint import teacher_fingerprint
+from fastvid.train.precision import autocast_dtype, precision_name
+
+if TYPE_CHECKING:
+    from fastvid.models.teachers import Teacher
 
 _PROJECTION_DRAW = 2**31  # an epoch that no training comes to
 
@@ -41,7 +48,7 @@ class Shard:
 
 
 @dataclass
-class Job:
+class CacheJob:
     """A cache in the making, or to be verified.
 
     Attributes:
@@ -49,7 +56,7 @@ class Job:
         manifest: of the cache.
         source: all videos.
         draws: which views.
-        maker: the teacher.
+        encoder: the teacher.
         projection: on the teacher's device, or None.
         threads: for decoding.
     """
@@ -58,9 +65,21 @@ class Job:
     manifest: LatentManifest
     source: Source
     draws: Draws
-    maker: LatentMaker
+    encoder: FrozenEncoder
     projection: Projection | None
     threads: int
+
+    @property
+    def group(self) -> int:
+        """Return the number of clips whose views are one forward pass, at least 1."""
+        return max(1, self.encoder.batch // self.draws.count)
+
+    def compute(self, pixels: Sequence[np.ndarray]) -> torch.Tensor:
+        """Return the latents of views uint8 [T, H, W, 3] as they are to be stored, but for the choice of tokens and the
+        form: float32 [B, N, D'] on the encoder's device.
+        """
+        latents = self.encoder(pixels)
+        return latents if self.projection is None else self.projection(latents)
 
     def shards(self) -> list[Shard]:
         """Return the shards that hold any samples."""
@@ -70,7 +89,7 @@ class Job:
         return [Shard(k, name, rows) for k, (name, rows) in enumerate(zip(names, ranges, strict=True)) if rows]
 
 
-def open_job(config: CacheConfig, *, write: bool) -> Job:
+def open_job(config: CacheConfig, *, write: bool) -> CacheJob:
     """Open source, teacher and projection.
 
     Args:
@@ -91,15 +110,16 @@ def open_job(config: CacheConfig, *, write: bool) -> Job:
     draws = ViewDraws(spec, config.seed, config.views)
     device = compute_device()
     precision = compute_precision(config.precision, device)
-    maker = LatentMaker(teacher, device, precision, config.batch)
     threads = config.data.threads or default_threads()
     width = projection_dim(config.projection)
     if width is not None and width > teacher.dim:
         raise UserError(f"projection {config.projection}: the teacher's latents have only {teacher.dim} dimensions")
     grid_tokens = teacher.grid[0] * teacher.grid[1] * teacher.grid[2]
-    facts: dict[str, Any] = {
-        **teacher_fingerprint(teacher), "layer": "last", "precision": precision, "grid": teacher.grid,
-        "views": view_facts(spec), "view_seed": config.seed, "views_per_clip": config.views, "form": config.form,
+    encoder = FrozenEncoder(_frozen(teacher), device, precision, config.batch)
+    fields: dict[str, Any] = {
+        "teacher": encoder.frozen.kind, "weights": encoder.frozen.weights, "layer": encoder.frozen.layer,
+        "precision": precision, "grid": teacher.grid,
+        "views": draws.fingerprint, "view_seed": config.seed, "views_per_clip": config.views, "form": config.form,
         "projection": config.projection, "projection_hash": "", "dim": width or teacher.dim,
         "tokens": max(1, round(config.tokens * grid_tokens)), "token_seed": config.seed,
         "dataset": dataset_hash(config.data.path, source), "clips": len(source.samples),
@@ -108,16 +128,16 @@ def open_job(config: CacheConfig, *, write: bool) -> Job:
     if (config.out / MANIFEST).exists():
         with user_errors(ValueError):
             manifest = LatentManifest.load(config.out)
-        wanted = {name: value for name, value in facts.items() if name != "projection_hash"}
-        lines = differences(manifest.facts, wanted, "these options")
+        wanted = {name: value for name, value in fields.items() if name != "projection_hash"}
+        lines = differences(manifest.dependencies, wanted, "these options")
         refuse_differences(config.out, with_named_videos(lines, config.out, source))
     notes = {"teacher_source": config.teacher, "data_path": without_secrets(config.data.path)}
     projection = None if width is None else random_orthonormal(teacher.dim, width, config.seed).to(device)
-    job = Job(config.out, LatentManifest(**facts, notes=notes), source, draws, maker, projection, threads)
+    job = CacheJob(config.out, LatentManifest(**fields, notes=notes), source, draws, encoder, projection, threads)
     return begin(config, job) if write else _with_projection(job)
 
 
-def begin(config: CacheConfig, job: Job) -> Job:
+def begin(config: CacheConfig, job: CacheJob) -> CacheJob:
     """Write the manifest of a new cache, after fitting its projection. Files that another process wrote stay.
 
     Raises:
@@ -131,14 +151,14 @@ def begin(config: CacheConfig, job: Job) -> Job:
     folder.mkdir(parents=True, exist_ok=True)
     job.manifest.save(folder)
     if not (folder / INVENTORY).exists():
-        Inventory.of(job.source).save(folder)
+        Inventory.from_source(job.source).save(folder)
     with user_errors(ValueError):
         found = LatentManifest.load(folder)  # another process may have been first
-    refuse_differences(folder, differences(found.facts, job.manifest.facts, "these options"))
+    refuse_differences(folder, differences(found.dependencies, job.manifest.dependencies, "these options"))
     return job
 
 
-def _with_projection(job: Job) -> Job:
+def _with_projection(job: CacheJob) -> CacheJob:
     """Return the job with the projection from its folder, if it has one."""
     if job.projection is None or not (job.folder / FILE).exists():
         return job
@@ -146,10 +166,10 @@ def _with_projection(job: Job) -> Job:
         projection, found = restore(job.folder)
     notes = {**job.manifest.notes, "projection": projection.kept}
     manifest = replace(job.manifest, projection_hash=found, notes=notes)
-    return replace(job, manifest=manifest, projection=projection.to(job.maker.device))
+    return replace(job, manifest=manifest, projection=projection.to(job.encoder.device))
 
 
-def reopen_job(folder: Path, teacher: str, data: CacheData) -> Job:
+def reopen_job(folder: Path, teacher: str, data: CacheData) -> CacheJob:
     """Open the source and teacher of an existing cache. All but the places come from its manifest.
 
     Raises:
@@ -160,11 +180,11 @@ def reopen_job(folder: Path, teacher: str, data: CacheData) -> Job:
 
     with user_errors(ValueError):
         manifest = LatentManifest.load(folder)
-        spec = view_spec(manifest.views)
+        spec = manifest.view_spec
         source = data.open()
-        model = load_teacher(teacher, frames=spec.frames, size=spec.size)
-    wanted = {**teacher_fingerprint(model), "dataset": dataset_hash(data.path, source)}
-    lines = differences(manifest.facts, wanted, "these options")
+        model = _frozen(load_teacher(teacher, frames=spec.frames, size=spec.size))
+    wanted = {"teacher": model.kind, "weights": model.weights, "dataset": dataset_hash(data.path, source)}
+    lines = differences(manifest.dependencies, wanted, "these options")
     refuse_differences(folder, with_named_videos(lines, folder, source))
     device = compute_device()
     projection = None
@@ -175,8 +195,14 @@ def reopen_job(folder: Path, teacher: str, data: CacheData) -> Job:
             raise UserError(f"{folder / FILE} is not the projection that {MANIFEST} names")
         projection = projection.to(device)
     draws = ViewDraws(spec, manifest.view_seed, manifest.views_per_clip)
-    maker = LatentMaker(model, device, manifest.precision, 1)
-    return Job(folder, manifest, source, draws, maker, projection, data.threads or default_threads())
+    encoder = FrozenEncoder(model, device, manifest.precision, 1)
+    return CacheJob(folder, manifest, source, draws, encoder, projection, data.threads or default_threads())
+
+
+def _frozen(teacher: "Teacher") -> FrozenModule:
+    """Return a teacher with what identifies it."""
+    identity = teacher_fingerprint(teacher)
+    return FrozenModule(teacher, identity["teacher"], identity["weights"], "last", teacher.grid, teacher.dim)
 
 
 def compute_device() -> torch.device:
@@ -191,10 +217,7 @@ def compute_precision(precision: str, device: torch.device) -> str:
     """Return ``"float32"`` or ``"bfloat16"``. By default the latter is used only on GPUs that support it, as in
     training.
     """
-    if precision == "auto":
-        usable = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        return "bfloat16" if usable else "float32"
-    return precision
+    return precision_name(autocast_dtype(precision, device))
 
 
 def refuse_differences(folder: Path, lines: list[str]) -> None:
@@ -207,22 +230,25 @@ def refuse_differences(folder: Path, lines: list[str]) -> None:
         )
 
 
-def _make_projection(config: CacheConfig, job: Job) -> Projection:
+def _make_projection(config: CacheConfig, job: CacheJob) -> Projection:
     """Return the projection of a new cache, measured on clips chosen by the seed."""
-    kind, maker, source, width = config.projection.partition(":")[0], job.maker, job.source, job.manifest.dim
-    clips = config.projection_clips if kind == "pca" else maker.batch
+    kind, encoder, source, width = config.projection.partition(":")[0], job.encoder, job.source, job.manifest.dim
+    clips = config.projection_clips if kind == "pca" else encoder.batch
     ranked = EpochOrder(config.seed, _PROJECTION_DRAW, [len(source.samples)])[:clips]
     one_view = ViewDraws(config.data.views(config.teacher), config.seed, 1)
 
     def batches():
         pixels = []
-        for clip in decoded(source, sorted(ranked), one_view, threads=job.threads, ahead=2 * maker.batch):
+        stream = decode_ahead(
+            source, sorted(ranked), one_view, group=encoder.batch, threads=job.threads, device=encoder.device
+        )
+        for clip in stream:
             pixels += [p for p in clip.pixels if p is not None]
-            if len(pixels) >= maker.batch:
-                yield maker.teach(pixels).flatten(0, 1)
+            if len(pixels) >= encoder.batch:
+                yield encoder(pixels).flatten(0, 1)
                 pixels = []
         if pixels:
-            yield maker.teach(pixels).flatten(0, 1)
+            yield encoder(pixels).flatten(0, 1)
 
     if kind == "pca":
         return fit_pca(batches(), width)

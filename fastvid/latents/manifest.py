@@ -33,7 +33,7 @@ class LatentManifest:
         layer: whose output is kept: ``"last"``, or a name that the teacher's recipe gives it.
         precision: dtype the teacher computed in.
         grid: (T, H, W) tokens of a clip.
-        views: how views are drawn: the fields of the :class:`fastvid.video.ViewSpec` that matter.
+        views: how views are drawn: :attr:`fastvid.video.ViewSpec.fingerprint`, or what else it takes.
         view_seed: views are drawn with it.
         views_per_clip: V; the view of epoch e is draw ``e % V``.
         form: how an element is stored; int8 has a float16 scale for each token.
@@ -45,7 +45,7 @@ class LatentManifest:
         dataset: :func:`dataset_hash` of the videos.
         clips: videos in them.
         shards: shards with at least one video, each a file of the cache.
-        notes: facts that nothing depends on, such as a projection's explained variance.
+        notes: values that nothing depends on, such as a projection's explained variance.
     """
 
     teacher: str
@@ -68,7 +68,7 @@ class LatentManifest:
     notes: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def facts(self) -> dict[str, Any]:
+    def dependencies(self) -> dict[str, Any]:
         """Return the fields that latents depend on, flat, as JSON values."""
         values = json.loads(json.dumps(asdict(self)))
         del values["notes"]
@@ -76,10 +76,22 @@ class LatentManifest:
 
     @property
     def fingerprint(self) -> str:
-        """Return the sha256 of :attr:`facts` and the format's version. Caches with equal fingerprints are
+        """Return the sha256 of :attr:`dependencies` and the format's version. Caches with equal fingerprints are
         interchangeable.
         """
-        return hashlib.sha256(json.dumps([_FORMAT, _VERSION, self.facts], sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps([_FORMAT, _VERSION, self.dependencies], sort_keys=True).encode()).hexdigest()
+
+    @property
+    def view_spec(self) -> ViewSpec:
+        """Return the specification with which the views were drawn.
+
+        Raises:
+            ValueError: this version does not know how they were.
+        """
+        spec = ViewSpec.from_fields(self.views)
+        if spec.fingerprint != json.loads(json.dumps(self.views)):
+            raise ValueError(f"the views of these latents were drawn by another version, as {self.views}")
+        return spec
 
     @property
     def grid_tokens(self) -> int:
@@ -134,29 +146,6 @@ def latent_bytes(tokens: int, dim: int, form: Form) -> int:
     return tokens * (dim + 2 if form == "int8" else 2 * dim)
 
 
-def view_facts(spec: ViewSpec) -> dict[str, Any]:
-    """Return the fields of a view specification that its views depend on: ``stride`` and ``fps`` only where they are
-    used.
-
-    ``jitter`` and ``crop`` are younger than the first caches, whose fingerprints stay: while they have their defaults,
-    which do nothing, they are left out.
-    """
-    values = json.loads(json.dumps(asdict(spec)))
-    for name in ("jitter", "crop"):
-        if getattr(spec, name) == getattr(ViewSpec, name):
-            del values[name]
-    for name in ("stride", "fps"):
-        if spec.sampling != name:
-            del values[name]
-    return values
-
-
-def view_spec(facts: Mapping[str, Any]) -> ViewSpec:
-    """Build the view specification from the result of :func:`view_facts`."""
-    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in facts.items()}
-    return ViewSpec(**values)
-
-
 def dataset_hash(path: str | Path, source: Source) -> str:
     """Return the hash of a data set. It is the hash in the ``dataset.json`` of a folder or URL, which covers every byte
     of the shards, or else a hash of the sorted list of keys and file sizes.
@@ -186,10 +175,10 @@ def size_of(source: Source, row: int) -> int:
 
 
 def differences(cached: Mapping[str, Any], wanted: Mapping[str, Any], who: str) -> list[str]:
-    """Return one line for each of the wanted facts that differs in the cache.
+    """Return one line for each of the wanted values that differs in the cache.
 
     Args:
-        cached: :attr:`LatentManifest.facts`.
+        cached: :attr:`LatentManifest.dependencies`.
         wanted: some of the same names; groups of them may be nested.
         who: whose wishes these are.
     """

@@ -5,11 +5,11 @@ import shutil
 import time
 from itertools import islice
 
+from fastvid.data.loader.decode_ahead import decode_ahead
 from fastvid.files import existing
-from fastvid.latents import LatentManifest
-from fastvid.latents.compute import decoded
-from fastvid.latents.job import Job, Shard
-from fastvid.latents.shard_jobs import taught
+from fastvid.latents.job import CacheJob, Shard
+from fastvid.latents.manifest import LatentManifest
+from fastvid.latents.shards import encoded
 from fastvid.latents.window import window_bytes
 from fastvid.units import duration, size
 
@@ -63,7 +63,7 @@ class Plan:
         return out
 
 
-def make_plan(job: Job, shards: list[Shard], processes: int) -> Plan:
+def make_plan(job: CacheJob, shards: list[Shard], processes: int) -> Plan:
     """Plan the unfinished ``shards``, and run a batch or two to see how long they take."""
     m, clips = job.manifest, sum(len(shard.rows) for shard in shards)
     clip = m.view_bytes * m.views_per_clip
@@ -78,23 +78,22 @@ def make_plan(job: Job, shards: list[Shard], processes: int) -> Plan:
     )
 
 
-def _measure(job: Job, shards: list[Shard]) -> float:
+def _measure(job: CacheJob, shards: list[Shard]) -> float:
     """Measure the seconds per clip of the second batch of the first shard, or of the first where there is no second."""
-    per_batch = max(1, job.maker.batch // job.draws.count)
-    rows = shards[0].rows[: 2 * per_batch]
-    stream = decoded(job.source, rows, job.draws, threads=job.threads, ahead=per_batch)
+    rows, device = shards[0].rows[: 2 * job.group], job.encoder.device
+    stream = decode_ahead(job.source, rows, job.draws, group=job.group, threads=job.threads, device=device)
     seconds = 0.0
     while True:
         started = time.perf_counter()
-        group = list(islice(stream, per_batch))
+        group = list(islice(stream, job.group))
         if not group:
             return seconds
-        list(taught(job, group))
-        if len(group) == per_batch or not seconds:
+        list(encoded(job, group))
+        if len(group) == job.group or not seconds:
             seconds = (time.perf_counter() - started) / len(group)
 
 
-def _alternatives(job: Job) -> list[tuple[str, int]]:
+def _alternatives(job: CacheJob) -> list[tuple[str, int]]:
     m = job.manifest
 
     def total(**changes) -> int:
@@ -113,7 +112,7 @@ def _alternatives(job: Job) -> list[tuple[str, int]]:
     ]
     if m.projection == "none":
         view = dataclasses.replace(m, tokens=m.grid_tokens).view_bytes
-        slides = window_bytes(job.source.shard_sizes, 1, view, job.maker.batch)
+        slides = window_bytes(job.source.shard_sizes, 1, view, job.encoder.batch)
         choices.append((f"train with --latent-window.echo 3 --latent-window.form {m.form} --data.window 1", slides))
     now = total()
     return [(what, taken) for what, taken in choices if taken < now]

@@ -6,10 +6,10 @@ import torch.nn.functional as F
 
 from fastvid.command import user_errors
 from fastvid.data import EpochOrder
-from fastvid.latents import LatentCache
-from fastvid.latents.compute import chosen_tokens, decode_views
-from fastvid.latents.file import NO_VIEW
-from fastvid.latents.job import Job
+from fastvid.data.loader.decode_ahead import NO_VIEW, decode_sample
+from fastvid.latents.compute import chosen_tokens
+from fastvid.latents.job import CacheJob
+from fastvid.latents.stores import LatentCache
 from fastvid.ops import gather_tokens
 
 # The least cosine between a clip's stored and recomputed latents.
@@ -50,7 +50,7 @@ class Verdict:
         return self.views > 0 and self.least_cosine > self.threshold
 
 
-def verify(job: Job, sample: float, seed: int) -> Verdict:
+def verify(job: CacheJob, sample: float, seed: int) -> Verdict:
     """Compare a sample of views, in the space they are stored in.
 
     Args:
@@ -68,18 +68,18 @@ def verify(job: Job, sample: float, seed: int) -> Verdict:
     chosen = EpochOrder(seed, _SAMPLE_DRAW, [total])[: max(1, min(total, round(sample * total)))]
     cosines, token_cosines, errors, shares, missing = [], [], [0.0], [0.0], 0
     for number in sorted(chosen):
-        clip = decode_views(job.draws, job.source, number // m.views_per_clip)
+        clip = decode_sample(job.draws, job.source, number // m.views_per_clip)
         view = number % m.views_per_clip
         pixels = clip.pixels[view]
         if pixels is None or clip.hashes[view] == NO_VIEW:
             missing += 1
             continue
-        fresh = job.maker.project(job.maker.teach([pixels]), job.projection)
+        fresh = job.compute([pixels])
         if m.is_subset:
-            fresh = gather_tokens(fresh, chosen_tokens(m, clip.key)[view, None].to(fresh.device))
+            fresh = gather_tokens(fresh, chosen_tokens(m, clip.sample.key)[view, None].to(fresh.device))
         fresh = fresh.cpu()
         with user_errors(ValueError, KeyError):
-            stored = cache.read([clip.key], [clip.hashes[view]])
+            stored = cache.read([clip.sample.key], [clip.hashes[view]])
         values = stored.float()
         cosines.append(float(F.cosine_similarity(values.flatten(1).double(), fresh.flatten(1).double())))
         token_cosines.append(float(F.cosine_similarity(values, fresh, dim=-1).min()))

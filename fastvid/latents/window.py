@@ -11,7 +11,8 @@ from pathlib import Path
 
 import torch
 
-from fastvid.latents.file import HEADER, LatentFile, LatentIndex, Latents
+from fastvid.data.loader.batch import Batch, Latents
+from fastvid.latents.file import HEADER, LatentFile, LatentIndex, empty_latents
 from fastvid.latents.manifest import MANIFEST, LatentManifest
 from fastvid.latents.writer import LatentFileWriter, remove_abandoned
 
@@ -34,7 +35,13 @@ class LatentWindow:
         folder: folder of the files; made if it is not there. Files of another fingerprint are removed.
         manifest: what the latents depend on; one view of a clip is a row.
         most_bytes: the files together take at most. What goes beyond is not kept, which is warned about once.
+
+    Attributes:
+        copies: latents of a clip that can be in memory at once: three as of any store; those that the teacher has just
+            computed; two batches that are being written.
     """
+
+    copies = 6
 
     def __init__(self, folder: Path, manifest: LatentManifest, most_bytes: int):
         self.folder, self.manifest, self._most = folder, manifest, most_bytes
@@ -49,6 +56,7 @@ class LatentWindow:
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="latent window")
         self._full = False
+        self._first = -1  # window that is gone through
         self._stream: torch.cuda.Stream | None = None
         remove_abandoned(folder)
         self._refresh()
@@ -57,12 +65,23 @@ class LatentWindow:
         """Return the bytes that the files take now."""
         return bytes_in(self.folder)
 
-    def read(self, keys: Sequence[str], view_hashes: Sequence[int]) -> tuple[Latents, list[int]]:
+    def for_batch(self, batch: Batch) -> Latents | None:
+        """Slide to a batch, and return its latents, or None where some of them are missing."""
+        first, last = batch.windows
+        if first > self._first:
+            # The last checkpoint may be of the window before. What is there of later ones at the start is not of this
+            # order: the run went on from an older checkpoint, or with other windows.
+            self.evict_outside(first - 1, last + 1 if self._first < 0 else None)
+            self._first = first
+        latents, missing = self.find(batch.keys, batch.view_hashes.tolist())
+        return None if missing else latents
+
+    def find(self, keys: Sequence[str], view_hashes: Sequence[int]) -> tuple[Latents, list[int]]:
         """Return the latents of these views, and which of them are missing: nothing was written to their rows.
 
         Waits for those that are still being written.
         """
-        out = Latents.empty(self.manifest, len(keys))
+        out = empty_latents(self.manifest, len(keys))
         places = list(zip(keys, view_hashes, strict=True))
         with self._lock:
             awaited = {self._pending[place] for place in places if place in self._pending}
@@ -99,11 +118,11 @@ class LatentWindow:
         with self._lock:
             self._pending |= dict.fromkeys(zip(keys, view_hashes, strict=True), writing)
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Wait until all that was added is written."""
         self._collect(wait=True)
 
-    def keep(self, first: int, last: int | None = None) -> None:
+    def evict_outside(self, first: int, last: int | None = None) -> None:
         """Remove the latents of windows before ``first`` or after ``last``."""
         for path in self.folder.glob("*.safetensors"):
             window = int(path.name.split("-")[0])

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from fastvid.data.loader.batch import Latents
 from fastvid.files import flush, naming
-from fastvid.latents.file import HEADER, INDEX, OF_FORM, Latents, row_crc
+from fastvid.latents.file import HEADER, INDEX, OF_FORM, row_crc
 from fastvid.latents.manifest import LatentManifest
 from fastvid.random import sample_id
 

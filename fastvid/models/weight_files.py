@@ -96,8 +96,8 @@ def find_file(source: str, name: str, revision: str | None = None) -> Path | Non
         path = folder / name
         return path if path.exists() else None
     try:
-        if (trouble := hub_trouble()) is not None:
-            return _downloaded(source, name, revision, trouble)
+        if (error := hub_error()) is not None:
+            return _downloaded(source, name, revision, error)
         from transformers.utils import cached_file  # seconds that only those pay who ask the hub
 
         found = cached_file(source, name, revision=revision, _raise_exceptions_for_missing_entries=False)
@@ -115,17 +115,17 @@ class HubUnreachable(FileNotFoundError):
     """Error that is raised when a model was not downloaded before and the hub cannot be reached."""
 
 
-def hub_trouble() -> str | None:
+def hub_error() -> str | None:
     """Explain why the hub cannot be reached, or return None if it answers. A process asks it once, without retries."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE is set"
-    return _connection_trouble(constants.ENDPOINT)
+    return _connection_error(constants.ENDPOINT)
 
 
 @functools.cache
-def _connection_trouble(endpoint: str) -> str | None:
+def _connection_error(endpoint: str) -> str | None:
     from huggingface_hub import get_session
 
     try:
@@ -135,7 +135,7 @@ def _connection_trouble(endpoint: str) -> str | None:
     return None
 
 
-def _downloaded(source: str, name: str, revision: str | None, trouble: str) -> Path | None:
+def _downloaded(source: str, name: str, revision: str | None, error: str) -> Path | None:
     """Find a file in the hub's cache. Return None where the cached model does not have it.
 
     Raises:
@@ -152,7 +152,7 @@ def _downloaded(source: str, name: str, revision: str | None, trouble: str) -> P
         return None
     raise HubUnreachable(
         f"the model {source!r} cannot be reached: it is not a folder here, the Hugging Face hub does not answer "
-        f"({trouble}), and it was not downloaded before; go online, or give a local folder with config.json and "
+        f"({error}), and it was not downloaded before; go online, or give a local folder with config.json and "
         "model.safetensors"
     )
 
@@ -164,7 +164,7 @@ def local_or_hub(source: str) -> str:
     folder = Path(source).expanduser()
     if folder.is_dir():
         return str(folder)
-    config = find_file(source, "config.json") if hub_trouble() is not None else None
+    config = find_file(source, "config.json") if hub_error() is not None else None
     return source if config is None else str(config.parent)
 
 

@@ -1,12 +1,32 @@
 """Glimpses around fixations that are given at the call, or learnt."""
 
 import math
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import nn
 
 from fastvid.ops import IMAGENET_MEAN, IMAGENET_STD, foveated_glimpse
+
+
+@dataclass(frozen=True)
+class GlimpseConfig:
+    """How the crops around a fixation are sampled.
+
+    Attributes:
+        size: side of a resampled crop in samples.
+        levels: crops per fixation.
+        level_ratio: growth of the side from level to level.
+        padding: ``"border"`` or ``"zeros"``, what lies outside the frame.
+        antialias: average over the area between samples where a crop is shrunk.
+    """
+
+    size: int
+    levels: int
+    level_ratio: float = 2.0
+    padding: Literal["border", "zeros"] = "border"
+    antialias: bool = True
 
 
 class FoveatedGlimpse(nn.Module):
@@ -17,31 +37,23 @@ class FoveatedGlimpse(nn.Module):
     parameters are unbounded; ``tanh`` keeps a centre in the frame, and ``exp`` of a ``sigmoid`` a scale in its range.
 
     Args:
-        size: side of a resampled crop in samples.
-        levels: crops per fixation.
+        config: how crops are sampled.
         gazes: G, fixations per frame.
-        level_ratio: growth of the side from level to level.
         scale_range: least and greatest side of the innermost crop, as a share of the frame's shorter side.
         learnable: whether the module's own fixations are trained; else they are buffers.
         mean: per-channel mean of pixels in [0, 1].
         std: per-channel standard deviation of pixels in [0, 1].
-        padding: ``"border"`` or ``"zeros"``, what lies outside the frame.
-        antialias: average over the area between samples where a crop is shrunk.
     """
 
     def __init__(
         self,
-        size: int,
-        levels: int,
+        config: GlimpseConfig,
         *,
         gazes: int = 1,
-        level_ratio: float = 2.0,
         scale_range: tuple[float, float] = (0.05, 1.0),
         learnable: bool = True,
         mean: tuple[float, float, float] = IMAGENET_MEAN,
         std: tuple[float, float, float] = IMAGENET_STD,
-        padding: Literal["border", "zeros"] = "border",
-        antialias: bool = True,
     ):
         super().__init__()
         least, greatest = scale_range
@@ -49,8 +61,7 @@ class FoveatedGlimpse(nn.Module):
             raise ValueError(f"glimpse: gazes must be at least 1, got {gazes}")
         if not 0 < least < greatest:
             raise ValueError(f"glimpse: scale_range must be two rising positive numbers, got {scale_range}")
-        self.size, self.levels, self.level_ratio, self.scale_range = size, levels, level_ratio, scale_range
-        self.mean, self.std, self.padding, self.antialias = mean, std, padding, antialias
+        self.config, self.scale_range, self.mean, self.std = config, scale_range, mean, std
         columns = math.ceil(math.sqrt(gazes))
         cell = torch.arange(gazes)
         x, y = (cell % columns + 0.5) / columns, (cell // columns + 0.5) / math.ceil(gazes / columns)
@@ -87,9 +98,10 @@ class FoveatedGlimpse(nn.Module):
         autocast = torch.is_autocast_enabled(device)
         dtype = torch.get_autocast_dtype(device) if autocast else self.raw_center.dtype
         return foveated_glimpse(
-            frames, center, scale, size=self.size, levels=self.levels, level_ratio=self.level_ratio, mean=self.mean,
-            std=self.std, dtype=dtype, padding=self.padding, antialias=self.antialias,
+            frames, center, scale, size=self.config.size, levels=self.config.levels,
+            level_ratio=self.config.level_ratio, mean=self.mean, std=self.std, dtype=dtype,
+            padding=self.config.padding, antialias=self.config.antialias,
         )  # fmt: skip
 
     def extra_repr(self) -> str:
-        return f"size={self.size}, levels={self.levels}, gazes={len(self.raw_scale)}, scale_range={self.scale_range}"
+        return f"{self.config}, gazes={len(self.raw_scale)}, scale_range={self.scale_range}"

@@ -1,7 +1,5 @@
 """The predictor: a narrow transformer that says what the masked tokens are, given the visible ones."""
 
-from typing import Literal
-
 import torch
 from timm.models.vision_transformer import Block
 from torch import nn
@@ -10,6 +8,7 @@ from torch.utils.checkpoint import checkpoint
 from fastvid.nn.cross_block import CrossBlock
 from fastvid.nn.init import Init, init_weights
 from fastvid.nn.positions import sincos_positions
+from fastvid.nn.predictor_config import PredictorConfig
 from fastvid.ops import gather_tokens
 
 
@@ -27,15 +26,11 @@ class Predictor(nn.Module):
         in_dim: width of the encoder's tokens.
         out_dim: width of the predictions.
         grid: (T, H, W) tokens.
-        width: width of the predictor; even, and divisible by ``heads``.
-        depth: transformer blocks.
-        heads: attention heads.
+        config: its size, layout and positions.
         mask_tokens: learnt mask tokens, one for each mask spec of a step.
-        layout: see above.
-        temperature: of the positions; see :func:`fastvid.nn.sincos_positions`.
-        position_scale: the positions are multiplied by this. More than 1 lets the blocks look at first where tokens are
-            and only then at what they hold, which shortens the plateau that small models begin with.
         init: how the weights start; see :func:`fastvid.nn.init_weights`.
+
+    Attributes:
         checkpointing: recompute the blocks in the backward pass instead of keeping their activations.
     """
 
@@ -44,33 +39,24 @@ class Predictor(nn.Module):
         in_dim: int,
         out_dim: int,
         grid: tuple[int, int, int],
+        config: PredictorConfig,
         *,
-        width: int = 384,
-        depth: int = 12,
-        heads: int = 12,
         mask_tokens: int = 1,
-        layout: Literal["concat", "dense", "cross"] = "concat",
-        temperature: float = 10000.0,
-        position_scale: float = 1.0,
         init: Init = "xavier",
-        checkpointing: bool = False,
     ):
         super().__init__()
-        if width % heads:
-            raise ValueError(f"predictor: width {width} is not divisible by {heads} heads")
-        if layout not in ("concat", "dense", "cross"):
-            raise ValueError(f"predictor: layout must be concat, dense or cross; got {layout!r}")
-        self.layout, self.checkpointing = layout, checkpointing
+        width = config.width
+        self.layout, self.checkpointing = config.layout, False
         self.positions: torch.Tensor
         self.embed = nn.Linear(in_dim, width)
         self.mask_tokens = nn.Parameter(torch.empty(mask_tokens, width))
-        positions = position_scale * sincos_positions(grid, width, temperature)
+        positions = config.position_scale * sincos_positions(grid, width, config.temperature)
         self.register_buffer("positions", positions, persistent=False)
-        if layout == "cross":
+        if config.layout == "cross":
             self.context_norm = nn.LayerNorm(width)
-            self.blocks = nn.ModuleList(CrossBlock(width, heads) for _ in range(depth))
+            self.blocks = nn.ModuleList(CrossBlock(width, config.heads) for _ in range(config.depth))
         else:
-            self.blocks = nn.ModuleList(Block(width, heads, qkv_bias=True) for _ in range(depth))
+            self.blocks = nn.ModuleList(Block(width, config.heads, qkv_bias=True) for _ in range(config.depth))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, out_dim)
         init_weights(self, init)

@@ -20,6 +20,9 @@ class Project:
             model that it was made from is now.
         classifies: whether what it loads names classes: it then has ``classes``, ``views`` and ``probabilities``.
         export: ``export(model, out, to, *, result, overwrite) -> path``, or None.
+        sweep: how its runs are compared, a :class:`fastvid.projects.sweep.SweepPlan`, or None.
+        report: ``report(run) -> ProjectSections``, the project's own sections of a run's page, or None; see
+            :mod:`fastvid.report.page`.
     """
 
     name: str
@@ -30,3 +33,5 @@ class Project:
     load: str
     classifies: bool = False
     export: str | None = None
+    sweep: str | None = None
+    report: str | None = None

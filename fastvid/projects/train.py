@@ -48,9 +48,11 @@ def train(name: str, config: Any) -> RunRecords:
     folder = choose_dir(name, config.run, launch)
     config = dataclasses.replace(config, run=dataclasses.replace(config.run, dir=str(folder)))
     config = with_absolute_paths(config, Path.cwd())
-    run = resolve_name(registry.find(name).run)
+    project = registry.find(name)
+    run = resolve_name(project.run)
+    report = None if project.report is None else resolve_name(project.report)
     with _restored():
-        code = start(name, config, config.run, launch, lambda session: run(session, config))
+        code = start(name, config, config.run, launch, lambda session: run(session, config), report)
     if code:
         log = folder / "log.txt"
         where = f"see {log}" if log.exists() else "nothing was made; the reason is logged above"

@@ -1,10 +1,9 @@
 """Charts of a run, as SVG text."""
 
-from fastvid.report.figures import COLOURS, GRID, INK, new_axes, svg
+from fastvid.report.figures import COLOURS, GRID, new_axes, svg
 from fastvid.report.records import RunRecords
 
 _PARTS = ("data", "forward", "backward", "optimizer")
-_PROBE_NAMES = {"knn": "kNN", "linear": "linear", "attentive": "attentive"}
 
 
 def loss_chart(run: RunRecords) -> str:
@@ -19,50 +18,6 @@ def loss_chart(run: RunRecords) -> str:
         ax.set(title=f"{stage}: loss", xlabel="optimizer step", yscale="log")
         ax.legend(frameon=False)
     return svg(figure)
-
-
-def validated_stages(run: RunRecords) -> list[str]:
-    """Return the stages that recorded an accuracy on validation videos."""
-    return [stage for stage in run.stages if run.series(stage, "val_accuracy")[0]]
-
-
-def validation_chart(run: RunRecords) -> str:
-    """Draw training and validation loss beside validation accuracy, with the best marked. Return "" without validation.
-
-    The best is that of ``result.json`` where there is one, else the first of the greatest so far.
-    """
-    stages = validated_stages(run)
-    if not stages:
-        return ""
-    figure, (left, right) = new_axes(2, width=10.2, height=3.4)
-    for stage, dark, light in zip(stages, COLOURS[::2], COLOURS[1::2], strict=False):
-        left.plot(*run.series(stage, "loss"), color=dark, linewidth=1.0, label="training clips")
-        left.plot(*run.series(stage, "val_loss"), color=light, marker=".", label="validation videos")
-        steps, shares = run.series(stage, "val_accuracy")
-        right.plot(steps, [100 * share for share in shares], color=dark, marker=".", label="validation videos")
-        clips, means = run.series(stage, "accuracy")
-        right.plot(
-            clips, [100 * mean for mean in means], color=COLOURS[5], linewidth=0.7, zorder=1, label="training clips"
-        )
-        step, share = _best(run, steps, shares)
-        epoch = f" (epoch {run.result['best']['epoch']:g})" if run.result else ""
-        right.plot(
-            step, 100 * share, color=light, marker="o", markersize=9, fillstyle="none", markeredgewidth=1.8,
-            linestyle="", label=f"best: {100 * share:.1f} % at step {step:,}{epoch}",
-        )  # fmt: skip
-    left.set(title="loss: cross-entropy, nats", xlabel="optimizer step")
-    left.set_ylim(bottom=0)
-    right.set(title="accuracy, %", xlabel="optimizer step", ylim=(0, 100))
-    for ax in (left, right):
-        ax.legend(frameon=False, fontsize=8)
-    return svg(figure)
-
-
-def _best(run: RunRecords, steps: list[int], shares: list[float]) -> tuple[int, float]:
-    if run.result is not None:
-        return run.result["best"]["step"], run.result["best"]["val_accuracy"]
-    share = max(shares)
-    return steps[shares.index(share)], share
 
 
 def schedule_chart(run: RunRecords) -> str:
@@ -118,29 +73,4 @@ def speed_chart(run: RunRecords) -> str:
     axes[1].set(title="share of the wall clock", xlim=(0, 1))
     axes[1].legend(frameon=False, ncols=5, loc="upper center", bbox_to_anchor=(0.5, -0.12), columnspacing=1.0)
     axes[1].grid(False)
-    return svg(figure)
-
-
-def probe_chart(run: RunRecords) -> str:
-    """Draw the accuracies with their intervals. Return "" without probes."""
-    if run.probe is None:
-        return ""
-    figure, (ax,) = new_axes(1, width=7.5)
-    probes = list(_PROBE_NAMES)
-    rows = run.probe["rows"]
-    height = 0.8 / len(rows)
-    for i, (colour, row) in enumerate(zip(COLOURS, rows, strict=False)):
-        y = [p - 0.4 + (i + 0.5) * height for p in range(len(probes))]
-        values = [100 * row[p]["accuracy"] for p in probes]
-        errors = [
-            [100 * (row[p]["accuracy"] - row[p]["low"]) for p in probes],
-            [100 * (row[p]["high"] - row[p]["accuracy"]) for p in probes],
-        ]
-        ax.barh(y, values, height * 0.9, xerr=errors, color=colour, ecolor=INK, capsize=2, label=row["encoder"])
-    ax.axvline(100 * run.probe["chance"], color=INK, linestyle="--", linewidth=0.8)
-    ax.set_yticks(range(len(probes)), [_PROBE_NAMES[p] for p in probes])
-    ax.set(xlabel="accuracy on unseen videos, % (95 % Wilson interval; dashed: chance)", xlim=(0, 100))
-    ax.invert_yaxis()  # the order of the table
-    ax.legend(frameon=False, loc="lower right")
-    ax.grid(False, axis="y")
     return svg(figure)

@@ -3,9 +3,6 @@
 import io
 
 import matplotlib
-
-matplotlib.use("Agg")  # before pyplot: reports are made where there is no screen
-import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -15,7 +12,9 @@ COLOURS = ("#2364aa", "#d1495b", "#2a9d8f", "#e9a23b", "#6d597a", "#7f8c99")
 
 def new_axes(count: int, width: float | None = None, height: float = 3.0) -> tuple[Figure, list[Axes]]:
     """Make a figure with ``count`` charts side by side. Width and height are of the whole, in inches."""
-    figure, axes = plt.subplots(1, count, figsize=(width or 4.2 * count, height), squeeze=False, layout="constrained")
+    # Without pyplot, which would look for a screen and keep every figure.
+    figure = Figure(figsize=(width or 4.2 * count, height), layout="constrained")
+    axes = figure.subplots(1, count, squeeze=False)
     for ax in axes[0]:
         ax.grid(True, color=GRID, linewidth=0.6)
         ax.set_axisbelow(True)
@@ -26,7 +25,7 @@ def new_axes(count: int, width: float | None = None, height: float = 3.0) -> tup
 
 
 def svg(figure: Figure) -> str:
-    """Return the figure as SVG text for a page, and close it."""
+    """Return the figure as SVG text for a page."""
     for ax in figure.axes:  # a legend with nothing in it says nothing
         legend = ax.get_legend()
         if legend is not None and not legend.get_texts():
@@ -34,6 +33,5 @@ def svg(figure: Figure) -> str:
     out = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "fastvid"}):
         figure.savefig(out, format="svg", metadata={"Date": None})
-    plt.close(figure)
     text = out.getvalue()
     return text[text.index("<svg") :]

@@ -1,55 +1,79 @@
 """``report.html``: one self-contained page about a run."""
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fastvid.data.storage.remote import without_secrets
 from fastvid.files import write_whole
 from fastvid.report import charts
-from fastvid.report.classifier import classifier_sections, other_pictures
 from fastvid.report.markup import document, picture, pre, section, text
 from fastvid.report.records import RunRecords
 
 
-def write_report(run_dir: str | Path) -> Path:
+@dataclass(frozen=True)
+class ProjectSections:
+    """What a project's own part of a run's page is; it comes first.
+
+    Attributes:
+        sections: HTML, in order; see :mod:`fastvid.report.markup`.
+        shows_loss: whether they show the loss, which is then not drawn again.
+        shown: titles of the run's pictures that they show already.
+        captions: captions of other pictures, by title.
+    """
+
+    sections: list[str]
+    shows_loss: bool = False
+    shown: frozenset[str] = frozenset()
+    captions: Mapping[str, str] = field(default_factory=dict)
+
+
+Report = Callable[[RunRecords], ProjectSections]
+
+
+def write_report(run_dir: str | Path, project: Report | None = None) -> Path:
     """Write ``report.html`` into a run directory and return its path.
+
+    Args:
+        run_dir: the run directory.
+        project: returns the project's own sections; None for a page without.
 
     Raises:
         FileNotFoundError: it is not a run directory.
     """
     run = RunRecords.read(run_dir)
-    learnt = _probe_table(run) + charts.probe_chart(run) if _has(run, "probe") else ""
-    # With validation, its section shows the loss.
-    loss = "" if charts.validated_stages(run) else charts.loss_chart(run)
+    own = project(run) if project is not None else ProjectSections([])
+    loss = "" if own.shows_loss else charts.loss_chart(run)
+    pictures = {own.captions.get(title, title): path for title, path in run.pictures.items() if title not in own.shown}
     sections = [
         _heading(run),
-        *classifier_sections(run),
-        section("What was learnt", learnt),
+        *own.sections,
         section("Training", loss + charts.schedule_chart(run) if run.stages else ""),
-        section("Health", _health(run) + charts.health_chart(run) if _has(run, "health") else ""),
+        section("Health", _health(run) + charts.health_chart(run) if _has_health(run) else ""),
         section("Speed", _speed_table(run) + charts.speed_chart(run) if run.stages else ""),
-        section("Pictures", "".join(picture(title, path) for title, path in other_pictures(run).items())),
+        section("Pictures", "".join(picture(title, path) for title, path in pictures.items())),
         section("Videos that could not be used", _bad_samples(run)),
         section("Configuration", pre(run.config)),
-        section("Environment", pre(run.facts)),
+        section("Environment", pre(run.metadata)),
     ]
     path = run.path / "report.html"
     write_whole(path, document(run.path.name, sections).encode(), sync=False)
     return path
 
 
-def _has(run: RunRecords, part: str) -> bool:
-    """Return whether this kind of run has probes, or health checks."""
-    return part in run.config
+def _has_health(run: RunRecords) -> bool:
+    """Return whether this kind of run has health checks."""
+    return "health" in run.config
 
 
 def _heading(run: RunRecords) -> str:
     clips = sum(int(run.last(stage, "clips") or 0) for stage in run.stages)
-    starts = len(run.facts.get("starts", []))
+    starts = len(run.metadata.get("starts", []))
     facts = [
         text(without_secrets(run.config["data"]["path"])),
         f"{clips:,} clips seen",
         f"{len(run.bad_samples)} bad videos",
-        *([_verdict(run)] if _has(run, "health") else []),
+        *([_verdict(run)] if _has_health(run) else []),
         *([f"resumed {starts - 1} times"] if starts > 1 else []),
     ]
     return f"<h1>{text(run.path.name)}</h1><p class='sub'>{' &middot; '.join(facts)}</p>"
@@ -60,29 +84,6 @@ def _verdict(run: RunRecords) -> str:
     if problems:
         return f"<span class='bad'>{len(problems)} health warnings</span>"
     return "<span class='good'>healthy</span>" if _checks(run) else "health was not checked"
-
-
-def _probe_table(run: RunRecords) -> str:
-    if run.probe is None:
-        return "<p>No probes: they need labelled videos of at least two classes.</p>"
-    p = run.probe
-    rows = "".join(
-        f"<tr><td>{text(row['encoder'])}</td>{_cell(row['knn'])}{_cell(row['linear'])}{_cell(row['attentive'])}</tr>"
-        for row in p["rows"]
-    )
-    return (
-        f"<p>{len(p['classes'])} classes ({text(', '.join(p['classes']))}); probes fitted on {p['train']} videos, "
-        f"tested on {p['test']} others; chance is {100 * p['chance']:.0f} %. In brackets: 95 % Wilson interval.</p>"
-        f"<table><tr><th>frozen encoder</th><th>kNN</th><th>linear, mean over space</th><th>attentive</th></tr>{rows}"
-        "</table>"
-    )
-
-
-def _cell(result: dict) -> str:
-    return (
-        f"<td>{100 * result['accuracy']:.1f} % <span class='sub'>[{100 * result['low']:.1f}, "
-        f"{100 * result['high']:.1f}]</span></td>"
-    )
 
 
 def _checks(run: RunRecords) -> list[dict]:

@@ -17,7 +17,7 @@ class RunRecords:
     Attributes:
         path: the run directory.
         config: resolved configuration.
-        facts: command and versions of each start.
+        metadata: command and versions of each start.
         metrics: all records, in order.
         probe: results of the probes, or None.
         result: what a finished classifier's run found, or None.
@@ -27,7 +27,7 @@ class RunRecords:
 
     path: Path
     config: Record
-    facts: Record
+    metadata: Record
     metrics: list[Record]
     probe: Record | None
     result: Record | None
@@ -47,7 +47,7 @@ class RunRecords:
         return cls(
             path=path,
             config=read_json(path / "config.json"),
-            facts=read_json(path / "run.json", {}),
+            metadata=read_json(path / "run.json", {}),
             metrics=_lines(path / "metrics.jsonl"),
             probe=read_json(path / "probe.json"),
             result=read_json(path / "result.json"),
@@ -69,6 +69,12 @@ class RunRecords:
         """Return the last value of a quantity."""
         values = self.series(stage, name)[1]
         return values[-1] if values else None
+
+
+def project_of(config: Record, facts: Record) -> str:
+    """Return the name of the project that a run is of, from its ``config.json`` and ``run.json``."""
+    # Runs that are older than this entry are told by an option that only one project has.
+    return facts.get("project", "vjepa2" if "approach" in config else "salt")
 
 
 def read_json(path: Path, default: Any = None) -> Any:

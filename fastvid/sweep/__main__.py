@@ -1,10 +1,13 @@
-"""``python -m fastvid.sweep``: runs of one recipe for every combination of approach, data size and seed, compared.
+"""``python -m fastvid.sweep``: runs of a project for every combination of some options' values, ranked and compared.
 
-python -m fastvid.sweep PROJECT [--out DIR] [options]              runs the grid, or goes on with it
+python -m fastvid.sweep PROJECT [--out DIR] [options]              makes the runs, or goes on with them
 python -m fastvid.sweep PROJECT [--out DIR] --search rank,lr       searches options with Optuna
 python -m fastvid.sweep report DIR                                 writes the tables and compare.html anew
 
-python -m fastvid.sweep PROJECT --help lists the options; those it does not know go to every run.
+Every option of `python -m fastvid.train PROJECT` can be given several values by comma:
+python -m fastvid.sweep salt --optim.lr 1.5e-4,3e-4 --mask.ratio 0.75,0.9 --run.seed 0,1
+
+python -m fastvid.sweep PROJECT --help says more.
 """
 
 import sys
@@ -15,8 +18,6 @@ from fastvid.command import UserError, loading
 from fastvid.command import command as as_command
 from fastvid.train.signals import Stopped
 
-PROJECTS = ("vjepa2",)
-
 
 @as_command
 def main(arguments: Sequence[str], command: Sequence[str] | None = None) -> int:
@@ -24,7 +25,7 @@ def main(arguments: Sequence[str], command: Sequence[str] | None = None) -> int:
 
     Args:
         arguments: of the command line.
-        command: what runs the recipe; default: ``python -m fastvid.train PROJECT``.
+        command: what runs the recipe, in place of ``python -m fastvid.train PROJECT``.
 
     Returns:
         The exit code: 0; 1 where runs failed; 2 on a mistake in the options; 128 + signal when stopped.
@@ -36,8 +37,6 @@ def main(arguments: Sequence[str], command: Sequence[str] | None = None) -> int:
     try:
         if first == "report":
             return _report(rest)
-        if first not in PROJECTS:
-            raise UserError(f"no project {first!r}: choose one of {', '.join(PROJECTS)}, or report")
         return _sweep(first, rest, command or [sys.executable, "-m", "fastvid.train", first])
     except Stopped as stop:
         print(f"{stop}; the same command goes on", file=sys.stderr)
@@ -45,35 +44,34 @@ def main(arguments: Sequence[str], command: Sequence[str] | None = None) -> int:
 
 
 def _sweep(project: str, arguments: Sequence[str], command: Sequence[str]) -> int:
-    from fastvid.sweep.options import parse
+    with loading():
+        from fastvid.sweep.options import parse
 
-    config, options = parse(project, arguments)
+    config, options, given = parse(project, arguments)
     if config.search is not None:
         from fastvid.sweep.search import run_search
 
-        return run_search(project, config, options, command)
+        return run_search(config, options, given, command)
 
     with loading():
         from fastvid.sweep import options as sweep_options
-        from fastvid.sweep.check import check_cells
-        from fastvid.sweep.folder import SweepFolder
-        from fastvid.sweep.grid import make_grid, parse_approaches, parse_seeds, parse_videos
-        from fastvid.sweep.grid_command import GridRun
+        from fastvid.sweep.check import check_runs
+        from fastvid.sweep.folder import SweepFolder, joined, read_manifest
+        from fastvid.sweep.grid_command import SweepStart
+        from fastvid.sweep.manifest import fixed_of
         from fastvid.sweep.runner import stop_signals
 
-    cells = make_grid(
-        parse_approaches(config.approach or "head,pooler,lora,pooler+lora"),
-        parse_videos(config.videos_per_class or "50,100,200"),
-        parse_seeds(config.seed or "0,1,2"),
-    )
     where = sweep_options.places(config.gpus)
     out = config.out or Path("sweeps") / project
-    check_cells(cells, out, command, sweep_options.command_line(options), where[0])
-    folder = SweepFolder(out)
+    # All that can be wrong is found before the folder is made, or changed.
+    manifest, runs = joined(out, read_manifest(out), options, given)
+    new = [run for run in runs if not (out / "runs" / run.name / "config.json").exists()]
+    check_runs(new, fixed_of(manifest), options, command, where[0])
+    folder = SweepFolder(out, options)
     try:
-        folder.begin(project, options, cells)
+        runs = folder.begin(given)
         with stop_signals() as signals:
-            code = GridRun(folder, command, where, signals).run(cells)
+            code = SweepStart(folder, command, where, signals).run(runs)
     finally:
         folder.close()
     print(f"comparison: {folder.path / 'compare.html'}")
@@ -96,7 +94,7 @@ def _report(arguments: Sequence[str]) -> int:
             publish(folder)
         finally:
             folder.close()
-        print(folder.path / ("compare.html" if folder.manifest["search"] is None else "experiments.csv"))
+        print(folder.path / ("compare.html" if folder.manifest["search"] is None else "runs.csv"))
     return 0
 
 

@@ -1,35 +1,32 @@
 """Everything that a sweep makes of its finished runs, made anew: files are the same however often that happens."""
 
+import csv
+import io
 from collections.abc import Sequence
+from pathlib import Path
 
 from fastvid.command import loading
-from fastvid.sweep.events import write_events
-from fastvid.sweep.experiments import run_names, write_csv, write_run_json
+from fastvid.files import write_whole
+from fastvid.projects.sweep import FinishedRun
 from fastvid.sweep.folder import SweepFolder
-from fastvid.sweep.results import CellResult, read_results
 
 
-def publish(folder: SweepFolder) -> list[CellResult]:
+def publish(folder: SweepFolder) -> list[FinishedRun]:
     """Write all tables and the page, and return all results."""
     results = publish_tables(folder)
     publish_page(folder, results)
     return results
 
 
-def publish_tables(folder: SweepFolder) -> list[CellResult]:
-    """Write experiments.csv, json/ and tensorboard/, and return all results."""
-    results = read_results(folder, folder.cells)
-    write_csv(folder.path / "experiments.csv", results)
-    (folder.path / "tensorboard").mkdir(exist_ok=True)
-    names = _names(folder, results)
-    for result in results:
-        json_name, board_name = names[result.cell.name]
-        write_run_json(folder.path / "json" / f"{json_name}.json", result)
-        write_events(folder.path / "tensorboard" / board_name, result)
+def publish_tables(folder: SweepFolder) -> list[FinishedRun]:
+    """Write runs.csv and the project's own files, and return all results."""
+    results = folder.finished()
+    write_csv(folder.path / "runs.csv", results)
+    folder.options.plan.files(folder.path, results)
     return results
 
 
-def publish_page(folder: SweepFolder, results: Sequence[CellResult]) -> None:
+def publish_page(folder: SweepFolder, results: Sequence[FinishedRun]) -> None:
     """Write compare.html, if the sweep is a grid."""
     if folder.manifest["search"] is None:
         with loading():
@@ -38,16 +35,22 @@ def publish_page(folder: SweepFolder, results: Sequence[CellResult]) -> None:
         write_comparison(folder, results)
 
 
-def _names(folder: SweepFolder, results: Sequence[CellResult]) -> dict[str, list[str]]:
-    """Return the file names by run. They are stored, because two seeds started in the same second would share one."""
-    names: dict[str, list[str]] = folder.manifest["names"]
-    before = {run: list(pair) for run, pair in names.items()}
+def write_csv(path: Path, results: Sequence[FinishedRun]) -> None:
+    """Write a row for each run: the values of its axes, then each measure with its interval, shares as shares."""
+    axes = dict.fromkeys(option for result in results for option in result.values)
+    names = dict.fromkeys(name for result in results for name in result.result.measures)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(
+        ["run", *(option.removeprefix("--") for option in axes), *(f"{n}{end}" for n in names for end in _ENDS)]
+    )
     for result in results:
-        plain, run = run_names(result), result.cell.name
-        if run in names and all(name.startswith(start) for name, start in zip(names[run], plain, strict=True)):
-            continue
-        tail = "" if list(plain) not in names.values() else f"_{run.rpartition('videos-')[2]}"
-        names[run] = [name + tail for name in plain]
-    if names != before:
-        folder.save()
-    return names
+        row: list[object] = [result.name, *(result.values.get(option) for option in axes)]
+        for name in names:
+            measure = result.result.measures.get(name)
+            row += [None] * 3 if measure is None else [measure.value, measure.low, measure.high]
+        writer.writerow(row)
+    write_whole(path, text.getvalue().encode(), sync=False)
+
+
+_ENDS = ("", " low", " high")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from fastvid.sweep.grid import Cell
+from fastvid.sweep.grid import SweepRun
 from fastvid.train.signals import StopSignals
 
 START = "=== started"  # begins what one attempt prints to the console file
@@ -21,63 +21,63 @@ _LIBC = ctypes.CDLL(None)  # loaded before any fork
 
 
 @dataclass(frozen=True)
-class Job:
-    """A process to run for a cell.
+class RunProcess:
+    """A process that makes a run, or goes on with it.
 
     Attributes:
-        cell: for which.
+        run: the run.
         command: what to run.
         console: file that its output is appended to.
     """
 
-    cell: Cell
+    run: SweepRun
     command: list[str]
     console: Path
 
 
-def run_jobs(
-    jobs: Iterable[Job],
+def run_all(
+    processes: Iterable[RunProcess],
     places: Sequence[str | None],
-    done: Callable[[Job, int, float], None],
+    done: Callable[[RunProcess, int, float], None],
     meanwhile: Callable[[], None],
-    signals: "HandedOnSignals",
+    signals: "ForwardingSignals",
 ) -> None:
-    """Run jobs in order, as many at a time as there are places.
+    """Run processes in order, as many at a time as there are places.
 
     The children are in sessions of their own, so that Ctrl-C in a terminal reaches them once, handed on by ``signals``.
     When this process dies without a word, they get SIGTERM.
 
     Args:
-        jobs: taken as places become free.
+        processes: taken as places become free.
         places: value of CUDA_VISIBLE_DEVICES for the runs in each place; None leaves it as it is.
-        done: called with a job that has ended, its exit code (negative: the signal that killed it) and its seconds.
+        done: called with a process that has ended, its exit code (negative: the signal that killed it) and its seconds.
         meanwhile: called again and again while children run.
         signals: requests to stop.
 
     Raises:
         Stopped: after all children have ended.
     """
-    waiting = iter(jobs)
+    waiting = iter(processes)
     free = list(places)
-    running: list[tuple[Job, subprocess.Popen, str | None, float]] = []
+    running: list[tuple[RunProcess, subprocess.Popen, str | None, float]] = []
     while True:
-        while free and not signals.signum and (job := next(waiting, None)) is not None:
+        while free and not signals.signum and (child := next(waiting, None)) is not None:
             place = free.pop(0)
-            process = _start(job, place)
+            process = _start(child, place)
             signals.processes.append(process)
             if signals.signum:  # it came while the process was started
                 process.send_signal(signals.signum)
-            running.append((job, process, place, time.monotonic()))
+            running.append((child, process, place, time.monotonic()))
         if not running:
             break
         meanwhile()
         time.sleep(_LOOK)
-        for child in [child for child in running if child[1].poll() is not None]:
-            running.remove(child)
-            job, process, place, started = child
+        for entry in [entry for entry in running if entry[1].poll() is not None]:
+            running.remove(entry)
+            child, process, place, started = entry
             signals.processes.remove(process)
             free.append(place)
-            done(job, process.returncode, time.monotonic() - started)
+            done(child, process.returncode, time.monotonic() - started)
     signals.check()
 
 
@@ -92,7 +92,7 @@ def wait_until(condition: Callable[[], bool], signals: StopSignals) -> None:
         time.sleep(4 * _LOOK)
 
 
-class HandedOnSignals(StopSignals):
+class ForwardingSignals(StopSignals):
     """Signal handler that passes requests to stop on to child processes at once, and the second SIGINT too.
 
     Attributes:
@@ -110,18 +110,18 @@ class HandedOnSignals(StopSignals):
 
 
 @contextmanager
-def stop_signals() -> Iterator[HandedOnSignals]:
+def stop_signals() -> Iterator[ForwardingSignals]:
     """Listen for requests to stop inside the block."""
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     before = {number: signal.getsignal(number) for number in numbers}
     try:
-        yield HandedOnSignals()
+        yield ForwardingSignals()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def _start(job: Job, place: str | None) -> subprocess.Popen:
+def _start(child: RunProcess, place: str | None) -> subprocess.Popen:
     parent = os.getpid()
 
     def end_with_parent() -> None:
@@ -129,12 +129,12 @@ def _start(job: Job, place: str | None) -> subprocess.Popen:
         if os.getppid() != parent:  # it died before it could be asked
             os._exit(1)
 
-    job.console.parent.mkdir(parents=True, exist_ok=True)
-    with job.console.open("ab") as console:
+    child.console.parent.mkdir(parents=True, exist_ok=True)
+    with child.console.open("ab") as console:
         console.write(f"{START} {datetime.now().isoformat(timespec='seconds')}\n".encode())
         console.flush()
         return subprocess.Popen(
-            job.command,
+            child.command,
             stdin=subprocess.DEVNULL,
             stdout=console,
             stderr=console,

@@ -28,7 +28,8 @@ def main(arguments: list[str]) -> int:
         from fastvid.train.session import start
 
         run = resolve_name(project.run)
-    return start(name, config, config.run, launch, lambda session: run(session, config))
+        report = None if project.report is None else resolve_name(project.report)
+    return start(name, config, config.run, launch, lambda session: run(session, config), report)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ folders of the same kind, without an optimizer, in ``best``.
 import json
 import logging
 import math
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from fastvid.command import UserError
-from fastvid.files import flush, naming
+from fastvid.files import whole_folder
 
 log = logging.getLogger(__name__)
 
@@ -164,21 +163,10 @@ def _steps(folder: Path, stage: str) -> list[int]:
 
 def _commit(final: Path, state: dict, **tensors: dict[str, torch.Tensor]) -> None:
     """Write a folder of safetensors files and ``state.json``, complete or not at all."""
-    partial = final.with_name(f".{final.name}.{os.getpid()}.part")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        with naming(final):
-            partial.mkdir()
-            for name, content in tensors.items():
-                save_file(content, partial / f"{name}.safetensors")
-            (partial / "state.json").write_text(json.dumps(state))
-            for path in (*partial.iterdir(), partial):
-                flush(path)
-            os.replace(partial, final)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)  # on a full disk, what it takes is needed to say so
-        raise
-    flush(final.parent)
+    with whole_folder(final) as partial:
+        for name, content in tensors.items():
+            save_file(content, partial / f"{name}.safetensors")
+        (partial / "state.json").write_text(json.dumps(state))
 
 
 def _frozen(module: nn.Module) -> set[str]:

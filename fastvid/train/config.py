@@ -17,7 +17,7 @@ import tyro
 from fastvid.command import UserError
 from fastvid.data.storage.remote import without_secrets
 from fastvid.ranges import Count, Natural, NotNegative, Positive, Share, ShareAboveZero, check_numbers
-from fastvid.report.records import read_json
+from fastvid.report.records import project_of, read_json
 from fastvid.train.config_file import with_file
 from fastvid.train.paths import PathOption, check_old_paths, with_absolute_paths
 
@@ -71,34 +71,6 @@ class DataConfig:
     """Bad files that are always tolerated."""
     bad_in_a_row: Count = 100
     """Stop after this many bad files in a row."""
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """The student; the pixel teacher is built the same way."""
-
-    name: str = "vit_base_patch16_224"
-    """Any timm VisionTransformer."""
-    width: Count | None = None
-    """Overrides the model's width."""
-    depth: Count | None = None
-    """Overrides the model's number of blocks."""
-    heads: Count | None = None
-    """Overrides the model's number of heads."""
-    patch: Count | None = None
-    """Pixels per side of a token; default: the model's own."""
-    tubelet: Count = 2
-    """Frames per token."""
-    positions: Literal["sincos", "learned"] = "sincos"
-    """Fixed 3-D sine-cosine positions, or learnt ones that start there."""
-    init: Literal["xavier", "mimetic"] = "xavier"
-    """How weights start; mimetic ties query and key weights, which helps small models on small data."""
-    drop_path: Share = 0.0
-    """Stochastic depth."""
-    pretrained: bool = False
-    """Start from timm's image weights, with the pixel statistics they were trained with; positions stay 3-D."""
-    checkpointing: bool = False
-    """Recompute blocks in the backward pass: less memory, a third more time."""
 
 
 @dataclass(frozen=True)
@@ -215,11 +187,10 @@ def _config_of(run: Path, project: str, kind: type[Config]) -> Config:
     Raises:
         UserError: there is none, of another project, or damaged.
     """
-    values, facts = read_json(run / "config.json"), read_json(run / "run.json", {})
+    values, metadata = read_json(run / "config.json"), read_json(run / "run.json", {})
     if values is None:
         raise UserError(f"nothing to resume in {run}: it has no config.json")
-    # Runs that are older than this entry are told by an option that only one project has.
-    of = facts.get("project", "vjepa2" if "approach" in values else "salt")
+    of = project_of(values, metadata)
     if of != project:
         raise UserError(f"{run} is a run of {of}: resume it with `python -m fastvid.train {of} --resume {run}`")
     try:

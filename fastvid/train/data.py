@@ -2,10 +2,19 @@
 
 import logging
 from pathlib import Path
-from typing import Any
 
 from fastvid.command import UserError, user_errors
-from fastvid.data import BadSamplePolicy, LoaderState, Quarantine, Source, TrainLoader, open_parts
+from fastvid.data import (
+    BadSamplePolicy,
+    DecodeOptions,
+    EpochSampler,
+    LoaderState,
+    Quarantine,
+    Source,
+    TrainLoader,
+    ViewDraws,
+    open_parts,
+)
 from fastvid.data.demo.files import cached_demo
 from fastvid.data.demo.render import DemoSize
 from fastvid.data.inventory import Inventory
@@ -49,7 +58,7 @@ def check_data(session: Session, source: Source) -> None:
     if not session.world.is_main:
         return
     with user_errors(ValueError):
-        before, now = Inventory.load(session.path), Inventory.of(source)
+        before, now = Inventory.load(session.path), Inventory.from_source(source)
     session.inventory = now
     if before is None:
         if (session.path / "checkpoints").exists():
@@ -78,13 +87,10 @@ def demo_folder(size: DemoSize) -> Path:
         return cached_demo(size, show)
 
 
-def view_spec(config: DataConfig, **more: Any) -> ViewSpec:
-    """Return the view specification of a run; ``more`` are fields that not every recipe has."""
+def view_spec(config: DataConfig) -> ViewSpec:
+    """Return the view specification of a run: the fields of its configuration that have the same names."""
     with user_errors(ValueError):
-        return ViewSpec(
-            frames=config.frames, size=config.size, sampling=config.sampling, stride=config.stride, fps=config.fps,
-            scale=config.scale, ratio=config.ratio, flip=config.flip, **more,
-        )  # fmt: skip
+        return ViewSpec.from_fields(vars(config))
 
 
 def open_quarantine(session: Session, config: DataConfig) -> Quarantine:
@@ -93,25 +99,28 @@ def open_quarantine(session: Session, config: DataConfig) -> Quarantine:
     return Quarantine(session.path / "bad_samples.jsonl", policy, log.warning)
 
 
+def epoch_sampler(
+    session: Session, config: DataConfig, source: Source, *, batch: int, state: LoaderState, echo: int = 1
+) -> EpochSampler:
+    """Return the order of this process's training clips, of which ``batch`` are a global batch."""
+    return EpochSampler(
+        source.shard_sizes, batch=batch, seed=session.options.seed, window=config.window, echo=echo,
+        rank=session.world.rank, world=session.world.size, start=state,
+    )  # fmt: skip
+
+
 def train_loader(
     session: Session,
     config: DataConfig,
     source: Source,
-    spec: ViewSpec,
+    draws: ViewDraws,
+    sampler: EpochSampler,
     *,
-    batch: int,
-    state: LoaderState,
-    quarantine: Quarantine,
     decoder: str,
-    **more: Any,
+    quarantine: Quarantine,
 ) -> TrainLoader:
-    """Return the training batches of ``batch`` clips for this process's device; ``more`` as :class:`TrainLoader` takes
-    it."""
-    world = session.world
+    """Return the training batches for this process's device."""
     # The demo's videos are small and kept once they are decoded: a thread is enough, and leaves the rest to training.
     threads = 1 if config.threads is None and config.path == "demo" else config.threads
-    return TrainLoader(
-        source, spec, batch=batch, seed=session.options.seed, threads=threads, prefetch=config.prefetch,
-        window=config.window, state=state, rank=world.rank, world=world.size, quarantine=quarantine, decoder=decoder,
-        cache_bytes=int(config.cache_gb * 2**30), device=world.device, **more,
-    )  # fmt: skip
+    options = DecodeOptions(decoder, threads, config.prefetch, cache_bytes=int(config.cache_gb * 2**30))
+    return TrainLoader(source, draws, sampler, options=options, quarantine=quarantine, device=session.world.device)

@@ -34,12 +34,12 @@ def choose_decoder(session: Session, config: DataConfig, source: Source, views: 
         raise UserError(
             f"{chosen} leaves no frames in the processor's memory to keep: set --data.cache-gb 0, or --data.decode pyav"
         )
-    session.note(decoder=chosen)
+    session.record(decoder=chosen)
     return chosen
 
 
 def _recorded(session: Session) -> str | None:
-    recorded = None if session.run is None else session.run.facts().get("decoder")
+    recorded = None if session.run is None else session.run.metadata().get("decoder")
     if recorded is not None:
         # Another one could give other pixels, and the run would not be the same run any more.
         require(recorded, session.world.device.type)

@@ -32,7 +32,7 @@ class World:
         return self.rank == 0
 
 
-def refuse_strangers(project: str) -> None:
+def check_launcher(project: str) -> None:
     """Raise an error where a launcher other than ``torchrun`` started several processes, each of which would train
     alone.
 

@@ -4,21 +4,22 @@ import dataclasses
 import logging
 import math
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from fastvid.data import BatchInfo, LoaderState
+from fastvid.data import Batch, LoaderState
 from fastvid.random import SampleRandom
 from fastvid.train.checkpoint import Checkpoints
 from fastvid.train.distributed import World, all_reduce_max, all_reduce_mean
 from fastvid.train.logs import progress
 from fastvid.train.metrics import Tracker
 from fastvid.train.optim import OptimConfig, make_optimizer, set_schedules
+from fastvid.train.precision import autocast, precision_name
 from fastvid.train.rundir import RunDir
 from fastvid.train.signals import Stopped, StopSignals
 from fastvid.train.timers import SlowData, StepTimer
@@ -26,11 +27,11 @@ from fastvid.train.timers import SlowData, StepTimer
 log = logging.getLogger(__name__)
 
 # (module as called, batch on the device, index of the micro-batch) -> loss to minimise and terms to record
-LossFunction = Callable[[nn.Module, Any, int], tuple[torch.Tensor, dict[str, torch.Tensor]]]
+LossFunction = Callable[[nn.Module, Batch, int], tuple[torch.Tensor, dict[str, torch.Tensor]]]
 
 
 class Loader(Protocol):
-    """An endless stream of batches on the device, each a :class:`fastvid.data.BatchInfo` with what the loss needs."""
+    """An endless stream of batches on the device, in which the loss finds what it needs."""
 
     @property
     def state(self) -> LoaderState:
@@ -42,11 +43,11 @@ class Loader(Protocol):
         """Return a description for the log."""
         ...
 
-    def helper_bytes(self) -> int:
-        """Return the bytes of the loader's helper process, or 0 without one."""
+    def worker_bytes(self) -> int:
+        """Return the bytes of the loader's decoding process, or 0 without one."""
         ...
 
-    def __next__(self) -> BatchInfo: ...
+    def __next__(self) -> Batch: ...
 
     def __enter__(self) -> "Loader": ...
 
@@ -163,7 +164,7 @@ class Engine:
                     self._evaluate(stage, step)
                     timer.reset()
                 if self.run is not None:
-                    self.run.beat("running", stage=stage.name, step=step)
+                    self.run.heartbeat("running", stage=stage.name, step=step)
                 stop = all_reduce_max(self.world, self.signals.signum)
                 if stop or step == stage.optim.steps or step % self.checkpoint_every == 0:
                     self._save(stage, step, optimizer, loader)
@@ -222,15 +223,13 @@ class Engine:
     @property
     def precision(self) -> str:
         """Return the name of the dtype of forward passes."""
-        return "float32" if self.autocast is None else str(self.autocast).removeprefix("torch.")
+        return precision_name(self.autocast)
 
-    def cast(self):
+    def cast(self) -> AbstractContextManager:
         """Return the autocast context of this run."""
-        if self.autocast is None:
-            return nullcontext()
-        return torch.autocast(self.world.device.type, dtype=self.autocast)
+        return autocast(self.world.device, self.autocast)
 
-    def _add(self, values: dict[str, torch.Tensor], stage: Stage, step: int, batch: BatchInfo) -> None:
+    def _add(self, values: dict[str, torch.Tensor], stage: Stage, step: int, batch: Batch) -> None:
         """Add values to the means of the next record, without waiting for them on a GPU."""
         for name, value in values.items():
             value = value.detach().double()
@@ -264,7 +263,7 @@ class Engine:
             "micro_batches": step * stage.optim.accumulate,
             **counts,
             **speed,
-            "decode_mb": round(loader.helper_bytes() / 1e6, 1),
+            "decode_mb": round(loader.worker_bytes() / 1e6, 1),
         }
         if self.world.device.type == "cuda":
             record["gpu_peak_gb"] = round(torch.cuda.max_memory_allocated() / 1e9, 3)

@@ -30,7 +30,7 @@ class LabelledData:
         classes: names, sorted; a class id is a position.
         leaks: sentences on what validation or test share with other parts.
         views: of training; evaluation takes the same sampling.
-        unflipped: classes that are never mirrored.
+        no_flip: classes that are never mirrored.
     """
 
     path: str
@@ -42,7 +42,7 @@ class LabelledData:
     classes: list[str]
     leaks: list[str]
     views: ViewSpec
-    unflipped: frozenset[str]
+    no_flip: frozenset[str]
 
 
 def lost_classes(source: Source, usable: Collection[str]) -> list[str]:
@@ -63,7 +63,7 @@ def open_labelled(config: LabelledDataConfig, demo: DemoSize, seed: int) -> Labe
         UserError: no videos, no labels, too few of a class, or options that do not fit them.
     """
     with user_errors(ValueError, OSError):
-        views = view_spec(config, jitter=config.jitter)
+        views = view_spec(config)
         if config.path == "demo":
             if config.protocol != "auto" or config.labels is not None:
                 raise ValueError(
@@ -78,19 +78,19 @@ def open_labelled(config: LabelledDataConfig, demo: DemoSize, seed: int) -> Labe
         )  # fmt: skip
         splits = split(videos_per_class=config.videos_per_class)
         pool = splits.train if config.videos_per_class is None else split().train
-        unflipped = frozenset(mirror_changes(splits.classes, config.no_flip))
+        no_flip = frozenset(mirror_changes(splits.classes, config.no_flip))
     for sentence in splits.notes:
         log.info("%s", sentence)
     for sentence in splits.leaks:
         log.warning("LEAK: %s", sentence)
-    if unflipped and config.flip:
-        log.info("never mirrored: %s", ", ".join(sorted(unflipped)))
+    if no_flip and config.flip:
+        log.info("never mirrored: %s", ", ".join(sorted(no_flip)))
     log.info(
         "%d classes; %d videos to train on, %d to validate, %d to test",
         len(splits.classes), len(splits.train.samples), len(splits.val.samples), len(splits.test.samples),
     )  # fmt: skip
     return LabelledData(
-        config.path, source, pool, splits.train, splits.val, splits.test, splits.classes, splits.leaks, views, unflipped
+        config.path, source, pool, splits.train, splits.val, splits.test, splits.classes, splits.leaks, views, no_flip
     )
 
 

@@ -146,11 +146,11 @@ class Tracker:
         import wandb
 
         # The id is on disk before W&B hears of it, so that every restart continues the same run.
-        if "wandb_id" not in self._run.facts():
-            self._run.note(wandb_id=uuid.uuid4().hex[:16])
+        if "wandb_id" not in self._run.metadata():
+            self._run.record(wandb_id=uuid.uuid4().hex[:16])
         return wandb.init(
             project=project,
-            id=self._run.facts()["wandb_id"],
+            id=self._run.metadata()["wandb_id"],
             resume="allow",
             name=self._run.path.name,
             dir=str(self._run.path),

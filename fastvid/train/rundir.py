@@ -39,7 +39,7 @@ class RunDir:
             self._lock = owned(path / "run.lock")
         except BlockingIOError as error:
             raise RuntimeError(f"{error}: two processes cannot write one run directory") from None
-        self._last_beat = 0.0
+        self._last_heartbeat = 0.0
         self._status: dict[str, Any] = {}
 
     @classmethod
@@ -83,13 +83,13 @@ class RunDir:
         """Read a JSON file of the run, or return ``default`` if it does not exist."""
         return read_json(self.path / name, default)
 
-    def facts(self) -> dict[str, Any]:
-        """Return the facts that :meth:`note` recorded, at this start or an earlier one."""
+    def metadata(self) -> dict[str, Any]:
+        """Return what :meth:`record` wrote, at this start or an earlier one."""
         return self.read_json("run.json", {})
 
-    def note(self, **facts: Any) -> None:
+    def record(self, **metadata: Any) -> None:
         """Add to ``run.json``, or replace what is there under these names."""
-        self.write_json("run.json", {**self.facts(), **facts})
+        self.write_json("run.json", {**self.metadata(), **metadata})
 
     def set_aside(self, name: str) -> None:
         """Rename a result of an earlier training, if it exists."""
@@ -100,12 +100,12 @@ class RunDir:
                 shutil.rmtree(aside)  # of the time before; a folder is not renamed over another
             path.rename(aside)
 
-    def beat(self, state: str, *, force: bool = False, **facts: Any) -> None:
+    def heartbeat(self, state: str, *, force: bool = False, **values: Any) -> None:
         """Update ``status.json``, at most every five seconds unless forced."""
         now = time.time()
-        self._status.update(facts)
-        if force or now - self._last_beat > 5:
-            self._last_beat = now
+        self._status.update(values)
+        if force or now - self._last_heartbeat > 5:
+            self._last_heartbeat = now
             who = {"pid": os.getpid(), "host": socket.gethostname(), "time": now}
             self.write_json("status.json", {"state": state, **who, **self._status})
 

@@ -21,17 +21,18 @@ import fastvid
 from fastvid.command import UserError, sentence, user_errors
 from fastvid.data.inventory import Inventory
 from fastvid.names import spelled
-from fastvid.report.page import write_report
+from fastvid.report.page import Report, write_report
 from fastvid.train.checkpoint import Checkpoints
 from fastvid.train.config import Launch, RunConfig, to_dict
-from fastvid.train.distributed import World, broadcast_text, destroy_distributed, init_distributed, refuse_strangers
+from fastvid.train.distributed import World, broadcast_text, check_launcher, destroy_distributed, init_distributed
 from fastvid.train.engine import Engine
 from fastvid.train.logs import log_to, start_logging
 from fastvid.train.metrics import Tracker
+from fastvid.train.precision import autocast_dtype
 from fastvid.train.rundir import RunDir, how_it_ended
 from fastvid.train.signals import Stopped, StopSignals
 
-__all__ = ["Session", "UserError", "autocast_dtype", "start"]
+__all__ = ["Session", "UserError", "start"]
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ class Session:
     launch: Launch = field(default_factory=Launch)
     inventory: Inventory | None = None
     begun: bool = False
-    _facts: dict[str, Any] = field(default_factory=dict)
+    _metadata: dict[str, Any] = field(default_factory=dict)
 
     def begin(self) -> None:
         """Create the directory of a new run, once the options are known to be valid. From then on a signal requests an
@@ -87,14 +88,14 @@ class Session:
                 self.run = RunDir.create(self.path, self.config)
             log_to(self.path / "log.txt")
             _record_start(self.run, None, self.project)
-            self.run.beat("running")
-        self.run.note(**self._facts)
+            self.run.heartbeat("running")
+        self.run.record(**self._metadata)
 
-    def note(self, **facts: Any) -> None:
-        """Record facts about the run in its ``run.json``. For a new run they are written when it begins."""
-        self._facts |= facts
+    def record(self, **metadata: Any) -> None:
+        """Write metadata of the run to its ``run.json``; for a new run, once it begins."""
+        self._metadata |= metadata
         if self.run is not None:
-            self.run.note(**facts)
+            self.run.record(**metadata)
 
     def engine(self, stages: dict[str, int]) -> Engine:
         """Return the training engine for stages of the given numbers of steps, in order."""
@@ -127,28 +128,27 @@ class Session:
             self.run.write_json("config.json", self.config)
             if self.inventory is not None:
                 self.inventory.save(self.path)
-            self.run.beat("running", force=True)
+            self.run.heartbeat("running", force=True)
         self.begun = True
 
 
-def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
-    """Return the dtype of autocast, or None for float32 throughout."""
-    if precision == "auto":
-        # On a CPU bfloat16 pays only with matrix instructions for it, so there it has to be asked for.
-        usable = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.bfloat16 if usable else None
-    return torch.bfloat16 if precision == "bfloat16" else None
-
-
-def start(project: str, config, options: RunConfig, launch: Launch, recipe: Callable[[Session], None]) -> int:
-    """Run a recipe in a run directory and return the process's exit code.
+def start(
+    project: str,
+    config,
+    options: RunConfig,
+    launch: Launch,
+    recipe: Callable[[Session], None],
+    report: Report | None = None,
+) -> int:
+    """Run a recipe in a run directory and return the process's exit code. ``report`` returns the project's own sections
+    of the run's page.
 
     0 when it finished; 128 + the signal when it was stopped by one and has saved its state; 1 when it failed, with the
     traceback in the log.
     """
     if options.dir is not None and spelled(options.dir) != str(options.dir):
         raise UserError(f"--run.dir {spelled(options.dir)}: the name is no UTF-8, and TensorBoard takes no other")
-    refuse_strangers(project)
+    check_launcher(project)
     if launch.detach:
         return _detach(project, choose_dir(project, options, launch), launch)
     signals = StopSignals(listen=False)
@@ -172,7 +172,7 @@ def start(project: str, config, options: RunConfig, launch: Launch, recipe: Call
     run = session.run
     if run is not None:
         try:
-            log.info("report: %s", write_report(path))
+            log.info("report: %s", write_report(path, report))
         except OSError as error:
             log.error("the report is not written: %s", sentence(error))
             code = code or 2
@@ -185,18 +185,18 @@ def start(project: str, config, options: RunConfig, launch: Launch, recipe: Call
 
 
 def _guarded(session: Session, recipe: Callable[[Session], None]) -> int:
-    def beat(state: str, **facts: str) -> None:
+    def heartbeat(state: str, **values: str) -> None:
         if session.run is None:
             return
         try:
-            session.run.beat(state, force=True, **facts)
+            session.run.heartbeat(state, force=True, **values)
         except OSError as error:
             log.error("the run's status is not written: %s", sentence(error))
 
     def failed(error: str) -> None:
         # A resume that does not come to train says nothing about the run, which is as it was.
         if session.begun or session.launch.resume is None:
-            beat("failed", error=error)
+            heartbeat("failed", error=error)
 
     try:
         recipe(session)
@@ -205,7 +205,7 @@ def _guarded(session: Session, recipe: Callable[[Session], None]) -> int:
         return 0
     except Stopped as stop:
         log.warning("%s; continue with --resume %s", stop, session.path)
-        beat("stopped", signal=str(stop).removeprefix("stopped by "))
+        heartbeat("stopped", signal=str(stop).removeprefix("stopped by "))
         return 128 + stop.signum
     except KeyboardInterrupt:
         if not session.signals.signum:  # it was not listened to yet: the run is as it was, or not made
@@ -213,7 +213,7 @@ def _guarded(session: Session, recipe: Callable[[Session], None]) -> int:
         log.error(
             "interrupted before the state could be saved; --resume %s goes on from the last checkpoint", session.path
         )
-        beat("stopped", signal="a second SIGINT")
+        heartbeat("stopped", signal="a second SIGINT")
         return 130
     except UserError as error:
         log.error("%s", error)
@@ -234,7 +234,7 @@ def _guarded(session: Session, recipe: Callable[[Session], None]) -> int:
                 file.write(f"process {session.world.rank} failed:\n{traceback.format_exc()}")
         failed(f"{type(error).__name__}: {error}")
         return 1
-    beat("finished")
+    heartbeat("finished")
     return 0
 
 
@@ -257,7 +257,7 @@ def _record_start(run: RunDir, before: str | None, project: str) -> None:
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
-    run.note(project=project, starts=[*run.facts().get("starts", []), start])
+    run.record(project=project, starts=[*run.metadata().get("starts", []), start])
     log.info("run directory %s", run.path)
     if before is not None:
         log.info("resumed; before this, the run %s", before)

@@ -33,7 +33,7 @@ def verify(data: bytes, info: VideoMetadata) -> None:
             raise DecodeError("corrupt", f"frame {index} of {info.frames} is another one when it is read by itself")
 
 
-def settle(data: bytes, info: VideoMetadata) -> VideoMetadata:
+def verified_metadata(data: bytes, info: VideoMetadata) -> VideoMetadata:
     """Verify a video, and return its metadata with a frame table that holds.
 
     Args:

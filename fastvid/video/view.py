@@ -1,10 +1,11 @@
 """Views: which frames of a video a clip has, which part of each, and whether it is mirrored."""
 
 import hashlib
+import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
 
 import numpy as np
 
@@ -91,6 +92,37 @@ class ViewSpec:
             raise ValueError(f"ViewSpec: need 0 < scale <= 1 and ratio > 0; got {self.scale} and {self.ratio}")
         if not 0 <= self.jitter <= 1 or not 0 < self.crop <= 1:
             raise ValueError(f"ViewSpec: need 0 <= jitter <= 1 and 0 < crop <= 1; got {self.jitter} and {self.crop}")
+
+    @classmethod
+    def from_fields(cls, values: Mapping[str, Any]) -> "ViewSpec":
+        """Build a specification from those of the values that are named as its fields; others are passed over.
+
+        Args:
+            values: such as the fields of a configuration, or a specification's :attr:`fingerprint`; lists may stand for
+                tuples. A field that is not among them has its default.
+
+        Raises:
+            ValueError: a value out of range.
+        """
+        chosen: dict[str, Any] = {f.name: values[f.name] for f in fields(cls) if f.name in values}
+        chosen |= {name: tuple(value) for name, value in chosen.items() if isinstance(value, list)}
+        return cls(**chosen)
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """Return the fields that views depend on, as JSON values: ``stride`` and ``fps`` only where they are used.
+
+        ``jitter`` and ``crop`` are younger than the first caches of latents, whose fingerprints stay: while they have
+        their defaults, which do nothing, they are left out.
+        """
+        values = json.loads(json.dumps(asdict(self)))
+        for name in ("jitter", "crop"):
+            if getattr(self, name) == getattr(ViewSpec, name):
+                del values[name]
+        for name in ("stride", "fps"):
+            if self.sampling != name:
+                del values[name]
+        return values
 
     def draw(self, key: str, seed: int, draw: int, info: VideoMetadata) -> View:
         """Draw a training view: a pure function of (key, seed, draw) and the video's metadata.

@@ -20,7 +20,7 @@ class Memory:
     def classes(self):
         return sorted({s.label for s in self.samples if s.label is not None})
 
-    def stage(self, now, then):
+    def prefetch(self, current, upcoming):
         pass
 
     def size(self, index):

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from fastvid.data import TrainLoader, open_source
+from fastvid.data import open_source
 from fastvid.data.loader.autotune import Autotune
 from fastvid.data.loader.ring import Ring
 from fastvid.video import ViewSpec
+from tests.data.loading import train_loader
 from tests.data.odd_sources import Curious, Deadly, Slow, Wrong
 from tests.video.clips import encode
 
@@ -47,13 +48,13 @@ def wait_for(condition, seconds=20):
 
 @pytest.mark.parametrize("killed_after", [[0], [1, 2], [0, 1, 5]])
 def test_a_killed_process_is_started_again_with_the_order_unchanged(folder, killed_after, caplog):
-    with TrainLoader(open_source(folder), SPEC, batch=4, seed=0) as loader:
+    with train_loader(open_source(folder), SPEC, batch=4, seed=0) as loader:
         whole = take(loader, 8)
-    with TrainLoader(Slow(folder), SPEC, batch=4, seed=0, threads=3) as loader:
+    with train_loader(Slow(folder), SPEC, batch=4, seed=0, threads=3) as loader:
         made = []
         for step in range(8):
             if step in killed_after:
-                os.kill(loader._maker.process.pid, signal.SIGKILL)
+                os.kill(loader._prefetcher.process.pid, signal.SIGKILL)
             made.append(next(loader))
     assert same(made, whole)
     assert caplog.text.count("was killed by signal 9") == len(killed_after)
@@ -61,23 +62,23 @@ def test_a_killed_process_is_started_again_with_the_order_unchanged(folder, kill
 
 def test_one_death_on_a_video_is_survived_and_many_name_it(folder, tmp_path_factory):
     budget = tmp_path_factory.mktemp("budget")
-    with TrainLoader(open_source(folder), SPEC, batch=4, seed=0) as loader:
+    with train_loader(open_source(folder), SPEC, batch=4, seed=0) as loader:
         whole = take(loader, 6)
     (budget / "1").touch()
-    with TrainLoader(Deadly(folder, budget), SPEC, batch=4, seed=0) as loader:
+    with train_loader(Deadly(folder, budget), SPEC, batch=4, seed=0) as loader:
         assert same(take(loader, 6), whole)
     assert not list(budget.iterdir())
     for i in range(100):
         (budget / str(i)).touch()
     with (
-        TrainLoader(Deadly(folder, budget), SPEC, batch=4, seed=0, threads=1) as loader,
+        train_loader(Deadly(folder, budget), SPEC, batch=4, seed=0, threads=1) as loader,
         pytest.raises(RuntimeError, match=r"ended with exit code 11, 3 times without .* at one of 03\.mp4"),
     ):
         take(loader, 6)
 
 
 def test_an_error_that_is_no_bad_sample_reaches_the_loop_with_its_traceback(folder):
-    with TrainLoader(Wrong(folder), SPEC, batch=4, seed=0) as loader:
+    with train_loader(Wrong(folder), SPEC, batch=4, seed=0) as loader:
         for _ in range(2):
             with pytest.raises(ZeroDivisionError) as caught:
                 next(loader)
@@ -86,17 +87,17 @@ def test_an_error_that_is_no_bad_sample_reaches_the_loop_with_its_traceback(fold
 
 def test_what_is_waited_for_is_said(folder, caplog, monkeypatch):
     monkeypatch.setattr("fastvid.data.loader.worker_handle._PATIENCE", 0.02)
-    with TrainLoader(Slow(folder), SPEC, batch=4, seed=0, threads=1) as loader:
+    with train_loader(Slow(folder), SPEC, batch=4, seed=0, threads=1) as loader:
         (batch,) = take(loader, 1)
     assert "no clip for 0 s; being read or decoded: " + batch.keys[0] in caplog.text
 
 
 def test_it_imports_no_torch_and_is_light(folder, tmp_path_factory):
     note = tmp_path_factory.mktemp("note") / "modules"
-    with TrainLoader(Curious(folder, note), SPEC, batch=4, seed=0) as loader:
+    with train_loader(Curious(folder, note), SPEC, batch=4, seed=0) as loader:
         take(loader, 2)
         wait_for(note.exists)
-        own = loader.helper_bytes()
+        own = loader.worker_bytes()
     modules = note.read_text().split("\n")
     assert "fastvid.data.loader.worker" in modules or "__main__" in modules
     assert not {"torch", "transformers", "timm", "matplotlib"} & set(modules)
@@ -106,11 +107,13 @@ def test_it_imports_no_torch_and_is_light(folder, tmp_path_factory):
 def test_it_ends_with_its_parent_and_not_at_an_interrupt(folder):
     script = (
         "import sys, time\n"
-        "from fastvid.data import TrainLoader, open_source\n"
+        "from fastvid.data import EpochSampler, TrainLoader, ViewDraws, open_source\n"
         "from fastvid.video import ViewSpec\n"
-        f"loader = TrainLoader(open_source({str(folder)!r}), ViewSpec(frames=4, size=16), batch=4, seed=0)\n"
+        f"source = open_source({str(folder)!r})\n"
+        "sampler = EpochSampler(source.shard_sizes, batch=4, seed=0)\n"
+        "loader = TrainLoader(source, ViewDraws(ViewSpec(frames=4, size=16), 0), sampler)\n"
         "next(loader)\n"
-        "print(loader._maker.process.pid, flush=True)\n"
+        "print(loader._prefetcher.process.pid, flush=True)\n"
         "time.sleep(60)\n"
     )
     parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
@@ -127,9 +130,9 @@ def test_it_ends_with_its_parent_and_not_at_an_interrupt(folder):
 def test_closing_ends_process_and_threads_at_any_time(folder):
     before = threading.active_count()
     for batches in (0, 1, 3):
-        loader = TrainLoader(Slow(folder), SPEC, batch=8, seed=0)
+        loader = train_loader(Slow(folder), SPEC, batch=8, seed=0)
         take(loader, batches)
-        child = loader._maker.process.pid
+        child = loader._prefetcher.process.pid
         loader.close()
         loader.close()
         assert not alive(child)
@@ -139,7 +142,7 @@ def test_closing_ends_process_and_threads_at_any_time(folder):
 
 
 def _keys(folder, results):
-    with TrainLoader(open_source(folder), SPEC, batch=4, seed=0) as loader:
+    with train_loader(open_source(folder), SPEC, batch=4, seed=0) as loader:
         results.put([batch.keys for batch in take(loader, 3)])
 
 
@@ -149,7 +152,7 @@ def test_it_works_inside_other_processes(folder, method):
     results = context.Queue()
     process = context.Process(target=_keys, args=(folder, results), daemon=True)  # which may have no children itself
     process.start()
-    with TrainLoader(open_source(folder), SPEC, batch=4, seed=0) as loader:
+    with train_loader(open_source(folder), SPEC, batch=4, seed=0) as loader:
         expected = [batch.keys for batch in take(loader, 3)]
     assert results.get(timeout=60) == expected
     process.join()
@@ -160,7 +163,7 @@ def test_a_large_batch_needs_no_shared_memory_mount_and_keeps_its_bound(folder):
     """64 clips of 16 x 224 x 224 are 154 MB: through /dev/shm of 64 MB, as containers have it, they would not pass."""
     mounted = os.statvfs("/dev/shm")
     before = _resident()
-    with TrainLoader(open_source(folder), ViewSpec(frames=16, size=224), batch=64, seed=0, prefetch=2) as loader:
+    with train_loader(open_source(folder), ViewSpec(frames=16, size=224), batch=64, seed=0, prefetch=2) as loader:
         bound = loader.ram_bound()
         assert bound == (64 + 3 * 64) * 16 * 224 * 224 * 3
         for _ in range(4):
@@ -168,10 +171,10 @@ def test_a_large_batch_needs_no_shared_memory_mount_and_keeps_its_bound(folder):
             assert batch.clips.shape == (64, 16, 224, 224, 3)
             assert (mounted.f_bfree - os.statvfs("/dev/shm").f_bfree) * mounted.f_frsize < 64e6
             # The ring is counted in both processes.
-            ring = loader._maker.process.ring.slots * loader.clip_bytes
-            assert _resident() - before + _resident(loader._maker.process.pid) - ring < bound + 150e6
+            ring = loader._prefetcher.process.ring.slots * loader.clip_bytes
+            assert _resident() - before + _resident(loader._prefetcher.process.pid) - ring < bound + 150e6
         time.sleep(0.5)
-        assert loader._maker.process._process.poll() is None
+        assert loader._prefetcher.process._process.poll() is None
     assert _resident() - before < 100e6 + bound / 4  # the last batch is still ours
 
 
@@ -180,11 +183,11 @@ def _resident(pid="self"):
 
 
 def test_a_full_ring_waits(folder):
-    with TrainLoader(open_source(folder), SPEC, batch=4, seed=0, prefetch=3, threads=2) as loader:
-        assert loader._maker.process.ring.slots == 8
+    with train_loader(open_source(folder), SPEC, batch=4, seed=0, prefetch=3, threads=2) as loader:
+        assert loader._prefetcher.process.ring.slots == 8
         time.sleep(1.0)
         # One batch copied and waiting, one being held back, and the ring: nothing is decoded beyond that.
-        assert loader._maker.process._taken + len(loader._maker.process._decoded) <= 4 + 8
+        assert loader._prefetcher.process._taken + len(loader._prefetcher.process._decoded) <= 4 + 8
         assert len(take(loader, 6)) == 6
 
 
@@ -215,7 +218,7 @@ def test_threads_follow_the_need():
 
 
 def test_more_threads_are_started_when_the_training_waits(folder):
-    with TrainLoader(Slow(folder), SPEC, batch=4, seed=0, threads=None) as loader:
+    with train_loader(Slow(folder), SPEC, batch=4, seed=0, threads=None) as loader:
         first = loader.threads
-        wait_for(lambda: (next(loader), loader.threads)[1] == loader.task.most_threads)
-        assert first < loader.threads or loader.task.most_threads == loader.task.threads
+        wait_for(lambda: (next(loader), loader.threads)[1] == loader.plan.most_threads)
+        assert first < loader.threads or loader.plan.most_threads == loader.plan.threads

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from fastvid.data import Quarantine, TrainLoader, open_source
+from fastvid.data import Quarantine, open_source
 from fastvid.video import ViewSpec
 from fastvid.video.decoders import why_not
+from tests.data.loading import train_loader
 from tests.video.clips import encode
 
 pytestmark = pytest.mark.skipif(bool(why_not("dali", "cpu")), reason=str(why_not("dali", "cpu")))
@@ -27,7 +28,7 @@ def test_batches_are_those_of_the_other_decoders(folder):
     quarantine, made = Quarantine(), {}
     for decoder in ("pyav", "dali"):
         (folder / "3.mkv").write_bytes(b"rubbish" if decoder == "pyav" else encode(12))
-        with TrainLoader(open_source(folder), SPEC, batch=4, seed=0, decoder=decoder, quarantine=quarantine) as loader:
+        with train_loader(open_source(folder), SPEC, batch=4, seed=0, decoder=decoder, quarantine=quarantine) as loader:
             made[decoder] = [next(loader) for _ in range(4)]
     assert set(quarantine.bad) == {"3.mkv", "5.mkv"}
     for a, b in zip(made["pyav"], made["dali"], strict=True):
@@ -41,9 +42,9 @@ def test_batches_are_those_of_the_other_decoders(folder):
 
 def test_frames_of_the_device_are_not_kept_in_memory(folder):
     with pytest.raises(ValueError, match=r"dali .* cache_bytes to 0"):
-        TrainLoader(open_source(folder), SPEC, batch=4, seed=0, decoder="dali", cache_bytes=1)
+        train_loader(open_source(folder), SPEC, batch=4, seed=0, decoder="dali", cache_bytes=1)
 
 
 def test_a_decoder_that_cannot_run_is_refused_at_once(folder):
     with pytest.raises(ValueError, match="no decoder 'vhs'"):
-        TrainLoader(open_source(folder), SPEC, batch=4, seed=0, decoder="vhs")
+        train_loader(open_source(folder), SPEC, batch=4, seed=0, decoder="vhs")

@@ -36,11 +36,11 @@ def shards(folder, counts, described=True, clip=0, label="a"):
 
 
 def changes(before, path, **options):
-    return before.changes(Inventory.of(open_source(path, **options)))
+    return before.changes(Inventory.from_source(open_source(path, **options)))
 
 
 def test_nothing_changed(folder, tmp_path):
-    before = Inventory.of(open_source(folder))
+    before = Inventory.from_source(open_source(folder))
     assert before.videos == 6
     before.save(tmp_path)
     assert Inventory.load(tmp_path) == before
@@ -50,7 +50,7 @@ def test_nothing_changed(folder, tmp_path):
 
 
 def test_files_that_were_added_removed_and_changed_are_named(folder):
-    before = Inventory.of(open_source(folder))
+    before = Inventory.from_source(open_source(folder))
     (folder / "a" / "new.mp4").write_bytes(CLIPS[1])
     assert changes(before, folder) == ["1 file added (a/new.mp4)"]
     (folder / "a" / "0.mp4").unlink()
@@ -63,7 +63,7 @@ def test_files_that_were_added_removed_and_changed_are_named(folder):
 
 
 def test_other_labels_are_a_change(folder, tmp_path):
-    before = Inventory.of(open_source(folder))
+    before = Inventory.from_source(open_source(folder))
     labels = tmp_path / "labels.csv"
     labels.write_text("path,label\n" + "".join(f"{'ab'[n % 2]}/{n}.mp4,{'ab'[n % 2]}\n" for n in range(5)))
     assert changes(before, folder, labels=labels) == ["1 file changed (b/5.mp4)"]
@@ -73,9 +73,9 @@ def test_other_labels_are_a_change(folder, tmp_path):
 def test_shards_are_compared_without_looking_at_a_sample(tmp_path, monkeypatch, described):
     where = shards(tmp_path / "s", [2, 3], described)
     assert (where / NAME).exists() == described
-    Inventory.of(open_source(where))  # which indexes those that are not indexed
+    Inventory.from_source(open_source(where))  # which indexes those that are not indexed
     monkeypatch.setattr(type(open_source(where).samples), "entry", lambda *_: pytest.fail("looked at a sample"))
-    before = Inventory.of(open_source(where))
+    before = Inventory.from_source(open_source(where))
     assert (before.videos, len(before.items)) == (5, 2)
     monkeypatch.undo()
     shards(where, [2, 3, 4], described)
@@ -86,17 +86,17 @@ def test_shards_are_compared_without_looking_at_a_sample(tmp_path, monkeypatch, 
 
 def test_joined_sources_are_told_apart(tmp_path, folder):
     where = shards(tmp_path / "s", [2])
-    both = Inventory.of(join({"train": open_source(where), "val": open_source(folder)}))
+    both = Inventory.from_source(join({"train": open_source(where), "val": open_source(folder)}))
     assert both.videos == 8
     assert [item.name for item in both.items[:2]] == ["train/s0-000000.tar", "val/a/0.mp4"]
-    assert both.changes(Inventory.of(join({"val": open_source(folder), "train": open_source(where)}))) == [
+    assert both.changes(Inventory.from_source(join({"val": open_source(folder), "train": open_source(where)}))) == [
         "the same videos in another order"
     ]
 
 
 def test_of_very_many_files_only_the_fingerprint_is_kept(folder, monkeypatch, tmp_path):
     monkeypatch.setattr("fastvid.data.inventory._MOST_LISTED", 5)
-    before = Inventory.of(open_source(folder))
+    before = Inventory.from_source(open_source(folder))
     before.save(tmp_path)
     assert Inventory.load(tmp_path).items is None
     (folder / "a" / "0.mp4").unlink()

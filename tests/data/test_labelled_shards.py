@@ -50,12 +50,12 @@ def test_shards_named_by_parts_are_parts(tmp_path):
 
 def test_a_joined_source_stages_each_of_its_own():
     class Staged(Memory):
-        def stage(self, now, then):
-            self.staged = (list(now), list(then))
+        def prefetch(self, current, upcoming):
+            self.prefetched = (list(current), list(upcoming))
 
     one, two = Staged(plain("a", 4)), Staged(plain("b", 4))
     one.shard_sizes, two.shard_sizes = [2, 2], [1, 1, 2]
-    join({"x": one, "y": two}).stage([0, 2, 4], [1, 3])
-    assert (one.staged, two.staged) == (([0], [1]), ([0, 2], [1]))
+    join({"x": one, "y": two}).prefetch([0, 2, 4], [1, 3])
+    assert (one.prefetched, two.prefetched) == (([0], [1]), ([0, 2], [1]))
     with pytest.raises(ValueError, match="no sources"):
         join({})

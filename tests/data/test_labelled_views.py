@@ -2,9 +2,10 @@
 
 import pytest
 
-from fastvid.data import Sample, TrainLoader, mirror_changes, open_parts, open_source, split_labelled, training_view
+from fastvid.data import Sample, ViewDraws, mirror_changes, open_parts, open_source, split_labelled
 from fastvid.video import ViewSpec, probe
 from tests.data.labelled_videos import keys, write_shards
+from tests.data.loading import train_loader
 from tests.data.test_sources import VIDEO, make_folder
 
 
@@ -26,10 +27,10 @@ def test_a_view_that_is_not_flipped_is_otherwise_the_same():
     for i in range(40):
         sample = Sample(f"k{i}", "left")
         drawn = SPEC.draw(sample.key, 0, 0, info)
-        kept = training_view(SPEC, sample, 0, 0, info, {"left"})
+        kept = ViewDraws(SPEC, 0, no_flip=frozenset({"left"})).view(sample, 0, info)
         assert (kept.frames, kept.box, kept.flip) == (drawn.frames, drawn.box, False)
         assert (kept.hash == drawn.hash) == (not drawn.flip)
-        assert training_view(SPEC, sample, 0, 0, info, {"right"}) == drawn
+        assert ViewDraws(SPEC, 0, no_flip=frozenset({"right"})).view(sample, 0, info) == drawn
         flipped += drawn.flip
     assert 5 < flipped < 35
 
@@ -37,18 +38,17 @@ def test_a_view_that_is_not_flipped_is_otherwise_the_same():
 def test_the_loader_flips_no_clip_of_such_a_class(tmp_path):
     make_folder(tmp_path, [f"{label}/{i}.mp4" for label in ("left", "still") for i in range(8)])
     source, info = open_source(tmp_path), probe(VIDEO)
-    with TrainLoader(source, SPEC, batch=16, seed=5, no_flip=["left"]) as loader:
+    with train_loader(source, SPEC, batch=16, seed=5, no_flip=["left"]) as loader:
         batch = next(loader)
     views = [SPEC.draw(key, 5, 0, info) for key in batch.keys]
     assert {(view.flip, label) for view, label in zip(views, batch.labels, strict=True)} >= {
         (True, "left"),
         (True, "still"),
     }
-    wanted = [
-        training_view(SPEC, Sample(v.key, k), 5, 0, info, {"left"}) for v, k in zip(views, batch.labels, strict=True)
-    ]
+    draws = ViewDraws(SPEC, 5, no_flip=frozenset({"left"}))
+    wanted = [draws.view(Sample(v.key, k), 0, info) for v, k in zip(views, batch.labels, strict=True)]
     assert batch.view_hashes.tolist() == [view.hash for view in wanted]
-    with TrainLoader(source, SPEC, batch=16, seed=5) as loader:
+    with train_loader(source, SPEC, batch=16, seed=5) as loader:
         plain_batch = next(loader)
     for k, (view, label) in enumerate(zip(views, batch.labels, strict=True)):
         pixels = plain_batch.clips[k].flip(2) if view.flip and label == "left" else plain_batch.clips[k]
@@ -61,7 +61,7 @@ def test_a_training_part_loads_with_its_new_labels(tmp_path):
     splits = split_labelled(
         open_parts(tmp_path), protocol="folders", classes={"a": "one", "*": "rest"}, videos_per_class=4
     )
-    with TrainLoader(splits.train, SPEC, batch=8, seed=0) as loader:
+    with train_loader(splits.train, SPEC, batch=8, seed=0) as loader:
         batch = next(loader)
     assert sorted(batch.keys) == sorted(keys(splits.train))
     assert sorted(batch.labels) == ["one"] * 4 + ["rest"] * 4

@@ -5,15 +5,19 @@ import torch
 
 from fastvid.data import (
     BadSamplePolicy,
+    EpochSampler,
+    EvaluationDraws,
     LoaderState,
     Quarantine,
     TooManyBadSamples,
     TrainLoader,
+    ViewDraws,
     eval_batches,
     open_source,
 )
 from fastvid.random import sample_id
 from fastvid.video import ViewSpec
+from tests.data.loading import train_loader
 from tests.video.clips import encode
 
 SPEC = ViewSpec(frames=4, size=16)
@@ -22,7 +26,7 @@ VIDEO = encode(12)
 
 def batches(source, count, **options):
     arguments = {"batch": 4, "seed": 0, **options}
-    with TrainLoader(source, SPEC, **arguments) as loader:
+    with train_loader(source, SPEC, **arguments) as loader:
         out = [(next(loader), loader.state) for _ in range(count)]
     return out
 
@@ -50,7 +54,7 @@ def test_resuming_is_two_numbers(folder):
     source = open_source(folder)
     through = batches(source, 8)
     for k in (1, 3, 6):
-        resumed = batches(source, 8 - k, state=through[k - 1][1], threads=3, prefetch=1)
+        resumed = batches(source, 8 - k, start=through[k - 1][1], threads=3, prefetch=1)
         for (a, _), (b, _) in zip(through[k:], resumed, strict=True):
             assert a.keys == b.keys
             assert torch.equal(a.clips, b.clips)
@@ -153,7 +157,7 @@ def test_a_cache_of_crops_changes_nothing(folder):
     fixed = ViewSpec(frames=4, size=16, scale=(1.0, 1.0), ratio=(1.0, 1.0))
 
     def clips(**options):
-        with TrainLoader(source, fixed, batch=5, seed=0, **options) as loader:
+        with train_loader(source, fixed, batch=5, seed=0, **options) as loader:
             made = [next(loader) for _ in range(12)]
             return torch.cat([batch.clips for batch in made]), torch.cat([batch.view_hashes for batch in made])
 
@@ -167,7 +171,7 @@ def test_views_can_come_round_again_and_have_a_seed_of_their_own(folder):
     def clips(epoch, **options):
         return {
             key: view
-            for batch, _ in batches(source, 5, state=LoaderState(epoch, 0), **options)
+            for batch, _ in batches(source, 5, start=LoaderState(epoch, 0), **options)
             for key, view in zip(batch.keys, batch.view_hashes.tolist(), strict=True)
         }
 
@@ -179,15 +183,15 @@ def test_views_can_come_round_again_and_have_a_seed_of_their_own(folder):
 
 def test_a_batch_must_divide_among_the_ranks(folder):
     with pytest.raises(ValueError, match=r"5 clips .* 2 processes"):
-        TrainLoader(open_source(folder), SPEC, batch=5, seed=0, world=2)
+        train_loader(open_source(folder), SPEC, batch=5, seed=0, world=2)
 
 
 def test_evaluation_shows_every_good_video_once_in_order(folder):
     (folder / "07.mp4").write_bytes(b"rubbish")
     quarantine = Quarantine()
     source = open_source(folder)
-    made = list(eval_batches(source, range(20), SPEC, batch=6, quarantine=quarantine))
-    assert [i for batch in made for i in batch.indices] == [i for i in range(20) if i != 7]
+    made = list(eval_batches(source, range(20), EvaluationDraws(SPEC), batch=6, quarantine=quarantine))
+    assert [key for batch in made for key in batch.keys] == [f"{i:02d}.mp4" for i in range(20) if i != 7]
     assert [len(batch.clips) for batch in made] == [6, 6, 6, 1]
     assert list(quarantine.bad) == ["07.mp4"]
 
@@ -212,7 +216,7 @@ def test_a_restart_meets_a_half_damaged_video_as_the_first_run_did(tmp_path):
 
     def keys(**options):
         arguments = {"batch": 4, "seed": 0, "quarantine": Quarantine(record, policy), **options}
-        with TrainLoader(open_source(tmp_path), spec, **arguments) as loader:
+        with train_loader(open_source(tmp_path), spec, **arguments) as loader:
             return [tuple(next(loader).keys) for _ in range(24)]
 
     first = keys()
@@ -220,3 +224,27 @@ def test_a_restart_meets_a_half_damaged_video_as_the_first_run_did(tmp_path):
     assert '"key": "3.mp4"' in record.read_text()  # and some are not
     assert keys() == first
     assert keys(cache_bytes=1 << 24) == first
+
+
+def test_a_sampler_of_another_source_is_refused(folder):
+    sampler = EpochSampler([1, 2], batch=2, seed=0)
+    with pytest.raises(ValueError, match="the sampler is of 3 samples and the source has 20"):
+        TrainLoader(open_source(folder), ViewDraws(SPEC, 0), sampler)
+
+
+def test_draws_that_change_pixels_are_refused(folder):
+    """The decoding process would not change them, and training would go on without augmentation."""
+
+    class Darker(ViewDraws):
+        def transform(self, pixels, sample, draw):
+            return pixels // 2
+
+    source = open_source(folder)
+    with pytest.raises(ValueError, match="Darker changes the pixels"):
+        TrainLoader(source, Darker(SPEC, 0), EpochSampler(source.shard_sizes, batch=2, seed=0))
+
+
+def test_views_without_a_count_are_refused_where_all_are_wanted(folder):
+    source = open_source(folder)
+    with pytest.raises(ValueError, match="no end"):
+        list(eval_batches(source, range(2), ViewDraws(SPEC, 0), batch=2, quarantine=Quarantine()))

@@ -12,7 +12,7 @@ import tarfile
 import pytest
 
 from fastvid.command import UserError
-from fastvid.data import Quarantine, TrainLoader, classes_of, open_source
+from fastvid.data import Quarantine, classes_of, open_source
 from fastvid.data.commands.index import IndexCommand
 from fastvid.data.commands.index import run as run_index
 from fastvid.data.commands.info import InfoCommand
@@ -29,6 +29,7 @@ from fastvid.train.config import Launch, RunConfig
 from fastvid.train.logs import log_to, start_logging
 from fastvid.train.session import start
 from fastvid.video import View, ViewSpec
+from tests.data.loading import train_loader
 from tests.video.clips import encode
 
 VIDEO = encode(8)
@@ -78,11 +79,11 @@ def test_a_folder_of_odd_names_loads(folder, tmp_path):
     assert dataset_hash(folder, source).startswith("keys and sizes ")
     source.description.encode()
     quarantine = Quarantine(tmp_path / "bad.jsonl")
-    with TrainLoader(source, ViewSpec(frames=2, size=16), batch=3, seed=0, quarantine=quarantine) as loader:
+    with train_loader(source, ViewSpec(frames=2, size=16), batch=3, seed=0, quarantine=quarantine) as loader:
         batch = next(iter(loader))
     assert sorted(batch.keys) == [sample.key for sample in source.samples]
     (folder / ODD / f"{ODD}.mp4").unlink()
-    with TrainLoader(source, ViewSpec(frames=2, size=16), batch=2, seed=0, quarantine=quarantine) as loader:
+    with train_loader(source, ViewSpec(frames=2, size=16), batch=2, seed=0, quarantine=quarantine) as loader:
         next(iter(loader))
     (record,) = map(json.loads, (tmp_path / "bad.jsonl").read_text(encoding="utf-8").splitlines())
     assert record["key"] == r"caf\xe9/caf\xe9.mp4"

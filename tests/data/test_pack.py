@@ -16,7 +16,7 @@ from fastvid.data import open_source
 from fastvid.data.__main__ import main
 from fastvid.data.pack.item import Item, collect, file_item
 from fastvid.data.pack.llava import llava
-from fastvid.data.pack.prepare import Prepared, Reject, Task, Treatment, prepare
+from fastvid.data.pack.prepare import PackTask, Prepared, Reject, Treatment, prepare
 from fastvid.data.progress import Progress
 from fastvid.data.shards.dataset_json import Dataset
 from fastvid.data.shards.entry import Entry
@@ -192,7 +192,7 @@ def test_a_header_that_makes_no_sense_is_a_reject_and_no_broken_index(nonsense, 
     """FFmpeg reports frames of no width for some damaged files; a line of an index that says so cannot be read."""
     monkeypatch.setattr("fastvid.data.shards.entry.probe", lambda data: replace(probe(data), **nonsense))
     data = encode(3)
-    found = prepare(Task(Item("k", "k.mp4", len(data)), Path(), data), Treatment(verify=False))
+    found = prepare(PackTask(Item("k", "k.mp4", len(data)), Path(), data), Treatment(verify=False))
     assert isinstance(found, Reject)
     assert found.reason == "corrupt"
     assert "its header makes no sense" in found.detail
@@ -208,7 +208,7 @@ def test_random_changes_to_videos_make_rejects_or_good_entries():
         for _ in range(rng.randint(1, 6)):
             at = rng.randrange(len(data))
             data[at : at + 4] = rng.choice([b"\xff" * 4, bytes(4), b"\x7f\xff\xff\xff", bytes([rng.randrange(256)])])
-        found = prepare(Task(Item("k", "k.mp4", len(data)), Path(), bytes(data)), rng.choice(treatments))
+        found = prepare(PackTask(Item("k", "k.mp4", len(data)), Path(), bytes(data)), rng.choice(treatments))
         if isinstance(found, Prepared):
             Entry.from_line(Entry("k", 0, 1, 0, found.info).to_line())
         outcomes.add(found.reason if isinstance(found, Reject) else "good")

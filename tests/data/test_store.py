@@ -7,12 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from fastvid.data import EpochOrder, TrainLoader, open_source
+from fastvid.data import EpochOrder, open_source
 from fastvid.data.sources.open_stream import check_budget, open_stream
 from fastvid.data.storage.disk_cache import OVERHEAD, DiskCache, disk_size
 from fastvid.data.storage.remote import Remote, StreamError
 from fastvid.data.storage.streamed_shards import StreamedShards
 from fastvid.video import ViewSpec
+from tests.data.loading import train_loader
 from tests.data.shard_server import ShardServer, make_shards, padded_video
 
 
@@ -76,7 +77,7 @@ def test_a_url_reads_like_the_folder(original, server, tmp_path):
 def test_the_same_batches_from_a_cache_of_two_windows(original, server, tmp_path):
     def batches(source):
         spec = ViewSpec(frames=4, size=32)
-        with TrainLoader(source, spec, batch=8, seed=0, window=2, threads=2) as loader:
+        with train_loader(source, spec, batch=8, seed=0, window=2, threads=2) as loader:
             return [(batch.keys, batch.clips) for batch, _ in zip(loader, range(10), strict=False)]  # two epochs
 
     budget = budget_of(make_shards(tmp_path / "same", 1), 4)
@@ -125,7 +126,7 @@ def test_the_disk_never_takes_more_than_the_budget(original, server, tmp_path, m
             for epoch in range(2):
                 order = EpochOrder(0, epoch, source.shard_sizes, 2)
                 for window in range(order.windows):
-                    source.stage(order.shards_of(window), order.shards_of(window + 1))  # none after the last
+                    source.prefetch(order.shards_of(window), order.shards_of(window + 1))  # none after the last
                     rows = [i for i in order if i // 2 in order.shards_of(window)]
                     assert list(pool.map(source.read, rows)) == [padded_video(40_000, i) for i in rows]
     finally:
@@ -142,11 +143,11 @@ def test_the_disk_never_takes_more_than_the_budget(original, server, tmp_path, m
 def test_a_stage_fetches_two_windows_and_evicts_whole_ones(original, server, tmp_path):
     dataset = make_shards(tmp_path / "same", 1)
     store = store_of(open_stream(quick(server.url), tmp_path, budget_of(dataset, 6), 2))
-    store.stage([0, 1], [2, 3])
+    store.prefetch([0, 1], [2, 3])
     eventually(lambda: cached(tmp_path / "streamed") == {"s00", "s01", "s02", "s03"})
-    store.stage([2, 3], [4, 5])
+    store.prefetch([2, 3], [4, 5])
     eventually(lambda: cached(tmp_path / "streamed") == {"s00", "s01", "s02", "s03", "s04", "s05"})
-    store.stage([4, 5], [6])
+    store.prefetch([4, 5], [6])
     eventually(lambda: cached(tmp_path / "streamed") == {"s02", "s03", "s04", "s05", "s06"})
     assert cached(tmp_path / "streamed", ".index.jsonl") == {"s02", "s03", "s04", "s05", "s06"}
     assert server.requests["s06-000000.tar"] == server.requests["s00-000000.tar"] == 1
@@ -157,12 +158,12 @@ def test_what_is_being_read_is_not_deleted(original, server, tmp_path):
     dataset = make_shards(tmp_path / "same", 1)
     source = open_stream(quick(server.url), tmp_path, budget_of(dataset, 4), 2)
     store, other = store_of(source), store_of(source)
-    store.stage([0, 1], [2])
+    store.prefetch([0, 1], [2])
     eventually(lambda: cached(tmp_path / "streamed") == {"s00", "s01", "s02"} and store._thread is None)
     for shard in range(2, 20):  # another process, say
         assert len(other.read(shard, 0, 100)) == 100
         assert {"s00", "s01"} <= cached(tmp_path / "streamed")
-    other.stage([18, 19], [])
+    other.prefetch([18, 19], [])
     eventually(lambda: other._thread is None)
     third = store_of(source)
     with pytest.raises(StreamError, match=r"s05-000000\.tar cannot be fetched: .*--data\.disk"):
@@ -176,9 +177,9 @@ def test_fetching_ahead_takes_nothing_from_itself(original, server, tmp_path):
     dataset = make_shards(tmp_path / "same", 1)
     source = open_stream(quick(server.url), tmp_path, budget_of(dataset, 4), 2)
     store, other = store_of(source), store_of(source)
-    other.stage([18, 19], [])
+    other.prefetch([18, 19], [])
     eventually(lambda: other._thread is None)
-    store.stage([0], [1, 2])  # room for two of the three
+    store.prefetch([0], [1, 2])  # room for two of the three
     eventually(lambda: {"s00", "s01"} <= cached(tmp_path / "streamed"))
     time.sleep(0.3)
     assert cached(tmp_path / "streamed") == {"s00", "s01", "s18", "s19"}
@@ -192,15 +193,15 @@ def test_late_reads_from_the_window_before(original, server, tmp_path):
     dataset = make_shards(tmp_path / "same", 1)
     source = open_stream(quick(server.url), tmp_path, budget_of(dataset, 4), 2)
     store = store_of(source, linger=0.5)
-    store.stage([0, 1], [2, 3])
+    store.prefetch([0, 1], [2, 3])
     eventually(lambda: store._thread is None)
-    store.stage([2, 3], [4, 5])
+    store.prefetch([2, 3], [4, 5])
     for _ in range(10):
         assert len(store.read(0, 0, 100)) == 100
         time.sleep(0.05)
     assert server.requests["s00-000000.tar"] == 1
     eventually(lambda: cached(tmp_path / "streamed") == {"s02", "s03", "s04", "s05"})
-    store.stage([], [])
+    store.prefetch([], [])
     assert store._past
     eventually(lambda: not store._past and store._thread is None)  # for other processes' sake, without being asked
 
@@ -209,7 +210,7 @@ def test_a_window_without_room_gives_way_to_a_read(original, server, tmp_path, c
     dataset = make_shards(tmp_path / "same", 1)
     source = open_stream(quick(server.url), tmp_path, budget_of(dataset, 4), 2)
     store = store_of(source)
-    store.stage([0, 1, 2, 3], [])  # more than a window
+    store.prefetch([0, 1, 2, 3], [])  # more than a window
     eventually(lambda: store._thread is None)
     assert len(store.read(7, 0, 100)) == 100
     assert len(cached(tmp_path / "streamed")) <= 4
@@ -238,7 +239,7 @@ def test_a_budget_too_small_for_two_windows(original, server, tmp_path, window):
 
 def test_a_pickled_source_uses_the_same_cache(original, server, tmp_path):
     source = open_source(server.url, cache_dir=tmp_path)
-    source.stage([0], [1])
+    source.prefetch([0], [1])
     source.read(0)
     state = pickle.dumps(source)
     copy = pickle.loads(state)
@@ -249,7 +250,7 @@ def test_a_pickled_source_uses_the_same_cache(original, server, tmp_path):
 
 def test_a_cached_file_that_has_changed_is_fetched_again(original, server, tmp_path, caplog):
     source = open_source(server.url, cache_dir=tmp_path)
-    source.stage([0], [])
+    source.prefetch([0], [])
     source.read(0)
     tar, index = (next(tmp_path.rglob(f"s00*{suffix}")) for suffix in (".tar", ".index.jsonl"))
     data = bytearray(tar.read_bytes())

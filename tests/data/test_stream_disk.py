@@ -49,7 +49,7 @@ def test_a_full_disk_is_met_before_the_download(server, tmp_path, monkeypatch):
     source = opened(server, tmp_path / "cache")
     source.samples[0]  # the index is there
     monkeypatch.setattr(os, "posix_fallocate", full_disk)
-    with pytest.raises(StreamError, match=r"s00-000000\.tar \(0\.1 MB\) cannot be kept in .*: No space left on device"):
+    with pytest.raises(StreamError, match=r"s00-000000\.tar \([\d.]+ kB\) cannot be kept in .*: No space left"):
         source.read(0)
     assert server.requests[TAR] == 0
     assert not list(tmp_path.rglob("*.part"))
@@ -81,7 +81,7 @@ def test_a_small_tmpfs(server, tmp_path):
     try:
         source = opened(server, disk)
         assert source.read(0) == padded_video(40_000, 0)
-        with pytest.raises(StreamError, match=r"No space left on device; \d\.\d MB are free there"):
+        with pytest.raises(StreamError, match=r"No space left on device; [\d.]+ [kM]?B are free there"):
             source.read(2)
         assert not list(disk.rglob("*.part"))
         assert source.read(1) == padded_video(40_000, 1)

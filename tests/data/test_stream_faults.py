@@ -101,7 +101,7 @@ def test_a_shard_that_stays_bad_is_named_and_not_used(server, tmp_path, name, fa
 def test_fetching_ahead_leaves_errors_to_the_read(server, tmp_path, caplog):
     source = opened(server, tmp_path / "cache", attempts=1)
     server.faults[TAR] = [500]
-    source.stage([0], [1])
+    source.prefetch([0], [1])
     until = time.monotonic() + 10
     while not list(tmp_path.rglob("cache/**/s01*.tar")):
         assert time.monotonic() < until

@@ -34,7 +34,7 @@ def test_a_bucket(bucket, tmp_path):
         bucket.upload_file(str(path), "videos", f"some/shards/{path.name}")
     remote = Remote("s3://videos/some/shards", attempts=2, wait=0.01)
     source = open_stream(remote, tmp_path / "cache", OVERHEAD + 4 * 98_304, 2)
-    source.stage([0, 1], [2, 3])
+    source.prefetch([0, 1], [2, 3])
     assert [source.read(i) for i in range(20)] == [padded_video(40_000, i) for i in range(20)]
     assert source._files._cache.used() <= OVERHEAD + 4 * 98_304
     bucket.delete_object(Bucket="videos", Key="some/shards/s00-000000.tar")

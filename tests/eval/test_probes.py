@@ -1,15 +1,18 @@
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from fastvid.command import UserError
-from fastvid.data import open_source
+from fastvid.data import EvaluationDraws, Quarantine, eval_batches, open_source
 from fastvid.eval import Accuracy, attentive_probe, knn_probe, linear_probe, rank_me, wilson_interval
 from fastvid.eval.attentive import AttentiveClassifier
 from fastvid.eval.features import Features, ProbeEntry, extract
 from fastvid.eval.health import FeatureHealth, mean_predictor_loss
-from fastvid.eval.suite import run_probes
+from fastvid.eval.options import ProbeOptions
+from fastvid.eval.suite import ProbeData, run_probes
 from fastvid.ops import masked_latent_loss, sample_id
 from fastvid.video import ViewSpec
 from tests.video.clips import encode
@@ -71,7 +74,7 @@ def test_probes_are_deterministic_and_leave_randomness_alone(probe):
 
 def test_an_accuracy_prints_with_its_interval():
     assert str(Accuracy(10, 20)) == "50.0 % [29.9, 70.1]"
-    assert Accuracy.of(torch.tensor([1, 2, 3]), torch.tensor([1, 2, 0])) == Accuracy(2, 3)
+    assert Accuracy.from_predictions(torch.tensor([1, 2, 3]), torch.tensor([1, 2, 0])) == Accuracy(2, 3)
 
 
 def test_rank_me_counts_dimensions():
@@ -84,14 +87,14 @@ def test_rank_me_counts_dimensions():
 
 def test_collapse_is_noticed():
     torch.manual_seed(0)
-    healthy = FeatureHealth.of(torch.randn(16, 32, 24))
+    healthy = FeatureHealth.from_tokens(torch.randn(16, 32, 24))
     assert healthy.problems("student") == []
     assert healthy.rank > 20
-    constant = FeatureHealth.of(torch.randn(1, 1, 24).expand(16, 32, 24))
+    constant = FeatureHealth.from_tokens(torch.randn(1, 1, 24).expand(16, 32, 24))
     assert any("complete collapse" in p for p in constant.problems("student"))
-    line = FeatureHealth.of(torch.randn(16, 32, 1) * torch.randn(24))
+    line = FeatureHealth.from_tokens(torch.randn(16, 32, 1) * torch.randn(24))
     assert any("dimensional collapse" in p for p in line.problems("student"))
-    positions_only = FeatureHealth.of(torch.randn(1, 32, 24).expand(16, 32, 24))
+    positions_only = FeatureHealth.from_tokens(torch.randn(1, 32, 24).expand(16, 32, 24))
     assert any("no difference between clips" in p for p in positions_only.problems("student"))
 
 
@@ -124,18 +127,23 @@ def test_features_of_videos(tmp_path):
     source = open_source(tmp_path)
     grid, views = (2, 2, 2), ViewSpec(frames=4, size=32)
     who = [ProbeEntry("moving", Statistics(), grid), ProbeEntry("still", Statistics(), grid, still=True)]
-    moving, still = extract(who, source, range(7), views, ["a", "b"], device=torch.device("cpu"), batch=2)
+    device = torch.device("cpu")
+
+    def batches(rows):
+        return eval_batches(source, rows, EvaluationDraws(views), batch=2, quarantine=Quarantine())
+
+    moving, still = extract(who, batches(range(7)), ["a", "b"], device=device)
     assert moving.pooled.shape == (6, 6)
     assert moving.tokens.shape == (6, 8, 3)
     assert moving.labels.tolist() == [0, 0, 0, 1, 1, 1]
     assert torch.equal(still.pooled[:, :3], still.pooled[:, 3:])  # every moment is the same
     assert not torch.equal(moving.pooled[:, :3], moving.pooled[:, 3:])
-    few = extract(who, source, range(7), views, ["a", "b"], device=torch.device("cpu"), batch=2, token_bytes=250)
+    few = extract(who, batches(range(7)), ["a", "b"], device=device, token_bytes=250)
     assert len(few[0].tokens) == 2
     assert len(few[0].pooled) == 6
     bad = [i for i, s in enumerate(source.samples) if "bad" in s.key]
     with pytest.raises(UserError, match="no labelled video"):
-        extract(who, source, bad, views, ["a", "b"], device=torch.device("cpu"))
+        extract(who, batches(bad), ["a", "b"], device=device)
 
 
 def test_the_suite_makes_a_table(tmp_path, caplog):
@@ -145,15 +153,11 @@ def test_the_suite_makes_a_table(tmp_path, caplog):
             (tmp_path / label / f"{i}.mp4").write_bytes(encode(6 if label == "a" else 40))
     source = open_source(tmp_path)
     who = [ProbeEntry("statistics", Statistics(), (2, 2, 2))]
-    result = run_probes(
-        who, source, source, ["a", "b"], ViewSpec(frames=4, size=32, sampling="stride", stride=1),
-        device=torch.device("cpu"), attentive_epochs=1, neighbours=3,
-    )  # fmt: skip
+    views, cpu = ViewSpec(frames=4, size=32, sampling="stride", stride=1), torch.device("cpu")
+    data, options = ProbeData(source, source, ["a", "b"], views), ProbeOptions(attentive_epochs=1, neighbours=3)
+    result = run_probes(who, data, options, device=cpu)
     assert (result["train"], result["test"], result["chance"]) == (16, 16, 0.5)
-    fewer = run_probes(
-        who, source, source, ["a", "b"], ViewSpec(frames=4, size=32, sampling="stride", stride=1),
-        device=torch.device("cpu"), attentive_epochs=1, neighbours=3, most_test=10,
-    )  # fmt: skip
+    fewer = run_probes(who, data, replace(options, test=10), device=cpu)
     (few,) = fewer["rows"]
     assert few["knn"]["total"] == 10
     # Were they the first ten in the order of the folders, a constant answer would score 80 %.
@@ -163,10 +167,7 @@ def test_the_suite_makes_a_table(tmp_path, caplog):
     broken = tmp_path / "c" / "0.mp4"
     broken.parent.mkdir()
     broken.write_bytes(b"rubbish")
-    run_probes(
-        who, source, open_source(tmp_path), ["a", "b", "c"], ViewSpec(frames=4, size=32, sampling="stride", stride=1),
-        device=torch.device("cpu"), attentive_epochs=1, neighbours=3,
-    )  # fmt: skip
+    run_probes(who, ProbeData(source, open_source(tmp_path), ["a", "b", "c"], views), options, device=cpu)
     for purpose in ("to fit on", "to test on"):
         assert f"1 of 3 classes have no video {purpose} that can be used: c" in caplog.text
     (row,) = result["rows"]

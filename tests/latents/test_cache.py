@@ -16,7 +16,7 @@ from fastvid.data import open_source
 from fastvid.data.source import read_video
 from fastvid.latents import LatentCache, LatentManifest
 from fastvid.latents.config import CacheData
-from fastvid.latents.disk_store import bad_list, read_bad
+from fastvid.latents.stores import bad_list, read_bad
 from fastvid.models.teachers import load_teacher
 from fastvid.ops import gather_tokens
 from fastvid.train.config import DataConfig
@@ -137,9 +137,9 @@ def test_a_bad_video_in_the_middle_shifts_nothing(videos, teacher, cache, tmp_pa
 
 
 def test_a_view_that_fails_leaves_the_others(cache, shards, teacher, monkeypatch):
-    from fastvid.latents import compute
+    from fastvid.data.loader import decode_ahead
 
-    decode, source = compute.decode_clips, open_source(shards)
+    decode, source = decode_ahead.decode_clips, open_source(shards)
     victim, _ = online(source, teacher, "s0-000000/v02", 1)
 
     def fails(data, views, **options):
@@ -147,7 +147,7 @@ def test_a_view_that_fails_leaves_the_others(cache, shards, teacher, monkeypatch
             raise DecodeError("corrupt", "as the test wants it")
         return decode(data, views, **options)
 
-    monkeypatch.setattr(compute, "decode_clips", fails)
+    monkeypatch.setattr(decode_ahead, "decode_clips", fails)
     code, folder, _ = cache("--views", "2")
     assert code == 0
     before = dict(LatentCache(folder).clips())
@@ -155,7 +155,7 @@ def test_a_view_that_fails_leaves_the_others(cache, shards, teacher, monkeypatch
     with pytest.raises(ValueError, match=r"v02: the view about to be used .* could not be decoded.*--retry-bad"):
         LatentCache(folder).read(["s0-000000/v02"], [victim])
     untouched = (folder / "s1-000000.safetensors").stat().st_mtime_ns
-    monkeypatch.setattr(compute, "decode_clips", decode)
+    monkeypatch.setattr(decode_ahead, "decode_clips", decode)
     assert "nothing to be done" in cache("--views", "2")[2]
     code, _, said = cache("--views", "2", "--retry-bad")
     assert code == 0
@@ -276,16 +276,16 @@ def test_verify_passes_what_is_right(cache, shards, teacher, capsys):
 
 
 def test_verify_fails_what_is_wrong(cache, shards, teacher, capsys, monkeypatch, tmp_path):
-    from fastvid.latents import shard_jobs as work
+    from fastvid.latents import shards as work
 
-    taught = work.taught
+    encoded = work.encoded
 
     def shifted(job, group):  # the mistake that caches keyed by a counter make
-        rows = list(taught(job, group))
+        rows = list(encoded(job, group))
         for (key, hashes, _, bad), (_, _, latents, _) in zip(rows, [*rows[1:], *rows[:1]], strict=True):
             yield key, hashes, latents, bad
 
-    monkeypatch.setattr(work, "taught", shifted)
+    monkeypatch.setattr(work, "encoded", shifted)
     _, folder, _ = cache()
     assert main(["verify", str(folder), "--teacher", teacher, "--data.path", str(shards), "--sample", "1"]) == 1
     assert "FAILED" in capsys.readouterr().out
@@ -352,10 +352,10 @@ def test_a_place_that_cannot_be_written_is_named(cache):
 
 
 def test_latents_too_large_for_float16_are_refused(cache, monkeypatch):
-    from fastvid.latents.compute import LatentMaker
+    from fastvid.latents.compute import FrozenEncoder
 
-    teach = LatentMaker.teach
-    monkeypatch.setattr(LatentMaker, "teach", lambda self, pixels: teach(self, pixels) * 1e6)
+    encode = FrozenEncoder.__call__
+    monkeypatch.setattr(FrozenEncoder, "__call__", lambda self, pixels: encode(self, pixels) * 1e6)
     code, folder, said = cache()
     assert code == 2
     assert "more than fp16 holds: use --form bf16" in said
@@ -467,16 +467,16 @@ def test_a_folder_of_loose_videos(teacher, cache, tmp_path):
 
 
 @pytest.mark.parametrize("torch_threads", [1, 2])
-def test_groups_hold_all_clips_in_order_whether_or_not_decoding_overlaps_the_forward_pass(shards, torch_threads):
-    from fastvid.latents.compute import ViewDraws, decoded_groups
+def test_all_clips_come_in_order_whether_or_not_decoding_overlaps_the_forward_pass(shards, torch_threads):
+    from fastvid.data import ViewDraws
+    from fastvid.data.loader.decode_ahead import decode_ahead
 
     source, before = open_source(shards), torch.get_num_threads()
     rows, device = range(1, len(source.samples)), torch.device("cpu")
     torch.set_num_threads(torch_threads)
     try:
         draws = ViewDraws(ViewSpec(frames=2, size=32), 0, 1)
-        groups = list(decoded_groups(source, rows, draws, threads=2, group=3, device=device))
+        clips = list(decode_ahead(source, rows, draws, threads=2, group=3, device=device))
     finally:
         torch.set_num_threads(before)
-    assert [len(group) for group in groups[:-1]] == [3] * (len(groups) - 1)
-    assert [clip.key for group in groups for clip in group] == [source.samples[row].key for row in rows]
+    assert [clip.sample.key for clip in clips] == [source.samples[row].key for row in rows]

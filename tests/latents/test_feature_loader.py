@@ -5,7 +5,8 @@ import torch
 
 from fastvid.command import UserError
 from fastvid.data import EpochOrder, LoaderState
-from fastvid.latents import FeatureLoader, LatentManifest, Latents, MemoryLatents
+from fastvid.latents import LatentLoader, LatentManifest, MemoryLatents
+from fastvid.latents.file import empty_latents
 
 KEYS = [f"{i:02d}" for i in range(11)]
 LABELS = {key: "ab"[i % 2] for i, key in enumerate(KEYS)}
@@ -23,13 +24,13 @@ def store(form="fp16", views=2, bad=()):
     """Of clip i and view v, every value is 2 * i + v."""
     latents = MemoryLatents(manifest(form, views))
     for i, key in reversed(list(enumerate(KEYS))):
-        made = Latents.empty(latents.manifest, views)
+        made = empty_latents(latents.manifest, views)
         for view in range(views):
             made.values[view] = 1 if form == "int8" else 2 * i + view
             if made.scale is not None:
                 made.scale[view] = 2 * i + view
         latents.add(key, [-1 if (key, v) in bad else 1000 + 2 * i + v for v in range(views)], made)
-    latents.add("a stranger", list(range(views)), Latents.empty(latents.manifest, views))
+    latents.add("a stranger", list(range(views)), empty_latents(latents.manifest, views))
     return latents
 
 
@@ -41,7 +42,7 @@ def taken(loader, batches):
 @pytest.mark.parametrize("form", ["fp16", "bf16", "int8"])
 def test_each_epoch_has_every_clip_once_with_its_own_view_label_and_features(form):
     rows = []
-    for batch in taken(FeatureLoader(store(form), LABELS, batch=4, seed=3), 11):  # four epochs of eleven
+    for batch in taken(LatentLoader.from_store(store(form), LABELS, batch=4, seed=3), 11):  # four epochs of eleven
         values = batch.latents.float()
         assert batch.labels == [LABELS[key] for key in batch.keys]
         rows += zip(batch.keys, batch.view_hashes.tolist(), values.flatten(1).tolist(), strict=True)
@@ -54,24 +55,24 @@ def test_each_epoch_has_every_clip_once_with_its_own_view_label_and_features(for
 
 
 def test_ranks_and_resumed_loaders_give_the_same_global_batches():
-    whole = [batch.keys for batch in taken(FeatureLoader(store(), LABELS, batch=4, seed=0), 6)]
-    halves = [taken(FeatureLoader(store(), LABELS, batch=4, seed=0, rank=r, world=2), 6) for r in (0, 1)]
+    whole = [batch.keys for batch in taken(LatentLoader.from_store(store(), LABELS, batch=4, seed=0), 6)]
+    halves = [taken(LatentLoader.from_store(store(), LABELS, batch=4, seed=0, rank=r, world=2), 6) for r in (0, 1)]
     assert [[a[0], b[0], a[1], b[1]] for a, b in zip(*([x.keys for x in h] for h in halves), strict=True)] == whole
-    loader = FeatureLoader(store(), LABELS, batch=4, seed=0)
+    loader = LatentLoader.from_store(store(), LABELS, batch=4, seed=0)
     taken(loader, 2)
     assert loader.state == LoaderState(0, 8)
-    later = taken(FeatureLoader(store(), LABELS, batch=4, seed=0, state=loader.state), 4)
+    later = taken(LatentLoader.from_store(store(), LABELS, batch=4, seed=0, state=loader.state), 4)
     assert [batch.keys for batch in later] == whole[2:]
 
 
 def test_a_clip_that_lacks_a_view_is_left_out_and_none_at_all_is_refused():
-    loader = FeatureLoader(store(bad={("03", 1)}), LABELS, batch=2, seed=0)
-    assert loader.clips == 10
+    loader = LatentLoader.from_store(store(bad={("03", 1)}), LABELS, batch=2, seed=0)
+    assert len(loader.loader.rows) == 10
     assert "03" not in {key for batch in taken(loader, 10) for key in batch.keys}
     with pytest.raises(UserError, match="none of the 1 training videos"):
-        FeatureLoader(store(), {"nobody": "a"}, batch=2, seed=0)
+        LatentLoader.from_store(store(), {"nobody": "a"}, batch=2, seed=0)
     with pytest.raises(ValueError, match=r"3 clips .* 2"):
-        FeatureLoader(store(), LABELS, batch=3, seed=0, world=2)
+        LatentLoader.from_store(store(), LABELS, batch=3, seed=0, world=2)
 
 
 def test_what_is_not_in_memory_is_an_error():

@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from fastvid.data import Quarantine, open_source
+from fastvid.data import Quarantine, ViewDraws, open_source
 from fastvid.data.demo.files import encode_h264
 from fastvid.data.demo.render import DemoSpec, demo_frames
-from fastvid.latents.compute import ViewDraws
-from fastvid.latents.features import FeatureSet, FrozenModule, choose_place, features_bytes, make_features
+from fastvid.latents.compute import FrozenEncoder, FrozenModule
+from fastvid.latents.features import FeatureSet, FeatureStorage, choose_place, features_bytes, make_features
+from fastvid.train.distributed import World
 from fastvid.video import ViewSpec
 
 SPEC = ViewSpec(frames=4, size=16)
@@ -40,14 +41,15 @@ def videos(tmp_path_factory) -> Path:
     return folder
 
 
-def made(videos, where, folder, module=None, **options):
+def made(videos, where, folder, module=None, rank=0, world=1, **options):
     module = module or Means()
     frozen = FrozenModule(module, kind="means", weights="none", layer="last", grid=(4, 1, 1), dim=3)
-    wanted = FeatureSet("train", open_source(videos), ViewDraws(SPEC, 7, 2), {"any": 1}, 7)
+    wanted = FeatureSet("train", open_source(videos), ViewDraws(SPEC, 7, 2))
     quarantine = Quarantine()
+    device = torch.device("cpu")
     store = make_features(
-        frozen, wanted, where=where, folder=folder, form="fp16", precision="float32", device=torch.device("cpu"),
-        batch=4, threads=1, quarantine=quarantine, **options,
+        FrozenEncoder(frozen, device, "float32", 4), wanted, FeatureStorage(where, folder, "fp16"), threads=1,
+        quarantine=quarantine, world=World(rank, world, device), **options,
     )  # fmt: skip
     return store, module, quarantine
 
@@ -76,16 +78,17 @@ def test_memory_and_disk_hold_the_same_and_the_disk_is_read_the_next_time(videos
     assert content(again) == content(memory)
 
 
-def test_processes_share_the_work_and_wait_for_each_other(videos, tmp_path):
+def test_processes_share_the_work_and_wait_for_each_other(videos, tmp_path, monkeypatch):
     met = []
 
-    def other() -> None:
-        met.append(True)
-        if len(met) == 1:  # the other process makes its share now
-            made(videos, "disk", tmp_path, rank=1, world=2, meet=lambda: None)
+    def barrier(world) -> None:
+        met.append(world.rank)
+        if met == [0]:  # the other process makes its share now
+            made(videos, "disk", tmp_path, rank=1, world=2)
 
-    store, _, _ = made(videos, "disk", tmp_path, rank=0, world=2, meet=other)
-    assert met == [True]
+    monkeypatch.setattr("fastvid.latents.features.barrier", barrier)
+    store, _, _ = made(videos, "disk", tmp_path, rank=0, world=2)
+    assert met == [0, 1]
     assert content(store) == content(made(videos, "memory", tmp_path)[0])
 
 
@@ -135,12 +138,12 @@ def test_what_the_views_of_a_sample_depend_on_is_in_the_name(videos):
     class Mirrored(ViewDraws):
         victim = None
 
-        def mark(self, sample):
+        def cache_key(self, sample):
             return "mirrored" if sample.key == self.victim else ""
 
     def fingerprint(victim):
         Mirrored.victim = victim
-        wanted = FeatureSet("train", open_source(videos), Mirrored(SPEC, 7, 2), {}, 7)
+        wanted = FeatureSet("train", open_source(videos), Mirrored(SPEC, 7, 2))
         frozen = FrozenModule(Means(), kind="means", weights="none", layer="last", grid=(4, 1, 1), dim=3)
         return wanted.manifest(frozen, precision="float32", form="fp16").fingerprint
 

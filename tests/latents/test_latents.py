@@ -4,12 +4,14 @@ import os
 import pytest
 import torch
 
-from fastvid.data import LoaderState, TrainLoader, open_source, subset
+from fastvid.data import LoaderState, open_source, subset
 from fastvid.data.source import read_video
-from fastvid.latents import LatentBatch, LatentCache, LatentLoader, LatentManifest, Latents
-from fastvid.latents.manifest import dataset_hash, view_facts, view_spec
+from fastvid.latents import LatentCache, LatentLoader, LatentManifest
+from fastvid.latents.file import empty_latents
+from fastvid.latents.manifest import dataset_hash
 from fastvid.latents.writer import LatentFileWriter
 from fastvid.video import Limits, ViewSpec
+from tests.data.loading import train_loader
 from tests.video.clips import encode
 
 SPEC = ViewSpec(frames=4, size=16)
@@ -28,7 +30,7 @@ def source(tmp_path):
 def manifest(source, **changes) -> LatentManifest:
     facts = {
         "teacher": "t", "weights": "w", "layer": "last", "precision": "float32", "grid": (2, 2, 2),
-        "views": view_facts(SPEC), "view_seed": VIEW_SEED, "views_per_clip": VIEWS, "form": "int8",
+        "views": SPEC.fingerprint, "view_seed": VIEW_SEED, "views_per_clip": VIEWS, "form": "int8",
         "projection": "none", "projection_hash": "", "dim": DIM, "tokens": TOKENS, "token_seed": 0,
         "dataset": dataset_hash("nowhere", source), "clips": 12, "shards": 2,
     }  # fmt: skip
@@ -49,7 +51,7 @@ def write(folder, source, made: LatentManifest | None = None) -> LatentManifest:
         with LatentFileWriter(folder / f"{name}.safetensors", made) as writer:
             for row in reversed(rows):  # the order in a file means nothing
                 key = source.samples[row].key
-                latents = Latents.empty(made, VIEWS)
+                latents = empty_latents(made, VIEWS)
                 for view in range(VIEWS):
                     latents.values[view] = value(key, view)
                 latents.scale[:] = 0.5
@@ -154,10 +156,10 @@ def test_the_first_manifest_stays(source, tmp_path):
     assert LatentManifest.load(tmp_path / "c") == made
 
 
-def test_view_facts_are_the_fields_that_matter():
+def test_a_fingerprint_has_the_fields_that_matter():
     for spec in (SPEC, ViewSpec(sampling="stride", stride=3), ViewSpec(sampling="fps", fps=2.5, flip=0.0)):
-        facts = json.loads(json.dumps(view_facts(spec)))
-        assert view_spec(facts) == spec
+        facts = json.loads(json.dumps(spec.fingerprint))
+        assert ViewSpec.from_fields(facts) == spec
         assert ("stride" in facts, "fps" in facts) == (spec.sampling == "stride", spec.sampling == "fps")
 
 
@@ -178,7 +180,7 @@ def test_the_dataset_hash_is_of_dataset_json_or_else_of_keys_and_sizes(source, t
 
 
 def test_a_loader_draws_the_views_of_a_cache(source):
-    with TrainLoader(source, SPEC, batch=12, seed=0, view_seed=VIEW_SEED, views=VIEWS) as loader:
+    with train_loader(source, SPEC, batch=12, seed=0, view_seed=VIEW_SEED, views=VIEWS) as loader:
         for epoch in range(4):
             batch = next(loader)
             rows = [int(key[:2]) for key in batch.keys]
@@ -187,18 +189,17 @@ def test_a_loader_draws_the_views_of_a_cache(source):
 
 def batches(source, cache, count, **options):
     arguments = {"batch": 4, "seed": 0, "view_seed": VIEW_SEED, "views": VIEWS, **options}
-    with LatentLoader(TrainLoader(source, SPEC, **arguments), cache) as loader:
+    with LatentLoader(train_loader(source, SPEC, **arguments), cache) as loader:
         return [(next(loader), loader.state) for _ in range(count)]
 
 
 def test_batches_come_with_their_latents(source, tmp_path):
     write(tmp_path / "c", source)
     cache = LatentCache(tmp_path / "c")
-    plain = TrainLoader(source, SPEC, batch=4, seed=0, view_seed=VIEW_SEED, views=VIEWS)
+    plain = train_loader(source, SPEC, batch=4, seed=0, view_seed=VIEW_SEED, views=VIEWS)
     with plain:
         expected = [(next(plain), plain.state) for _ in range(9)]
     for (batch, state), (other, other_state) in zip(batches(source, cache, 9), expected, strict=True):
-        assert isinstance(batch, LatentBatch)
         assert (batch.keys, state) == (other.keys, other_state)
         assert torch.equal(batch.clips, other.clips)
         epoch = (state.epoch * 12 + state.sample - 4) // 12
@@ -218,7 +219,7 @@ def test_resuming_with_latents_is_two_numbers(source, tmp_path):
     cache = LatentCache(tmp_path / "c")
     through = batches(source, cache, 7)
     for k in (1, 4):
-        for (a, _), (b, _) in zip(through[k:], batches(source, cache, 7 - k, state=through[k - 1][1]), strict=True):
+        for (a, _), (b, _) in zip(through[k:], batches(source, cache, 7 - k, start=through[k - 1][1]), strict=True):
             assert a.keys == b.keys
             assert torch.equal(a.latents.values, b.latents.values)
 
@@ -226,7 +227,7 @@ def test_resuming_with_latents_is_two_numbers(source, tmp_path):
 def test_a_view_that_is_not_cached_stops_the_loader(source, tmp_path):
     write(tmp_path / "c", source)
     cache = LatentCache(tmp_path / "c")
-    with LatentLoader(TrainLoader(source, SPEC, batch=4, seed=0), cache) as loader:
+    with LatentLoader(train_loader(source, SPEC, batch=4, seed=0), cache) as loader:
         assert loader.state == LoaderState()
         for _ in range(2):  # and it stays stopped
             with pytest.raises(ValueError, match="make the cache anew"):
@@ -244,7 +245,13 @@ def test_a_bad_video_is_replaced_and_its_substitute_has_the_right_latents(source
 
 def test_memory_of_latents_is_counted(source, tmp_path):
     made = write(tmp_path / "c", source)
-    loader = TrainLoader(source, SPEC, batch=4, seed=0)
+    loader = train_loader(source, SPEC, batch=4, seed=0)
     with LatentLoader(loader, LatentCache(tmp_path / "c")) as both:
         assert both.ram_bound() == loader.ram_bound() + 4 * (loader.clip_bytes + 3 * made.view_bytes)
         assert made.view_bytes == TOKENS * (DIM + 2 + 4)
+
+
+def test_views_of_another_version_are_refused(source):
+    views = {**SPEC.fingerprint, "shear": 0.5}
+    with pytest.raises(ValueError, match="drawn by another version"):
+        _ = manifest(source, views=views).view_spec

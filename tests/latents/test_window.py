@@ -7,10 +7,11 @@ import socket
 import pytest
 import torch
 
-from fastvid.data import LoaderState, TrainLoader, open_source
-from fastvid.latents import LatentManifest, Latents, LatentWindow, WindowLoader
+from fastvid.data import Latents, LoaderState, open_source
+from fastvid.latents import LatentLoader, LatentManifest, LatentWindow
 from fastvid.latents.window import window_bytes
 from fastvid.video import ViewSpec
+from tests.data.loading import train_loader
 from tests.data.test_sources import write_tar
 from tests.video.clips import encode
 
@@ -45,17 +46,17 @@ def test_what_was_added_is_read_by_key_and_view_also_by_others(tmp_path, form):
     manifest = dataclasses.replace(MANIFEST, form=form)
     window = LatentWindow(tmp_path / "w", manifest, 10**6)
     window.add(0, ["a", "b"], [11, 12], latents([11, 12], form))
-    read, missing = window.read(["b", "c", "a", "a"], [12, 13, 11, 99])
+    read, missing = window.find(["b", "c", "a", "a"], [12, 13, 11, 99])
     assert missing == [1, 3]
     assert torch.equal(read.float()[[0, 2]], latents([12, 11], form).float())
     other = LatentWindow(tmp_path / "w", manifest, 10**6)
-    assert other.read(["a", "b"], [11, 12])[1] == []
+    assert other.find(["a", "b"], [11, 12])[1] == []
     window.add(1, ["c"], [13], latents([13], form))
-    window.settle()
-    assert other.read(["c"], [13])[1] == []  # though it came after the other had opened
-    window.keep(1)
-    assert window.read(["a", "c"], [11, 13])[1] == [0]
-    assert other.read(["a", "c"], [11, 13])[1] == [0]
+    window.flush()
+    assert other.find(["c"], [13])[1] == []  # though it came after the other had opened
+    window.evict_outside(1)
+    assert window.find(["a", "c"], [11, 13])[1] == [0]
+    assert other.find(["a", "c"], [11, 13])[1] == [0]
     window.close()
     other.close()
 
@@ -65,7 +66,7 @@ def test_latents_of_another_teacher_are_not_taken_for_these(tmp_path):
     window.add(0, ["a"], [1], latents([1]))
     window.close()
     other = dataclasses.replace(MANIFEST, weights="others")
-    assert LatentWindow(tmp_path, other, 10**6).read(["a"], [1])[1] == [0]
+    assert LatentWindow(tmp_path, other, 10**6).find(["a"], [1])[1] == [0]
     assert not list(tmp_path.glob("*.safetensors"))
     assert LatentManifest.load(tmp_path).weights == "others"
 
@@ -75,9 +76,9 @@ def test_what_goes_beyond_the_budget_is_not_kept_and_said_once(tmp_path, caplog)
     with caplog.at_level(logging.WARNING):
         for i in range(8):
             window.add(0, [str(i)], [i], latents([i]))
-            window.settle()
+            window.flush()
             assert window.bytes() <= 3 * (MANIFEST.view_bytes + 4608)
-    missing = window.read([str(i) for i in range(8)], range(8))[1]
+    missing = window.find([str(i) for i in range(8)], range(8))[1]
     assert missing
     assert missing == list(range(missing[0], 8))
     assert len(caplog.records) == 1
@@ -87,17 +88,17 @@ def test_what_goes_beyond_the_budget_is_not_kept_and_said_once(tmp_path, caplog)
 def test_a_damaged_file_is_named_and_its_latents_are_missing(tmp_path, caplog):
     window = LatentWindow(tmp_path, MANIFEST, 10**6)
     window.add(0, ["a"], [1], latents([1]))
-    window.settle()
+    window.flush()
     (path,) = tmp_path.glob("*.safetensors")
     data = bytearray(path.read_bytes())
     data[4100] ^= 1
     path.write_bytes(data)
-    assert window.read(["a"], [1])[1] == [0]
+    assert window.find(["a"], [1])[1] == [0]
     assert path.name in caplog.text
     assert "damaged" in caplog.text
     assert not path.exists()
     window.add(0, ["a"], [1], latents([1]))
-    assert window.read(["a"], [1])[1] == []
+    assert window.find(["a"], [1])[1] == []
 
 
 def test_latents_that_cannot_be_stored_stop_the_run(tmp_path):
@@ -108,7 +109,7 @@ def test_latents_that_cannot_be_stored_stop_the_run(tmp_path):
 
     window.add(0, ["a"], [1], latents([1]), check)
     with pytest.raises(ValueError, match="no numbers"):
-        window.settle()
+        window.flush()
 
 
 def test_what_a_killed_process_left_unfinished_is_removed(tmp_path):
@@ -127,11 +128,11 @@ def test_window_numbers_go_up_where_shards_are_empty(tmp_path):
     for shard in range(5):
         write_tar(folder / f"{shard}.tar", {f"{shard}.mp4": video} if shard % 2 else {})
     source = open_source(folder)
-    loader = WindowLoader(
-        TrainLoader(source, SPEC, batch=1, seed=0, window=2, echo=2), LatentWindow(tmp_path / "w", MANIFEST, 10**6)
+    loader = LatentLoader(
+        train_loader(source, SPEC, batch=1, seed=0, window=2, echo=2), LatentWindow(tmp_path / "w", MANIFEST, 10**6)
     )
     with loader:
-        numbers = [next(loader).window for _ in range(40)]
+        numbers = [next(loader).windows[1] for _ in range(40)]
     assert numbers == sorted(numbers)
 
 
@@ -148,20 +149,21 @@ def test_what_a_run_with_other_windows_left_goes_at_the_start(shards, tmp_path):
 def taught(source, folder, steps, *, echo=3, state=None, batch=3, **options):
     """Trains nothing: for each step its keys, latents and what was missing, and the window's bytes."""
     most = window_bytes(source.shard_sizes, 2, MANIFEST.view_bytes, batch)
-    loader = TrainLoader(source, SPEC, batch=batch, seed=0, window=2, echo=echo, state=state, **options)
+    loader = train_loader(source, SPEC, batch=batch, seed=0, window=2, echo=echo, start=state, **options)
     out = []
-    with WindowLoader(loader, LatentWindow(folder, MANIFEST, most)) as batches:
+    with LatentLoader(loader, LatentWindow(folder, MANIFEST, most)) as batches:
         for _ in range(steps):
             made = next(batches)
-            known, missing = batches.window.read(made.keys, made.hashes)
+            shown = made.view_hashes.tolist()
+            known, missing = batches.store.find(made.keys, shown)
             if missing:
-                new = latents([made.hashes[i] for i in missing])
+                new = latents([shown[i] for i in missing])
                 known.values[missing] = new.values
-                keys, hashes = [made.keys[i] for i in missing], [made.hashes[i] for i in missing]
-                batches.window.add(made.window, keys, hashes, new)
-            asked = {(made.keys[i], made.hashes[i]) for i in missing}
-            out.append((made.keys, made.hashes, known.values, len(asked), batches.state))
-            assert batches.window.bytes() <= most
+                keys, hashes = [made.keys[i] for i in missing], [shown[i] for i in missing]
+                batches.store.add(made.windows[1], keys, hashes, new)
+            asked = {(made.keys[i], shown[i]) for i in missing}
+            out.append((made.keys, shown, known.values, len(asked), batches.state))
+            assert batches.store.bytes() <= most
     return out
 
 
@@ -192,8 +194,8 @@ def test_a_run_that_stops_anywhere_goes_on_with_what_it_had(shards, tmp_path):
 def test_two_processes_share_a_window(shards, tmp_path):
     def alternately(world):
         loaders = [
-            WindowLoader(
-                TrainLoader(shards, SPEC, batch=4, seed=0, window=2, echo=3, rank=rank, world=world),
+            LatentLoader(
+                train_loader(shards, SPEC, batch=4, seed=0, window=2, echo=3, rank=rank, world=world),
                 LatentWindow(tmp_path / str(world), MANIFEST, 10**6),
             )
             for rank in range(world)
@@ -203,11 +205,12 @@ def test_two_processes_share_a_window(shards, tmp_path):
             step = []
             for loader in loaders:
                 batch = next(loader)
-                _, missing = loader.window.read(batch.keys, batch.hashes)
+                shown = batch.view_hashes.tolist()
+                _, missing = loader.store.find(batch.keys, shown)
                 asked += len({batch.keys[i] for i in missing})
-                names, hashes = [batch.keys[i] for i in missing], [batch.hashes[i] for i in missing]
-                loader.window.add(batch.window, names, hashes, latents(hashes))
-                loader.window.settle()
+                names, hashes = [batch.keys[i] for i in missing], [shown[i] for i in missing]
+                loader.store.add(batch.windows[1], names, hashes, latents(hashes))
+                loader.store.flush()
                 step += batch.keys
             keys.append(sorted(step))
         for loader in loaders:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fastvid.nn import Predictor
+from fastvid.nn import Predictor, PredictorConfig
 from fastvid.ops import multiblock_mask
 
 GRID = (2, 4, 4)
@@ -11,7 +11,7 @@ GRID = (2, 4, 4)
 
 @pytest.fixture
 def predictor():
-    return Predictor(24, 10, GRID, width=16, depth=2, heads=2, mask_tokens=2, layout="cross")
+    return Predictor(24, 10, GRID, PredictorConfig(width=16, depth=2, heads=2, layout="cross"), mask_tokens=2)
 
 
 @pytest.fixture
@@ -57,7 +57,9 @@ def test_every_parameter_learns_and_checkpointing_changes_nothing(predictor, inp
 
 
 def test_mimetic_initialisation_ties_query_and_key():
-    tied = Predictor(24, 10, GRID, width=16, depth=1, heads=2, layout="cross", init="mimetic").blocks[0]
+    tied = Predictor(24, 10, GRID, PredictorConfig(width=16, depth=1, heads=2, layout="cross"), init="mimetic").blocks[
+        0
+    ]
     key, value = tied.key_value.weight.chunk(2)
     assert torch.equal(tied.query.weight, key)
     assert not torch.equal(key, value)

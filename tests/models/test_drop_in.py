@@ -1,4 +1,4 @@
-"""The examples of the ops inside other people's models: the sides agree, and the ops keep less."""
+"""The examples of the ops inside other people's models: the variants agree, and the ops keep less."""
 
 import pytest
 

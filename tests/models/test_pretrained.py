@@ -111,10 +111,10 @@ def test_a_classifier_that_lacks_a_tensor_is_refused_by_name(originals, tmp_path
     lost = next(name for name in load_file(folder / "model.safetensors") if name.startswith(part))
     rewrite(folder, lambda w: {n: t for n, t in w.items() if n != lost})
     with pytest.raises(ValueError, match=rf"1 missing \({lost}\)"):
-        load_vjepa2(str(folder), num_classes=2)
+        load_vjepa2(str(folder), classes=2)
     rewrite(folder, lambda w: {**w, lost: torch.ones(1), "more": torch.ones(1)})
     with pytest.raises(ValueError, match=r"does not have \(more\).*another shape"):
-        load_vjepa2(str(folder), num_classes=2)
+        load_vjepa2(str(folder), classes=2)
 
 
 def test_parts_that_a_teacher_does_not_use_may_be_there_or_not(originals, encoder, caplog):
@@ -235,9 +235,9 @@ def unreachable(request, monkeypatch, tmp_path):
     if request.param != "HF_HUB_OFFLINE":
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(socket, "getaddrinfo", no_answer)
-    weight_files._connection_trouble.cache_clear()
+    weight_files._connection_error.cache_clear()
     yield asked
-    weight_files._connection_trouble.cache_clear()
+    weight_files._connection_error.cache_clear()
 
 
 OUT_OF_REACH = r"^the model '.*' cannot be reached: .* give a local folder with config\.json"
@@ -246,7 +246,7 @@ OUT_OF_REACH = r"^the model '.*' cannot be reached: .* give a local folder with 
 def test_a_hub_that_cannot_be_reached_is_said_to_be(unreachable):
     for load in (
         lambda: teacher("no/such-model"),
-        lambda: load_vjepa2("no/such-model", num_classes=3),
+        lambda: load_vjepa2("no/such-model", classes=3),
         lambda: VideoViT(VideoViTConfig("test_vit", 4, 32, pretrained=True)),
     ):
         with pytest.raises(FileNotFoundError, match=OUT_OF_REACH) as caught:

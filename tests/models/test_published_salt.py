@@ -6,7 +6,7 @@ import torch
 from benchmarks.baselines import published_salt
 from benchmarks.baselines.published_salt import PublishedEncoder, PublishedPredictor, fastvid_name
 from fastvid.models import VideoViT, VideoViTConfig
-from fastvid.nn import Predictor
+from fastvid.nn import Predictor, PredictorConfig
 from fastvid.ops import masked_latent_loss, multiblock_mask
 
 CONFIG = VideoViTConfig(name="vit_tiny_patch16_224", frames=4, size=64, width=48, depth=2, heads=3)
@@ -24,7 +24,11 @@ def scramble(module):
 def fastvid_modules(request):
     config = VideoViTConfig(**{**vars(CONFIG), "positions": request.param})
     student, teacher = scramble(VideoViT(config)), scramble(VideoViT(config)).requires_grad_(False)
-    return student, teacher, scramble(Predictor(48, 48, GRID, width=32, depth=2, heads=2, layout="dense"))
+    return (
+        student,
+        teacher,
+        scramble(Predictor(48, 48, GRID, PredictorConfig(width=32, depth=2, heads=2, layout="dense"))),
+    )
 
 
 def compare(name, published, ours):

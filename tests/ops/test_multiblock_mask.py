@@ -216,7 +216,7 @@ def test_impossible_requests_say_what_is_wrong(change, error, words):
         {"area": (0.5, 1.5)},
         {"area": None},
         {"aspect": (0.0, 1.0)},
-        {"meet": "maybe"},
+        {"fill": "maybe"},
         {"truncate": "head"},
     ],
 )

@@ -8,6 +8,7 @@ from pkgutil import resolve_name
 import pytest
 
 from fastvid.projects import registry
+from fastvid.projects.sweep import SweepPlan
 
 
 @pytest.mark.parametrize("name", registry.names())
@@ -20,6 +21,8 @@ def test_what_a_project_names_is_there(name):
     assert list(inspect.signature(resolve_name(project.run)).parameters) == ["session", "config"]
     assert "source" in inspect.signature(resolve_name(project.load)).parameters
     assert project.export is None or callable(resolve_name(project.export))
+    assert project.report is None or callable(resolve_name(project.report))
+    assert project.sweep is None or isinstance(resolve_name(project.sweep), SweepPlan)
 
 
 def test_a_name_that_is_none_is_refused_with_those_there_are():

@@ -24,7 +24,7 @@ def test_a_run_returns_its_records_and_leaves_the_process_as_it_was(tmp_path):
     run = salt.train(config(tmp_path / "run"))
     assert run.path == tmp_path / "run"
     assert [r["step"] for r in run.metrics if r.get("stage") == "salt"] == [3]
-    assert run.facts["project"] == "salt"
+    assert run.metadata["project"] == "salt"
     assert (run.path / "report.html").exists()
     assert before == (logging.getLogger().handlers, signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT))
 

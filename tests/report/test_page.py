@@ -8,6 +8,9 @@ import re
 import pytest
 from PIL import Image
 
+from fastvid.projects.salt.report import sections as salt_sections
+from fastvid.projects.vjepa2.report import sections as vjepa2_sections
+from fastvid.report.__main__ import main
 from fastvid.report.page import write_report
 
 RESULT = {
@@ -39,13 +42,13 @@ CLOCK = {"clips_per_s": 50.0, "share_data": 0.1, "share_forward": 0.4, "share_ba
 def run(tmp_path):
     """Makes a run directory and returns its page: ``run(result, config, metrics)``."""
 
-    def make(result=RESULT, config=None, metrics=None):
+    def make(result=RESULT, config=None, metrics=None, sections=vjepa2_sections):
         (tmp_path / "config.json").write_text(json.dumps({"data": {"path": "videos"}} | (config or {})))
         if result is not None:
             (tmp_path / "result.json").write_text(json.dumps(result))
         records = [] if metrics is None else metrics
         (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-        return write_report(tmp_path).read_text()
+        return write_report(tmp_path, sections).read_text()
 
     return make
 
@@ -164,7 +167,7 @@ def test_parts_that_a_kind_of_run_does_not_have_are_not_missed(run):
     page = run(metrics=validated())
     for absent in ("Health", "health", "What was learnt", "No probes", "Mistakes", "Pictures"):
         assert absent not in page
-    page = run(result=None, config={"health": {"every": 0}, "probe": {}})
+    page = run(result=None, config={"health": {"every": 0}, "probe": {}}, sections=salt_sections)
     for there in ("health was not checked", "No checks were made", "No probes"):
         assert there in page
 
@@ -180,3 +183,19 @@ def test_pictures_stand_once_and_where_they_belong(run, tmp_path):
     order = [head or alt for head, alt in titles]
     expected = ["Classes", "Test vid", "Mistakes", "Wrong an", "What it took", "Pictures", "somethin", "Training"]
     assert order[:8] == expected
+
+
+def test_the_command_asks_the_project_of_the_run_for_its_sections(run, tmp_path, capsys):
+    assert "Test accuracy" not in run(sections=None)
+    for facts, config, said in (
+        ({"project": "vjepa2"}, {}, "Test accuracy"),
+        ({}, {"approach": "lora"}, "Test accuracy"),  # a run of before its project was recorded
+        ({"project": "salt"}, {}, "What was learnt"),
+    ):
+        run(config=config)
+        (tmp_path / "run.json").write_text(json.dumps(facts))
+        assert main([str(tmp_path)]) == 0
+        assert said in (tmp_path / "report.html").read_text()
+    (tmp_path / "run.json").write_text(json.dumps({"project": "of-tomorrow"}))
+    assert main([str(tmp_path)]) == 2
+    assert "of-tomorrow" in capsys.readouterr().err

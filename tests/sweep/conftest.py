@@ -20,9 +20,9 @@ def sweep(tmp_path, capfd, monkeypatch):
     """``sweep(*options)`` runs a sweep in this process: its exit code, and what it printed. Unless asked for, it draws
     no page, which takes longer than everything else."""
 
-    def launch(*options, out=tmp_path / "s", page=False):
+    def launch(*options, out=tmp_path / "s", page=False, project="vjepa2", recipe=RECIPE):
         monkeypatch.setattr(grid_command, "publish_page", publish.publish_page if page else lambda *_: None)
-        code = main(["vjepa2", "--out", str(out), *map(str, options)], command=RECIPE)
+        code = main([project, "--out", str(out), *map(str, options)], command=recipe)
         return code, capfd.readouterr()
 
     return launch

@@ -51,9 +51,9 @@ def main() -> int:
     facts["starts"].append({"time": datetime.now().isoformat(timespec="seconds"), "arguments": sys.argv[1:]})
     facts["starts"][-1]["gpus"] = os.environ.get("CUDA_VISIBLE_DEVICES")
     run.write_json("run.json", facts)
-    run.beat("running", force=True)
+    run.heartbeat("running", force=True)
     if path.name in os.environ.get("FAKE_FAIL", "").split(","):
-        run.beat("failed", force=True, error="a class with one video")
+        run.heartbeat("failed", force=True, error="a class with one video")
         return 2
     metrics = path / "metrics.jsonl"
     done = len(metrics.read_text().splitlines()) if metrics.exists() else 0
@@ -61,12 +61,12 @@ def main() -> int:
         time.sleep(float(os.environ.get("FAKE_SECONDS", "0")))
         with metrics.open("a") as file:
             file.write(json.dumps({"stage": "train", "step": 5 * step, "loss": 1.4 / step}) + "\n")
-        run.beat("running", force=True, stage="train", step=5 * step)
+        run.heartbeat("running", force=True, stage="train", step=5 * step)
         if signals.signum:
-            run.beat("stopped", force=True, signal=str(signals.signum))
+            run.heartbeat("stopped", force=True, signal=str(signals.signum))
             return 128 + signals.signum
     run.write_json("result.json", result(config["options"]))
-    run.beat("finished", force=True)
+    run.heartbeat("finished", force=True)
     return 0
 
 

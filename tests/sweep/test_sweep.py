@@ -11,8 +11,10 @@ import pytest
 from fastvid.command import UserError
 from fastvid.sweep import options as sweep_options
 from fastvid.sweep.__main__ import main
-from fastvid.sweep.grid import make_grid, parse_approaches, parse_seeds, parse_videos
+from fastvid.sweep.grid import combinations, run_name
+from fastvid.sweep.manifest import runs_of
 from fastvid.sweep.options import parse_gpus
+from fastvid.sweep.project_options import ProjectOptions
 from tests.sweep.conftest import RECIPE, in_background, starts
 
 SMALL = ("--approach", "head,lora", "--videos-per-class", "50", "--seed", "0,1", "--gpus", "0")
@@ -33,9 +35,11 @@ def wait_for(condition, seconds=30):
 
 
 def test_a_grid_is_every_combination_with_seeds_slowest():
-    cells = make_grid(parse_approaches("lora,head"), parse_videos("all,50"), parse_seeds("1,0"))
-    assert len({cell.name for cell in cells}) == len(cells) == 8
-    assert [cell.name for cell in cells[:4]] == [
+    axes = {"--approach": ["lora", "head"], "--data.videos-per-class": ["all", "50"], "--run.seed": ["1", "0"]}
+    options = ProjectOptions("vjepa2")
+    names = [run_name(values, options) for values in combinations(axes, options)]
+    assert len(set(names)) == len(names) == 8
+    assert names[:4] == [
         "lora-50videos-seed0", "head-50videos-seed0", "lora-allvideos-seed0", "head-allvideos-seed0",
     ]  # fmt: skip
 
@@ -154,11 +158,10 @@ def test_runs_that_fail_for_one_reason_stand_together(sweep, tmp_path, monkeypat
     assert failed == {name: {"code": 2, "error": "a class with one video"} for name in NAMES[:2]}
 
 
-def test_what_a_run_prints_is_the_sweeps_error_when_it_could_not_begin(sweep):
+def test_a_value_that_the_option_does_not_take_is_named(sweep):
     code, printed = sweep(*ONE_SEED, "--optim.lr", "fast")
     assert code == 2
-    said = "no run is started: fake_recipe.py: error: argument --optim.lr: invalid float value: 'fast'\n"
-    assert printed.err == said
+    assert printed.err == "--optim.lr does not take 'fast': see --help for what it takes\n"
 
 
 def test_a_run_that_is_killed_is_a_failure_that_the_next_start_mends(tmp_path, sweep):
@@ -177,20 +180,21 @@ def test_a_run_that_is_killed_is_a_failure_that_the_next_start_mends(tmp_path, s
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--approach", "head,loar"), "'loar' is none of head, pooler, lora, pooler+lora, backbone-lora, full"),
+        (("--approach", "head,loar"), "--approach does not take 'loar': choose one of head, pooler, lora,"),
         (("--approach", "head,,lora"), "give a list such as a,b without gaps"),
-        (("--videos-per-class", "50,many"), "'many' is neither a number of at least 1 nor 'all'"),
-        (("--videos-per-class", "0"), "'0' is neither a number of at least 1 nor 'all'"),
-        (("--seed", "0,1,00"), "0 is there twice"),
-        (("--seed", "-1"), "'-1' is no whole number of at least 0"),
+        (("--videos-per-class", "50,many"), "--videos-per-class does not take 'many'"),
+        (("--videos-per-class", "0"), "--data.videos-per-class must be at least 1; got 0"),
+        (("--seed", "0,1,00"), "--seed: 00 is there twice"),
+        (("--seed", "-1"), "--run.seed must be at least 0; got -1"),
         (("--gpus", "some"), "--gpus some: give auto, how many, or their numbers by comma"),
         (("--gpus", "99"), "--gpus 99: this machine shows"),
-        (("--run.seed", "3"), "--run.seed is not passed on to the runs: use --seed"),
+        (("--run.seed", "3", "--seed", "4"), "--seed is given twice: as --run.seed too"),
+        (("--run.dir", "x"), "--run.dir is not passed on to the runs"),
         (("--resume", "x"), "--resume is not passed on to the runs"),
-        (("--seed", "0", "1"), "'1' is no option: lists go by comma"),
+        (("--seed", "0", "1"), "'1' is not an option: lists go by comma"),
         (("--optim.lr", "1", "--optim.lr=2"), "--optim.lr is given twice"),
         (("--search", "rank,depth"), "give some of rank,alpha,dropout,lr, each once"),
-        (("--search", "lr", "--seed", "0,1"), "--search needs a single --approach, --videos-per-class and --seed"),
+        (("--search", "lr", "--seed", "0,1"), "--search needs a single --seed"),
         (("--search", "rank", "--approach", "head"), "head has no adapters"),
         (("--search", "lr", "--optim.lr", "1"), "--optim.lr is what --search lr looks for"),
     ],
@@ -230,7 +234,7 @@ def test_a_folder_of_something_else_is_refused(sweep, tmp_path):
     (tmp_path / "s" / "sweep.json").write_text('{"cells": []}')
     code, printed = sweep(*ONE_SEED)
     assert code == 2
-    assert "sweep.json is no sweep's: it lacks failed, names," in printed.err
+    assert "sweep.json is not a sweep's: it lacks failed, options," in printed.err
 
 
 def test_other_options_for_runs_that_are_there_are_refused(sweep, tmp_path):
@@ -243,6 +247,27 @@ def test_other_options_for_runs_that_are_there_are_refused(sweep, tmp_path):
     assert (tmp_path / "s" / "sweep.json").read_text() == before
     code, printed = sweep("--search", "lr", "--gpus", "0")
     assert (code, "holds a grid" in printed.err) == (2, True)
+
+
+def test_a_folder_of_before_names_were_kept_goes_on(sweep, tmp_path):
+    out = tmp_path / "s"
+    assert sweep(*SMALL)[0] == 0
+    manifest = json.loads((out / "sweep.json").read_text())
+    manifest["names"] = {}
+    manifest["cells"] = [
+        {"approach": approach, "videos_per_class": 50, "seed": seed} for approach in ("head", "lora") for seed in (0, 1)
+    ]
+    (out / "sweep.json").write_text(json.dumps(manifest))
+    code, printed = sweep("--approach", "head,lora", "--videos-per-class", "50,all", "--seed", "0,1", "--gpus", "0")
+    assert code == 0
+    assert "4 of 8 runs are finished already" in printed.out
+    assert {len(begun) for begun in starts(out).values()} == {1}
+    trial = {"approach": "lora", "videos_per_class": None, "seed": 3, "trial": 7, "options": ["--lora.rank", "8"]}
+    (run,) = runs_of({"cells": [trial]}, ProjectOptions("vjepa2"))
+    assert run.name == "lora-allvideos-seed3-trial0007"
+    assert run.values == {
+        "--approach": "lora", "--data.videos-per-class": "all", "--run.seed": "3", "--lora.rank": "8"
+    }  # fmt: skip
 
 
 def test_gpus_are_places_for_runs_side_by_side(sweep, tmp_path, monkeypatch):
@@ -295,7 +320,7 @@ def test_a_search_goes_on_after_a_kill_and_never_looks_at_the_test_videos(tmp_pa
     assert "test" not in printed.out
     found = json.loads((whole / "search.json").read_text())
     results = {p.parent.name: json.loads(p.read_text()) for p in whole.glob("runs/*/result.json")}
-    assert [row["val_accuracy"] for row in found] == sorted(
+    assert [row["value"] for row in found] == sorted(
         (r["best"]["val_accuracy"] for r in results.values()), reverse=True
     )
     best = results[f"lora-100videos-seed0-trial{found[0]['trial']:04d}"]

@@ -28,7 +28,7 @@ def source(tmp_path):
 def session(tmp_path):
     run = RunDir.create(tmp_path / "run", {})
     world = SimpleNamespace(size=1, is_main=True, device=torch.device("cpu"))
-    yield SimpleNamespace(run=run, world=world, note=run.note)
+    yield SimpleNamespace(run=run, world=world, record=run.record)
     run.close()
 
 

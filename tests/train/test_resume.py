@@ -20,7 +20,7 @@ from fastvid.projects.salt.presets import PRESETS
 from fastvid.train import checkpoint
 from fastvid.train.checkpoint import Checkpoints
 from fastvid.train.config import from_dict, parse, to_dict
-from fastvid.train.distributed import refuse_strangers
+from fastvid.train.distributed import check_launcher
 from fastvid.train.metrics import MetricsFile
 from fastvid.train.rundir import RunDir, how_it_ended
 from tests.train.conftest import TINY, records
@@ -124,7 +124,7 @@ def test_inputs_that_are_gone_leave_the_status_as_it_was(train, home):
 def test_a_run_of_another_project_is_named(tmp_path, capsys):
     for facts in ({"project": "salt"}, {}):  # older runs do not say it
         run = tmp_path / f"run{len(facts)}"
-        RunDir.create(run, to_dict(SaltConfig())).note(**facts)
+        RunDir.create(run, to_dict(SaltConfig())).record(**facts)
         with pytest.raises(UserError, match=r"run of salt: .*`python -m fastvid.train salt --resume"):
             parse("vjepa2", PRESETS, "demo", ["--resume", str(run)])
         parse("salt", PRESETS, "demo", ["--resume", str(run)])
@@ -174,10 +174,10 @@ def test_the_paths_of_fine_tuning_are_absolute(tmp_path, monkeypatch):
 
 def test_a_resume_keeps_the_step_it_comes_from(tmp_path):
     run = RunDir.create(tmp_path / "r", {})
-    run.beat("running", force=True, stage="salt", step=7)
+    run.heartbeat("running", force=True, stage="salt", step=7)
     run.close()
     run = RunDir.reopen(tmp_path / "r")
-    run.beat("stopped", force=True, signal="SIGTERM")
+    run.heartbeat("stopped", force=True, signal="SIGTERM")
     run.close()
     assert how_it_ended(tmp_path / "r").startswith("stopped at salt step 7 by SIGTERM")
 
@@ -240,22 +240,22 @@ def test_processes_that_would_each_train_alone_are_refused(monkeypatch):
     for name in list(os.environ):
         if name.startswith(("SLURM_", "OMPI_", "PMI_")) or name in ("RANK", "WORLD_SIZE"):
             monkeypatch.delenv(name)
-    refuse_strangers("salt")
+    check_launcher("salt")
     for name, value in {"SLURM_NTASKS": "8", "SLURM_PROCID": "0", "SLURM_JOB_ID": "7"}.items():
         monkeypatch.setenv(name, value)
-    refuse_strangers("salt")  # the script of sbatch, or the shell of salloc: one process
+    check_launcher("salt")  # the script of sbatch, or the shell of salloc: one process
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")
-    refuse_strangers("salt")
+    check_launcher("salt")
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "8")
     with pytest.raises(UserError, match="srun started 8 processes") as caught:
-        refuse_strangers("salt")
+        check_launcher("salt")
     assert "`torchrun --nproc-per-node 8 -m fastvid.train salt ...`" in str(caught.value)
     monkeypatch.setenv("SLURM_STEP_NUM_NODES", "2")
     with pytest.raises(UserError, match="srun --nodes 2 --ntasks-per-node 1 torchrun --nnodes 2 --nproc-per-node 4"):
-        refuse_strangers("salt")
+        check_launcher("salt")
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "1")
-    refuse_strangers("salt")  # torchrun's, or told to be alone
+    check_launcher("salt")  # torchrun's, or told to be alone
 
 
 @pytest.mark.parametrize("name", ["OMPI_COMM_WORLD", "PMI"])
@@ -265,4 +265,4 @@ def test_processes_of_mpirun_are_refused(monkeypatch, name):
     monkeypatch.setenv(f"{name}_SIZE", "2")
     monkeypatch.setenv(f"{name}_RANK", "1")
     with pytest.raises(UserError, match=rf"mpirun started 2 processes \({name}_SIZE\)"):
-        refuse_strangers("salt")
+        check_launcher("salt")

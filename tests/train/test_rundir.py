@@ -24,7 +24,7 @@ def test_two_processes_cannot_write_one_run(tmp_path):
 def test_a_run_tells_how_it_ended(tmp_path):
     run = RunDir.create(tmp_path / "r", {})
     assert how_it_ended(run.path) == "running, before its first step"
-    run.beat("running", force=True, stage="a", step=7)
+    run.heartbeat("running", force=True, stage="a", step=7)
     assert how_it_ended(run.path) == "running, at a step 7"
     run.close()
     assert how_it_ended(run.path).startswith("died at a step 7 without a word: killed with SIGKILL")
@@ -33,7 +33,7 @@ def test_a_run_tells_how_it_ended(tmp_path):
         ("failed", {"error": "ValueError: x"}, "failed at a step 7: ValueError: x"),
         ("finished", {}, "finished"),
     ):
-        run.beat(state, force=True, **facts)
+        run.heartbeat(state, force=True, **facts)
         assert how_it_ended(run.path).startswith(words)
     with pytest.raises(FileNotFoundError, match="not a run directory"):
         how_it_ended(tmp_path)

@@ -3,8 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from fastvid.data import Quarantine, eval_batches, open_source
-from fastvid.latents.manifest import view_facts, view_spec
+from fastvid.data import EvaluationDraws, Quarantine, eval_batches, open_source
 from fastvid.video import ViewSpec, decode_clips, decode_view, probe
 from tests.video.clips import encode
 
@@ -30,13 +29,13 @@ def test_views_without_jitter_and_crop_are_those_of_old_caches(spec, drawn, cent
     assert spec.center("clip", INFO).hash == centre
 
 
-def test_new_fields_are_facts_only_where_they_do_something():
+def test_new_fields_are_in_the_fingerprint_only_where_they_do_something():
     names = {"frames", "size", "sampling", "scale", "ratio", "flip"}
-    assert set(view_facts(ViewSpec())) == names
+    assert set(ViewSpec().fingerprint) == names
     for change in ({"jitter": 0.5}, {"crop": 0.875}):
         spec = dataclasses.replace(ViewSpec(), **change)
-        assert set(view_facts(spec)) == names | set(change)
-        assert view_spec(view_facts(spec)) == spec
+        assert set(spec.fingerprint) == names | set(change)
+        assert ViewSpec.from_fields(spec.fingerprint) == spec
 
 
 @pytest.mark.parametrize("spec", SAMPLINGS)
@@ -133,19 +132,19 @@ def test_batches_of_several_views(tmp_path):
     spec = ViewSpec(frames=4, size=16)
     batches = list(
         eval_batches(
-            source, range(4), spec, batch=2, quarantine=quarantine,
-            views=lambda key, info: spec.evaluation(key, info, clips=2, crops=3),
+            source, range(4), EvaluationDraws(spec, clips=2, crops=3), batch=2, quarantine=quarantine
         )
     )  # fmt: skip
-    assert [batch.clips.shape for batch in batches] == [(2, 6, 4, 16, 16, 3), (1, 6, 4, 16, 16, 3)]
-    rows = [row for batch in batches for row in batch.indices]
-    assert sorted(source.samples[row].key for row in rows) == ["a.mp4", "b.mp4", "c.mp4"]
+    assert [batch.clips.shape for batch in batches] == [(12, 4, 16, 16, 3), (6, 4, 16, 16, 3)]
+    assert [key for batch in batches for key in batch.keys[::6]] == ["a.mp4", "b.mp4", "c.mp4"]
     assert list(quarantine.bad) == ["bad.mp4"]
     for batch in batches:
-        for clips, row in zip(batch.clips, batch.indices, strict=True):
-            data = (tmp_path / source.samples[row].key).read_bytes()
-            views = spec.evaluation(source.samples[row].key, probe(data), 2, 3)
+        for clips, key in zip(batch.clips.split(6), batch.keys[::6], strict=True):
+            data = (tmp_path / key).read_bytes()
+            views = spec.evaluation(key, probe(data), 2, 3)
             assert np.array_equal(clips.numpy(), decode_clips(data, views))
+        hashes = [v.hash for k in batch.keys[::6] for v in spec.evaluation(k, probe((tmp_path / k).read_bytes()), 2, 3)]
+        assert batch.view_hashes.tolist() == hashes
 
 
 @pytest.mark.parametrize("fields", [{"jitter": -0.1}, {"jitter": 1.5}, {"crop": 0.0}, {"crop": 1.1}])

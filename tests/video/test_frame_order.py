@@ -18,7 +18,7 @@ from fastvid.video import DecodeError, VideoMetadata, ViewSpec, decode, decode_v
 from fastvid.video.container import container_format
 from fastvid.video.decoders import pyav, why_not
 from fastvid.video.transcode import Normalisation, transcode
-from fastvid.video.verify import settle, verify
+from fastvid.video.verify import verified_metadata, verify
 from tests.video.clips import encode, number_of, numbered_frame, shifted
 from tests.video.containers import NOT_CODED, packed_bitstream, remuxed, second_key_frame, without_boxes
 
@@ -190,7 +190,7 @@ def test_a_table_that_does_not_hold_is_found_and_replaced(name):
     wrong = replace(info, order=None)
     with pytest.raises(DecodeError):
         verify(video, wrong)
-    found = settle(video, wrong)
+    found = verified_metadata(video, wrong)
     assert np.array_equal(decode(video, [5, 30, 11], info=found), frames[[5, 30, 11]])
 
 

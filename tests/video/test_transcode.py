@@ -12,7 +12,7 @@ from fastvid.data.__main__ import main
 from fastvid.video import DecodeError, decode, probe
 from fastvid.video.decoders import why_not
 from fastvid.video.transcode import Normalisation, transcode
-from fastvid.video.verify import settle, verify
+from fastvid.video.verify import verified_metadata, verify
 from tests.video.clips import encode, number_of
 from tests.video.containers import joined
 
@@ -267,7 +267,7 @@ def test_frames_of_several_sizes_are_refused_with_the_way_out(name, decoder):
         with pytest.raises(DecodeError, match=words):
             refuse()
     with pytest.raises(DecodeError, match=r"^corrupt: frame 10 is"):
-        settle(video, info)
+        verified_metadata(video, info)
 
 
 @pytest.mark.parametrize("codec", ["libvpx", "libx264", "mpeg2video"])  # FFmpeg loses a frame of the last

@@ -137,8 +137,8 @@ class Check:
         else:
             result.ended = FAILED
             if not result.found["failures"]:
-                said = log.read_text(errors="replace").strip().splitlines()
-                result.found["failures"].append(f"ended with {ended.code}: {said[-1][:250] if said else 'no output'}")
+                lines = log.read_text(errors="replace").strip().splitlines()
+                result.found["failures"].append(f"ended with {ended.code}: {lines[-1][:250] if lines else 'no output'}")
 
     @property
     def failed(self) -> bool:

@@ -26,7 +26,7 @@ def main(task: Task) -> None:
     device = devices.find(kind)
     facts = devices.describe(device)
     record.value("device", facts)
-    record.value("programs", {name: said(command) for name, command in PROGRAMS.items()})
+    record.value("programs", {name: output_of(command) for name, command in PROGRAMS.items()})
     with record.part("copy"):
         copy = (GpuTimer if kind == "cuda" else CpuTimer)({}).copy_bandwidth() / 1e9
         facts["copy_gb_per_s"] = copy
@@ -49,7 +49,7 @@ PROGRAMS = {
 }
 
 
-def said(command: tuple[str, ...]) -> str:
+def output_of(command: tuple[str, ...]) -> str:
     """Return the last line of what a program prints, or why there is none."""
     if shutil.which(command[0]) is None:
         return "not on the PATH"

@@ -46,10 +46,10 @@ def as_result(everything: dict[str, Any]) -> dict[str, Any] | None:
     if not rows or not devices:
         return None
     device = {**devices[-1], **next((one for one in devices if "copy_gb_per_s" in one), {})}
-    said = "a rehearsal: its numbers mean nothing" if everything["rehearsal"] else "tools/gpu_check.sh"
+    origin = "a rehearsal: its numbers mean nothing" if everything["rehearsal"] else "tools/gpu_check.sh"
     return {
         "device": device,
-        "conditions": f"{said}; load average {device['load_before']} at the start",
+        "conditions": f"{origin}; load average {device['load_before']} at the start",
         "commit": everything["commit"],
         "changed_since_commit": None,  # the tree may be a copy without git
         "rows": rows,

@@ -61,11 +61,11 @@ def tune(task: Task) -> None:
         "--device", task.scale.device.kind,
     ]  # fmt: skip
     ended = run(command, TUNE, task.work / "logs" / "tune.log", {})
-    said = (task.work / "logs" / "tune.log").read_text(errors="replace").strip().splitlines()
+    lines = (task.work / "logs" / "tune.log").read_text(errors="replace").strip().splitlines()
     if ended.killed or ended.code:
         why = "was killed at its cap" if ended.killed else f"ended with {ended.code}"
-        raise RuntimeError(f"benchmarks.tune {why}: {said[-1] if said else 'no output'}")
-    task.record.value("tuned", said[-1] if said else "")
+        raise RuntimeError(f"benchmarks.tune {why}: {lines[-1] if lines else 'no output'}")
+    task.record.value("tuned", lines[-1] if lines else "")
     shutil.copyfile(table, task.results / "launches.json")
 
 
@@ -92,7 +92,7 @@ def by_worth(names: list[str]) -> list[str]:
 
 
 def compile_all(task: Task) -> None:
-    """Check and run all sides once, over several processes. What fails here fails again where it is measured."""
+    """Check and run all variants once, over several processes. What fails here fails again where it is measured."""
     processes = side_by_side(task.scale)
     chosen = ["-k", task.scale.benchmarks] if task.scale.benchmarks else []
     command = pytest_command(task, "-n", str(processes), "--benchmark-disable", "--compile-only", *chosen, *FILES)

@@ -29,7 +29,10 @@ STAGES = (
     Stage("smoke", "tools.gpu.smoke", 90, "some 300 checks of 1 to 3 s, most of it Triton's compiler, in 12 processes"),
     Stage("ops", "tools.gpu.ops", 150, "30 s to compile the other sides side by side, then 24 benchmarks of 3 to 12 s"),
     Stage(
-        "steps", "tools.gpu.steps", 120, "four sides of a SALT step, two of them compiled by the smoke test; V-JEPA 2"
+        "steps",
+        "tools.gpu.steps",
+        120,
+        "four variants of a SALT step, two of them compiled by the smoke test; V-JEPA 2",
     ),
     Stage("train", "tools.gpu.train", 90, "the demo data is made on all cores; two runs of some hundred steps, probes"),
     Stage("suites", "tools.gpu.suites", None, "the rest of the tests, most valuable first", share=0.6),

@@ -66,13 +66,13 @@ def watch(task: Task, tool: str, program: str | None, seconds: float) -> None:
     for failure in content["failures"]:
         task.record.fail(f"{tool}: {failure}")
     lines = log.read_text(errors="replace").splitlines()
-    said = [line.strip("= ") for line in lines if line.startswith("=========") and "COMPUTE-SANITIZER" not in line]
+    report = [line.strip("= ") for line in lines if line.startswith("=========") and "COMPUTE-SANITIZER" not in line]
     if ended.killed:
         raise RuntimeError(f"not over after {ended.seconds:.0f} s, {passed} of {checks} checks passed")
-    if ended.code == FOUND or any("ERROR SUMMARY" in line and "ERROR SUMMARY: 0" not in line for line in said):
-        raise RuntimeError(f"found something: {one_line(' '.join(said[:3])) or 'see its log'}")
+    if ended.code == FOUND or any("ERROR SUMMARY" in line and "ERROR SUMMARY: 0" not in line for line in report):
+        raise RuntimeError(f"found something: {one_line(' '.join(report[:3])) or 'see its log'}")
     if (ended.code and not content["failures"]) or not passed:
-        raise RuntimeError(f"ended with {ended.code} after {passed} checks: {said[-1] if said else 'see its log'}")
+        raise RuntimeError(f"ended with {ended.code} after {passed} checks: {report[-1] if report else 'see its log'}")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ class SmokeCheck(NamedTuple):
 
     Attributes:
         what: "against float64", "masks", a key of :data:`tests.gpu.behaviour.CHECKS`, "compiled step" or "SALT step".
-        name: of the case, the mask spec, the call or the side.
+        name: of the case, the mask spec, the call or the variant.
         dtype: a key of :data:`DTYPES`.
         backend: of the kernel; "auto" where the call says it, or it is the user's default.
         rehearsed: runs on a CPU.
@@ -62,7 +62,7 @@ def all_checks(which: Scale) -> list[SmokeCheck]:
     if not which.smoke_everything:
         names = [next(name for name in names if name.split()[0] == op) for op in {name.split()[0]: 0 for name in names}]
     usual = "float32" if rehearsed else "bfloat16"  # of a step, and of how ops behave
-    checks = [SmokeCheck("SALT step", side, usual, "auto", rehearsed) for side in SIDES]
+    checks = [SmokeCheck("SALT step", variant, usual, "auto", rehearsed) for variant in VARIANTS]
     checks += [SmokeCheck("compiled step", "several ops", dtype, "auto", rehearsed) for dtype in dtypes]
     checks += [
         SmokeCheck("against float64", name, dtype, backend, rehearsed)
@@ -97,7 +97,7 @@ def native_checks(which: Scale) -> list[SmokeCheck]:
 
 
 # Compiled here, side by side with the checks, so that the stage "steps" finds them compiled.
-SIDES = ("recommended", "subset, budget")
+VARIANTS = ("recommended", "subset, budget")
 
 
 def run_check(check: SmokeCheck) -> None:

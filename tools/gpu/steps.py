@@ -8,7 +8,7 @@ from functools import partial
 
 import torch
 
-from benchmarks.harness import devices, floors
+from benchmarks.harness import devices, thresholds
 from benchmarks.harness.gemm import gemm_rate
 from benchmarks.harness.recorder import Recorder
 from benchmarks.harness.timing import Call
@@ -20,7 +20,8 @@ def main(task: Task) -> None:
     """Measure every step of :data:`STEPS`; each keeps its rows as it goes."""
     device = devices.find(task.scale.device.kind)
     task.record.value("device", devices.describe(device))
-    recorder = Recorder(device, floors.read(floors.PATH.read_text()), copy_bandwidth=1.0)  # no step has least bytes
+    # No step has least bytes, which alone are compared with a copy.
+    recorder = Recorder(device, thresholds.read(thresholds.PATH.read_text()), copy_bandwidth=1.0)
     with eager_unless_compiled(task.scale):
         for name, measure in STEPS.items():
             with task.record.part(name):
@@ -32,7 +33,7 @@ def eager_unless_compiled(scale: Scale) -> contextlib.AbstractContextManager:
     return contextlib.nullcontext() if scale.compiled else torch.compiler.set_stance("force_eager")
 
 
-# Sides of benchmarks.training.salt_sides, the names of their floors, and whose peak memory has one.
+# Variants of benchmarks.training.salt_sides, the names of their thresholds, and whose peak memory has one.
 SALT = (
     ("recommended", "SALT step, recommended"),
     ("same", "SALT step, same mathematics"),
@@ -43,31 +44,31 @@ SALT = (
 def salt(task: Task, recorder: Recorder) -> None:
     """Measure a SALT step as published, and fastvid's: time, peak memory, and how near to the GEMM rate it runs."""
     from benchmarks.training import salt_measure
-    from benchmarks.training.salt_sides import SIZES, make_side, random_clip, step
+    from benchmarks.training.salt_sides import SIZES, make_variant, random_clip, step
     from benchmarks.training.salt_step import check_same
 
     device, size = torch.device(task.scale.device.kind), SIZES[task.scale.salt]
     clip, rate = random_clip(size, device), gemm_rate(torch.device(task.scale.device.kind))
-    published = make_side("published", size, device)
+    published = make_variant("published", size, device)
     with task.record.part("same mathematics"):  # before a step, which changes the weights
-        check_same(published, make_side("same", size, device), clip)
+        check_same(published, make_variant("same", size, device), clip)
     peaks = {"published": salt_measure.peak_bytes(published, clip)}
     published_work = salt_measure.flops(published, clip)
     other = Call(partial(step, published, clip), capture=False)
     for name, benchmark in SALT:
         with task.record.part(benchmark):
-            side = make_side(name, size, device)
-            peaks[name] = salt_measure.peak_bytes(side, clip)
+            variant = make_variant(name, size, device)
+            peaks[name] = salt_measure.peak_bytes(variant, clip)
             if name == "recommended":
                 share = peaks[name] / peaks["published"]
                 task.record.rows += recorder.keep(f"{benchmark}, peak memory", {"memory of as published": share})
-            ours = Call(partial(step, side, clip), capture=False)
+            ours = Call(partial(step, variant, clip), capture=False)
             rows = recorder.measure(benchmark, {"fastvid": ours, "as published": other}, rounds=task.scale.rounds)
             task.record.rows += rows
             ms = {which: rows[-1]["ms"][which]["median"] for which in ("fastvid", "as published")}
             for title, peak, work, which in (
                 ("SALT step, as published", peaks["published"], published_work, "as published"),
-                (benchmark, peaks[name], salt_measure.flops(side, clip), "fastvid"),
+                (benchmark, peaks[name], salt_measure.flops(variant, clip), "fastvid"),
             ):
                 task.record.value(title, {
                     "clips/s": 1e3 * size.batch / ms[which], "peak GB": peak / 1e9, "GFLOP": work / 1e9,
@@ -81,8 +82,8 @@ def vjepa2(task: Task, recorder: Recorder) -> None:
 
     size = Size(**task.scale.vjepa2)
     on_kept, on_clips = make_steps(size, torch.device(task.scale.device.kind))
-    sides = {"fastvid": Call(on_kept, capture=False), OTHER: Call(on_clips, capture=False)}
-    rows = recorder.measure(NAME, sides, rounds=task.scale.rounds)
+    variants = {"fastvid": Call(on_kept, capture=False), OTHER: Call(on_clips, capture=False)}
+    rows = recorder.measure(NAME, variants, rounds=task.scale.rounds)
     task.record.rows += rows
     task.record.value(NAME, {"clips/s": size.batch / (1e-3 * rows[-1]["ms"]["fastvid"]["median"])})
 
@@ -92,15 +93,15 @@ STEPS: dict[str, Callable[[Task, Recorder], None]] = {"SALT": salt, "V-JEPA 2": 
 
 
 def salt_step_is_finite(name: str, scale: Scale) -> None:
-    """Make one whole step of a side of ``benchmarks.training.salt_sides``; raises where its loss is not finite."""
-    from benchmarks.training.salt_sides import SIZES, forward, make_side, random_clip
+    """Make one whole step of a variant of ``benchmarks.training.salt_sides``; raises where its loss is not finite."""
+    from benchmarks.training.salt_sides import SIZES, forward, make_variant, random_clip
 
     device, size = torch.device(scale.device.kind), SIZES[scale.salt]
     with eager_unless_compiled(scale):
-        side = make_side(name, size, device)
-        loss = forward(side, random_clip(size, device))
+        variant = make_variant(name, size, device)
+        loss = forward(variant, random_clip(size, device))
         loss.backward()
-        side.update()
+        variant.update()
     assert math.isfinite(loss.item()), f"the loss of the {name} step is {loss.item()}"
 
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from benchmarks.harness.floors import SHARES
 from benchmarks.harness.recorder import label
+from benchmarks.harness.thresholds import SHARES
 
 MOST = 11_500  # characters
 _FAILURES = 3_500  # characters of failures that stay where there is too much of everything
@@ -20,7 +20,7 @@ def summary(everything: dict[str, Any]) -> str:
     steps = {name: value for stage in stages for name, value in stage["found"]["values"].items()}
     targets = [line for row in rows for line in _targets(row, steps.get(row["benchmark"]))]
     missed = sum(line.startswith("MISSED") for line in targets)
-    title = f"targets (benchmarks/harness/floors.toml): {len(targets) - missed} met, {missed} missed"
+    title = f"targets (benchmarks/harness/thresholds.toml): {len(targets) - missed} met, {missed} missed"
     targets.sort(key=lambda line: not line.startswith("MISSED"))  # first, where not all have room
     return "\n".join([*head, *_within([title, *targets], left), "", *bad, ""])
 
@@ -29,7 +29,9 @@ def _head(everything: dict[str, Any]) -> list[str]:
     values = {stage["stage"]: stage["found"]["values"] for stage in everything["stages"]}
     facts = values.get("facts", {})
     device = facts.get("device", {})
-    programs = "; ".join(f"{name}: {said}" for name, said in facts.get("programs", {}).items() if name != "python")
+    programs = "; ".join(
+        f"{name}: {version}" for name, version in facts.get("programs", {}).items() if name != "python"
+    )
     lines = [
         ("REHEARSAL on a CPU, whose numbers mean nothing: " if everything["rehearsal"] else "")
         + f"{device.get('name', 'unknown device')}, {everything['date']}, commit {everything['commit'][:12]}",
@@ -49,13 +51,13 @@ def _head(everything: dict[str, Any]) -> list[str]:
 def _table(stages: list[dict[str, Any]]) -> list[str]:
     lines = [f"{'stage':10s} {'':8s} {'s':>6s} {'of':>5s}"]
     for stage in stages:
-        said = stage["why"] or _said(stage["stage"], stage["found"])
-        line = f"{stage['stage']:10s} {stage['ended']:8s} {stage['seconds']:6.1f} {stage['cap']:5.0f}  {said}"
+        outcome = stage["why"] or _outcome(stage["stage"], stage["found"])
+        line = f"{stage['stage']:10s} {stage['ended']:8s} {stage['seconds']:6.1f} {stage['cap']:5.0f}  {outcome}"
         lines.append(line[:420].rstrip())
     return lines
 
 
-def _said(name: str, found: dict[str, Any]) -> str:
+def _outcome(name: str, found: dict[str, Any]) -> str:
     """Return what a stage found, in a phrase."""
     values = found["values"]
     if name == "smoke":
@@ -96,14 +98,13 @@ def _run(preset: str, found: dict[str, Any]) -> str:
 
 
 def _targets(row: dict[str, Any], step: Any) -> list[str]:
-    """Return a line for each floor of a row, with the bound of one that was missed. ``step``: a step's own values."""
+    """Return a line for each threshold of a row, with the bound of one that was missed; ``step``: a step's values."""
     lines = []
-    for floor in row["floors"]:
-        got, sign = row["metrics"][floor["metric"]], ">=" if floor["sign"] > 0 else "<="
-        line = (
-            f"{label(row)}: {_number(floor['metric'], got)} ({sign} {_number(floor['metric'], floor['value'], True)})"
-        )
-        lines.append(f"met    {line}" if floor["met"] else f"MISSED {line}{_bound(row, step)}")
+    for threshold in row["floors"]:
+        got, sign = row["metrics"][threshold["metric"]], ">=" if threshold["sign"] > 0 else "<="
+        bound = _number(threshold["metric"], threshold["value"], bare=True)
+        line = f"{label(row)}: {_number(threshold['metric'], got)} ({sign} {bound})"
+        lines.append(f"met    {line}" if threshold["met"] else f"MISSED {line}{_bound(row, step)}")
     return lines
 
 
@@ -124,7 +125,7 @@ def _bound(row: dict[str, Any], step: Any) -> str:
     if isinstance(step, dict) and "share of the GEMM rate" in step:
         return f"; {step['GFLOP']:.4g} GFLOP at {100 * step['share of the GEMM rate']:.0f} % of the GEMM rate"
     if not row["least_bytes"] or "share of copy" not in metrics:
-        return "; " + "; ".join(floor["source"] for floor in row["floors"] if not floor["met"])
+        return "; " + "; ".join(threshold["source"] for threshold in row["floors"] if not threshold["met"])
     least_us = metrics["us"] * metrics["share of copy"]
     launches = f", {metrics['launches']} launches" if "launches" in metrics else ""
     return (

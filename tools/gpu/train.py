@@ -43,8 +43,8 @@ def train(task: Task, preset: str, options: tuple[str, ...], folder: Path) -> No
     if ended.killed:
         raise RuntimeError(f"not over after {ended.seconds:.0f} s; what it recorded is kept")
     if ended.code:
-        said = log.read_text(errors="replace").strip().splitlines()
-        raise RuntimeError(f"ended with {ended.code}: {said[-1] if said else 'no output'}")
+        lines = log.read_text(errors="replace").strip().splitlines()
+        raise RuntimeError(f"ended with {ended.code}: {lines[-1] if lines else 'no output'}")
     if "probes" not in task.record.values.get(preset, {}):
         raise RuntimeError("there are no probes")
 

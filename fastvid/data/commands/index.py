@@ -128,7 +128,7 @@ def _index_one(tar: Path, video: str | None) -> _Indexed | str:
         return f"{tar} cannot be read: {error.strerror or error}"
     content = index_bytes(tar.name, size, entries)
     facts = ShardInfo(tar.name, len(entries), size, sha256, len(content), hashlib.sha256(content).hexdigest())
-    return _Indexed(facts, Counts.of(entries), content, refused)
+    return _Indexed(facts, Counts.from_entries(entries), content, refused)
 
 
 def _died(tar: Path) -> str:

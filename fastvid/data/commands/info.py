@@ -17,6 +17,7 @@ from fastvid.data.source import Source, read_video
 from fastvid.data.sources.concat import join
 from fastvid.data.sources.open import open_source
 from fastvid.data.sources.shard_folders import shard_folders
+from fastvid.units import size
 from fastvid.video import DecodeError, Limits, ViewSpec, decode_view
 
 _SHARDS = 64  # number of samples whose indexes are read
@@ -110,7 +111,7 @@ def _print_part(dataset: Dataset, entries: Sequence[Entry], shards: int, labels:
 def _print_counts(dataset: Dataset, most: int) -> None:
     tars = sum(shard.bytes for shard in dataset.shards)
     print(f"videos     {dataset.samples} in {len(dataset.shards)} shards, {dataset.captions} with a caption")
-    print(f"bytes      {tars / 1e6:.1f} MB of tars, {dataset.video_bytes / 1e6:.1f} MB of videos")
+    print(f"bytes      {size(tars)} of tars, {size(dataset.video_bytes)} of videos")
     print(f"time       {dataset.seconds / 3600:.2f} hours, {dataset.frames} frames")
     print(f"codecs     {_listed(dataset.codecs)}")
     print(f"labels     {len(dataset.labels)}")

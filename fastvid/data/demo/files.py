@@ -5,7 +5,6 @@ import io
 import json
 import multiprocessing
 import os
-import shutil
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -19,7 +18,7 @@ from fastvid.data.demo.render import DemoSize, DemoSpec, demo_frames, demo_label
 from fastvid.data.shards.dataset_json import save_dataset
 from fastvid.data.shards.index import VERSION as INDEX_VERSION
 from fastvid.data.shards.writer import ShardWriter
-from fastvid.files import cache_dir, naming
+from fastvid.files import cache_dir, whole_folder
 from fastvid.video.x264 import x264_params
 
 __all__ = ["DemoSize", "cache_dir", "cached_demo", "encode_h264", "write_demo"]
@@ -54,18 +53,12 @@ def write_demo(folder: Path, size: DemoSize, progress: Callable[[int, int], None
     """
     if folder.exists():
         raise FileExistsError(f"{folder} exists already: give a new folder, or remove it")
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    shutil.rmtree(partial, ignore_errors=True)
     try:
-        with naming(folder):
+        with whole_folder(folder, sync=False) as partial:
             _write_parts(partial, size, progress)
-        try:
-            os.replace(partial, folder)
-        except OSError:  # another process made the same folder in the meantime
-            if not folder.exists():
-                raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)  # also when the disk is full
+    except OSError:
+        if not folder.exists():  # else another process has made the same folder meanwhile
+            raise
 
 
 def _write_parts(folder: Path, size: DemoSize, progress: Callable[[int, int], None] | None) -> None:

@@ -3,7 +3,7 @@
 import torch
 
 from fastvid.data.bad_samples import Quarantine
-from fastvid.data.loader.messages import Decoded, File, Samples, Task
+from fastvid.data.loader.messages import Decoded, DecodePlan, VideoFile
 from fastvid.video import DecodeError
 from fastvid.video.batch_decode import decode_views
 
@@ -12,14 +12,13 @@ class DeviceDecoder:
     """Decoder of whole batches; the next good sample in order replaces one that does not decode.
 
     Args:
-        task: clips to decode, and the decoder.
+        plan: clips to decode, and the decoder.
         quarantine: where bad samples go.
         device: where clips are decoded and stay.
     """
 
-    def __init__(self, task: Task, quarantine: Quarantine, device: torch.device):
-        self._task, self._quarantine, self._device = task, quarantine, device
-        self._samples = Samples(task)
+    def __init__(self, plan: DecodePlan, quarantine: Quarantine, device: torch.device):
+        self._plan, self._quarantine, self._device = plan, quarantine, device
 
     def clips(self, made: list[Decoded]) -> torch.Tensor:
         """Decode the files that were read to uint8 [B, T, H, W, 3], and record their samples in ``made``."""
@@ -35,25 +34,25 @@ class DeviceDecoder:
             one.file = None
         return clips
 
-    def _decode(self, files: list[File]) -> tuple[torch.Tensor, list[DecodeError | None]]:
+    def _decode(self, files: list[VideoFile]) -> tuple[torch.Tensor, list[DecodeError | None]]:
         return decode_views(
             [file.data for file in files],
             [file.view for file in files],
             [file.info for file in files],
-            decoder=self._task.decoder,
+            decoder=self._plan.options.decoder,
             device=self._device,
         )
 
-    def _next_good(self, one: Decoded) -> File:
+    def _next_good(self, one: Decoded) -> VideoFile:
         """Return the first readable sample after the bad ones of a turn."""
-        samples = self._task.source.samples
+        plan, sampler = self._plan, self._plan.sampler
         while True:
             self._quarantine.add_row(one.bad)
-            if len(one.bad) >= self._task.most_tries:
-                self._quarantine.give_up(one.bad, len(samples))
-            position = self._task.position(one.turn).advance(len(one.bad), self._task.positions)
-            index = self._samples.sample_at(position)
+            if len(one.bad) >= plan.most_tries:
+                self._quarantine.give_up(one.bad, len(plan.source.samples))
+            position = sampler.advance(sampler.position(one.turn), len(one.bad))
+            index = sampler.index(position)
             try:
-                return self._samples.read(index, position)
+                return plan.read(index, position.epoch)
             except DecodeError as error:
-                one.bad.append((samples[index].key, error))
+                one.bad.append((plan.source.samples[index].key, error))

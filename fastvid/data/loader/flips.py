@@ -1,11 +1,7 @@
 """Classes whose clips must not be mirrored, because a mirror image belongs to another class."""
 
 import re
-from collections.abc import Collection, Iterable
-from dataclasses import replace
-
-from fastvid.data.source import Sample
-from fastvid.video import VideoMetadata, View, ViewSpec
+from collections.abc import Iterable
 
 _DIRECTIONS = {
     "left", "right", "leftward", "rightward", "leftwards", "rightwards", "clockwise", "anticlockwise",
@@ -22,7 +18,7 @@ def mirror_changes(classes: Iterable[str], also: Iterable[str] = ()) -> set[str]
         also: further classes that the user names.
 
     Returns:
-        What :class:`fastvid.data.TrainLoader` takes as ``no_flip``.
+        What :class:`fastvid.data.ViewDraws` takes as ``no_flip``.
 
     Raises:
         ValueError: ``also`` names an unknown class.
@@ -32,19 +28,6 @@ def mirror_changes(classes: Iterable[str], also: Iterable[str] = ()) -> set[str]
     if unknown:
         raise ValueError(f"no class is named {unknown[0]!r}: the classes are {', '.join(sorted(classes))}")
     return also | {name for name in classes if _DIRECTIONS & _words(name)}
-
-
-def training_view(
-    spec: ViewSpec, sample: Sample, seed: int, draw: int, info: VideoMetadata, no_flip: Collection[str] = ()
-) -> View:
-    """Draw a view with :meth:`fastvid.video.ViewSpec.draw`, never mirrored for labels in ``no_flip``. A pure function
-    of its arguments.
-
-    Frames and box are those drawn with flips allowed, so that exempting one class changes nothing else. The view's hash
-    is that of the returned view.
-    """
-    view = spec.draw(sample.key, seed, draw, info)
-    return replace(view, flip=False) if sample.label in no_flip else view
 
 
 def _words(name: str) -> set[str]:

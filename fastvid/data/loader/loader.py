@@ -2,28 +2,26 @@
 
 import time
 import weakref
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 
 import torch
 
 from fastvid.data.bad_samples import Quarantine
 from fastvid.data.loader.batch import Batch
-from fastvid.data.loader.messages import Task
-from fastvid.data.loader.order import LoaderState
+from fastvid.data.loader.messages import DecodeOptions, DecodePlan
 from fastvid.data.loader.prefetcher import Prefetcher
+from fastvid.data.loader.sampler import EpochSampler
+from fastvid.data.loader.views import ViewDraws
 from fastvid.data.source import Source
 from fastvid.data.worker_pool import default_threads, most_threads
-from fastvid.video import Limits, ViewSpec
 from fastvid.video.decoders import require
 
 
 class TrainLoader:
-    """An endless stream of training batches in a global order that depends only on the seed.
+    """An endless stream of training batches, decoded ahead.
 
-    Global batch g holds positions [g * batch, (g + 1) * batch) of the concatenated orders of all epochs; this rank
-    takes every ``world``-th of them, beginning with its own. A clip's view is drawn with its epoch, so the same
-    position always gives the same pixels. A sample that does not decode is quarantined and its place taken by the next
-    sample in order.
+    A clip's view is drawn with its epoch, so the same position of the order always gives the same pixels. A sample that
+    does not decode is quarantined and its place taken by the next sample in order.
 
     Clips are decoded by threads of one child process, which needs no torch for PyAV, into a ring of memory that the two
     share; when the ring is full, decoding waits. A thread of this process copies finished clips into the next batch, in
@@ -32,29 +30,22 @@ class TrainLoader:
 
     Args:
         source: the videos.
-        spec: how views are drawn.
-        batch: clips per global batch; a multiple of ``world``.
-        seed: seed of order and views.
-        threads: decoding threads; default: half the processors this process may use, and more while training waits for
-            batches.
-        prefetch: batches decoded ahead.
-        window: shards mixed by the shuffle, see :class:`fastvid.data.EpochOrder`.
-        state: position to begin at.
-        rank: rank of this process.
-        world: number of processes that share the global batches.
+        draws: their views.
+        sampler: the order, made from ``source.shard_sizes``; it says where to begin.
+        options: how clips are decoded.
         quarantine: where bad samples go.
-        limits: what the decoder refuses.
-        decoder: ``"pyav"`` or ``"torchcodec"``, in the child process; ``"dali"`` or ``"torchcodec-cuda"``, of which the
-            child only reads and checks the files: whole batches are then decoded on ``device``.
-        cache_bytes: bytes of decoded videos kept in memory from epoch to epoch. It does not change the clips.
-        device: device of clips, ids and view hashes.
-        view_seed: seed of the views; default: ``seed``.
-        views: number of different views of each video, which repeat; default: a new view in every epoch.
-        no_flip: labels whose clips are never mirrored, see :func:`fastvid.data.mirror_changes`.
-        echo: times each window of shards is shown, in a new order but in the same views, before the next one.
+        device: device of clips and ids.
+
+    Attributes:
+        state: position after the batch handed out last, which is where to resume.
+
+    Raises:
+        ValueError: the source is empty, the sampler is of another one, or the decoder cannot run here.
 
     Example:
-        >>> with TrainLoader(open_source("videos"), ViewSpec(), batch=32, seed=0) as loader:
+        >>> source = open_source("videos")
+        >>> sampler = EpochSampler(source.shard_sizes, batch=32, seed=0)
+        >>> with TrainLoader(source, ViewDraws(ViewSpec(), seed=0), sampler) as loader:
         ...     for batch in loader:
         ...         ...  # loader.state is where to resume after this batch
     """
@@ -62,72 +53,56 @@ class TrainLoader:
     def __init__(
         self,
         source: Source,
-        spec: ViewSpec,
+        draws: ViewDraws,
+        sampler: EpochSampler,
         *,
-        batch: int,
-        seed: int,
-        threads: int | None = None,
-        prefetch: int = 2,
-        window: int = 16,
-        state: LoaderState | None = None,
-        rank: int = 0,
-        world: int = 1,
+        options: DecodeOptions | None = None,
         quarantine: Quarantine | None = None,
-        limits: Limits | None = None,
-        decoder: str = "pyav",
-        cache_bytes: int = 0,
         device: torch.device | str = "cpu",
-        view_seed: int | None = None,
-        views: int | None = None,
-        no_flip: Collection[str] = (),
-        echo: int = 1,
     ):
-        device = torch.device(device)
+        options, device = options or DecodeOptions(), torch.device(device)
         if device.type == "cuda" and not torch.cuda.is_available():
             raise ValueError(f"device {device}: torch sees no GPU")
-        require(decoder, device.type)
+        require(options.decoder, device.type)
         self.quarantine = quarantine or Quarantine()
-        self.state = state or LoaderState()
-        self.prefetch, self._device = max(1, prefetch), device
-        first_threads = default_threads() if threads is None else threads
-        self.task = Task(
-            source=source, spec=spec, batch=batch, world=world, rank=rank, seed=seed,
-            view_seed=seed if view_seed is None else view_seed, views=views, window=window, start=self.state,
-            limits=limits or Limits(), cache_bytes=cache_bytes, in_a_row=self.quarantine.policy.in_a_row,
-            decoder=decoder, threads=first_threads, most_threads=most_threads() if threads is None else threads,
-            no_flip=frozenset(no_flip), echo=echo,
+        self.sampler, self.state = sampler, sampler.start
+        self.prefetch, self._device = max(1, options.prefetch), device
+        self.plan = DecodePlan(
+            source, draws, sampler, options, threads=options.threads or default_threads(),
+            most_threads=options.threads or most_threads(),
+            in_a_row=self.quarantine.policy.in_a_row,
         )  # fmt: skip
         # One batch of the ``prefetch`` is the one being assembled.
-        slots = max((self.prefetch - 1) * self.task.local, self.task.most_threads)
-        self._maker = Prefetcher(self.task, slots, self.quarantine, device)
+        slots = max((self.prefetch - 1) * sampler.local, self.plan.most_threads)
+        self._prefetcher = Prefetcher(self.plan, slots, self.quarantine, device)
         # Also for a loader that is dropped without being closed: its process would remain otherwise.
-        self._close = weakref.finalize(self, self._maker.close)
+        self._close = weakref.finalize(self, self._prefetcher.close)
         self._last = time.perf_counter()
 
     @property
     def closed(self) -> bool:
         """Return whether :meth:`close` was called."""
-        return self._maker.closed
+        return self._prefetcher.closed
 
     @property
     def threads(self) -> int:
         """Return the current number of decoding threads."""
-        return self._maker.process.threads
+        return self._prefetcher.process.threads
 
     @property
     def clip_bytes(self) -> int:
         """Return the bytes of one uint8 clip."""
-        T, H, W, C = self.task.clip_shape
+        T, H, W, C = self.plan.clip_shape
         return T * H * W * C
 
     def ram_bound(self) -> int:
         """Return the most bytes of clips that can exist at once: the ring, the batch being assembled, the one handed
         out, the one before it that the caller may still hold, and the cache. Not included are the decoding process
-        itself (:meth:`helper_bytes`), the files and frames that its threads work on, and the ``prefetch`` batches of
+        itself (:meth:`worker_bytes`), the files and frames that its threads work on, and the ``prefetch`` batches of
         files that wait for a GPU decoder.
         """
-        slots = 0 if self.task.by_device else self._maker.process.slots
-        return (slots + 3 * self.task.local) * self.clip_bytes + self.task.cache_bytes
+        slots = 0 if self.plan.options.by_device else self._prefetcher.process.slots
+        return (slots + 3 * self.sampler.local) * self.clip_bytes + self.plan.options.cache_bytes
 
     @property
     def description(self) -> str:
@@ -137,9 +112,9 @@ class TrainLoader:
             "decoding process (decode_mb in metrics.jsonl)"
         )
 
-    def helper_bytes(self) -> int:
+    def worker_bytes(self) -> int:
         """Return the bytes of memory that the decoding process holds now, without the ring."""
-        return self._maker.process.private_bytes()
+        return self._prefetcher.process.private_bytes()
 
     def __iter__(self) -> Iterator[Batch]:
         return self
@@ -147,24 +122,23 @@ class TrainLoader:
     def __next__(self) -> Batch:
         if self.closed:
             raise ValueError("the loader is closed")
-        if self._maker.forked:
+        if self._prefetcher.forked:
             raise RuntimeError("a loader cannot be used in a process that was forked from its own: make one there")
-        asked, maker = time.perf_counter(), self._maker
-        made = maker.ready.get()
+        asked, prefetcher = time.perf_counter(), self._prefetcher
+        made = prefetcher.ready.get()
         if made.error is not None:
-            maker.ready.put(made)  # for later calls
+            prefetcher.ready.put(made)  # for later calls
             raise made.error
         assert made.batch is not None
         assert made.after is not None
         self.state = made.after
         now = time.perf_counter()
-        maker.handed_out(waited=now - asked > 0.05 * (now - self._last))
+        prefetcher.handed_out(waited=now - asked > 0.05 * (now - self._last))
         self._last = now
         if made.copied is not None:
             current = torch.cuda.current_stream(self._device)
             current.wait_event(made.copied)
-            for tensor in (made.batch.clips, made.batch.ids, made.batch.view_hashes):
-                tensor.record_stream(current)
+            made.batch.record_stream(current)
         return made.batch
 
     def close(self) -> None:

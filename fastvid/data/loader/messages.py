@@ -1,77 +1,38 @@
-"""The messages between the training process and its decoding process, and the sample at each position of the order."""
+"""The messages between the training process and its decoding process."""
 
 import pickle
-import threading
 import traceback
 from dataclasses import dataclass, field
 
-from fastvid.data.loader.flips import training_view
-from fastvid.data.loader.order import EpochOrder, LoaderState
+from fastvid.data.loader.sampler import EpochSampler
+from fastvid.data.loader.views import ViewDraws
 from fastvid.data.source import Sample, Source, read_video
-from fastvid.video import DecodeError, Limits, VideoMetadata, View, ViewSpec
+from fastvid.video import DecodeError, Limits, VideoMetadata, View
 from fastvid.video.decoders import GPU_DECODERS
 
 
 @dataclass(frozen=True)
-class Task:
-    """The clips to decode.
-
-    Clip number ``turn`` of this rank is position ``start + turn // local * batch + rank + turn % local * world`` of the
-    epochs' orders laid end to end, where ``local = batch // world``.
+class DecodeOptions:
+    """How clips are decoded; none of it changes which clips there are.
 
     Attributes:
-        source: where videos come from.
-        spec: how views are drawn.
-        batch: clips per global batch.
-        world: processes that share it.
-        rank: this process's place among them.
-        seed: seed of the order.
-        view_seed: seed of the views.
-        views: views drawn of each video, over and over; None draws a new one in every epoch.
-        window: shards mixed by the shuffle.
-        echo: times each window is gone through before the next one.
-        start: where turn 0's global batch begins.
-        limits: what is refused.
-        cache_bytes: bytes of decoded videos kept.
-        in_a_row: bad samples in a row after which a turn is given up.
-        decoder: one of :data:`fastvid.video.decoders.DECODERS`; those of the GPU leave the decoding to the parent.
-        threads: threads at the beginning.
-        most_threads: as many as there may become.
-        no_flip: labels whose clips are never mirrored.
+        decoder: ``"pyav"`` or ``"torchcodec"``, in the decoding process; ``"dali"`` or ``"torchcodec-cuda"``, of which
+            that process only reads and checks the files: whole batches are then decoded on the loader's device.
+        threads: decoding threads; default: half the processors this process may use, and more while training waits for
+            batches.
+        prefetch: batches decoded ahead.
+        cache_bytes: bytes of decoded videos kept in memory from epoch to epoch.
+        limits: what the decoder refuses.
     """
 
-    source: Source
-    spec: ViewSpec
-    batch: int
-    world: int
-    rank: int
-    seed: int
-    view_seed: int
-    views: int | None
-    window: int
-    start: LoaderState
-    limits: Limits
-    cache_bytes: int
-    in_a_row: int
-    decoder: str
-    threads: int
-    most_threads: int
-    no_flip: frozenset[str] = frozenset()
-    echo: int = 1
+    decoder: str = "pyav"
+    threads: int | None = None
+    prefetch: int = 2
+    cache_bytes: int = 0
+    limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self):
-        if self.world < 1 or not 0 <= self.rank < self.world:
-            raise ValueError(f"rank {self.rank} of {self.world} processes: ranks count from 0 to {self.world - 1}")
-        if self.batch < 1 or self.batch % self.world:
-            raise ValueError(f"a global batch of {self.batch} clips does not divide among {self.world} processes")
-        if not len(self.source.samples):
-            raise ValueError(f"there is nothing to load: {self.source.description}")
-        for name, value, least in (
-            ("threads", self.threads, 1), ("window", self.window, 1), ("views", self.views, 1), ("echo", self.echo, 1),
-            ("seed", self.seed, 0), ("view_seed", self.view_seed, 0), ("cache_bytes", self.cache_bytes, 0),
-            ("in_a_row", self.in_a_row, 1), ("state.epoch", self.start.epoch, 0),
-            ("state.sample", self.start.sample, 0),
-        ):  # fmt: skip
+        for name, value, least in (("threads", self.threads, 1), ("cache_bytes", self.cache_bytes, 0)):
             if value is not None and value < least:
                 raise ValueError(f"{name} must be at least {least}; got {value}")
         if self.by_device and self.cache_bytes:
@@ -80,38 +41,73 @@ class Task:
             )
 
     @property
-    def local(self) -> int:
-        """Return the number of this rank's clips in a global batch."""
-        return self.batch // self.world
+    def by_device(self) -> bool:
+        """Return whether the training process decodes the clips, in batches on its device."""
+        return self.decoder in GPU_DECODERS
+
+
+@dataclass(frozen=True)
+class DecodePlan:
+    """All that a decoding process has to know.
+
+    Attributes:
+        source: where videos come from.
+        draws: the views of each epoch.
+        sampler: which sample each turn is.
+        options: how they are decoded.
+        threads: threads at the beginning.
+        most_threads: as many as there may become.
+        in_a_row: bad samples in a row after which a turn is given up.
+    """
+
+    source: Source
+    draws: ViewDraws
+    sampler: EpochSampler
+    options: DecodeOptions
+    threads: int
+    most_threads: int
+    in_a_row: int
+
+    def __post_init__(self):
+        if not len(self.source.samples):
+            raise ValueError(f"there is nothing to load: {self.source.description}")
+        if self.sampler.samples != len(self.source.samples):
+            raise ValueError(
+                f"the sampler is of {self.sampler.samples} samples and the source has {len(self.source.samples)}: make "
+                "it from source.shard_sizes"
+            )
+        if type(self.draws).transform is not ViewDraws.transform:
+            raise ValueError(
+                f"{type(self.draws).__name__} changes the pixels of views, which the decoding process does not do: "
+                "load with ViewDraws, and change the pixels of the batch"
+            )
+        if self.in_a_row < 1:
+            raise ValueError(f"in_a_row must be at least 1; got {self.in_a_row}")
 
     @property
     def clip_shape(self) -> tuple[int, int, int, int]:
         """Return the shape of one uint8 clip."""
-        return (self.spec.frames, self.spec.size, self.spec.size, 3)
-
-    @property
-    def by_device(self) -> bool:
-        """Return whether the parent decodes the clips, in batches on its device."""
-        return self.decoder in GPU_DECODERS
-
-    @property
-    def positions(self) -> int:
-        """Return the number of positions of an epoch's order."""
-        return self.echo * len(self.source.samples)
+        spec = self.draws.spec
+        return (spec.frames, spec.size, spec.size, 3)
 
     @property
     def most_tries(self) -> int:
         """Return the number of consecutive positions that hold every sample at least once, wherever they begin."""
-        return 2 * self.positions - 1
+        return 2 * len(self.sampler) - 1
 
-    def position(self, turn: int) -> LoaderState:
-        """Return the position of a turn's sample in the order."""
-        batches, slot = divmod(turn, self.local)
-        return self.start.advance(batches * self.batch + self.rank + slot * self.world, self.positions)
+    def read(self, index: int, epoch: int) -> "VideoFile":
+        """Read a sample for an epoch.
+
+        Raises:
+            DecodeError: it cannot be used.
+        """
+        sample = self.source.samples[index]
+        data, info = read_video(self.source, index, self.options.limits)
+        return VideoFile(sample, data, info, self.draws.view(sample, epoch, info))
 
 
 @dataclass
-class File:
+class VideoFile:
     """A video that was read and checked, and what is wanted of it.
 
     Attributes:
@@ -149,7 +145,7 @@ class Decoded:
     repeats: bool = False
     threads: int = 0
     bad: list[tuple[str, DecodeError]] = field(default_factory=list)
-    file: File | None = None
+    file: VideoFile | None = None
 
     def tell(self, sample: Sample, view: View) -> None:
         """Record whose clip it is."""
@@ -170,7 +166,7 @@ class Failed:
     trace: str
 
     @staticmethod
-    def of(error: BaseException) -> "Failed":
+    def from_exception(error: BaseException) -> "Failed":
         """Return the message for an exception that is being handled."""
         trace = traceback.format_exc()
         try:
@@ -191,62 +187,3 @@ class Taken:
 
     turns: int
     waited: bool | None = None
-
-
-class Samples:
-    """The samples at the positions of the order, and the shards that will be read next."""
-
-    def __init__(self, task: Task):
-        self._task, self._orders = task, dict[int, EpochOrder]()
-        self._staged: tuple[int, int] | None = None
-        self._lock = threading.Lock()
-
-    def sample_at(self, position: LoaderState) -> int:
-        """Return the sample's index in the source."""
-        with self._lock:
-            order = self._order(position.epoch)
-        return order[position.sample]
-
-    def window_of(self, position: LoaderState) -> int:
-        """Return the number of a position's window, counted from the first epoch's first."""
-        with self._lock:
-            order = self._order(position.epoch)
-        # Of most windows an epoch can have: where shards are empty, some have one less.
-        windows = -(-len(self._task.source.shard_sizes) // self._task.window)
-        return position.epoch * windows + order.window_of(position.sample)
-
-    def view(self, sample: Sample, position: LoaderState, info: VideoMetadata) -> View:
-        """Return the clip of a sample at a position."""
-        task = self._task
-        draw = position.epoch if task.views is None else position.epoch % task.views
-        return training_view(task.spec, sample, task.view_seed, draw, info, task.no_flip)
-
-    def read(self, index: int, position: LoaderState) -> File:
-        """Read a sample for a position.
-
-        Raises:
-            DecodeError: it cannot be used.
-        """
-        sample = self._task.source.samples[index]
-        data, info = read_video(self._task.source, index, self._task.limits)
-        return File(sample, data, info, self.view(sample, position, info))
-
-    def stage(self, position: LoaderState) -> None:
-        """Tell the source about a position that is about to be read."""
-        with self._lock:
-            order = self._order(position.epoch)
-            window = order.window_of(position.sample)
-            if self._staged is not None and (position.epoch, window) <= self._staged:
-                return
-            self._staged = (position.epoch, window)
-            last = window + 1 == order.windows
-            then = self._order(position.epoch + 1).shards_of(0) if last else order.shards_of(window + 1)
-            self._task.source.stage(order.shards_of(window), then)
-
-    def _order(self, epoch: int) -> EpochOrder:
-        if epoch not in self._orders:
-            task = self._task
-            # Threads work around an epoch's end, never further apart than that.
-            self._orders = {e: o for e, o in self._orders.items() if abs(e - epoch) <= 1}
-            self._orders[epoch] = EpochOrder(task.seed, epoch, task.source.shard_sizes, task.window, task.echo)
-        return self._orders[epoch]

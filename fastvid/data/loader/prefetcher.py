@@ -11,7 +11,7 @@ import torch
 from fastvid.data.bad_samples import Quarantine
 from fastvid.data.loader.batch import Batch
 from fastvid.data.loader.device_decoder import DeviceDecoder
-from fastvid.data.loader.messages import Decoded, Task
+from fastvid.data.loader.messages import Decoded, DecodePlan
 from fastvid.data.loader.order import LoaderState
 from fastvid.data.loader.worker_handle import DecodeWorker
 from fastvid.random import sample_id
@@ -38,7 +38,7 @@ class Prefetcher:
     """A thread that assembles one batch ahead of the one handed out, from the clips of the decoding process.
 
     Args:
-        task: what is decoded.
+        plan: what is decoded.
         slots: clips decoded ahead of the batch being put together.
         quarantine: where bad samples go.
         device: where tensors are put.
@@ -48,15 +48,15 @@ class Prefetcher:
         process: which decodes.
     """
 
-    def __init__(self, task: Task, slots: int, quarantine: Quarantine, device: torch.device):
-        self._task, self._quarantine, self._device = task, quarantine, device
+    def __init__(self, plan: DecodePlan, slots: int, quarantine: Quarantine, device: torch.device):
+        self._plan, self._quarantine, self._device = plan, quarantine, device
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
-        self._device_decoder = DeviceDecoder(task, quarantine, device)
+        self._device_decoder = DeviceDecoder(plan, quarantine, device)
         self.ready: queue.Queue[Made] = queue.Queue()
         self._room = threading.Semaphore(1)  # batches that may be in the making beside the one handed out
         self._closing, self._pid = threading.Lock(), os.getpid()
         self.closed = False
-        self.process = DecodeWorker(task, slots)
+        self.process = DecodeWorker(plan, slots)
         self._thread = threading.Thread(target=self._copy_batches, daemon=True, name="clips")
         self._thread.start()
 
@@ -90,24 +90,25 @@ class Prefetcher:
             self.ready.put(Made(error=ValueError("the loader is closed")))  # for whoever is waiting
 
     def _copy_batches(self) -> None:
-        first, state = 0, self._task.start
+        sampler = self._plan.sampler
+        first, state = 0, sampler.start
         try:
             while self._room.acquire() and not self.closed:
                 with torch.cuda.stream(self._stream):  # without a GPU there is none, and this does nothing
-                    made = self._on_device(self._copy_batch(first))
-                first += self._task.local
-                state = state.advance(self._task.batch, self._task.positions)
+                    made = self._on_device(self._copy_batch(first, sampler.windows_of_batch(state)))
+                first += sampler.local
+                state = sampler.advance(state, sampler.batch)
                 made.after = state
                 self.ready.put(made)
         except BaseException as error:
             self.ready.put(Made(error=error))
 
-    def _copy_batch(self, first: int) -> Batch:
-        local = self._task.local
+    def _copy_batch(self, first: int, windows: tuple[int, int]) -> Batch:
+        local = self._plan.sampler.local
         pinned = self._stream is not None
         clips = None
-        if not self._task.by_device:
-            clips = torch.empty((local, *self._task.clip_shape), dtype=torch.uint8, pin_memory=pinned)
+        if not self._plan.options.by_device:
+            clips = torch.empty((local, *self._plan.clip_shape), dtype=torch.uint8, pin_memory=pinned)
         made: list[Decoded] = []
         for turn in range(first, first + local):
             made.append(self.process.decoded(turn))
@@ -119,30 +120,27 @@ class Prefetcher:
         if clips is None:
             clips = self._device_decoder.clips(made)
         for one in made:
-            self._quarantine.good(one.key)
+            self._quarantine.count_good(one.key)
         return Batch(
             clips=clips,
-            ids=_int64([sample_id(one.key) for one in made], pinned),
-            view_hashes=_int64([one.view_hash for one in made], pinned),
             keys=[one.key for one in made],
+            ids=torch.tensor([sample_id(one.key) for one in made], dtype=torch.int64, pin_memory=pinned),
+            view_hashes=torch.tensor([one.view_hash for one in made], dtype=torch.int64),
             labels=[one.label for one in made],
             substitutes=[bool(one.bad) for one in made],
             repeats=[one.repeats for one in made],
+            windows=windows,
         )
 
     def _note_bad(self, made: Decoded) -> None:
         self._quarantine.add_row(made.bad)
         if not made.key and made.file is None:
-            self._quarantine.give_up(made.bad, len(self._task.source.samples))
+            self._quarantine.give_up(made.bad, len(self._plan.source.samples))
 
     def _on_device(self, batch: Batch) -> Made:
         if self._stream is None:
             return Made(batch)
+        assert batch.clips is not None
         batch.clips = batch.clips.to(self._device, non_blocking=True)
         batch.ids = batch.ids.to(self._device, non_blocking=True)
-        batch.view_hashes = batch.view_hashes.to(self._device, non_blocking=True)
         return Made(batch, copied=self._stream.record_event())
-
-
-def _int64(values: list[int], pinned: bool) -> torch.Tensor:
-    return torch.tensor(values, dtype=torch.int64, pin_memory=pinned)

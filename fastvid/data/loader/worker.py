@@ -15,18 +15,18 @@ import numpy as np
 
 from fastvid.data.loader.autotune import Autotune
 from fastvid.data.loader.frame_cache import FrameCache
-from fastvid.data.loader.messages import Decoded, Failed, Samples, Taken, Task
+from fastvid.data.loader.messages import Decoded, DecodePlan, Failed, Taken
 from fastvid.data.loader.order import LoaderState
 from fastvid.data.loader.ring import Ring
 from fastvid.data.source import Sample
 from fastvid.video import DecodeError, View, decode_view
 
 
-class Helper:
+class Worker:
     """The threads of this process.
 
     Args:
-        task: what to decode.
+        plan: what to decode.
         done: turns that need not be decoded again.
         taken: turns whose slots are free again.
         slots: turns that may be ahead of those that were taken.
@@ -34,14 +34,17 @@ class Helper:
         connection: to the parent.
     """
 
-    def __init__(self, task: Task, done: set[int], taken: int, slots: int, ring: Ring | None, connection: Connection):
-        self.task, self.ring, self.slots = task, ring, slots
+    def __init__(
+        self, plan: DecodePlan, done: set[int], taken: int, slots: int, ring: Ring | None, connection: Connection
+    ):
+        self.plan, self.ring, self.slots = plan, ring, slots
         self._connection, self._done, self._taken = connection, done, taken
         self._next, self._busy = taken, 0
-        self._samples, self._cache = Samples(task), FrameCache(task.cache_bytes, task.spec)
+        self._cache = FrameCache(plan.options.cache_bytes, plan.draws.spec)
+        self._prefetched, self._prefetching = -1, threading.Lock()
         self._changed, self._sending = threading.Condition(), threading.Lock()
-        self._throttle = Autotune(task.threads, task.most_threads)
-        for number in range(task.most_threads):
+        self._autotune = Autotune(plan.threads, plan.most_threads)
+        for number in range(plan.most_threads):
             threading.Thread(target=self._work, args=(number,), daemon=True, name=f"decode-{number}").start()
 
     def told(self, told: Taken) -> None:
@@ -49,7 +52,7 @@ class Helper:
         with self._changed:
             if told.waited is not None:
                 full = self._next >= self._taken + self.slots
-                self._throttle.batch(waited=told.waited, idle=full and not self._busy)
+                self._autotune.batch(waited=told.waited, idle=full and not self._busy)
             self._taken = max(self._taken, told.turns)
             self._changed.notify_all()
 
@@ -57,20 +60,20 @@ class Helper:
         try:
             while True:
                 made = self._decode_turn(self._turn(number))
-                made.threads = self._throttle.threads
+                made.threads = self._autotune.threads
                 self._send(made)
                 with self._changed:
                     self._busy -= 1
         except (BrokenPipeError, ConnectionResetError):
             return  # the parent is gone, and the main thread is about to find out
         except BaseException as error:  # whatever it is: a thread that ended without a word would be waited for
-            self._send(Failed.of(error))
+            self._send(Failed.from_exception(error))
 
     def _turn(self, number: int) -> int:
         """Wait for a turn that is to be decoded and have a free slot."""
         with self._changed:
             while True:
-                if number < self._throttle.threads and self._next < self._taken + self.slots:
+                if number < self._autotune.threads and self._next < self._taken + self.slots:
                     turn = self._next
                     self._next += 1
                     if turn not in self._done:
@@ -86,21 +89,29 @@ class Helper:
 
     def _decode_turn(self, turn: int) -> Decoded:
         """Decode the turn's sample, or the first good one after it, into the turn's slot."""
-        task, out = self.task, Decoded(turn)
-        position = task.position(turn)
-        self._samples.stage(position)
-        while len(out.bad) < min(task.in_a_row, task.most_tries):
-            index = self._samples.sample_at(position)
+        plan, out = self.plan, Decoded(turn)
+        position = plan.sampler.position(turn)
+        self._prefetch(position)
+        while len(out.bad) < min(plan.in_a_row, plan.most_tries):
+            index = plan.sampler.index(position)
             try:  # bad ones too: whether a view can be cut must not depend on what was met before
-                if task.by_device:
-                    out.file = self._samples.read(index, position)
+                if plan.options.by_device:
+                    out.file = plan.read(index, position.epoch)
                     return out
                 out.tell(*self._decode(index, position, self._slot(turn)))
                 return out
             except DecodeError as error:
-                out.bad.append((task.source.samples[index].key, error))
-                position = position.advance(1, task.positions)
+                out.bad.append((plan.source.samples[index].key, error))
+                position = plan.sampler.advance(position, 1)
         return out
+
+    def _prefetch(self, position: LoaderState) -> None:
+        """Tell the source when a position is the first of a later window than before."""
+        window = self.plan.sampler.window_of(position)
+        with self._prefetching:
+            if window > self._prefetched:
+                self._prefetched = window
+                self.plan.source.prefetch(*self.plan.sampler.shards_at(position))
 
     def _slot(self, turn: int) -> np.ndarray:
         assert self.ring is not None
@@ -109,11 +120,11 @@ class Helper:
     def _decode(self, index: int, position: LoaderState, out: np.ndarray) -> tuple[Sample, View]:
         cached = self._cache.get(index)
         if cached is not None:
-            sample = self.task.source.samples[index]
-            view = self._samples.view(sample, position, cached.info)
+            sample = self.plan.source.samples[index]
+            view = self.plan.draws.view(sample, position.epoch, cached.info)
             cached.cut(view, out)
             return sample, view
-        file, decoder = self._samples.read(index, position), self.task.decoder
+        file, decoder = self.plan.read(index, position.epoch), self.plan.options.decoder
         if self._cache.reserve(file.info, file.view):
             # A video may be damaged where this view does not look.
             with contextlib.suppress(DecodeError):
@@ -134,18 +145,20 @@ def main(connection_descriptor: int, ring_descriptor: int) -> None:
     except (EOFError, OSError):
         os._exit(0)
     try:
-        task, done, taken, slots = pickle.loads(pickled)
-        ring = Ring(slots, task.clip_shape, ring_descriptor) if ring_descriptor >= 0 else None
-        helper = Helper(task, done, taken, slots, ring, connection)
+        plan, done, taken, slots = pickle.loads(pickled)
+        ring = Ring(slots, plan.clip_shape, ring_descriptor) if ring_descriptor >= 0 else None
+        worker = Worker(plan, done, taken, slots, ring, connection)
     except (AttributeError, ModuleNotFoundError) as error:
-        connection.send(Failed.of(ImportError(f"the decoding process cannot make the source ({error}): {_IMPORTABLE}")))
+        connection.send(
+            Failed.from_exception(ImportError(f"the decoding process cannot make the source ({error}): {_IMPORTABLE}"))
+        )
         os._exit(1)
     except BaseException as error:
-        connection.send(Failed.of(error))
+        connection.send(Failed.from_exception(error))
         os._exit(1)
     try:
         while True:
-            helper.told(connection.recv())
+            worker.told(connection.recv())
     except (EOFError, OSError):  # the parent has closed its end, or is gone
         os._exit(0)  # threads may be deep inside a file
 

@@ -11,7 +11,7 @@ import threading
 
 import numpy as np
 
-from fastvid.data.loader.messages import Decoded, Failed, Samples, Taken, Task
+from fastvid.data.loader.messages import Decoded, DecodePlan, Failed, Taken
 from fastvid.data.loader.ring import Ring
 
 log = logging.getLogger(__name__)
@@ -22,12 +22,12 @@ _PATIENCE = 60.0  # seconds without a clip after which it is said what is waited
 
 
 class DecodeWorker:
-    """Clips of a task, by turn, from a child process that decodes ahead as far as the ring has slots.
+    """Clips of a plan, by turn, from a child process that decodes ahead as far as the ring has slots.
 
     A child that dies is started again and decodes what was missing; what comes out is the same.
 
     Args:
-        task: what to decode.
+        plan: what to decode.
         slots: turns that may be decoded and not yet taken.
 
     Attributes:
@@ -35,10 +35,10 @@ class DecodeWorker:
         ring: where clips are; None where this process decodes them.
     """
 
-    def __init__(self, task: Task, slots: int):
-        pickle.dumps(task)  # what cannot be sent is said before anything is started
-        self.task, self.slots, self.threads = task, slots, task.threads
-        self.ring = None if task.by_device else Ring(slots, task.clip_shape)
+    def __init__(self, plan: DecodePlan, slots: int):
+        pickle.dumps(plan)  # what cannot be sent is said before anything is started
+        self.plan, self.slots, self.threads = plan, slots, plan.threads
+        self.ring = None if plan.options.by_device else Ring(slots, plan.clip_shape)
         self._decoded: dict[int, Decoded] = {}
         self._taken = 0  # all turns before this one have been copied
         self._copied: set[int] = set()  # turns after it that have been copied too
@@ -123,7 +123,7 @@ class DecodeWorker:
         )
         theirs.close()
         done = {turn for turn in self._decoded if turn >= self._taken} | self._copied
-        self._send((self.task, done, self._taken, self.slots))
+        self._send((self.plan, done, self._taken, self.slots))
 
     def _tell(self, message: Taken) -> None:
         with self._lock:
@@ -162,17 +162,17 @@ class DecodeWorker:
                 f"{', '.join(self._in_flight())}"
             )
         log.warning("the decoding process %s: it is started again where it was", how)
-        self.threads = self.task.threads
+        self.threads = self.plan.threads
         with self._lock:
             if not self._stopped:
                 self._start()
 
     def _in_flight(self) -> list[str]:
         """Return the keys of the samples that the child may have been busy with."""
-        places, turns = Samples(self.task), range(self._taken, self._taken + self.slots)
+        sampler, turns = self.plan.sampler, range(self._taken, self._taken + self.slots)
         open_turns = [turn for turn in turns if turn not in self._decoded and turn not in self._copied]
-        indices = [places.sample_at(self.task.position(turn)) for turn in open_turns[: self.threads]]
+        indices = [sampler.index(sampler.position(turn)) for turn in open_turns[: self.threads]]
         try:
-            return [self.task.source.samples[i].key for i in indices]
+            return [self.plan.source.samples[i].key for i in indices]
         except Exception:  # the index that names them may be what cannot be had
-            return [f"sample {i} of {self.task.source.description}" for i in indices]
+            return [f"sample {i} of {self.plan.source.description}" for i in indices]

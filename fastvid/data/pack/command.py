@@ -28,6 +28,7 @@ from fastvid.data.progress import Progress
 from fastvid.data.worker_pool import cores
 from fastvid.files import cache_dir
 from fastvid.names import spelled
+from fastvid.units import size
 from fastvid.video.transcode import Normalisation
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -123,11 +124,11 @@ def _pack_part(options: PackCommand, part: str, collection: Collection) -> int:
 
 def _report(options: PackCommand, where: str, videos: int, outcome: Outcome) -> int:
     dataset = outcome.dataset
-    size = f"{dataset.samples} videos in {len(dataset.shards)} shards, {dataset.video_bytes / 1e6:.1f} MB"
+    total = f"{dataset.samples} videos in {len(dataset.shards)} shards, {size(dataset.video_bytes)}"
     if outcome.new:
-        print(f"{where}: {size}")
+        print(f"{where}: {total}")
     else:
-        print(f"{where}: nothing to do, all is packed already: {size}")
+        print(f"{where}: nothing to do, all is packed already: {total}")
     rejects = sum(outcome.rejects.values())
     if rejects:
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(outcome.rejects.items()))
@@ -203,7 +204,7 @@ def _sentence(error: OSError, options: PackCommand) -> str:
             folder = folder.parent
         free = shutil.disk_usage(folder).free
         return (
-            f"{where} cannot grow: {error.strerror} ({free / 1e6:.0f} MB free on {folder}). Finished shards are kept: "
+            f"{where} cannot grow: {error.strerror} ({size(free)} free on {folder}). Finished shards are kept: "
             "make room and run the same command again, it goes on from there"
         )
     return f"{where} cannot be written: {error.strerror or error}. Finished shards are kept"

@@ -11,7 +11,7 @@ from fastvid.video.container import container_format
 from fastvid.video.frame_table import decode_table
 from fastvid.video.probe import with_table
 from fastvid.video.transcode import Normalisation, transcode
-from fastvid.video.verify import settle
+from fastvid.video.verify import verified_metadata
 
 _SUFFIXES = {"mov": ".mp4", "matroska": ".mkv", "avi": ".avi"}
 
@@ -30,7 +30,7 @@ class Treatment:
 
 
 @dataclass(frozen=True)
-class Task:
+class PackTask:
     """A video to prepare.
 
     Attributes:
@@ -69,7 +69,7 @@ class Reject:
     detail: str
 
 
-def prepare(task: Task, treatment: Treatment) -> Prepared | Reject:
+def prepare(task: PackTask, treatment: Treatment) -> Prepared | Reject:
     """Read and probe a video, and decode or transcode it where the treatment says so."""
     if task.failed is not None:
         return task.failed
@@ -83,7 +83,7 @@ def prepare(task: Task, treatment: Treatment) -> Prepared | Reject:
             data = _transcoded(data, info, treatment.normal)
             info, suffix = probe_indexable(data), ".mp4"
         elif treatment.verify:
-            info = settle(data, info)
+            info = verified_metadata(data, info)
     except DecodeError as error:
         return Reject(error.reason, error.detail)
     return Prepared(data, info, suffix)
@@ -99,7 +99,7 @@ def _transcoded(data: bytes, info: VideoMetadata, normal: Normalisation) -> byte
     return transcode(data, normal, info=with_table(info, decode_table(data, Limits()), info.fps))
 
 
-def _read(task: Task) -> bytes:
+def _read(task: PackTask) -> bytes:
     item = task.item
     if item.size == MISSING:
         raise DecodeError("read", "there is no such file")

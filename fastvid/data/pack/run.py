@@ -16,7 +16,7 @@ from typing import Any
 from fastvid.data.pack import journal
 from fastvid.data.pack.item import Collection, Item
 from fastvid.data.pack.llava import ARCHIVE_ERRORS, read_archive
-from fastvid.data.pack.prepare import Prepared, Reject, Task, Treatment, prepare
+from fastvid.data.pack.prepare import PackTask, Prepared, Reject, Treatment, prepare
 from fastvid.data.pack.target import Target
 from fastvid.data.shards.counts import Counts
 from fastvid.data.shards.dataset_json import NAME, Dataset
@@ -181,7 +181,7 @@ class _Writer:
         for fact in self.facts:
             self._publish(fact.name, fact.bytes, fact.index_bytes)
 
-    def take(self, task: Task, result: Prepared | Reject) -> None:
+    def take(self, task: PackTask, result: Prepared | Reject) -> None:
         self.archive, self.number = task.archive, task.number
         self.done += bool(task.item.key)
         if task.position is not None:
@@ -220,7 +220,7 @@ class _Writer:
         assert self._shard is not None
         facts, index = self._shard.finish()
         write_whole(self._work / f"{facts.name}.index.part", index)
-        counts = Counts.of(self._shard.entries)
+        counts = Counts.from_entries(self._shard.entries)
         record = journal.Record(facts, counts, self.archive, self.number, self._shard_taken, self._shard_rejects)
         self._shard = None  # with the record it is finished, and only to be moved
         journal.save_record(self._work, len(self.facts), record)
@@ -246,15 +246,15 @@ class _Writer:
                 )
 
 
-def _file_tasks(collection: Collection, packing: Packing, first: int) -> Iterator[Task]:
+def _file_tasks(collection: Collection, packing: Packing, first: int) -> Iterator[PackTask]:
     items = collection.items
     if packing.shuffle:
         items = sorted(items, key=lambda item: hashlib.blake2b(item.key.encode(), digest_size=8).digest())
     for number in range(first, len(items)):
-        yield Task(items[number], collection.root, number=number + 1)
+        yield PackTask(items[number], collection.root, number=number + 1)
 
 
-def _archive_tasks(collection: Collection, first: int, skip: int, taken: set[int]) -> Iterator[Task]:
+def _archive_tasks(collection: Collection, first: int, skip: int, taken: set[int]) -> Iterator[PackTask]:
     """Yield the tasks of the archives, one archive after the other. A damaged archive becomes a reject, and so does
     every video that was not found in any.
     """
@@ -268,14 +268,14 @@ def _archive_tasks(collection: Collection, first: int, skip: int, taken: set[int
                     continue  # the first one of that name was taken
                 seen.add(position)
                 item = replace(collection.items[position], size=size)
-                yield Task(item, collection.root, data, archive=archive, number=number, position=position)
+                yield PackTask(item, collection.root, data, archive=archive, number=number, position=position)
         except ARCHIVE_ERRORS as error:
             name = path.relative_to(collection.root).as_posix()
             failed = Reject("read", f"the archive is damaged, what follows in it is lost: {error}")
-            yield Task(Item("", name), collection.root, failed=failed, archive=archive + 1)
+            yield PackTask(Item("", name), collection.root, failed=failed, archive=archive + 1)
 
 
-def _died(task: Task) -> Reject:
+def _died(task: PackTask) -> Reject:
     return Reject("crash", "the process that read it died")
 
 

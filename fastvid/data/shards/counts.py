@@ -20,7 +20,7 @@ class Counts:
     video_bytes: int = 0
 
     @staticmethod
-    def of(entries: Iterable[Entry]) -> "Counts":
+    def from_entries(entries: Iterable[Entry]) -> "Counts":
         """Count some entries."""
         counts = Counts()
         for entry in entries:

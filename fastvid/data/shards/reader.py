@@ -60,8 +60,8 @@ class ShardFiles(Protocol):
         """Replace a copy that differs from its original; called when bytes of a tar are not those that were indexed."""
         ...
 
-    def stage(self, now: Sequence[int], then: Sequence[int]) -> None:
-        """Announce the shards that are read now and next; see :meth:`fastvid.data.Source.stage`."""
+    def prefetch(self, current: Sequence[int], upcoming: Sequence[int]) -> None:
+        """Announce the shards that are read now and next; see :meth:`fastvid.data.Source.prefetch`."""
         ...
 
 
@@ -113,7 +113,7 @@ class LocalShards:
     def renew(self, shard: int) -> None:
         """Do nothing: these are the originals."""
 
-    def stage(self, now: Sequence[int], then: Sequence[int]) -> None:
+    def prefetch(self, current: Sequence[int], upcoming: Sequence[int]) -> None:
         """Do nothing: the files are local."""
 
     def sizes(self) -> list[int]:
@@ -190,7 +190,7 @@ class ShardSource:
                 f"no videos in the tar files of {spelled(where)}: a video is a member named like KEY.mp4 ({endings})"
             )
         self._files, self._labels = files, None if labels is None else sorted(labels)
-        self.samples = _Samples(files, self.shard_sizes)
+        self.samples = _ShardSamples(files, self.shard_sizes)
         self.description = f"{len(self.samples)} videos in {len(self.shard_sizes)} tar shards in {spelled(where)}"
 
     def classes(self) -> list[str]:
@@ -198,8 +198,8 @@ class ShardSource:
             self._labels = sorted({sample.label for sample in self.samples if sample.label is not None})
         return self._labels
 
-    def stage(self, now: Sequence[int], then: Sequence[int]) -> None:
-        self._files.stage(now, then)
+    def prefetch(self, current: Sequence[int], upcoming: Sequence[int]) -> None:
+        self._files.prefetch(current, upcoming)
 
     def inventory(self) -> list[Item]:
         """Return its shards with their checksums; see :mod:`fastvid.data.inventory`."""
@@ -234,7 +234,7 @@ def _is_entry(data: bytes, entry: Entry) -> bool:
     return len(data) == entry.size and zlib.crc32(data) == entry.crc32
 
 
-class _Samples(Sequence[Sample]):
+class _ShardSamples(Sequence[Sample]):
     """All samples of all shards, each made from its line of an index when it is asked for."""
 
     def __init__(self, files: ShardFiles, sizes: Sequence[int]):

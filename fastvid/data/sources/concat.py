@@ -26,17 +26,17 @@ class _Joined:
         self._ends = list(accumulate(len(source.samples) for source in self._sources))
         self._shards = list(accumulate(len(source.shard_sizes) for source in self._sources))
         self.shard_sizes = [size for source in self._sources for size in source.shard_sizes]
-        self.samples = _Samples(self)
+        self.samples = _JoinedSamples(self)
         self.description = " and ".join(source.description for source in self._sources)
 
     def classes(self) -> list[str]:
         return sorted({label for source in self._sources for label in source.classes()})
 
-    def stage(self, now: Sequence[int], then: Sequence[int]) -> None:
+    def prefetch(self, current: Sequence[int], upcoming: Sequence[int]) -> None:
         first = 0
         for source, end in zip(self._sources, self._shards, strict=True):
-            mine = ([shard - first for shard in shards if first <= shard < end] for shards in (now, then))
-            source.stage(*mine)
+            mine = ([shard - first for shard in shards if first <= shard < end] for shards in (current, upcoming))
+            source.prefetch(*mine)
             first = end
 
     def inventory(self) -> list[Item]:
@@ -74,7 +74,7 @@ class _Joined:
         return self._names[which], self._sources[which], index - (self._ends[which - 1] if which else 0)
 
 
-class _Samples(Sequence[Sample]):
+class _JoinedSamples(Sequence[Sample]):
     def __init__(self, joined: _Joined):
         self._joined = joined
 

@@ -57,7 +57,7 @@ class FolderSource:
     def classes(self) -> list[str]:
         return sorted({sample.label for sample in self.samples if sample.label is not None})
 
-    def stage(self, now: Sequence[int], then: Sequence[int]) -> None:
+    def prefetch(self, current: Sequence[int], upcoming: Sequence[int]) -> None:
         """Do nothing: the files are local."""
 
     def size(self, index: int) -> int:

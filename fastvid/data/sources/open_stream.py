@@ -9,6 +9,7 @@ from fastvid.data.shards.reader import ShardSource
 from fastvid.data.storage.disk_cache import OVERHEAD, DiskCache, disk_size
 from fastvid.data.storage.remote import NotThere, Remote, StreamError
 from fastvid.data.storage.streamed_shards import StreamedShards
+from fastvid.units import size
 
 LONGEST_DATASET = 256 << 20
 
@@ -52,6 +53,6 @@ def check_budget(dataset: Dataset, budget: int, window: int, where: str) -> None
     fitting = sum(least[min(2 * w, len(sizes))] <= budget for w in range(1, window))
     way_out = f"a --data.window of {fitting}, or " if fitting else "smaller shards, or "
     raise ValueError(
-        f"the disk cache may hold {budget / 1e9:.3g} GB, and two windows of {window} shards of {where} take up to "
-        f"{needed / 1e9:.3g} GB: give {way_out}--data.disk-gb at least {math.ceil(needed / 1e6) / 1e3:g}"
+        f"the disk cache may hold {size(budget)}, and two windows of {window} shards of {where} take up to "
+        f"{size(needed)}: give {way_out}--data.disk-gb at least {math.ceil(needed / 1e6) / 1e3:g}"
     )

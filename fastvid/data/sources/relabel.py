@@ -28,13 +28,15 @@ class _Relabelled:
         ids: dict[str | None, int] = {name: number for number, name in enumerate(self._classes)}
         ids[None] = -1
         self.shard_sizes, self.description = source.shard_sizes, source.description
-        self.samples = _Samples(source.samples, np.array([ids[label] for label in labels], np.int32), self._classes)
+        self.samples = _RelabelledSamples(
+            source.samples, np.array([ids[label] for label in labels], np.int32), self._classes
+        )
 
     def classes(self) -> list[str]:
         return list(self._classes)
 
-    def stage(self, now: Sequence[int], then: Sequence[int]) -> None:
-        self._source.stage(now, then)
+    def prefetch(self, current: Sequence[int], upcoming: Sequence[int]) -> None:
+        self._source.prefetch(current, upcoming)
 
     def size(self, index: int) -> int:
         return self._source.size(index)
@@ -46,7 +48,7 @@ class _Relabelled:
         return origin_of(self._source, index)
 
 
-class _Samples(Sequence[Sample]):
+class _RelabelledSamples(Sequence[Sample]):
     def __init__(self, samples: Sequence[Sample], ids: np.ndarray, classes: list[str]):
         self._samples, self._ids, self._classes = samples, ids, classes
 

@@ -42,8 +42,8 @@ class _Subset:
     def classes(self) -> list[str]:
         return sorted({sample.label for sample in self.samples if sample.label is not None})
 
-    def stage(self, now: Sequence[int], then: Sequence[int]) -> None:
-        self._source.stage(now, then)
+    def prefetch(self, current: Sequence[int], upcoming: Sequence[int]) -> None:
+        self._source.prefetch(current, upcoming)
 
     def size(self, index: int) -> int:
         return self._source.size(self._rows[index])

@@ -24,7 +24,7 @@ def hold_out(source: Source, share: float) -> tuple[Source | None, Source | None
     Raises:
         ValueError: the split that it shows does not fit the videos.
     """
-    found = visible_split(Facts.of(videos_of(source)), None)
+    found = visible_split(Facts.from_videos(videos_of(source)), None)
     if found is None:
         classes = classes_of(source)
         if len(classes) < 2:

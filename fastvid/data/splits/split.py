@@ -112,7 +112,7 @@ def split_labelled(
     lists = None if lists is None else Path(lists).expanduser()
     request = Request(_checked_shares(shares), seed, group_of, lists)
     if protocol == AUTO:
-        found = visible_split(Facts.of(videos), lists)
+        found = visible_split(Facts.from_videos(videos), lists)
         grouped = found is None and all(group_of(video.name) is not None for video in videos)
         protocol = found.protocol if found is not None else "hash-group" if grouped else "hash"
         why = found.why if found is not None else "the videos show no split of their own"

@@ -27,7 +27,7 @@ class Facts:
     one: str = ""
 
     @staticmethod
-    def of(videos: Iterable[Video]) -> "Facts":
+    def from_videos(videos: Iterable[Video]) -> "Facts":
         """Collect the facts about videos."""
         facts = Facts()
         for video in videos:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from fastvid import units
 from fastvid.data.storage.remote import StreamError
 
 MARKER = "fastvid-cache"
@@ -133,8 +134,8 @@ class DiskCache:
                     )
         except OSError as error:
             raise StreamError(
-                f"{name} ({size / 1e6:.1f} MB) cannot be kept in {self.folder}: {error.strerror or error}; "
-                f"{_free(self.folder) / 1e6:.1f} MB are free there. Make room, or give --data.disk-dir another "
+                f"{name} ({units.size(size)}) cannot be kept in {self.folder}: {error.strerror or error}; "
+                f"{units.size(_free(self.folder))} are free there. Make room, or give --data.disk-dir another "
                 "folder; a smaller --data.disk-gb makes the cache delete its files earlier"
             ) from error
 

@@ -32,7 +32,7 @@ class _File(NamedTuple):
 class StreamedShards:
     """Shards behind a URL, by way of a disk cache. See docs/streaming.md.
 
-    Any thread may read. One thread in the background fetches what :meth:`stage` names. A pickled copy, in another
+    Any thread may read. One thread in the background fetches what :meth:`prefetch` names. A pickled copy, in another
     process, uses the same cache.
 
     Args:
@@ -57,8 +57,8 @@ class StreamedShards:
         self._facts, self._folder = self._dataset.shards, self._dataset.hash[:16]
         self.names = [fact.name for fact in self._facts]
         self._lock = threading.Lock()
-        self._now: list[int] = []
-        self._then: list[int] = []
+        self._current: list[int] = []
+        self._upcoming: list[int] = []
         self._stamp: int | None = None
         # Open files cannot be deleted: those of the current window, and of the one before while it is still read.
         self._held: dict[int, io.FileIO] = {}
@@ -117,21 +117,21 @@ class StreamedShards:
             log.warning("%s has changed in the cache: fetching it again", file.name)
             self._replace(file)
 
-    def stage(self, now: Sequence[int], then: Sequence[int]) -> None:
-        """Fetch the shards of ``now``, then those of ``then``, in the background. Those of ``now`` stay in the cache
-        until the next call; all others may go when room is needed."""
+    def prefetch(self, current: Sequence[int], upcoming: Sequence[int]) -> None:
+        """Fetch the shards of ``current``, then those of ``upcoming``, in the background. Those of ``current`` stay in
+        the cache until the next call; all others may go when room is needed."""
         with self._lock:
-            if (list(now), list(then)) == (self._now, self._then):
+            if (list(current), list(upcoming)) == (self._current, self._upcoming):
                 return
-            self._now, self._then, self._stamp = list(now), list(then), time.time_ns()
+            self._current, self._upcoming, self._stamp = list(current), list(upcoming), time.time_ns()
             before, leases = list(self._held), {**self._past, **self._held}
-            self._held = {shard: leases.pop(shard) for shard in self._now if shard in leases}
+            self._held = {shard: leases.pop(shard) for shard in self._current if shard in leases}
             self._past = {shard: leases.pop(shard) for shard in before if shard in leases}
             _close(leases)
             self._past_read = time.monotonic()
             self._fetched.clear()
-            self._todo = deque(dict.fromkeys([*self._now, *self._then]))
-            missing = [shard for shard in self._now if shard not in self._held][:_MOST_HELD]
+            self._todo = deque(dict.fromkeys([*self._current, *self._upcoming]))
+            missing = [shard for shard in self._current if shard not in self._held][:_MOST_HELD]
         for shard in missing:  # what is there already must not go before it is read
             file = self._tar(shard)
             lease = self._cache.held(self._path(file), file.size, self._stamp)
@@ -145,7 +145,7 @@ class StreamedShards:
     def close(self) -> None:
         """Release the shards in the cache, and stop fetching after the current shard."""
         with self._lock:
-            self._now, self._then, self._todo = [], [], deque()
+            self._current, self._upcoming, self._todo = [], [], deque()
             _close(self._held)
             _close(self._past)
 
@@ -158,11 +158,11 @@ class StreamedShards:
                     self._thread = None
                     return
                 shard = self._todo[0] if self._todo else None
-                held, then = shard in self._held, list(self._then)
+                held, upcoming = shard in self._held, list(self._upcoming)
             if shard is None:
                 time.sleep(_POLL)
                 continue
-            spare = [self._path(file) for s in then for file in (self._index(s), self._tar(s))]
+            spare = [self._path(file) for s in upcoming for file in (self._index(s), self._tar(s))]
             try:
                 self._lease(self._index(shard), spare).close()
                 if not held:
@@ -199,8 +199,8 @@ class StreamedShards:
 
         with self._lock:
             stamp = self._stamp
-            if stamp is not None and file.shard not in self._now:
-                stamp = stamp + 1 if file.shard in self._then else None
+            if stamp is not None and file.shard not in self._current:
+                stamp = stamp + 1 if file.shard in self._upcoming else None
         try:
             return self._cache.lease(self._path(file), file.size, make, stamp=stamp, spare=spare)
         except NotThere as error:
@@ -210,7 +210,7 @@ class StreamedShards:
 
     def _count(self, file: _File) -> None:
         with self._lock:
-            again = file.shard in self._now and file.name in self._fetched and file.name == self.names[file.shard]
+            again = file.shard in self._current and file.name in self._fetched and file.name == self.names[file.shard]
             self._fetched.add(file.name)
             warn, self._warned = again and not self._warned, self._warned or again
         if warn:
@@ -250,7 +250,7 @@ class StreamedShards:
     def _hold(self, shard: int, lease: io.FileIO) -> None:
         """Keep a file open if it is of the current window."""
         with self._lock:
-            if shard in self._now and shard not in self._held and len(self._held) < _MOST_HELD:
+            if shard in self._current and shard not in self._held and len(self._held) < _MOST_HELD:
                 self._held[shard] = lease
             else:
                 lease.close()

@@ -14,12 +14,12 @@ from fastvid.ops.gather_tokens import reference
 _NAME = "gather_tokens"
 
 
-def gathered(x, index, backend):
+def empty_gathered(x, index, backend):
     """Allocate the output [B, K, D]."""
     return x.new_empty((x.shape[0], index.shape[1], x.shape[2]))
 
 
-def scattered(grad, index, tokens, backend):
+def empty_scattered(grad, index, tokens, backend):
     """Allocate the gradient [B, tokens, D]."""
     return grad.new_empty((grad.shape[0], tokens, grad.shape[2]))
 
@@ -32,7 +32,7 @@ def _layout(x: torch.Tensor) -> tuple[torch.Tensor, int, int, int]:
 
 
 def _gather_cpu(x, index, backend):
-    out = gathered(x, index, backend)
+    out = empty_gathered(x, index, backend)
     (x, batch, row, width), index = _layout(x), index.contiguous()
     bad = _native.CORE.gather_tokens(
         x.data_ptr(), batch, row, index.data_ptr(), out.data_ptr(), x.shape[0], x.shape[1], index.shape[1], width,
@@ -44,7 +44,7 @@ def _gather_cpu(x, index, backend):
 
 
 def _scatter_cpu(grad, index, tokens, backend):
-    out = scattered(grad, index, tokens, backend)
+    out = empty_scattered(grad, index, tokens, backend)
     (grad, batch, row, width), index = _layout(grad), index.contiguous()
     bad, repeated = _native.CORE.scatter_tokens(
         grad.data_ptr(), batch, row, index.data_ptr(), out.data_ptr(), grad.shape[0], tokens, index.shape[1], width,
@@ -84,7 +84,7 @@ def _scatter_backward(ctx, grad):
 # Gather and scatter are linear and each other's adjoint: derivatives of every order are these two.
 _gather: Callable[..., torch.Tensor] = register(
     "gather_tokens(Tensor x, Tensor index, str backend) -> Tensor",
-    fake=gathered,
+    fake=empty_gathered,
     cpu=_gather_cpu,
     triton="fastvid.ops.gather_tokens.triton",
     setup_context=_gather_context,
@@ -92,7 +92,7 @@ _gather: Callable[..., torch.Tensor] = register(
 )
 _scatter: Callable[..., torch.Tensor] = register(
     "scatter_tokens(Tensor grad, Tensor index, SymInt tokens, str backend) -> Tensor",
-    fake=scattered,
+    fake=empty_scattered,
     cpu=_scatter_cpu,
     triton="fastvid.ops.gather_tokens.triton",
     setup_context=_scatter_context,

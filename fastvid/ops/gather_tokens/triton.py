@@ -9,7 +9,7 @@ import triton.language as tl
 from fastvid.ops._launch import Options, choose_launch, options
 from fastvid.ops._layout import rows_contiguous
 from fastvid.ops._tiles import row_class, row_launches
-from fastvid.ops.gather_tokens.op import gathered, scattered
+from fastvid.ops.gather_tokens.op import empty_gathered, empty_scattered
 
 # (elements that a program holds at a time, warps), the default first.
 _GATHER = [(4096, 4), (1024, 4), (2048, 2), (2048, 4), (4096, 8), (8192, 8)]
@@ -80,7 +80,7 @@ def scatter_options(width: int, size: int) -> Options:
 def gather_tokens(x: torch.Tensor, index: torch.Tensor, backend: str) -> torch.Tensor:
     """Map x [B, N, D] and index int64 [B, K] to [B, K, D]; NaN (-1 for integers) where an index is out of range."""
     (B, N, D), K = x.shape, index.shape[1]
-    out = gathered(x, index, backend)
+    out = empty_gathered(x, index, backend)
     if out.numel():
         x, index = rows_contiguous(x), index.contiguous()
         launch = choose_launch(gather_options(D, x.element_size()), x.device)
@@ -95,7 +95,7 @@ def gather_tokens(x: torch.Tensor, index: torch.Tensor, backend: str) -> torch.T
 def scatter_tokens(grad: torch.Tensor, index: torch.Tensor, tokens: int, backend: str) -> torch.Tensor:
     """Map grad [B, K, D] and index int64 [B, K], distinct in each row, to [B, tokens, D] with zeros elsewhere."""
     B, K, D = grad.shape
-    out = scattered(grad, index, tokens, backend)
+    out = empty_scattered(grad, index, tokens, backend)
     if out.numel():
         grad, index = rows_contiguous(grad), index.contiguous()
         launch = choose_launch(scatter_options(D, grad.element_size()), grad.device)

@@ -27,18 +27,18 @@ _SCALE_SCHEMA = "scale_gradient(Tensor grad, Tensor upstream, float factor, str 
 _TRITON = "fastvid.ops.masked_latent_loss.triton"
 
 
-def outputs(pred: torch.Tensor, with_grad: bool) -> tuple[torch.Tensor, torch.Tensor]:
+def empty_outputs(pred: torch.Tensor, with_grad: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """Allocate the loss and its gradient, which is empty when it is not requested."""
     loss = pred.new_empty((), dtype=torch.float32)
     return loss, pred.new_empty(pred.shape if with_grad else (0,))
 
 
 def _fake(pred, target, target_scale, masked, kind, normalize_target, with_grad, backend):
-    return outputs(pred, with_grad)
+    return empty_outputs(pred, with_grad)
 
 
 def _cpu(pred, target, target_scale, masked, kind, normalize_target, with_grad, backend):
-    loss, grad = outputs(pred, with_grad)
+    loss, grad = empty_outputs(pred, with_grad)
     if pred.numel() == 0:
         return loss.zero_(), grad
     pred, target, masked = rows_contiguous(pred), rows_contiguous(target), masked.contiguous()

@@ -18,7 +18,7 @@ _SCHEMA = (
 _MASKED, _VISIBLE = 3, 4  # positions in the plan
 
 
-def outputs(ids: torch.Tensor, plan: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+def empty_outputs(ids: torch.Tensor, plan: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
     """Allocate visible [B, V] and masked [B, M]."""
     visible = ids.new_empty((ids.shape[0], plan[_VISIBLE]))
     masked = ids.new_empty((ids.shape[0], plan[_MASKED]))
@@ -26,13 +26,13 @@ def outputs(ids: torch.Tensor, plan: list[int]) -> tuple[torch.Tensor, torch.Ten
 
 
 def _fake(sample_ids, plan, seed, draw, backend):
-    return outputs(sample_ids, plan)
+    return empty_outputs(sample_ids, plan)
 
 
 def _cpu(sample_ids, plan, seed, draw, backend):
     if backend == "reference":
         return reference.multiblock_mask(sample_ids, plan, seed, draw)
-    visible, masked = outputs(sample_ids, plan)
+    visible, masked = empty_outputs(sample_ids, plan)
     ids = sample_ids.contiguous()
     _native.CORE.multiblock_mask_cpu(
         ids.data_ptr(), visible.data_ptr(), masked.data_ptr(), len(ids), seed, draw, plan, torch.get_num_threads()
@@ -43,7 +43,7 @@ def _cpu(sample_ids, plan, seed, draw, backend):
 def _cuda(sample_ids, plan, seed, draw, backend):
     if backend == "reference":
         return reference.multiblock_mask(sample_ids, plan, seed, draw)
-    visible, masked = outputs(sample_ids, plan)
+    visible, masked = empty_outputs(sample_ids, plan)
     ids = sample_ids.contiguous()
     if len(ids):
         stream = torch.cuda.current_stream().cuda_stream

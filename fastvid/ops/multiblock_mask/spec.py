@@ -8,7 +8,7 @@ from typing import Any, Literal
 Range = tuple[float, float]
 
 _KINDS = {"blocks": 0, "tube": 1, "random": 2}
-_MEETS = {"trim": 0, "truncate": 1, "tokens": 2}
+_FILLS = {"trim": 0, "truncate": 1, "tokens": 2}
 _Q24, _Q16 = 1 << 24, 1 << 16
 
 # Field order of MaskPlan in csrc/multiblock_mask.h.
@@ -26,7 +26,7 @@ class MaskSpec:
     in ``temporal``; its sides are either ``sqrt(area * aspect)`` and ``sqrt(area / aspect)``, rounded and clamped to
     the grid, or the shares of H and W drawn from ``height`` and ``width``.
 
-    The same number of tokens is wanted for every sample, and blocks overlap, so ``meet`` says how the count is met:
+    The same number of tokens is wanted for every sample, and blocks overlap, so ``fill`` says how the count is met:
 
     - ``"trim"``: blocks are added until the wanted number of tokens is covered; of the block that crosses it, only a
       part is kept: whole rows or columns of tubes from a random side. Nothing but blocks is masked.
@@ -45,7 +45,7 @@ class MaskSpec:
         height: share of H, without ``area``.
         width: share of W, without ``area``.
         same_size: all blocks of a sample have the size of its first.
-        meet: how the wanted number of tokens is met, see above.
+        fill: how the wanted number of tokens is met, see above.
         truncate: which tokens go when there are too many, see above. Where masked and visible together are fewer than
             the grid it also says which visible ones go; with ``"tokens"``, which blocked ones where there are too many.
     """
@@ -58,14 +58,14 @@ class MaskSpec:
     height: Range | None = None
     width: Range | None = None
     same_size: bool = False
-    meet: Literal["trim", "truncate", "tokens"] = "trim"
+    fill: Literal["trim", "truncate", "tokens"] = "trim"
     truncate: Literal["random", "tail"] = "random"
 
     def __post_init__(self) -> None:
         if self.kind not in _KINDS:
             raise ValueError(f"MaskSpec: kind must be one of {', '.join(_KINDS)}; got {self.kind!r}")
-        if self.meet not in _MEETS:
-            raise ValueError(f"MaskSpec: meet must be one of {', '.join(_MEETS)}; got {self.meet!r}")
+        if self.fill not in _FILLS:
+            raise ValueError(f"MaskSpec: fill must be one of {', '.join(_FILLS)}; got {self.fill!r}")
         if self.truncate not in ("random", "tail"):
             raise ValueError(f"MaskSpec: truncate must be random or tail; got {self.truncate!r}")
         low, high = self.count
@@ -92,19 +92,19 @@ class MaskSpec:
 
         At 75 % masked on an 8 x 14 x 14 grid the blocks cover 19 % on average, so most masked tokens are i.i.d.
         """
-        spec = cls(count=(4, 8), temporal=(0.1, 0.5), area=None, height=(0.15, 0.7), width=(0.15, 0.7), meet="tokens")
+        spec = cls(count=(4, 8), temporal=(0.1, 0.5), area=None, height=(0.15, 0.7), width=(0.15, 0.7), fill="tokens")
         return dataclasses.replace(spec, **changes)
 
     @classmethod
     def vjepa_short(cls, *, truncate: Literal["random", "tail"] = "random", **changes: Any) -> "MaskSpec":
         """Return V-JEPA's short-range spec: 8 blocks of 15 % of the frame through all time."""
-        spec = cls(count=(8, 8), same_size=True, meet="truncate", truncate=truncate)
+        spec = cls(count=(8, 8), same_size=True, fill="truncate", truncate=truncate)
         return dataclasses.replace(spec, **changes)
 
     @classmethod
     def vjepa_long(cls, *, truncate: Literal["random", "tail"] = "random", **changes: Any) -> "MaskSpec":
         """Return V-JEPA's long-range spec: 2 blocks of 70 % of the frame through all time."""
-        spec = cls(count=(2, 2), area=(0.7, 0.7), same_size=True, meet="truncate", truncate=truncate)
+        spec = cls(count=(2, 2), area=(0.7, 0.7), same_size=True, fill="truncate", truncate=truncate)
         return dataclasses.replace(spec, **changes)
 
     @classmethod
@@ -146,7 +146,7 @@ class MaskSpec:
         height, width, area = self.height or (1, 1), self.width or (1, 1), self.area or (1, 1)
         fields = {
             "T": t, "H": h, "W": w, "masked": masked, "visible": visible,
-            "kind": _KINDS[self.kind], "meet": _MEETS[self.meet], "tail": int(self.truncate == "tail"),
+            "kind": _KINDS[self.kind], "meet": _FILLS[self.fill], "tail": int(self.truncate == "tail"),
             "count_lo": self.count[0], "count_hi": self.count[1], "same_size": int(self.same_size),
             "by_area": int(self.area is not None),
             "t_lo": _fixed(self.temporal[0], _Q24), "t_hi": _fixed(self.temporal[1], _Q24),

@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 
 from fastvid.ops._launch import Options, choose_launch, options
-from fastvid.ops.multiblock_mask.op import outputs
+from fastvid.ops.multiblock_mask.op import empty_outputs
 from fastvid.ops.multiblock_mask.reference import MAX_BLOCKS
 from fastvid.ops.multiblock_mask.spec import PLAN_FIELDS
 
@@ -187,7 +187,7 @@ def multiblock_mask(
         RuntimeError: more than :data:`MAX_CELLS` tokens.
     """
     p = dict(zip(PLAN_FIELDS, plan, strict=True))
-    visible, masked = outputs(ids, plan)
+    visible, masked = empty_outputs(ids, plan)
     cells = p["H"] * p["W"] * (1 if p["kind"] == 1 else p["T"])
     if cells > MAX_CELLS:
         raise RuntimeError(

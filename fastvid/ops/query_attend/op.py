@@ -40,7 +40,7 @@ def contiguous_like(x: torch.Tensor) -> torch.Tensor:
     return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
-def outputs(query: torch.Tensor, with_stats: bool, with_grad: bool) -> tuple[torch.Tensor, ...]:
+def empty_outputs(query: torch.Tensor, with_stats: bool, with_grad: bool) -> tuple[torch.Tensor, ...]:
     """Allocate out, precise, lse, entropy and peak."""
     rows = query.shape[:-1]
     keep = with_grad and query.dtype != torch.float32
@@ -53,7 +53,9 @@ def outputs(query: torch.Tensor, with_stats: bool, with_grad: bool) -> tuple[tor
     )
 
 
-def gradients(query: torch.Tensor, key: torch.Tensor, with_query: bool, with_cache: bool, token_major: bool) -> Triple:
+def empty_gradients(
+    query: torch.Tensor, key: torch.Tensor, with_query: bool, with_cache: bool, token_major: bool
+) -> Triple:
     """Allocate the three gradients."""
 
     def like_key() -> torch.Tensor:
@@ -67,7 +69,7 @@ def gradients(query: torch.Tensor, key: torch.Tensor, with_query: bool, with_cac
 
 
 def _fake(query, key, value, scale, with_stats, with_grad, backend):
-    return outputs(query, with_stats, with_grad)
+    return empty_outputs(query, with_stats, with_grad)
 
 
 def _backward_fake(
@@ -85,7 +87,7 @@ def _backward_fake(
     token_major,
     backend,
 ):
-    return gradients(query, key, with_query, with_cache, token_major)
+    return empty_gradients(query, key, with_query, with_cache, token_major)
 
 
 def _address(x: torch.Tensor | None) -> int:
@@ -93,7 +95,7 @@ def _address(x: torch.Tensor | None) -> int:
 
 
 def _cpu(query, key, value, scale, with_stats, with_grad, backend):
-    result = outputs(query, with_stats, with_grad)
+    result = empty_outputs(query, with_stats, with_grad)
     query, key, value = rows_contiguous(query), rows_contiguous(key), rows_contiguous(value)
     _native.CORE.query_attend(
         query.data_ptr(), key.data_ptr(), value.data_ptr(), _native.DTYPE_CODES[query.dtype], query.shape, key.shape,
@@ -117,7 +119,7 @@ def _backward_cpu(
     token_major,
     backend,
 ):
-    result = gradients(query, key, with_query, with_cache, token_major)
+    result = empty_gradients(query, key, with_query, with_cache, token_major)
     if query.numel() == 0:
         return result[0], result[1].zero_(), result[2].zero_()
     query, key, value, grad_out = (rows_contiguous(x) for x in (query, key, value, grad_out))

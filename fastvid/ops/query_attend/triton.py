@@ -11,7 +11,7 @@ import triton.language as tl
 
 from fastvid.ops._launch import Options, choose_launch, options
 from fastvid.ops._layout import rows_contiguous
-from fastvid.ops.query_attend.op import gradients, outputs
+from fastvid.ops.query_attend.op import empty_gradients, empty_outputs
 
 _TILE = 16  # queries of one program
 _BROADCAST = 4  # at most so many queries are multiplied by broadcasting
@@ -211,7 +211,7 @@ def grouped(query: torch.Tensor) -> torch.Tensor:
 
 
 def query_attend(query, key, value, scale, with_stats, with_grad, backend):
-    out, precise, lse, entropy, peak = result = outputs(query, with_stats, with_grad)
+    out, precise, lse, entropy, peak = result = empty_outputs(query, with_stats, with_grad)
     if query.numel() == 0:
         return result
     query, key, value = rows_contiguous(grouped(query)), rows_contiguous(key), rows_contiguous(value)
@@ -241,7 +241,7 @@ def query_attend_backward(
     token_major,
     backend,
 ):
-    result = gradients(query, key, with_query, with_cache, token_major)
+    result = empty_gradients(query, key, with_query, with_cache, token_major)
     if query.numel() == 0:
         return result[0], result[1].zero_(), result[2].zero_()
     query, key, value, grad_out = (rows_contiguous(x) for x in (grouped(query), key, value, grouped(grad_out)))

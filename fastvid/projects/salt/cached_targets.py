@@ -1,58 +1,63 @@
 """A SALT student that is taught by a latent cache: what must agree, and what is read from it."""
 
 import logging
-from typing import Any
 
 import torch
 
-from fastvid.data import Batch, Quarantine, TrainLoader
+from fastvid.data import Batch, DecodeOptions, EpochSampler, Latents, Quarantine, TrainLoader, ViewDraws
 from fastvid.data.inventory import with_named_videos
-from fastvid.latents import LatentBatch, LatentCache, LatentLoader, Latents
-from fastvid.latents.manifest import dataset_hash, differences, view_facts
+from fastvid.latents import LatentCache, LatentLoader
+from fastvid.latents.manifest import dataset_hash, differences
 from fastvid.models.fingerprint import teacher_fingerprint
 from fastvid.models.teachers import Teacher
 from fastvid.models.vit import VideoViT
 from fastvid.projects.salt.config import SaltConfig
 from fastvid.projects.salt.data import SaltData
 from fastvid.projects.salt.masks import MaskSampler
-from fastvid.projects.salt.targets import HealthBatch
+from fastvid.projects.salt.targets import Examples, MakeLoader, Selected, select_latents
 from fastvid.projects.salt.token_subset import TokenSubset
+from fastvid.video import ViewSpec
 
 log = logging.getLogger(__name__)
 
 
-class CachedLatents:
-    """The latents of a cache.
+class CachedTargets:
+    """Latents from a cache, as they are stored.
 
     Args:
         cache: opened by :func:`open_latents`.
-        data: data of the run.
+        views: parameters of the run's views.
         seed: seed of the run.
         device: of the run.
-        quarantine: of the run.
     """
 
-    def __init__(self, cache: LatentCache, data: SaltData, seed: int, device: torch.device, quarantine: Quarantine):
-        self.cache, self.manifest = cache, cache.manifest
-        self._data, self._seed, self._device, self._quarantine = data, seed, device, quarantine
+    def __init__(self, cache: LatentCache, views: ViewSpec, seed: int, device: torch.device):
+        self.cache, self._seed, self._device = cache, seed, device
+        # The cache has latents of its own views only.
+        self._draws = ViewDraws(views, cache.manifest.view_seed, cache.manifest.views_per_clip)
 
     @property
-    def loader_options(self) -> dict[str, Any]:
-        """Return the cache's views as loader options."""
-        return {"view_seed": self.manifest.view_seed, "views": self.manifest.views_per_clip}
+    def dim(self) -> int:
+        return self.cache.manifest.dim
 
-    def batches(self, loader: TrainLoader) -> LatentLoader:
-        """Return the loader's batches with their latents."""
-        return LatentLoader(loader, self.cache, self._device)
+    def batches(self, make_loader: MakeLoader) -> LatentLoader:
+        return LatentLoader(make_loader(draws=self._draws), self.cache, self._device)
 
-    def health_batch(self, clips: int) -> HealthBatch:
-        """Return first views of the first training clips in order, their sample ids and latents."""
-        return cached_clips(self.cache, self._data, clips, self._seed, self._quarantine)
-
-    def of(self, batch: Batch) -> Latents:
-        """Return the latents as they were read."""
-        assert isinstance(batch, LatentBatch), "the batch comes without latents"
+    def prepare(self, batch: Batch) -> Latents:
+        assert batch.latents is not None, "the batch comes without latents"
         return batch.latents
+
+    def select(self, prepared: Latents, masked: torch.Tensor) -> Selected:
+        return select_latents(prepared, masked)
+
+    def examples(self, data: SaltData, clips: int, quarantine: Quarantine) -> Examples:
+        sampler = EpochSampler(data.train.shard_sizes, batch=min(clips, len(data.train.samples)), seed=self._seed)
+        options = DecodeOptions(threads=1, prefetch=1)
+        loader = TrainLoader(data.train, self._draws, sampler, options=options, quarantine=quarantine)
+        with LatentLoader(loader, self.cache) as batches:
+            batch = next(batches)
+        assert batch.clips is not None
+        return Examples(batch.clips, batch.ids, batch.latents)
 
 
 def open_latents(config: SaltConfig, data: SaltData, student: VideoViT, teacher: Teacher | None) -> LatentCache:
@@ -74,11 +79,11 @@ def open_latents(config: SaltConfig, data: SaltData, student: VideoViT, teacher:
     m = cache.manifest
     wanted = {
         "dataset": dataset_hash(data.path, data.whole),
-        "views": view_facts(data.views),
+        "views": data.views.fingerprint,
         "grid": student.grid,
         **({} if teacher is None else teacher_fingerprint(teacher)),
     }
-    lines = with_named_videos(differences(m.facts, wanted, "this run"), cache.folder, data.whole)
+    lines = with_named_videos(differences(m.dependencies, wanted, "this run"), cache.folder, data.whole)
     if lines:
         raise ValueError(
             f"--latents {config.latents}: this cache was made for something else:\n  "
@@ -106,15 +111,3 @@ def token_subset(cache: LatentCache, masks: MaskSampler, most: int | None, seed:
     """
     m = cache.manifest
     return TokenSubset(masks.counts, m.grid_tokens, m.tokens, most, seed) if m.is_subset else None
-
-
-def cached_clips(cache: LatentCache, data: SaltData, clips: int, seed: int, quarantine: Quarantine) -> HealthBatch:
-    """Return first views of the first training clips in order, their sample ids and latents."""
-    m = cache.manifest
-    loader = TrainLoader(
-        data.train, data.views, batch=min(clips, len(data.train.samples)), seed=seed, prefetch=1, threads=1,
-        quarantine=quarantine, view_seed=m.view_seed, views=m.views_per_clip,
-    )  # fmt: skip
-    with LatentLoader(loader, cache) as batches:
-        batch = next(batches)
-    return batch.clips, batch.ids, batch.latents

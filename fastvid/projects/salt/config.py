@@ -1,14 +1,56 @@
 """Configuration and presets of the SALT recipe."""
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
+from fastvid import nn
 from fastvid.data.demo.render import DemoSize
+from fastvid.eval.options import ProbeOptions
 from fastvid.ops import MaskSpec
-from fastvid.ranges import Count, Natural, NotNegative, Positive, Range, ShareAboveZero
-from fastvid.train.config import DataConfig, ModelConfig, RunConfig
+from fastvid.ranges import Count, Natural, NotNegative, Positive, Range, Share, ShareAboveZero
+from fastvid.train.config import DataConfig, RunConfig
 from fastvid.train.optim import OptimConfig
 from fastvid.train.paths import PathOption
+
+if TYPE_CHECKING:
+    from fastvid.models.vit import VideoViTConfig
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The student; the pixel teacher is built the same way."""
+
+    name: str = "vit_base_patch16_224"
+    """Any timm VisionTransformer."""
+    width: Count | None = None
+    """Overrides the model's width."""
+    depth: Count | None = None
+    """Overrides the model's number of blocks."""
+    heads: Count | None = None
+    """Overrides the model's number of heads."""
+    patch: Count | None = None
+    """Pixels per side of a token; default: the model's own."""
+    tubelet: Count = 2
+    """Frames per token."""
+    positions: Literal["sincos", "learned"] = "sincos"
+    """Fixed 3-D sine-cosine positions, or learnt ones that start there."""
+    init: Literal["xavier", "mimetic"] = "xavier"
+    """How weights start; mimetic ties query and key weights, which helps small models on small data."""
+    drop_path: Share = 0.0
+    """Stochastic depth."""
+    pretrained: bool = False
+    """Start from timm's image weights, with the pixel statistics they were trained with; positions stay 3-D."""
+    checkpointing: bool = False
+    """Recompute blocks in the backward pass: less memory, a third more time."""
+
+    def encoder(self, data: DataConfig) -> "VideoViTConfig":
+        """Return the configuration of the encoder of such clips."""
+        from fastvid.models.vit import (
+            VideoViTConfig,
+        )  # timm takes seconds, and the options of a run are read without it
+
+        options = {name: value for name, value in vars(self).items() if name != "checkpointing"}
+        return VideoViTConfig(frames=data.frames, size=data.size, **options)
 
 
 @dataclass(frozen=True)
@@ -41,28 +83,11 @@ class MaskConfig:
 
 
 @dataclass(frozen=True)
-class PredictorConfig:
+class PredictorConfig(nn.PredictorConfig):
     """The narrow transformer between the student's tokens and the predictions."""
 
-    width: Annotated[int, Range(2)] = 384
-    """Even, and divisible by heads."""
-    depth: Count = 12
-    """Blocks."""
-    heads: Count = 12
-    """Attention heads."""
-    layout: Literal["concat", "dense", "cross"] = "concat"
-    """Run on visible and masked tokens only, scatter into the full grid as SALT-VLA does, or let masked tokens attend
-    to the visible ones alone: the cheapest."""
-    temperature: Positive = 10000.0
-    """Of the positions: smaller tells the few positions of a small grid apart better."""
-    position_scale: Positive = 1.0
-    """Positions are multiplied by this; more than 1 makes a small predictor look at once where tokens are."""
     tokens: Count | None = None
     """Predict a random subset of this many masked tokens; default: all of them."""
-
-    def __post_init__(self):
-        if self.heads > 0 and (self.width % self.heads or self.width % 2):  # ranges are compared elsewhere
-            raise ValueError(f"predictor: width {self.width} must be even and divisible by its {self.heads} heads")
 
 
 @dataclass(frozen=True)
@@ -109,22 +134,12 @@ class LatentWindowConfig:
     """How an element is stored; int8 has a float16 scale for each token."""
 
 
-@dataclass(frozen=True)
-class ProbeConfig:
+@dataclass(frozen=True, kw_only=True)
+class ProbeConfig(ProbeOptions):
     """The probes of the trained encoder, where videos have labels."""
 
     enabled: bool = True
     """Run the probes at the end."""
-    train: Count = 2048
-    """Most labelled videos to fit probes on."""
-    test: Count = 2048
-    """Most labelled videos to test probes on."""
-    batch: Count = 64
-    """Clips per forward pass."""
-    neighbours: Count = 20
-    """For kNN."""
-    attentive_epochs: Count = 20
-    """Training of the attentive probe."""
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,60 @@ from dataclasses import dataclass
 
 import torch
 
-from fastvid.data import EvalBatch, Quarantine, Source, classes_of, eval_batches, hold_out, open_source
+from fastvid.data import (
+    Batch,
+    EvaluationDraws,
+    LoaderState,
+    Quarantine,
+    Source,
+    TrainLoader,
+    ViewDraws,
+    classes_of,
+    eval_batches,
+    hold_out,
+    open_source,
+)
 from fastvid.data.demo.render import DemoSize
-from fastvid.random import sample_id
 from fastvid.train.config import DataConfig
-from fastvid.train.data import demo_folder, open_videos, view_spec
-from fastvid.train.session import UserError
+from fastvid.train.data import demo_folder, epoch_sampler, open_videos, train_loader, view_spec
+from fastvid.train.session import Session, UserError
 from fastvid.video import ViewSpec
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainingClips:
+    """The training clips of a run, for the loaders of its stages.
+
+    Attributes:
+        session: the run's session.
+        config: how videos are loaded.
+        data: the videos.
+        decoder: the run's decoder.
+        quarantine: where clips that do not decode go.
+    """
+
+    session: Session
+    config: DataConfig
+    data: "SaltData"
+    decoder: str
+    quarantine: Quarantine
+
+    def loader(self, batch: int, state: LoaderState, *, draws: ViewDraws | None = None, echo: int = 1) -> TrainLoader:
+        """Return batches of clips.
+
+        Args:
+            batch: clips of a micro-batch, over all processes.
+            state: where to begin.
+            draws: their views; by default new ones in every epoch.
+            echo: times each window of shards is shown before the next one.
+        """
+        source, draws = self.data.train, draws or ViewDraws(self.data.views, self.session.options.seed)
+        sampler = epoch_sampler(self.session, self.config, source, batch=batch, state=state, echo=echo)
+        return train_loader(
+            self.session, self.config, source, draws, sampler, decoder=self.decoder, quarantine=self.quarantine
+        )
 
 
 @dataclass
@@ -66,13 +111,13 @@ def open_data(config: DataConfig, demo: DemoSize) -> SaltData:
     return SaltData(config.path, source, train, test, classes, views)
 
 
-def first_batch(source: Source, rows: Sequence[int], views: ViewSpec, clips: int, quarantine: Quarantine) -> EvalBatch:
+def first_batch(source: Source, rows: Sequence[int], views: ViewSpec, clips: int, quarantine: Quarantine) -> Batch:
     """Return the centre views of the first ``clips`` of these videos that decode.
 
     Raises:
         UserError: none of them does.
     """
-    for batch in eval_batches(source, rows, views, batch=clips, quarantine=quarantine):
+    for batch in eval_batches(source, rows, EvaluationDraws(views), batch=clips, quarantine=quarantine):
         return batch
     raise UserError(f"none of {len(rows)} videos can be decoded; see bad_samples.jsonl ({source.description})")
 
@@ -81,4 +126,5 @@ def centre_clips(data: SaltData, clips: int, quarantine: Quarantine) -> tuple[to
     """Return the centre views uint8 [B, T, H, W, 3] of the first training videos, and their sample ids int64 [B]."""
     samples = data.train.samples
     batch = first_batch(data.train, range(min(clips, len(samples))), data.views, clips, quarantine)
-    return batch.clips, torch.tensor([sample_id(samples[i].key) for i in batch.indices])
+    assert batch.clips is not None
+    return batch.clips, batch.ids

@@ -1,20 +1,18 @@
 """Health of a SALT stage, on a fixed batch of clips and masks."""
 
 import logging
-from collections.abc import Callable
 from functools import cached_property
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 
+from fastvid.data import Latents, Quarantine
 from fastvid.eval.health import FeatureHealth, mean_predictor_loss
-from fastvid.latents import Latents
-from fastvid.models.teachers import Teacher
-from fastvid.models.vit import VideoViT
 from fastvid.ops import gather_tokens
+from fastvid.projects.salt.data import SaltData
 from fastvid.projects.salt.loss import StageLoss
-from fastvid.projects.salt.targets import HealthBatch
+from fastvid.projects.salt.model import MaskedPrediction
+from fastvid.projects.salt.targets import Examples
 
 log = logging.getLogger(__name__)
 
@@ -27,39 +25,39 @@ class HealthCheck:
 
     Args:
         stage: named in warnings.
-        batch: makes the batch: clips uint8 [B, T, H, W, 3], sample ids int64 [B] and, where they are cached, latents.
-        encoder: the trained encoder.
-        teacher: the frozen teacher, or None.
-        module: encoder and predictor.
+        module: encoder and predictor, on the device.
         loss: of the stage.
-        device: where they are.
+        data: whose first training clips are taken.
+        clips: how many.
+        quarantine: where clips that do not decode go.
+        device: where the module is.
     """
 
     def __init__(
         self,
         stage: str,
-        batch: Callable[[], HealthBatch],
-        encoder: VideoViT,
-        teacher: Teacher | None,
-        module: nn.Module,
+        module: MaskedPrediction,
         loss: StageLoss,
+        data: SaltData,
+        clips: int,
+        quarantine: Quarantine,
         device: torch.device,
     ):
-        self.stage, self._make_batch = stage, batch
-        self.encoder, self.teacher, self.module, self.loss, self.device = encoder, teacher, module, loss, device
+        self.stage, self.module, self.loss, self.device = stage, module, loss, device
+        self._data, self._clips, self._quarantine = data, clips, quarantine
 
     @torch.no_grad()
     def __call__(self, step: int) -> dict[str, float]:
         """Return the values to record, and warn about anything suspicious."""
-        clips, ids, latents = self._batch
+        examples = self._examples.to(self.device)
         self.module.eval()
-        student = FeatureHealth.of(self.encoder(clips))
-        problems = student.problems("encoder" if self._teacher_health is None else "student")
+        student = FeatureHealth.from_tokens(self.module.encoder(examples.clips))
+        problems = student.problems("encoder" if self._teacher is None else "student")
         values = {"rank": student.rank, "std": student.std, "clip_std": student.clip_std}
-        if self._teacher_health is not None:
-            values |= {"teacher_rank": self._teacher_health.rank, "teacher_std": self._teacher_health.std}
-            problems += self._teacher_health.problems("teacher")
-        reached, baseline = self._losses(clips, ids, latents)
+        if self._teacher is not None:
+            values |= {"teacher_rank": self._teacher.rank, "teacher_std": self._teacher.std}
+            problems += self._teacher.problems("teacher")
+        reached, baseline = self._losses(examples)
         values |= {"probe_loss": reached, "mean_predictor_loss": baseline}
         if reached >= baseline:
             problems.append(f"the loss {reached:.4f} is no better than predicting the mean ({baseline:.4f})")
@@ -68,26 +66,22 @@ class HealthCheck:
         return {f"health_{name}": value for name, value in values.items()} | {"health_problems": len(problems)}
 
     @cached_property
-    def _batch(self) -> HealthBatch:
-        clips, ids, latents = self._make_batch()
-        latents = None if latents is None else latents.to(self.device)
-        return clips.to(self.device), ids.to(self.device), latents
+    def _examples(self) -> Examples:
+        """Load the examples at the first check. Between the checks they take no memory of a GPU."""
+        return self.loss.targets.examples(self._data, self._clips, self._quarantine).to(torch.device("cpu"))
 
     @cached_property
-    def _teacher_health(self) -> FeatureHealth | None:
-        """Measure the teacher's latents, computed or cached; return None without a teacher."""
-        clips, _, latents = self._batch
-        if latents is not None:
-            return FeatureHealth.of(latents.float())
-        return None if self.teacher is None else FeatureHealth.of(self.teacher(clips))
+    def _teacher(self) -> FeatureHealth | None:
+        """Measure the teacher's latents; return None where pixels are predicted."""
+        targets = self._examples.targets
+        return FeatureHealth.from_tokens(targets.to(self.device).float()) if isinstance(targets, Latents) else None
 
-    def _losses(self, clips: torch.Tensor, ids: torch.Tensor, latents: Latents | None) -> tuple[float, float]:
-        """Return the loss on the fixed batch, and that of predicting the mean target."""
-        config, (masks, _) = self.loss.config, self.loss.draw(ids, _DRAW, latents)
-        prepared = self.loss.targets.prepare(clips, latents)
+    def _losses(self, examples: Examples) -> tuple[float, float]:
+        """Return the loss on the examples, and that of predicting the mean target."""
+        config, (masks, _) = self.loss.config, self.loss.draw(examples.ids, _DRAW, examples.targets)
         reached, baseline = 0.0, 0.0
-        for pred, (_, masked) in zip(self.module(clips, masks), masks, strict=True):
-            target, index, scale = self.loss.targets.select(prepared, masked)
+        for pred, (_, masked) in zip(self.module(examples.clips, masks), masks, strict=True):
+            target, index, scale = self.loss.targets.select(examples.targets, masked)
             reached += float(self.loss.distance(pred, target, index, scale))
             rows = gather_tokens(target, index).float()
             if scale is not None:

@@ -1,12 +1,12 @@
 """The loss of both SALT stages: what predictions are compared with, and how."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
 
 from fastvid.data import Batch
-from fastvid.latents import LatentBatch, Latents
 from fastvid.nn import MaskedLatentLoss
 from fastvid.ops import covariance_penalty, variance_penalty
 from fastvid.projects.salt.config import LossConfig
@@ -25,9 +25,7 @@ class StageLoss:
         masks: draws the masks.
         targets: what is predicted.
         world: for penalties on statistics of the whole batch.
-        compile: torch.compile the preparation of the targets for the shapes of training.
         subset: picks what is predicted, where the latents of some tokens only are cached.
-        latents: those of a batch; default: those that the batch comes with.
     """
 
     def __init__(
@@ -36,35 +34,28 @@ class StageLoss:
         masks: MaskSampler,
         targets: Targets,
         world: World,
-        *,
-        compile: bool = False,
         subset: TokenSubset | None = None,
-        latents: Callable[[Batch], Latents | None] | None = None,
     ):
-        self.subset = subset
-        self._latents = latents or _own_latents
-        self.config, self.masks, self.targets, self.world = config, masks, targets, world
+        self.config, self.masks, self.targets, self.world, self.subset = config, masks, targets, world, subset
         self.distance = MaskedLatentLoss(config.kind, normalize_target=config.normalize_target)
-        self._prepare = torch.compile(targets.prepare, dynamic=False) if compile else targets.prepare
 
     def __call__(self, module: nn.Module, batch: Batch, draw: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Return the loss to minimise, and its terms where it has several."""
-        latents = self._latents(batch)
-        prepared = self._prepare(batch.clips, latents)
-        masks, facts = self.draw(batch.ids, draw, latents)
+        prepared = self.targets.prepare(batch)
+        masks, values = self.draw(batch.ids, draw, prepared)
         terms: list[dict[str, torch.Tensor]] = []
         for pred, (_, masked) in zip(module(batch.clips, masks), masks, strict=True):
             terms.append(self._terms(pred, self.targets.select(prepared, masked)))
         means = {name: torch.stack([term[name] for term in terms]).mean() for name in terms[0]}
         weights = {"variance": self.config.variance, "covariance": self.config.covariance}
         loss = torch.stack([weights.get(name, 1.0) * value for name, value in means.items()]).sum()
-        return loss, (means if len(means) > 1 else {}) | facts
+        return loss, (means if len(means) > 1 else {}) | values
 
-    def draw(self, ids: torch.Tensor, draw: int, latents: Latents | None) -> tuple[list[Mask], dict[str, torch.Tensor]]:
-        """Draw the masks of a step, and return them with values to record."""
-        if self.subset is None or latents is None or latents.tokens is None:
+    def draw(self, ids: torch.Tensor, draw: int, prepared: Any) -> tuple[list[Mask], dict[str, torch.Tensor]]:
+        """Draw the masks of a step whose targets are prepared, and return them with values to record."""
+        if self.subset is None:
             return self.masks(ids, draw), {}
-        masks, repeated = self.subset(self.masks.complete(ids, draw), latents.tokens, ids, draw)
+        masks, repeated = self.subset(self.masks.complete(ids, draw), prepared.tokens, ids, draw)
         return masks, {"repeated_targets": repeated}
 
     def _terms(self, pred: torch.Tensor, selected: Selected) -> dict[str, torch.Tensor]:
@@ -76,7 +67,3 @@ class StageLoss:
             rows = all_gather_rows(self.world, pred.flatten(0, 1).float())
             terms |= {name: f(rows) for name, f in penalties.items()}
         return terms
-
-
-def _own_latents(batch: Batch) -> Latents | None:
-    return batch.latents if isinstance(batch, LatentBatch) else None

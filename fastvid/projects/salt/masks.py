@@ -77,7 +77,7 @@ def random_subset(ids: torch.Tensor, index: torch.Tensor, count: int, *, seed: i
 
 def _counts(spec: MaskSpec, ratio: float, grid: tuple[int, int, int]) -> tuple[int, int]:
     time, height, width = grid
-    if spec.kind == "blocks" and spec.meet == "truncate":
+    if spec.kind == "blocks" and spec.fill == "truncate":
         return typical_counts(spec, grid)
     if spec.kind == "tube":
         sites = round(ratio * height * width)

@@ -4,7 +4,7 @@ import torch
 
 from fastvid.data import Quarantine
 from fastvid.models.vit import VideoViT
-from fastvid.ops import gather_tubelets, sample_id
+from fastvid.ops import gather_tubelets
 from fastvid.projects.salt.data import SaltData, first_batch
 from fastvid.projects.salt.loss import StageLoss
 from fastvid.projects.salt.model import MaskedPrediction
@@ -76,4 +76,5 @@ def _examples(data: SaltData, quarantine: Quarantine) -> tuple[torch.Tensor, tor
     any."""
     source = data.test or data.train
     batch = first_batch(source, range(len(source.samples)), data.views, _CLIPS, quarantine)
-    return batch.clips, torch.tensor([sample_id(source.samples[i].key) for i in batch.indices])
+    assert batch.clips is not None
+    return batch.clips, batch.ids

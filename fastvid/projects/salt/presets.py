@@ -7,12 +7,13 @@ from fastvid.projects.salt.config import (
     HealthConfig,
     LossConfig,
     MaskConfig,
+    ModelConfig,
     PredictorConfig,
     ProbeConfig,
     SaltConfig,
     TeacherConfig,
 )
-from fastvid.train.config import DataConfig, ModelConfig
+from fastvid.train.config import DataConfig
 from fastvid.train.optim import OptimConfig
 
 # Single moments are hidden, all of the frame at once: where the shape is then can only be told from how it moved

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from fastvid.data import Quarantine
 from fastvid.eval.features import ProbeEntry
-from fastvid.eval.suite import run_probes
+from fastvid.eval.suite import ProbeData, run_probes
 from fastvid.models.teachers import Teacher
 from fastvid.models.vit import VideoViT
 from fastvid.projects.salt.config import SaltConfig
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 _FEWEST = 5  # labelled videos to fit on: a fifth of them chooses the settings
 
 
-def contestants(student: VideoViT, teacher: Teacher | None, untrained: VideoViT) -> list[ProbeEntry]:
+def entries(student: VideoViT, teacher: Teacher | None, untrained: VideoViT) -> list[ProbeEntry]:
     """Return the student and the encoders to compare it with. The teacher is left out where only its latents were
     given.
     """
@@ -52,17 +52,10 @@ def probe_run(
         return
     device = session.world.device
     result = run_probes(
-        contestants(student.to(device), None if teacher is None else teacher.to(device), untrained().to(device)),
-        data.train,
-        data.test,
-        data.classes,
-        data.views,
+        entries(student.to(device), None if teacher is None else teacher.to(device), untrained().to(device)),
+        ProbeData(data.train, data.test, data.classes, data.views),
+        config.probe,
         device=device,
-        most_train=config.probe.train,
-        most_test=config.probe.test,
-        batch=config.probe.batch,
-        neighbours=config.probe.neighbours,
-        attentive_epochs=config.probe.attentive_epochs,
         quarantine=quarantine,
         check=session.signals.check,
     )

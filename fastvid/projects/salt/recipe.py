@@ -10,6 +10,7 @@
 import logging
 import math
 from dataclasses import replace
+from functools import partial
 
 import torch
 
@@ -18,23 +19,23 @@ from fastvid.data import LoaderState
 from fastvid.latents import LatentCache
 from fastvid.models.encoder_checkpoint import save_encoder
 from fastvid.models.teachers import EncoderTeacher, Teacher, check_grids, load_teacher
-from fastvid.models.vit import VideoViT, VideoViTConfig
+from fastvid.models.vit import VideoViT
 from fastvid.nn import Predictor
-from fastvid.projects.salt.cached_targets import CachedLatents, open_latents, token_subset
-from fastvid.projects.salt.config import PredictorConfig, SaltConfig
-from fastvid.projects.salt.data import SaltData, centre_clips, open_data
+from fastvid.projects.salt.cached_targets import CachedTargets, open_latents, token_subset
+from fastvid.projects.salt.config import ModelConfig, PredictorConfig, SaltConfig
+from fastvid.projects.salt.data import SaltData, TrainingClips, open_data
 from fastvid.projects.salt.health import HealthCheck
 from fastvid.projects.salt.loss import StageLoss
 from fastvid.projects.salt.masks import MaskSampler
 from fastvid.projects.salt.model import MaskedPrediction
 from fastvid.projects.salt.pictures import feature_pictures, mask_pictures, painted_pictures
 from fastvid.projects.salt.probe import probe_run
-from fastvid.projects.salt.targets import CachedTargets, HealthBatch, KnownLatents, LatentTargets, PixelTargets, Targets
+from fastvid.projects.salt.targets import PixelTargets, Targets, TeacherTargets
 from fastvid.projects.salt.token_subset import TokenSubset
-from fastvid.projects.salt.window_targets import WindowTeacher, check_window, remove_window
-from fastvid.train.data import check_data, open_quarantine, train_loader
+from fastvid.projects.salt.window_targets import WindowTargets, check_window, remove_window
+from fastvid.train.data import check_data, open_quarantine
 from fastvid.train.decoder import choose_decoder
-from fastvid.train.engine import Engine, Loader, Stage
+from fastvid.train.engine import Loader, Stage
 from fastvid.train.optim import OptimConfig, limit_epochs
 from fastvid.train.session import Session
 
@@ -43,187 +44,128 @@ log = logging.getLogger(__name__)
 
 def run(session: Session, config: SaltConfig) -> None:
     """Run the whole recipe, continuing where the run directory says it stopped."""
-    recipe = _Recipe(session, config)
-    teacher = recipe.teacher()
-    student = recipe.student(teacher)
-    if session.run is not None:
-        probe_run(session, config, recipe.data, student, teacher, recipe.untrained, recipe.quarantine)
-    recipe.engine.close()
+    seed, world, device = config.run.seed, session.world, session.world.device
 
+    # All that a wrong option can break comes first: `session.begin` makes the run's directory.
+    with user_errors(ValueError, OSError):
+        torch.manual_seed(seed + 1)
+        student = VideoViT(config.model.encoder(config.data))  # finds pretrained weights that are missing or do not fit
+        drawn = torch.get_rng_state()  # the student's predictor is drawn next, once the width of its targets is known
+        pixel_masks = MaskSampler(config.teacher.mask, student.grid, config.teacher.predictor.tokens, seed, "pixel")
+        salt_masks = MaskSampler(config.mask, student.grid, config.predictor.tokens, seed, "salt")
+        for optim in (config.teacher.optim, config.optim):
+            optim.check_processes(world.size)
+        teacher = given_teacher(config, student)
+    data = open_data(config.data, config.demo)
+    check_data(session, data.whole)
+    teacher_optim = limited("teacher", config.teacher.optim, data)
+    student_optim = limited("student", config.optim, data)
+    decoder = choose_decoder(session, config.data, data.train, data.views)
+    cache: LatentCache | None = None
+    subset: TokenSubset | None = None
+    with user_errors(ValueError, OSError):
+        if config.latents is not None:
+            cache = open_latents(config, data, student, teacher)
+            subset = token_subset(cache, salt_masks, config.predictor.tokens, seed)
+        if config.latent_window.echo > 1:
+            dim = student.dim if teacher is None else teacher.dim
+            check_window(config, session.path, data, math.prod(student.grid), dim)
+    trains_teacher = teacher is None and cache is None
+    session.begin()
 
-class _Recipe:
-    """The pieces of a run, built from its configuration."""
+    quarantine = open_quarantine(session, config.data)
+    engine = session.engine({**({"pixel": teacher_optim.steps} if trains_teacher else {}), "salt": student_optim.steps})
+    clips = TrainingClips(session, config.data, data, decoder, quarantine)
+    stage = partial(Stage, evaluate_every=config.health.every, results=("probe.json",), compile=config.run.compile)
 
-    def __init__(self, session: Session, config: SaltConfig):
-        self.session, self.config, self.device = session, config, session.world.device
-        with user_errors(ValueError, OSError):  # everything that a wrong option can break, before anything is made
-            self.encoder_config = VideoViTConfig(
-                name=config.model.name, frames=config.data.frames, size=config.data.size, tubelet=config.model.tubelet,
-                patch=config.model.patch, width=config.model.width, depth=config.model.depth, heads=config.model.heads,
-                positions=config.model.positions, init=config.model.init,
-                drop_path=config.model.drop_path, pretrained=config.model.pretrained,
-            )  # fmt: skip
-            untrained = self.untrained()
-            if config.model.pretrained:
-                VideoViT(self.encoder_config)  # weights that are not there, or do not fit
-            self.pixel_masks = self._masks("pixel", untrained.grid)
-            self.salt_masks = self._masks("salt", untrained.grid)
-            for optim in (config.teacher.optim, config.optim):
-                optim.check_processes(session.world.size)
-            self.given_teacher = None
-            if config.teacher.source != "pixel":
-                size = config.data.size
-                self.given_teacher = load_teacher(config.teacher.source, frames=config.data.frames, size=size)
-                check_grids(self.given_teacher, untrained)
-        self.data: SaltData = open_data(config.data, config.demo)
-        check_data(session, self.data.whole)
-        self.teacher_optim = self._limited("teacher", config.teacher.optim)
-        self.student_optim = self._limited("student", config.optim)
-        self.decoder = choose_decoder(session, config.data, self.data.train, self.data.views)
-        self.cache: LatentCache | None = None
-        self.subset: TokenSubset | None = None
-        with user_errors(ValueError, OSError):
-            if config.latents is not None:
-                self.cache = open_latents(config, self.data, untrained, self.given_teacher)
-                self.subset = token_subset(self.cache, self.salt_masks, config.predictor.tokens, config.run.seed)
-            if config.latent_window.echo > 1:
-                dim = untrained.dim if self.given_teacher is None else self.given_teacher.dim
-                check_window(config, session.path, self.data, math.prod(untrained.grid), dim)
-        session.begin()
-        self.quarantine = open_quarantine(session, config.data)
-        trains_teacher = config.teacher.source == "pixel" and config.latents is None
-        stages = {"pixel": self.teacher_optim.steps} if trains_teacher else {}
-        self.engine: Engine = session.engine({**stages, "salt": self.student_optim.steps})
+    # Stage 1: an encoder learns to paint the hidden tubelets, and becomes the teacher.
+    if trains_teacher:
+        torch.manual_seed(seed)
+        encoder = VideoViT(config.model.encoder(config.data))
+        pixels = PixelTargets(encoder.patch_embed)
+        module = with_predictor(encoder, config.teacher.predictor, pixels.dim, pixel_masks, config.model).to(device)
+        loss = StageLoss(config.teacher.loss, pixel_masks, pixels, world)
+        loader = partial(batches, clips, pixels, teacher_optim.micro_batch)
+        health = HealthCheck("pixel", module, loss, data, config.health.clips, quarantine, device)
+        if session.run is not None:
+            mask_pictures(session, data, loss, "masks-of-stage-pixel", quarantine)
+        engine.train(stage("pixel", module, loss, teacher_optim, loader, health))
+        if session.run is not None:
+            save_encoder(encoder, session.path / "teacher")
+            painted_pictures(session, data, module, loss, quarantine)
+        teacher = EncoderTeacher(encoder)
 
-    def teacher(self) -> Teacher | None:
-        """Return the frozen teacher: a given one, or the encoder that stage "pixel" trains; None where only its latents
-        are given."""
-        if self.given_teacher is not None:
-            return self.given_teacher.to(self.device)
-        if self.cache is not None:
-            return None
-        torch.manual_seed(self.config.run.seed)
-        encoder = VideoViT(self.encoder_config)
-        pixels = 3 * encoder.config.tubelet * encoder.patch_embed.patch**2
-        module = self._prediction(encoder, self.config.teacher.predictor, pixels, len(self.pixel_masks.specs))
-        loss = StageLoss(
-            self.config.teacher.loss, self.pixel_masks, PixelTargets(encoder.patch_embed), self.session.world
-        )
-        self._train("pixel", module, loss, self.teacher_optim, None)
-        if self.session.run is not None:
-            save_encoder(encoder, self.session.path / "teacher")
-            painted_pictures(self.session, self.data, module, loss, self.quarantine)
-        return EncoderTeacher(encoder)
-
-    def student(self, teacher: Teacher | None) -> VideoViT:
-        """Return the trained student."""
-        known = self._known_latents(teacher)
-        if known is not None:
-            targets: Targets = CachedTargets()
-            width = known.manifest.dim
-        else:
-            assert teacher is not None
-            targets, width = LatentTargets(teacher), teacher.dim
-        torch.manual_seed(self.config.run.seed + 1)
-        encoder = VideoViT(self.encoder_config)
-        module = self._prediction(encoder, self.config.predictor, width, len(self.salt_masks.specs))
-        loss = StageLoss(
-            self.config.loss,
-            self.salt_masks,
-            targets,
-            self.session.world,
-            compile=self.config.run.compile and known is None,
-            subset=self.subset,
-            latents=None if known is None else known.of,
-        )
-        self._train("salt", module, loss, self.student_optim, teacher, known)
-        remove_window(self.session.path)
-        if self.session.run is not None:
-            save_encoder(encoder, self.session.path / "student")
-            feature_pictures(self.session, self.data, encoder, self.quarantine)
-        return encoder
-
-    def _known_latents(self, teacher: Teacher | None) -> KnownLatents | None:
-        """Open the source of the student's targets, or return None where the teacher runs at every step."""
-        if self.cache is not None:
-            return CachedLatents(self.cache, self.data, self.config.run.seed, self.device, self.quarantine)
-        if self.config.latent_window.echo == 1:
-            return None
+    # Stage 2: the student sees the visible tubelets, and predicts the frozen teacher's latents of the hidden ones.
+    targets: Targets
+    if teacher is not None:
+        teacher.to(device)
+    if cache is not None:
+        targets = CachedTargets(cache, data.views, seed, device)
+    else:
         assert teacher is not None
-        return WindowTeacher(
-            teacher, self.session.path, self.config, self.data, self.engine.precision, self.device,
-            self.quarantine,
+        if config.latent_window.echo > 1:
+            targets = WindowTargets(teacher, session.path, config, data, engine.precision, device)
+        else:
+            targets = TeacherTargets(teacher, device, compile=config.run.compile)
+    torch.set_rng_state(drawn)
+    module = with_predictor(student, config.predictor, targets.dim, salt_masks, config.model).to(device)
+    loss = StageLoss(config.loss, salt_masks, targets, world, subset)
+    loader = partial(batches, clips, targets, student_optim.micro_batch)
+    health = HealthCheck("salt", module, loss, data, config.health.clips, quarantine, device)
+    if session.run is not None:
+        mask_pictures(session, data, loss, "masks-of-stage-salt", quarantine)
+    engine.train(stage("salt", module, loss, student_optim, loader, health))
+    remove_window(session.path)
+
+    # What the student has learnt.
+    if session.run is not None:
+        save_encoder(student, session.path / "student")
+        feature_pictures(session, data, student, quarantine)
+        probe_run(session, config, data, student, teacher, partial(untrained_student, config), quarantine)
+    engine.close()
+
+
+def given_teacher(config: SaltConfig, student: VideoViT) -> Teacher | None:
+    """Load the teacher that the configuration names, or return None where the pixel stage trains one.
+
+    Raises:
+        ValueError: its token grid is not the student's, or it cannot be used.
+        OSError: it cannot be read.
+    """
+    if config.teacher.source == "pixel":
+        return None
+    teacher = load_teacher(config.teacher.source, frames=config.data.frames, size=config.data.size)
+    check_grids(teacher, student)
+    return teacher
+
+
+def with_predictor(
+    encoder: VideoViT, config: PredictorConfig, dim: int, masks: MaskSampler, model: ModelConfig
+) -> MaskedPrediction:
+    """Return the encoder with a new predictor of targets of width ``dim``, which has a mask token for each mask."""
+    predictor = Predictor(encoder.dim, dim, encoder.grid, config, mask_tokens=len(masks.specs), init=model.init)
+    encoder.checkpointing = predictor.checkpointing = model.checkpointing
+    return MaskedPrediction(encoder, predictor)
+
+
+def batches(clips: TrainingClips, targets: Targets, batch: int, state: LoaderState) -> Loader:
+    """Return the batches of a stage from a state on, with what its targets read from them."""
+    return targets.batches(partial(clips.loader, batch, state))
+
+
+def untrained_student(config: SaltConfig) -> VideoViT:
+    """Return the student at random initialisation; without pretraining, as it was before its first step."""
+    torch.manual_seed(config.run.seed + 1)
+    return VideoViT(replace(config.model.encoder(config.data), pretrained=False)).eval()
+
+
+def limited(who: str, optim: OptimConfig, data: SaltData) -> OptimConfig:
+    """Return the options of a stage with no more steps than ``max_epochs`` allows."""
+    videos = len(data.train.samples)
+    result = limit_epochs(optim, videos)
+    if result is not optim:
+        log.info(
+            "%s: %d steps instead of %d, which would show each of the %d videos more than %d times",
+            who, result.steps, optim.steps, videos, optim.max_epochs,
         )  # fmt: skip
-
-    def untrained(self) -> VideoViT:
-        """Return the student at random initialisation; without pretraining, as it was before its first step."""
-        torch.manual_seed(self.config.run.seed + 1)
-        return VideoViT(replace(self.encoder_config, pretrained=False)).eval()
-
-    def _masks(self, stage: str, grid: tuple[int, int, int]) -> MaskSampler:
-        config = self.config
-        part, predictor = (
-            (config.teacher.mask, config.teacher.predictor) if stage == "pixel" else (config.mask, config.predictor)
-        )
-        return MaskSampler(part, grid, predictor.tokens, config.run.seed, stage)
-
-    def _prediction(self, encoder: VideoViT, config: PredictorConfig, out_dim: int, specs: int) -> MaskedPrediction:
-        model = self.config.model
-        predictor = Predictor(
-            encoder.dim, out_dim, encoder.grid, width=config.width, depth=config.depth, heads=config.heads,
-            mask_tokens=specs, layout=config.layout, temperature=config.temperature,
-            position_scale=config.position_scale, init=model.init, checkpointing=model.checkpointing,
-        )  # fmt: skip
-        encoder.checkpointing = model.checkpointing
-        return MaskedPrediction(encoder, predictor).to(self.device)
-
-    def _train(
-        self,
-        name: str,
-        module: MaskedPrediction,
-        loss: StageLoss,
-        optim: OptimConfig,
-        teacher: Teacher | None,
-        known: KnownLatents | None = None,
-    ) -> None:
-        run = self.config.run
-        if self.session.run is not None:
-            mask_pictures(self.session, self.data, loss, f"masks-of-stage-{name}", self.quarantine)
-        clips = self.config.health.clips
-
-        def fixed() -> HealthBatch:
-            if known is not None:
-                return known.health_batch(clips)
-            return *centre_clips(self.data, clips, self.quarantine), None
-
-        health = HealthCheck(name, fixed, module.encoder, teacher, module, loss, self.device)
-        more = {} if known is None else known.loader_options
-
-        def loader(state: LoaderState) -> Loader:
-            batches = train_loader(
-                self.session, self.config.data, self.data.train, self.data.views, batch=optim.micro_batch, state=state,
-                quarantine=self.quarantine, decoder=self.decoder, **more,
-            )  # fmt: skip
-            return batches if known is None else known.batches(batches)
-
-        stage = Stage(
-            name,
-            module,
-            loss,
-            optim,
-            loader,
-            health,
-            self.config.health.every,
-            results=("probe.json",),
-            compile=run.compile,
-        )
-        self.engine.train(stage)
-
-    def _limited(self, who: str, optim: OptimConfig) -> OptimConfig:
-        limited = limit_epochs(optim, len(self.data.train.samples))
-        if limited is not optim:
-            log.info(
-                "%s: %d steps instead of %d, which would show each of the %d videos more than %d times",
-                who, limited.steps, optim.steps, len(self.data.train.samples), optim.max_epochs,
-            )  # fmt: skip
-        return limited
+    return result

@@ -1,34 +1,69 @@
-"""What the predictor is to predict: pixels, a teacher's latents, or cached ones."""
+"""What a stage predicts: pixels, or a teacher's latents, which it computes at every step."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 
-from fastvid.data import Batch, TrainLoader
-from fastvid.latents import LatentManifest, Latents
+from fastvid.data import Batch, Latents, Quarantine, TrainLoader
 from fastvid.models.teachers import Teacher
 from fastvid.nn import VisiblePatchEmbed
 from fastvid.ops import gather_tubelets
+from fastvid.projects.salt.data import SaltData, centre_clips
 from fastvid.train.engine import Loader
-
-HealthBatch = tuple[torch.Tensor, torch.Tensor, Latents | None]
-
 
 # Targets of a mask: target [B, K, D], index int64 [B, M] into it, and scale float16 [B, K] where the target is int8.
 Selected = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]
 
+# Makes the loader of a stage, with the options ``draws`` and ``echo`` of TrainingClips.loader.
+MakeLoader = Callable[..., TrainLoader]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Training clips that a stage's health is measured on.
+
+    Attributes:
+        clips: uint8 [B, T, H, W, 3].
+        ids: int64 [B], of the samples.
+        targets: what :meth:`Targets.prepare` returns for these clips: a tensor or :class:`Latents`.
+    """
+
+    clips: torch.Tensor
+    ids: torch.Tensor
+    targets: Any
+
+    def to(self, device: torch.device) -> "Examples":
+        """Move the examples to a device."""
+        return Examples(self.clips.to(device), self.ids.to(device), self.targets.to(device))
+
 
 class Targets(Protocol):
-    """What a stage predicts."""
+    """What a stage predicts. Four classes implement it: :class:`PixelTargets`, :class:`TeacherTargets`,
+    :class:`fastvid.projects.salt.cached_targets.CachedTargets` and
+    :class:`fastvid.projects.salt.window_targets.WindowTargets`.
+    """
 
-    def prepare(self, clips: torch.Tensor, latents: Latents | None) -> Any:
-        """Prepare what all masks of a step share, from clips uint8 [B, T, H, W, 3] and their latents, where they are
-        cached.
-        """
+    @property
+    def dim(self) -> int:
+        """Return the width of a token's target."""
+        ...
+
+    def batches(self, make_loader: MakeLoader) -> Loader:
+        """Return the training batches, with what :meth:`prepare` reads from them."""
+        ...
+
+    def prepare(self, batch: Batch) -> Any:
+        """Prepare what all masks of a step share: :class:`Latents`, or the clips where pixels are predicted."""
         ...
 
     def select(self, prepared: Any, masked: torch.Tensor) -> Selected:
         """Return the targets of the tokens ``masked`` int64 [B, M]."""
+        ...
+
+    def examples(self, data: SaltData, clips: int, quarantine: Quarantine) -> Examples:
+        """Return the first training clips that decode, with their targets."""
         ...
 
 
@@ -38,59 +73,59 @@ class PixelTargets:
     def __init__(self, embed: VisiblePatchEmbed):
         self.embed = embed
 
-    def prepare(self, clips: torch.Tensor, latents: Latents | None) -> torch.Tensor:
-        return clips
+    @property
+    def dim(self) -> int:
+        return 3 * self.embed.tubelet * self.embed.patch**2
+
+    def batches(self, make_loader: MakeLoader) -> Loader:
+        return make_loader()
+
+    def prepare(self, batch: Batch) -> torch.Tensor:
+        assert batch.clips is not None
+        return batch.clips
 
     def select(self, prepared: torch.Tensor, masked: torch.Tensor) -> Selected:
         e = self.embed
         pixels = gather_tubelets(prepared, masked, tubelet=e.tubelet, patch=e.patch, mean=e.mean, std=e.std)
         return pixels, torch.arange(masked.shape[1], device=masked.device).expand_as(masked), None
 
-
-class LatentTargets:
-    """A frozen teacher's latents, of the whole clip."""
-
-    def __init__(self, teacher: Teacher):
-        self.teacher = teacher
-
-    def prepare(self, clips: torch.Tensor, latents: Latents | None) -> torch.Tensor:
-        return self.teacher(clips)
-
-    def select(self, prepared: torch.Tensor, masked: torch.Tensor) -> Selected:
-        return prepared, masked, None
+    def examples(self, data: SaltData, clips: int, quarantine: Quarantine) -> Examples:
+        pixels, ids = centre_clips(data, clips, quarantine)
+        return Examples(pixels, ids, pixels)
 
 
-class CachedTargets:
-    """Latents from a cache, as they are stored: int8 ones are multiplied out where the loss reads them."""
+class TeacherTargets:
+    """A frozen teacher's latents of the whole clip, computed at every step.
 
-    def prepare(self, clips: torch.Tensor, latents: Latents | None) -> Latents:
-        assert latents is not None, "the batch comes without latents"
-        return latents
+    Args:
+        teacher: on the device.
+        device: where the teacher is.
+        compile: torch.compile the teacher for the shapes of training.
+    """
 
-    def select(self, prepared: Latents, masked: torch.Tensor) -> Selected:
-        if prepared.tokens is None:
-            return prepared.values, masked, prepared.scale
-        return prepared.values, torch.searchsorted(prepared.tokens, masked), prepared.scale
-
-
-class KnownLatents(Protocol):
-    """Where a student's targets come from, when the teacher does not run at every step."""
-
-    manifest: LatentManifest
+    def __init__(self, teacher: Teacher, device: torch.device, *, compile: bool = False):
+        self.teacher, self._device = teacher, device
+        self._compiled = torch.compile(teacher, dynamic=False) if compile else teacher
 
     @property
-    def loader_options(self) -> dict[str, Any]:
-        """Return the options that :class:`TrainLoader` needs."""
-        ...
+    def dim(self) -> int:
+        return self.teacher.dim
 
-    def batches(self, loader: TrainLoader) -> Loader:
-        """Return the loader's batches, with the latents that are known."""
-        ...
+    def batches(self, make_loader: MakeLoader) -> Loader:
+        return make_loader()
 
-    def health_batch(self, clips: int) -> HealthBatch:
-        """Return some training clips, their sample ids and latents."""
-        ...
+    def prepare(self, batch: Batch) -> Latents:
+        return Latents(self._compiled(batch.clips))
 
-    def of(self, batch: Batch) -> Latents:
-        """Return the latents of a batch."""
-        ...
+    def select(self, prepared: Latents, masked: torch.Tensor) -> Selected:
+        return select_latents(prepared, masked)
+
+    def examples(self, data: SaltData, clips: int, quarantine: Quarantine) -> Examples:
+        pixels, ids = centre_clips(data, clips, quarantine)
+        return Examples(pixels, ids, Latents(self.teacher(pixels.to(self._device))))
+
+
+def select_latents(latents: Latents, masked: torch.Tensor) -> Selected:
+    """Return the latents of the tokens ``masked`` int64 [B, M]. The loss multiplies int8 ones by their scale."""
+    index = masked if latents.tokens is None else torch.searchsorted(latents.tokens, masked)
+    return latents.values, index, latents.scale

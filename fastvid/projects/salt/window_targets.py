@@ -1,24 +1,23 @@
-"""A SALT student that is taught by a sliding-window cache: the teacher runs once for several showings of a view."""
+"""Targets from a sliding-window cache: the teacher runs once for several showings of a view."""
 
 import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from fastvid.data import Batch, Quarantine, TrainLoader
+from fastvid.data import Batch, Latents, Quarantine
 from fastvid.files import existing
-from fastvid.latents import LatentManifest, Latents, LatentWindow, WindowBatch, WindowLoader
+from fastvid.latents import LatentLoader, LatentManifest, LatentWindow
 from fastvid.latents.compute import encode, is_finite
-from fastvid.latents.manifest import Form, dataset_hash, latent_bytes, view_facts
+from fastvid.latents.manifest import Form, dataset_hash, latent_bytes
 from fastvid.latents.window import bytes_in, window_bytes
 from fastvid.models.fingerprint import teacher_fingerprint
 from fastvid.models.teachers import Teacher
 from fastvid.projects.salt.config import SaltConfig
 from fastvid.projects.salt.data import SaltData, centre_clips
-from fastvid.projects.salt.targets import HealthBatch
+from fastvid.projects.salt.targets import Examples, MakeLoader, Selected, select_latents
 from fastvid.units import size
 
 _FOLDER = "latent-window"  # in the run's directory
@@ -62,8 +61,8 @@ def remove_window(run: Path) -> None:
     shutil.rmtree(run / _FOLDER, ignore_errors=True)  # another process may be removing it, too
 
 
-class WindowTeacher:
-    """A teacher that is asked where the window has no latents, and what it says is kept there.
+class WindowTargets:
+    """A frozen teacher's latents, which the teacher computes where the window does not have them yet.
 
     Args:
         teacher: on the device.
@@ -72,7 +71,6 @@ class WindowTeacher:
         data: data of the run.
         precision: the engine's.
         device: of the run.
-        quarantine: of the run.
     """
 
     def __init__(
@@ -83,18 +81,15 @@ class WindowTeacher:
         data: SaltData,
         precision: str,
         device: torch.device,
-        quarantine: Quarantine,
     ):
-        self._folder, self._data, self._device = run / _FOLDER, data, device
-        self._quarantine = quarantine
-        self._teacher = teacher
+        self._folder, self._device, self._teacher = run / _FOLDER, device, teacher
         self._compiled = torch.compile(teacher, dynamic=False) if config.run.compile else teacher
         self._window: LatentWindow | None = None
         self._options = config.latent_window
-        identity = teacher_fingerprint(teacher)
-        self.manifest = LatentManifest(
-            teacher=identity["teacher"], weights=identity["weights"], layer="last", precision=precision,
-            grid=teacher.grid, views=view_facts(data.views), view_seed=config.run.seed, views_per_clip=1,
+        fingerprint = teacher_fingerprint(teacher)
+        self._manifest = LatentManifest(
+            teacher=fingerprint["teacher"], weights=fingerprint["weights"], layer="last", precision=precision,
+            grid=teacher.grid, views=data.views.fingerprint, view_seed=config.run.seed, views_per_clip=1,
             form=self._options.form, projection="none", projection_hash="", dim=teacher.dim,
             tokens=math.prod(teacher.grid), token_seed=0,
             dataset=dataset_hash(data.path, data.whole), clips=len(data.train.samples),
@@ -102,41 +97,42 @@ class WindowTeacher:
         )  # fmt: skip
 
     @property
-    def loader_options(self) -> dict[str, Any]:
-        """Return the options that :class:`TrainLoader` needs."""
-        return {"echo": self._options.echo}
+    def dim(self) -> int:
+        return self._teacher.dim
 
-    def batches(self, loader: TrainLoader) -> WindowLoader:
-        """Return the loader's batches with the latents that are known."""
-        self._window = LatentWindow(self._folder, self.manifest, int(self._options.gb * 1e9))
-        return WindowLoader(loader, self._window, self._device)
+    def batches(self, make_loader: MakeLoader) -> LatentLoader:
+        self._window = LatentWindow(self._folder, self._manifest, int(self._options.gb * 1e9))
+        return LatentLoader(make_loader(echo=self._options.echo), self._window, self._device)
 
-    def health_batch(self, clips: int) -> HealthBatch:
-        """Return the centre views of the first training clips, their ids and latents."""
-        pixels, ids = centre_clips(self._data, clips, self._quarantine)
-        return pixels, ids, self._taught(self._teacher, pixels.to(self._device))
+    def select(self, prepared: Latents, masked: torch.Tensor) -> Selected:
+        return select_latents(prepared, masked)
 
-    def of(self, batch: Batch) -> Latents:
+    def examples(self, data: SaltData, clips: int, quarantine: Quarantine) -> Examples:
+        pixels, ids = centre_clips(data, clips, quarantine)
+        return Examples(pixels, ids, self._compute(self._teacher, pixels.to(self._device)))
+
+    def prepare(self, batch: Batch) -> Latents:
         """Return the latents of a batch. The teacher computes those that are missing, and they are kept."""
         assert self._window is not None, "there are no batches yet"
-        assert isinstance(batch, WindowBatch), "this is not a batch of the window's loader"
-        if batch.known:
+        if batch.latents is not None:
             return batch.latents
-        known, missing = self._window.read(batch.keys, batch.hashes)  # again: the batch before may have added some
+        assert batch.clips is not None
+        view_hashes = batch.view_hashes.tolist()
+        known, missing = self._window.find(batch.keys, view_hashes)  # again: the batch before may have added some
         if not missing:
             return known.to(self._device)
-        latents = self._taught(self._compiled, batch.clips)  # of all clips: one shape, whatever is missing
+        latents = self._compute(self._compiled, batch.clips)  # of all clips: one shape, whatever is missing
         there = sorted(set(range(len(batch.keys))) - set(missing))
         if there:
             rows = self._rows(there)
             for part, kept in zip(latents.parts, known.rows(torch.tensor(there)).parts, strict=True):
                 part[rows] = kept.to(self._device)
         # A view can be in the batch twice, where one time through the window ends and the next begins.
-        slots = {(batch.keys[slot], batch.hashes[slot]): slot for slot in reversed(missing)}
+        slots = {(batch.keys[slot], view_hashes[slot]): slot for slot in reversed(missing)}
         new = sorted(slots.values())
-        keys, hashes = [batch.keys[slot] for slot in new], [batch.hashes[slot] for slot in new]
+        keys, hashes = [batch.keys[slot] for slot in new], [view_hashes[slot] for slot in new]
         added = latents if len(new) == len(batch.keys) else latents.rows(self._rows(new))
-        self._window.add(batch.window, keys, hashes, added, self._check)
+        self._window.add(batch.windows[1], keys, hashes, added, self._check)
         return latents
 
     def _rows(self, slots: list[int]) -> torch.Tensor:
@@ -145,7 +141,7 @@ class WindowTeacher:
         return index.pin_memory().to(self._device, non_blocking=True) if self._device.type == "cuda" else index
 
     @torch.no_grad()
-    def _taught(self, teacher: Callable[[torch.Tensor], torch.Tensor], clips: torch.Tensor) -> Latents:
+    def _compute(self, teacher: Callable[[torch.Tensor], torch.Tensor], clips: torch.Tensor) -> Latents:
         return encode(teacher(clips), self._options.form)
 
     def _check(self, latents: Latents) -> None:

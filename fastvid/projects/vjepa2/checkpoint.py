@@ -104,7 +104,7 @@ def save_classifier(folder: str | Path, model: VJepa2Classifier, about: Classifi
     folder = Path(folder)
     about = dataclasses.replace(
         about,
-        source=_lasting(about), approach=model.approach, lora=_lora(model),
+        source=_absolute_source(about), approach=model.approach, lora=_lora(model),
         frames=config.frames_per_clip, size=config.crop_size, mean=tuple(model.mean), std=tuple(model.std),
         frozen=about.frozen or tensors_hash(frozen), trained=hashlib.sha256(weights).hexdigest(),
         fastvid=fastvid.__version__, transformers=transformers.__version__,
@@ -136,7 +136,7 @@ def load_classifier(folder: str | Path, *, source: str | None = None) -> Trained
         raise ValueError(f"{folder / _ABOUT} names {len(about.classes)} classes, and the weights are for {len(head)}")
     opened = source or about.source
     model = load_vjepa2(
-        opened, num_classes=len(about.classes), frames=about.frames, size=about.size, init=about.init,
+        opened, classes=len(about.classes), frames=about.frames, size=about.size, init=about.init,
         init_seed=about.init_seed,
     )  # fmt: skip
     with drawn_from(0):  # adapters are drawn, and replaced at once
@@ -188,8 +188,8 @@ def _parts(model: VJepa2Classifier) -> tuple[dict[str, torch.Tensor], dict[str, 
     return {n: t for n, t in used.items() if n in trains}, {n: t for n, t in used.items() if n not in trains}
 
 
-def _lasting(about: ClassifierMetadata) -> str:
-    """Make the source valid from any working directory."""
+def _absolute_source(about: ClassifierMetadata) -> str:
+    """Return the source, a local folder as an absolute path."""
     local = about.init == "pretrained" and Path(about.source).expanduser().is_dir()
     return str(Path(about.source).expanduser().resolve()) if local else about.source
 

@@ -11,6 +11,8 @@ from fastvid.train.config import LabelledDataConfig, RunConfig
 from fastvid.train.optim import OptimConfig
 from fastvid.train.paths import PathOption
 
+APPROACH, VIDEOS = "--approach", "--data.videos-per-class"  # the options in which compared runs differ
+
 
 @dataclass(frozen=True)
 class VJepa2ModelConfig:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from fastvid.files import write_whole
+from fastvid.files import whole_folder, write_whole
 from fastvid.names import spelled
 from fastvid.projects.vjepa2.checkpoint import TrainedClassifier
 from fastvid.projects.vjepa2.model_card import model_card
@@ -56,7 +56,7 @@ def export(
             f"the approach {classifier.about.approach!r} has no LoRA adapters: export it to hf, which has all of it"
         )
     card = model_card(classifier.about, form, result)
-    with _folder_as_a_whole(Path(folder).expanduser().resolve(), overwrite) as partial:
+    with _replaced(Path(folder).expanduser().resolve(), overwrite) as partial:
         if form == "hf":
             classifier.model.merged().save_pretrained(partial)
             processor = json.dumps(_processor(classifier), indent=2) + "\n"
@@ -95,21 +95,17 @@ def _processor(classifier: TrainedClassifier) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _folder_as_a_whole(folder: Path, overwrite: bool) -> Iterator[Path]:
-    """Yield a folder to write in, which becomes ``folder`` at the end."""
+def _replaced(folder: Path, overwrite: bool) -> Iterator[Path]:
+    """Yield a folder to write in, which becomes ``folder`` at the end, in place of an earlier export."""
     _check_target(folder, overwrite)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{suffix}") for suffix in ("part", "old"))
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
+    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
     try:
-        yield partial
-        if folder.exists() and any(folder.iterdir()):
-            _check_target(folder, overwrite)  # again: writing takes a while
-            folder.rename(old)
-        partial.rename(folder)
+        with whole_folder(folder, sync=False) as partial:
+            yield partial
+            if folder.exists() and any(folder.iterdir()):
+                _check_target(folder, overwrite)  # again: writing takes a while
+                folder.rename(old)
     except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
         if old.exists() and not folder.exists():
             old.rename(folder)
         raise

@@ -29,8 +29,7 @@ _PARTS = Parts(
 def load_vjepa2(
     source: str = VITL_SSV2,
     *,
-    num_classes: int,
-    classes: Sequence[str] | None = None,
+    classes: int | Sequence[str],
     frames: int | None = None,
     size: int | None = None,
     init: Literal["pretrained", "tiny"] = "pretrained",
@@ -47,8 +46,7 @@ def load_vjepa2(
 
     Args:
         source: hub name or local folder with ``config.json`` and ``model.safetensors``; unused with ``init="tiny"``.
-        num_classes: of the head, at least 2.
-        classes: their names; None: a head for as many is one for the same.
+        classes: names of the head's classes, at least 2; or their number: then any head for as many is for the same.
         frames: per clip; None for the source's own (16 with ``"tiny"``). Rotary positions take any number of tubelets.
         size: side of a frame in pixels, likewise; None for the source's own (64 with ``"tiny"``).
         init: ``"pretrained"``, or ``"tiny"`` for a small model with random weights.
@@ -68,6 +66,8 @@ def load_vjepa2(
 
     from fastvid.projects.vjepa2.model import VJepa2Classifier
 
+    names = None if isinstance(classes, int) else list(classes)
+    num_classes = classes if isinstance(classes, int) else len(classes)
     if num_classes < 2:
         raise ValueError(f"a classifier needs at least 2 classes, got {num_classes}")
     if init == "tiny":
@@ -85,7 +85,7 @@ def load_vjepa2(
     _resize(config, frames or config.frames_per_clip, size or config.crop_size)
     with drawn_from(init_seed):
         model, lacking = load_pretrained(VJEPA2ForVideoClassification, source, config=config, parts=_PARTS)
-    others = "comes without a head" if "classifier." in lacking else _other_classes(config, num_classes, classes)
+    others = "comes without a head" if "classifier." in lacking else _other_classes(config, num_classes, names)
     if keep_head and others:
         raise ValueError(
             f"{source} {others}, and one for {num_classes} is to be kept: use a checkpoint trained on them"
@@ -123,12 +123,12 @@ def _resize(config: Any, frames: int, size: int) -> None:
     config.frames_per_clip, config.crop_size = frames, size
 
 
-def _other_classes(config: Any, num_classes: int, classes: Sequence[str] | None) -> str:
+def _other_classes(config: Any, num_classes: int, classes: list[str] | None) -> str:
     """Explain why a head is not for these classes; return an empty string if it is."""
     if config.num_labels != num_classes:
         return f"has a head for {config.num_labels} classes"
     named = [config.id2label[i] for i in range(num_classes)]
-    return "" if classes is None or named == list(classes) else f"has a head for other classes ({named[0]}, ...)"
+    return "" if classes is None or named == classes else f"has a head for other classes ({named[0]}, ...)"
 
 
 def _new_head(model: Any, num_classes: int, seed: int) -> None:

@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from fastvid.data import Batch
-from fastvid.latents import FeatureBatch
 from fastvid.latents.file import network_input
 from fastvid.nn.augment import Augment, mixup
 from fastvid.projects.vjepa2.config import AugmentConfig
@@ -28,17 +27,15 @@ class ClassifierLoss:
         self._ids = {name: i for i, name in enumerate(classes)}
         self._config, self._augment, self._seed, self._pooled = config, augment, seed, pooled
 
-    def __call__(
-        self, module: nn.Module, batch: Batch | FeatureBatch, micro: int
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def __call__(self, module: nn.Module, batch: Batch, micro: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Return the loss, and the share of clips whose own class got the highest score."""
         device = batch.ids.device
         labels = torch.tensor([self._ids[label or ""] for label in batch.labels]).to(device, non_blocking=True)
-        x = (
-            network_input(batch.latents, self._pooled)
-            if isinstance(batch, FeatureBatch)
-            else self._augment(batch.clips, batch.ids, micro)
-        )
+        if batch.latents is not None:
+            x = network_input(batch.latents, self._pooled)
+        else:
+            assert batch.clips is not None
+            x = self._augment(batch.clips, batch.ids, micro)
         targets = F.one_hot(labels, len(self._ids)).float()
         if self._config.mixup:
             x, targets = mixup(x, targets, self._config.mixup, self._seed, micro)

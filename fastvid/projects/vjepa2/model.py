@@ -1,7 +1,6 @@
 """transformers' V-JEPA 2 video classifier (arXiv 2506.09985) on uint8 clips, in two halves: features, then logits."""
 
 import copy
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers import VJEPA2ForVideoClassification
 
+from fastvid.files import write_whole
 from fastvid.ops import IMAGENET_MEAN, IMAGENET_STD, gather_tubelets
 
 
@@ -157,7 +157,7 @@ class VJepa2Classifier(nn.Module):
         with tempfile.TemporaryDirectory(prefix=".adapter-", dir=folder) as partial:
             self.model.save_pretrained(partial)
             for file in Path(partial).iterdir():
-                os.replace(file, folder / file.name)
+                write_whole(folder / file.name, file.read_bytes())
 
     def merged(self) -> VJEPA2ForVideoClassification:
         """Return a copy as the plain transformers module, with the adapters merged into the weights."""

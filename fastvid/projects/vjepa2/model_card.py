@@ -83,10 +83,11 @@ def _peft_use(about: ClassifierMetadata) -> list[str]:
     if about.init == "tiny":
         drawn = f"init_seed={about.init_seed}, frames={about.frames}, size={about.size}"
         base = [
-            "from fastvid.models import load_vjepa2",
             "from peft import PeftModel",
             "",
-            f'base = load_vjepa2(init="tiny", num_classes={len(about.classes)}, {drawn}).hf',
+            "from fastvid.projects.vjepa2.load import load_vjepa2",
+            "",
+            f'base = load_vjepa2(init="tiny", classes={len(about.classes)}, {drawn}).hf',
         ]
     else:
         # A folder of this machine says nothing elsewhere.

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from fastvid.data import Source
+from fastvid.data import EvaluationDraws, Source
+from fastvid.data.loader.decode_ahead import decode_sample
+from fastvid.data.loader.views import Draws
 from fastvid.eval.classification import Classification
-from fastvid.latents.compute import Draws, decode_views
-from fastvid.latents.views import EvaluationDraws, TrainingDraws
+from fastvid.latents.compute import TrainingDraws
 from fastvid.report.strips import Strips, strips_png
 
 _CLIPS, _VIEWS = 4, 2  # of the picture of training views
@@ -81,7 +82,7 @@ def _clips(source: Source, row: int, draws: Draws) -> list[np.ndarray]:
     """Decode all views of a video, uint8 [T, H, W, 3]. Return none where one cannot be decoded, which the loaders
     report.
     """
-    pixels = decode_views(draws, source, row).pixels
+    pixels = decode_sample(draws, source, row).pixels
     return [view for view in pixels if view is not None] if all(view is not None for view in pixels) else []
 
 

@@ -8,297 +8,197 @@
 """
 
 import logging
-import time
 from dataclasses import asdict, replace
-from pathlib import Path
-from typing import Literal, cast
 
 from fastvid.command import user_errors
-from fastvid.data import LoaderState
+from fastvid.data import EvaluationDraws, LoaderState, ViewDraws
 from fastvid.data.splits.split import labels_of
 from fastvid.data.worker_pool import most_threads
-from fastvid.eval.classifier import Evaluation
-from fastvid.files import cache_dir
-from fastvid.latents import FeatureLoader, LatentStore
-from fastvid.latents.features import FeatureSet, FrozenModule, Where, choose_place, features_bytes, make_features
-from fastvid.latents.file import NO_VIEW
-from fastvid.latents.views import EvaluationDraws, TrainingDraws
+from fastvid.eval.classifier import Evaluation, EvaluationData, Inference
+from fastvid.latents import LatentLoader, LatentStore
+from fastvid.latents.compute import TrainingDraws
+from fastvid.latents.features import FeatureSet
 from fastvid.nn.augment import Augment
 from fastvid.projects.vjepa2.approach import apply_approach
 from fastvid.projects.vjepa2.checkpoint import frozen_hash, save_classifier
-from fastvid.projects.vjepa2.config import VJepa2Config
-from fastvid.projects.vjepa2.features import feature_set, frozen_part
+from fastvid.projects.vjepa2.config import AugmentConfig, VJepa2Config
+from fastvid.projects.vjepa2.features import frozen_part, make_stores
 from fastvid.projects.vjepa2.load import drawn_from, load_vjepa2
 from fastvid.projects.vjepa2.loss import ClassifierLoss
+from fastvid.projects.vjepa2.lost_classes import LostClasses
 from fastvid.projects.vjepa2.metadata import ClassifierMetadata
 from fastvid.projects.vjepa2.model import VJepa2Classifier
 from fastvid.projects.vjepa2.pictures import mistakes, training_views
-from fastvid.projects.vjepa2.result import RESULTS, STAGE, write_out
+from fastvid.projects.vjepa2.result import RESULTS, STAGE, Tested, make_result
 from fastvid.report.confusion import confusion_csv, confusion_png
 from fastvid.report.records import RunRecords
-from fastvid.train.data import check_data, open_quarantine, train_loader
+from fastvid.train.data import check_data, epoch_sampler, open_quarantine, train_loader
 from fastvid.train.decoder import choose_decoder
-from fastvid.train.distributed import barrier, broadcast_text
-from fastvid.train.engine import Engine, Loader, Stage
-from fastvid.train.labelled import LabelledData, lost_classes, open_labelled
-from fastvid.train.logs import progress
+from fastvid.train.distributed import broadcast_text
+from fastvid.train.engine import Loader, Stage
+from fastvid.train.labelled import open_labelled
 from fastvid.train.optim import limit_epochs
 from fastvid.train.session import Session, UserError
 
 log = logging.getLogger(__name__)
 
-_PARTS = {"train": "training", "val": "validation", "test": "test"}
-
 
 def run(session: Session, config: VJepa2Config) -> None:
     """Run the whole recipe, continuing where the run directory says it stopped."""
-    recipe = _Recipe(session, config)
-    if recipe.is_tested():
+    world, device = session.world, session.world.device
+
+    # All that a wrong option can break comes first: `session.begin` makes the run's directory.
+    data = open_labelled(config.data, config.demo, config.run.seed)
+    check_data(session, data.whole)
+    videos = len(data.train.samples)
+    config = replace(config, optim=limit_epochs(config.optim, videos))
+    micro_batch = config.optim.micro_batch
+    decoder = choose_decoder(session, config.data, data.train, data.views)
+    with user_errors(ValueError, OSError):
+        config.optim.check_processes(world.size)
+        model = make_model(config, data.classes).to(device)
+        augment = make_augment(config.augment, config.features.seed)
+        training_draws = TrainingDraws(data.views, config.features.seed, config.features.views, data.no_flip, augment)
+        evaluation_views = replace(data.views, crop=config.evaluate.crop)
+        evaluation_draws = EvaluationDraws(evaluation_views, config.evaluate.clips, config.evaluate.crops)
+    frozen = frozen_hash(model)
+    compare_with_start(session, config, frozen)
+    session.begin()
+
+    quarantine = open_quarantine(session, config.data)
+    engine = session.engine({STAGE: config.optim.steps})
+    if is_tested(session, config):
         log.info("this run is finished and tested already: see result.json")
-        recipe.engine.close()
+        engine.close()
         return
-    recipe.make_features()
-    recipe.train()
+
+    # What the frozen parts make of each view, unless the encoder trains or there is no room for it.
+    stores: dict[str, LatentStore] = {}
+    if not model.backbone_trains:
+        # Runs that share a folder differ in the videos that they train on: it has the features of all of them.
+        training = data.train if config.features.dir is None else data.pool
+        sets = [
+            FeatureSet("train", training, training_draws),
+            FeatureSet("val", data.val, evaluation_draws),
+            FeatureSet("test", data.test, evaluation_draws),
+        ]
+        stores = make_stores(session, config, frozen_part(model), sets, engine.precision, quarantine)
+    lost_classes = LostClasses(data, stores, quarantine)
+    if stores:
+        lost_classes.name("train", "val", "test")
     if session.run is not None:
-        recipe.test()
-    recipe.engine.close()
+        path = session.path / "pictures" / "training-views.png"
+        # Without features each epoch draws views of its own.
+        shown = training_draws if stores else replace(training_draws, seed=config.run.seed, count=2)
+        training_views(path, data.train, shown, evaluation_draws)
 
+    # Train, and validate after each epoch.
+    threads = config.data.threads or most_threads()
+    inference = Inference(device, engine.cast, config.features.batch, session.signals.check)
+    # A request to stop waits for the end of a validation: the step before it is to be saved.
+    val_data = EvaluationData(data.val, evaluation_draws, stores.get("val"), threads, quarantine)
+    validate = Evaluation(model, val_data, data.classes, replace(inference, check=lambda: None))
 
-class _Recipe:
-    """The pieces of a run, built from its configuration."""
+    def validated(step: int) -> dict[str, float]:
+        result = validate()
+        lost_classes.name("train", "val")
+        log.info("epoch %.3g: validation %s", step * config.optim.batch / videos, result.accuracy)
+        return {"val_accuracy": result.accuracy.value, "val_loss": result.nll}
 
-    def __init__(self, session: Session, config: VJepa2Config):
-        self.session, self.config, self.device = session, config, session.world.device
-        self.data: LabelledData = open_labelled(config.data, config.demo, config.run.seed)
-        check_data(session, self.data.whole)
-        self.optim = limit_epochs(config.optim, len(self.data.train.samples))
-        self.decoder = choose_decoder(session, config.data, self.data.train, self.data.views)
-        self.threads = config.data.threads or most_threads()  # nothing else is going on while features are made
-        with user_errors(ValueError, OSError):
-            self.optim.check_processes(session.world.size)
-            self.model = self._model().to(self.device)
-            self.augment = self._augment()
-            self.judged = replace(self.data.views, crop=config.evaluate.crop)
-            self.evaluation_draws = EvaluationDraws(self.judged, config.evaluate.clips, config.evaluate.crops)
-
-        self.frozen = frozen_hash(self.model)
-        self._compare_with_start()
-        session.begin()
-        self.quarantine = open_quarantine(session, config.data)
-        self.engine: Engine = session.engine({STAGE: self.optim.steps})
-        self.stores: dict[str, LatentStore] = {}
-        self.lost: set[tuple[str, str]] = set()  # parts and classes that were named
-        self._validate: Evaluation
-
-    def is_tested(self) -> bool:
-        """Return whether the weights of the best of all epochs asked for were tested, and as asked for."""
-        run = self.session.run
-        answer = "no"
-        if run is not None:
-            found = run.read_json("result.json")
-            if found is not None and found["optim"]["steps"] == self.optim.steps:
-                answer = "yes" if found["evaluate"] == asdict(self.config.evaluate) else "no"
-        return broadcast_text(self.session.world, answer) == "yes"
-
-    def make_features(self) -> None:
-        """Make features of all three parts, if the encoder is frozen and there is room for them."""
-        if not self.model.backbone_trains:
-            module = frozen_part(self.model)
-            place, folder = self._place(module)
-            if place != "none":
-                self._make_features(module, place, folder)
-            if self.stores:
-                self._name_lost_classes("train", "val", "test")
-        # A request to stop waits for the end of a validation: the step before it is to be saved.
-        self._validate = replace(self._evaluation("val"), check=lambda: None)
-        if self.session.run is not None:
-            draws = self._training_draws()
-            if not self.stores:  # each epoch draws views of its own
-                draws = replace(draws, seed=self.config.run.seed, count=2)
-            path = self.session.path / "pictures" / "training-views.png"
-            training_views(path, self.data.train, draws, self.evaluation_draws)
-
-    def train(self) -> None:
-        """Train what the approach trains, to the last epoch."""
-        config, world = self.config, self.session.world
-        micro = self.optim.micro_batch
-        store = self.stores.get("train")
-
-        def loader(state: LoaderState) -> Loader:
-            if store is not None:
-                return FeatureLoader(
-                    store, labels_of(self.data.train), batch=micro, seed=config.run.seed, state=state, rank=world.rank,
-                    world=world.size, device=self.device,
-                )  # fmt: skip
-            return train_loader(
-                self.session, config.data, self.data.train, self.data.views, batch=micro, state=state,
-                quarantine=self.quarantine, decoder=self.decoder, no_flip=self.data.unflipped,
+    def loader(state: LoaderState) -> Loader:
+        if "train" in stores:
+            return LatentLoader.from_store(
+                stores["train"], labels_of(data.train), batch=micro_batch, seed=config.run.seed, state=state,
+                rank=world.rank, world=world.size, device=device,
             )  # fmt: skip
+        draws = ViewDraws(data.views, config.run.seed, no_flip=data.no_flip)
+        sampler = epoch_sampler(session, config.data, data.train, batch=micro_batch, state=state)
+        return train_loader(session, config.data, data.train, draws, sampler, decoder=decoder, quarantine=quarantine)
 
-        loss = ClassifierLoss(
-            self.data.classes, config.augment, self.augment, config.run.seed, pooled=not self.model.pooler_trains
-        )
-        every = max(1, round(len(self.data.train.samples) / self.optim.batch))
-        stage = Stage(
-            STAGE, self.model, loss, self.optim, loader, self._validated, every, keep_best="val_accuracy",
-            results=RESULTS, compile=config.run.compile,
-        )  # fmt: skip
-        self.engine.train(stage)
+    pooled = not model.pooler_trains
+    loss = ClassifierLoss(data.classes, config.augment, augment, config.run.seed, pooled=pooled)
+    epoch = max(1, round(videos / config.optim.batch))
+    stage = Stage(
+        STAGE, model, loss, config.optim, loader, validated, epoch, keep_best="val_accuracy", results=RESULTS,
+        compile=config.run.compile,
+    )  # fmt: skip
+    engine.train(stage)
 
-    def test(self) -> None:
-        """Test the weights of the best epoch and write what is left of the run."""
-        run = self.session.run
-        assert run is not None
+    # Test the weights of the best epoch.
+    run = session.run
+    if run is not None:
         if run.read_json("result.json") is not None:  # of a test that was made otherwise
             for name in RESULTS:
                 run.set_aside(name)
-        best = self.engine.checkpoints.load_best(STAGE, self.model)
-        evaluation = self._evaluation("test")
-        val = self._validate()
+        best = engine.checkpoints.load_best(STAGE, model)
+        test_data = EvaluationData(data.test, evaluation_draws, stores.get("test"), threads, quarantine)
+        evaluation = Evaluation(model, test_data, data.classes, inference)
+        val = validate()
         test = replace(evaluation(), inference_ms_per_clip=evaluation.milliseconds())
-        self._name_lost_classes("train", "test")
+        lost_classes.name("train", "test")
         log.info("tested with the weights of step %d:\n%s", best, test.table())
-        save_classifier(run.path / "classifier", self.model, self._about())
+        save_classifier(run.path / "classifier", model, metadata(config, data.classes, evaluation_draws, frozen))
         confusion_csv(run.path / "confusion.csv", test.classes, test.confusion)
         confusion_png(run.path / "pictures" / "confusion.png", test.classes, test.confusion)
-        mistakes(run.path / "pictures" / "mistakes.png", self.data.test, test, self.evaluation_draws)
-        result = write_out(
-            self.config, self.optim, self.data, self.model, RunRecords.read(run.path), best=best, val=val, test=test,
-            precision=self.engine.precision,
-        )  # fmt: skip
-        run.write_json("result.json", result)
+        mistakes(run.path / "pictures" / "mistakes.png", data.test, test, evaluation_draws)
+        tested = Tested(best, val, test, engine.precision)
+        run.write_json("result.json", make_result(config, data, model, RunRecords.read(run.path), tested))
+    engine.close()
 
-    def _make_features(self, module: FrozenModule, place: Where, folder: Path) -> None:
-        sets = self._feature_sets(shared=self.config.features.dir is not None)
-        started = time.perf_counter()
-        with progress(sum(len(one.source.samples) for one in sets), 0, "features") as bar:
-            for one in sets:
-                self.stores[one.name] = make_features(
-                    module, one, where=place, folder=folder, form=self.config.features.form,
-                    precision=self.engine.precision, device=self.device, batch=self.config.features.batch,
-                    threads=self.threads, quarantine=self.quarantine, progress=bar.update,
-                    check=self.session.signals.check, rank=self.session.world.rank, world=self.session.world.size,
-                    meet=lambda: barrier(self.session.world),
-                )  # fmt: skip
-        run = self.session.run
-        if run is not None and "features" not in run.facts():  # those of the start that made them
-            run.note(features={"place": place, "seconds": time.perf_counter() - started})
 
-    def _model(self) -> VJepa2Classifier:
-        config = self.config
-        model = load_vjepa2(
-            config.model.source, num_classes=len(self.data.classes), frames=config.data.frames, size=config.data.size,
-            init=config.model.init, init_seed=config.model.init_seed, head_seed=config.run.seed,
-            keep_head=config.model.keep_head, classes=self.data.classes,
-        )  # fmt: skip
-        with drawn_from(config.run.seed):  # the adapters
-            apply_approach(model, config.approach, config.lora)
-        model.checkpointing = config.model.checkpointing
-        return model
+def make_model(config: VJepa2Config, classes: list[str]) -> VJepa2Classifier:
+    """Open the classifier, and freeze what the approach does not train."""
+    model = load_vjepa2(
+        config.model.source, classes=classes, frames=config.data.frames, size=config.data.size,
+        init=config.model.init, init_seed=config.model.init_seed, head_seed=config.run.seed,
+        keep_head=config.model.keep_head,
+    )  # fmt: skip
+    with drawn_from(config.run.seed):  # the adapters
+        apply_approach(model, config.approach, config.lora)
+    model.checkpointing = config.model.checkpointing
+    return model
 
-    def _augment(self) -> Augment:
-        a = self.config.augment
-        return Augment(
-            brightness=a.brightness, contrast=a.contrast, saturation=a.saturation, hue=a.hue,
-            randaugment=(a.randaugment, a.magnitude) if a.randaugment else None, seed=self.config.features.seed,
-        )  # fmt: skip
 
-    def _compare_with_start(self) -> None:
-        """Check that a run that goes on finds the same frozen weights as before, because they are not in the
-        checkpoints.
-        """
-        facts = {} if self.session.run is None else self.session.run.facts()
-        approach = facts.get("approach", self.config.approach)
-        if approach != self.config.approach:
-            raise UserError(f"this run trains with the approach {approach}; for {self.config.approach} begin a new run")
-        if facts.get("frozen", self.frozen) != self.frozen:
-            raise UserError(
-                f"the frozen weights of {self.config.model.source} are not those that this run began with: restore "
-                "them, or begin a new run"
-            )
-        self.session.note(approach=approach, frozen=self.frozen)
+def make_augment(config: AugmentConfig, seed: int) -> Augment:
+    """Return the augmentation of training clips."""
+    return Augment(
+        brightness=config.brightness, contrast=config.contrast, saturation=config.saturation, hue=config.hue,
+        randaugment=(config.randaugment, config.magnitude) if config.randaugment else None, seed=seed,
+    )  # fmt: skip
 
-    def _training_draws(self) -> TrainingDraws:
-        f, data = self.config.features, self.data
-        return TrainingDraws(data.views, f.seed, f.views, data.unflipped, self.augment)
 
-    def _feature_sets(self, *, shared: bool) -> list[FeatureSet]:
-        data = self.data
-        return [
-            feature_set("train", data.pool if shared else data.train, self._training_draws()),
-            feature_set("val", data.val, self.evaluation_draws),
-            feature_set("test", data.test, self.evaluation_draws),
-        ]
+def compare_with_start(session: Session, config: VJepa2Config, frozen: str) -> None:
+    """Check that a resumed run has the approach and the frozen weights it began with: checkpoints do not hold these.
 
-    def _place(self, module: FrozenModule) -> tuple[Where, Path]:
-        """Choose where features are kept: once, by the main process. A resumed run keeps the choice."""
-        f = self.config.features
-        folder = Path(f.dir).expanduser() if f.dir is not None else cache_dir() / "features"
-        if f.keep != "auto":
-            return f.keep, folder
-        if f.dir is not None:
-            return "disk", folder
-        place: str | None = None
-        run = self.session.run
-        if run is not None:
-            place = run.facts().get("features_place")
-        if run is not None and place is None:
-            sets = self._feature_sets(shared=False)
-            needed = sum(
-                features_bytes(one.manifest(module, precision=self.engine.precision, form=f.form)) for one in sets
-            )
-            # Several processes each make a share and read all of it.
-            memory = int(f.ram_gb * 1e9) if self.session.world.size == 1 else 0
-            place, why = choose_place(needed, memory=memory, disk=int(f.disk_gb * 1e9), folder=folder)
-            log.info("%s", why)
-            run.note(features_place=place)
-        return cast(Where, broadcast_text(self.session.world, place)), folder
+    Raises:
+        UserError: it has others.
+    """
+    before = {} if session.run is None else session.run.metadata()
+    approach = before.get("approach", config.approach)
+    if approach != config.approach:
+        raise UserError(f"this run trains with the approach {approach}; for {config.approach} begin a new run")
+    if before.get("frozen", frozen) != frozen:
+        raise UserError(
+            f"the frozen weights of {config.model.source} are not those that this run began with: restore them, or "
+            "begin a new run"
+        )
+    session.record(approach=approach, frozen=frozen)
 
-    def _evaluation(self, part: str) -> Evaluation:
-        source = self.data.val if part == "val" else self.data.test
-        return Evaluation(
-            self.model, source, self.data.classes, self.evaluation_draws, self.stores.get(part), self.device,
-            self.engine.cast, self.config.features.batch, self.threads, self.quarantine, self.session.signals.check,
-        )  # fmt: skip
 
-    def _name_lost_classes(self, *parts: Literal["train", "val", "test"]) -> None:
-        """Log once, as soon as it is known, each class whose videos in a part are all unusable.
+def is_tested(session: Session, config: VJepa2Config) -> bool:
+    """Return whether the best weights after all steps have already been tested with this configuration."""
+    answer = "no"
+    found = None if session.run is None else session.run.read_json("result.json")
+    if found is not None and found["optim"]["steps"] == config.optim.steps:
+        answer = "yes" if found["evaluate"] == asdict(config.evaluate) else "no"
+    return broadcast_text(session.world, answer) == "yes"
 
-        Raises:
-            UserError: of the training videos that is so for all classes but one, and the features of all are there.
-        """
-        for part in parts:
-            source, store = getattr(self.data, part), self.stores.get(part)
-            if store is None:
-                usable = labels_of(source).keys() - self.quarantine.bad.keys()
-            else:
-                usable = {key for key, hashes in store.clips() if NO_VIEW not in hashes}
-            lost = lost_classes(source, usable)
-            if part == "train" and store is not None and len(lost) > len(self.data.classes) - 2:
-                raise UserError(
-                    f"training needs two classes, and no training video of {', '.join(lost)} can be used: see "
-                    "bad_samples.jsonl"
-                )
-            new = [name for name in lost if (part, name) not in self.lost]
-            self.lost.update((part, name) for name in new)
-            if new:
-                log.warning(
-                    "%d of %d classes have no %s video that can be used: %s; see bad_samples.jsonl",
-                    len(new), len(self.data.classes), _PARTS[part], ", ".join(new),
-                )  # fmt: skip
 
-    def _validated(self, step: int) -> dict[str, float]:
-        result = self._validate()
-        values = {"val_accuracy": result.accuracy.value, "val_loss": result.nll}
-        self._name_lost_classes("train", "val")
-        epoch = step * self.optim.batch / len(self.data.train.samples)
-        log.info("epoch %.3g: validation %s", epoch, result.accuracy)
-        return values
-
-    def _about(self) -> ClassifierMetadata:
-        c, views = self.config, self.judged
-        return ClassifierMetadata(
-            source="tiny" if c.model.init == "tiny" else c.model.source, classes=tuple(self.data.classes),
-            init=c.model.init, init_seed=c.model.init_seed, sampling=views.sampling, stride=views.stride, fps=views.fps,
-            crop=views.crop, clips=c.evaluate.clips, crops=c.evaluate.crops, frozen=self.frozen,
-        )  # fmt: skip
+def metadata(config: VJepa2Config, classes: list[str], draws: EvaluationDraws, frozen: str) -> ClassifierMetadata:
+    """Return what is saved beside the trained weights."""
+    model, views = config.model, draws.spec
+    return ClassifierMetadata(
+        source="tiny" if model.init == "tiny" else model.source, classes=tuple(classes), init=model.init,
+        init_seed=model.init_seed, sampling=views.sampling, stride=views.stride, fps=views.fps, crop=views.crop,
+        clips=draws.clips, crops=draws.crops, frozen=frozen,
+    )  # fmt: skip

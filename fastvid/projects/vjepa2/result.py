@@ -2,7 +2,7 @@
 
 import resource
 import subprocess
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,44 +14,48 @@ from fastvid.projects.vjepa2.config import VJepa2Config
 from fastvid.projects.vjepa2.model import VJepa2Classifier
 from fastvid.report.records import RunRecords
 from fastvid.train.labelled import LabelledData
-from fastvid.train.optim import OptimConfig
 
 STAGE = "finetune"
 RESULTS = ("result.json", "classifier", "confusion.csv")  # of the weights that were trained
 
 
-def write_out(
-    config: VJepa2Config,
-    optim: OptimConfig,
-    data: LabelledData,
-    model: VJepa2Classifier,
-    records: RunRecords,
-    *,
-    best: int,
-    val: Classification,
-    test: Classification,
-    precision: str,
+@dataclass(frozen=True)
+class Tested:
+    """The weights that were tested, and how well they do.
+
+    Attributes:
+        step: the step they come from, the best that was validated.
+        val: results on the validation videos.
+        test: results on the test videos.
+        precision: precision of the arithmetic.
+    """
+
+    step: int
+    val: Classification
+    test: Classification
+    precision: str
+
+
+def make_result(
+    config: VJepa2Config, data: LabelledData, model: VJepa2Classifier, records: RunRecords, tested: Tested
 ) -> dict[str, Any]:
     """Return the content of ``result.json``.
 
     Args:
-        config: configuration of the run.
-        optim: with the number of steps that were made.
+        config: configuration of the run, with the number of steps that were made.
         data: the videos.
-        model: with the best weights.
+        model: with the weights that were tested.
         records: records of the run.
-        best: the step they come from.
-        val: results of these weights on the validation videos.
-        test: results of these weights on the test videos.
-        precision: precision of the arithmetic.
+        tested: their results.
     """
+    optim, best, test = config.optim, tested.step, tested.test
     trainable, total = parameter_counts(model)
     adapted = model.approach is not None and "lora" in model.approach
     losses = dict(zip(*records.series(STAGE, "loss"), strict=True))
     steps, accuracies = records.series(STAGE, "val_accuracy")
     clips = len(data.train.samples)
     seconds = _training_seconds(records)
-    features = records.facts.get("features", {}).get("seconds", 0.0)
+    features = records.metadata.get("features", {}).get("seconds", 0.0)
     epochs = [round(step * optim.batch / clips, 2) for step in steps]
     return {
         "project": "vjepa2",
@@ -65,7 +69,7 @@ def write_out(
         "videos": {"train": clips, "val": len(data.val.samples), "test": len(data.test.samples)},
         "frames": config.data.frames,
         "size": config.data.size,
-        "precision": precision,
+        "precision": tested.precision,
         "optim": {
             "lr": optim.lr, "weight_decay": optim.weight_decay, "batch": optim.batch, "accumulate": optim.accumulate,
             "epochs": optim.max_epochs, "steps": optim.steps,
@@ -76,7 +80,7 @@ def write_out(
         "best": {"epoch": epochs[steps.index(best)], "step": best, "val_accuracy": accuracies[steps.index(best)]},
         "evaluate": asdict(config.evaluate),
         "train_accuracy": _last_epoch(records, steps, "accuracy"),
-        "val": val.accuracy.as_dict(),
+        "val": tested.val.accuracy.as_dict(),
         "test": test.as_dict(),
         "curves": {
             "epoch": epochs, "step": steps, "train_loss": [_mean_between(losses, a, b) for a, b in _spans(steps)],

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from fastvid.cache.__main__ import main as make_cache
-from fastvid.data import Quarantine, TrainLoader, open_source
+from fastvid.data import Quarantine, open_source
 from fastvid.data.demo.files import cached_demo
-from fastvid.latents import LatentBatch, LatentCache, LatentLoader
+from fastvid.latents import LatentCache, LatentLoader
 from fastvid.models import EncoderTeacher, VideoViT, VideoViTConfig, load_teacher, save_encoder
-from fastvid.nn import Predictor
-from fastvid.projects.salt.cached_targets import cached_clips, open_latents, token_subset
+from fastvid.nn import Predictor, PredictorConfig
+from fastvid.projects.salt.cached_targets import CachedTargets, open_latents, token_subset
 from fastvid.projects.salt.config import LossConfig
 from fastvid.projects.salt.data import SaltData
 from fastvid.projects.salt.health import HealthCheck
@@ -21,10 +21,11 @@ from fastvid.projects.salt.loss import StageLoss
 from fastvid.projects.salt.masks import MaskSampler
 from fastvid.projects.salt.model import MaskedPrediction
 from fastvid.projects.salt.presets import PRESETS, demo
-from fastvid.projects.salt.targets import CachedTargets, LatentTargets
+from fastvid.projects.salt.targets import TeacherTargets
 from fastvid.train.config import parse
 from fastvid.train.distributed import World
 from fastvid.video import ViewSpec
+from tests.data.loading import train_loader
 from tests.train.conftest import TINY, assert_same, records, stop
 
 # Views that differ: a cache of others would be found out.
@@ -131,16 +132,15 @@ def losses(cache: LatentCache, videos, teacher: str, kind: str, normalize: bool)
     masks = MaskSampler(resolved().mask, m.grid, None, 0, "salt")
     torch.manual_seed(1)
     encoder = VideoViT(ENCODER)
-    module = MaskedPrediction(encoder, Predictor(32, m.dim, m.grid, width=32, depth=1, heads=2)).eval()
+    module = MaskedPrediction(encoder, Predictor(32, m.dim, m.grid, PredictorConfig(width=32, depth=1, heads=2))).eval()
     world, loss = World(0, 1, torch.device("cpu")), LossConfig(kind=kind, normalize_target=normalize)
-    plain = TrainLoader(source, cache.views, batch=12, seed=5, view_seed=m.view_seed, views=m.views_per_clip)
+    plain = train_loader(source, cache.views, batch=12, seed=5, view_seed=m.view_seed, views=m.views_per_clip)
     with LatentLoader(plain, cache) as batches, torch.no_grad():
         for draw in range(3):
             batch = next(batches)
-            assert isinstance(batch, LatentBatch)
             yield tuple(
                 float(StageLoss(loss, masks, targets, world)(module, batch, draw)[0])
-                for targets in (LatentTargets(online), CachedTargets())
+                for targets in (TeacherTargets(online, world.device), CachedTargets(cache, 0, world.device))
             )
 
 
@@ -175,12 +175,11 @@ def test_health_is_measured_on_cached_clips(caches, videos, options):
     data = data_of(config, videos)
     masks = MaskSampler(config.mask, m.grid, None, 0, "salt")
     encoder = VideoViT(ENCODER)
-    module = MaskedPrediction(encoder, Predictor(32, m.dim, m.grid, width=32, depth=1, heads=2))
+    module = MaskedPrediction(encoder, Predictor(32, m.dim, m.grid, PredictorConfig(width=32, depth=1, heads=2)))
     world = World(0, 1, torch.device("cpu"))
-    loss = StageLoss(config.loss, masks, CachedTargets(), world, subset=token_subset(cache, masks, None, 0))
-    check = HealthCheck(
-        "salt", lambda: cached_clips(cache, data, 8, 0, Quarantine()), encoder, None, module, loss, world.device
-    )
+    targets = CachedTargets(cache, 0, world.device)
+    loss = StageLoss(config.loss, masks, targets, world, subset=token_subset(cache, masks, None, 0))
+    check = HealthCheck("salt", module, loss, data, 8, Quarantine(), world.device)
     values = check(1)
     assert 1 < values["health_teacher_rank"] <= m.dim
     assert values["health_probe_loss"] > 0

@@ -1,19 +1,20 @@
 """SALT students that are taught by a sliding-window cache."""
 
 import json
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from fastvid.data import Quarantine, TrainLoader, open_source
-from fastvid.latents import WindowBatch
+from fastvid.data import Quarantine, open_source
 from fastvid.models import EncoderTeacher, VideoViT, VideoViTConfig
 from fastvid.projects.salt.data import SaltData
 from fastvid.projects.salt.presets import PRESETS
-from fastvid.projects.salt.window_targets import WindowTeacher
+from fastvid.projects.salt.window_targets import WindowTargets
 from fastvid.train.config import parse
 from fastvid.video import ViewSpec
+from tests.data.loading import train_loader
 from tests.data.test_sources import write_tar
 from tests.train.conftest import TINY, assert_same, records, stop
 from tests.video.clips import encode
@@ -34,26 +35,25 @@ def test_the_teacher_is_asked_once_for_a_view_and_its_answer_is_the_same_each_ti
     teacher = EncoderTeacher(VideoViT(encoder))
     calls = SimpleNamespace(count=0)
     teacher.register_forward_hook(lambda *_: setattr(calls, "count", calls.count + 1))
-    known = WindowTeacher(teacher, tmp_path / "w", config, data, "float32", torch.device("cpu"), Quarantine())
-    loader = TrainLoader(source, views, batch=4, seed=0, window=2, **known.loader_options)
+    targets = WindowTargets(teacher, tmp_path / "w", config, data, "float32", torch.device("cpu"))
+    make_loader = partial(train_loader, source, views, batch=4, seed=0, window=2)
     answers: dict[tuple[str, int], torch.Tensor] = {}
     asked = 0
-    with known.batches(loader) as batches:
+    with targets.batches(make_loader) as batches:
         for _ in range(30):  # two epochs: windows of 10 clips, three times each, straddled by batches
             batch = next(batches)
-            assert isinstance(batch, WindowBatch)
             before = calls.count
-            latents = known.of(batch).float()
+            latents = targets.prepare(batch).float()
             asked += calls.count > before
             online = teacher(batch.clips)
             calls.count -= 1
             assert (latents - online).abs().max() <= online.abs().max() * (1e-3 if form == "fp16" else 5e-3)
-            for place, found in zip(zip(batch.keys, batch.hashes, strict=True), latents, strict=True):
+            for place, found in zip(zip(batch.keys, batch.view_hashes.tolist(), strict=True), latents, strict=True):
                 assert torch.equal(answers.setdefault(place, found), found)
     assert len(answers) == 40
     assert calls.count == asked <= 4 * 3  # for three batches of each window: the third has views shown again
-    pixels, ids, latents = known.health_batch(6)
-    assert len(pixels) == len(ids) == len(latents.values) == 6
+    examples = targets.examples(data, 6, Quarantine())
+    assert len(examples.clips) == len(examples.ids) == len(examples.targets.values) == 6
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from fastvid.ops import IMAGENET_MEAN, IMAGENET_STD
 from fastvid.projects.vjepa2.approach import Approach, LoraSettings, apply_approach, parameter_counts
 from fastvid.projects.vjepa2.load import load_vjepa2
 from fastvid.projects.vjepa2.model import VJepa2Classifier
-from fastvid.sweep.grid import PUBLISHED_NAMES
+from fastvid.projects.vjepa2.published import PUBLISHED_NAMES
 
 APPROACHES = ["head", "pooler", "lora", "pooler+lora", "backbone-lora", "full"]
 FROZEN_BACKBONE = APPROACHES[:4]
@@ -40,7 +40,7 @@ def clip():
 
 def prepared(folder, approach, **lora):
     """A model whose adapters already do something."""
-    model = load_vjepa2(str(folder), num_classes=4)
+    model = load_vjepa2(str(folder), classes=4)
     apply_approach(model, approach, LoraSettings(**{"rank": 4, "alpha": 8, **lora}))
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
@@ -227,7 +227,7 @@ def test_merged_is_the_plain_module(folder, clip, tmp_path, approach):
     merged = model.merged()
     assert merged.state_dict().keys() == names
     merged.save_pretrained(tmp_path)
-    again = load_vjepa2(str(tmp_path), num_classes=4).eval()
+    again = load_vjepa2(str(tmp_path), classes=4).eval()
     with torch.no_grad():
         torch.testing.assert_close(again(clip), model(clip), rtol=1e-4, atol=1e-5)
     merged.requires_grad_(False).classifier.weight.zero_()
@@ -235,7 +235,7 @@ def test_merged_is_the_plain_module(folder, clip, tmp_path, approach):
 
 
 def test_rank_alpha_and_dropout_reach_the_adapters(folder, tmp_path):
-    model = load_vjepa2(str(folder), num_classes=4)
+    model = load_vjepa2(str(folder), classes=4)
     apply_approach(model, "lora", LoraSettings(rank=3, alpha=12, dropout=0.25))
     layer = model.hf.pooler.cross_attention_layer.cross_attn.q_proj
     assert layer.lora_A["default"].weight.shape == (3, 48)
@@ -249,7 +249,7 @@ def test_rank_alpha_and_dropout_reach_the_adapters(folder, tmp_path):
 
 @pytest.mark.parametrize("approach", ["lora", "pooler+lora"])
 def test_a_fresh_adapter_changes_nothing(folder, clip, approach):
-    model = load_vjepa2(str(folder), num_classes=7).eval()
+    model = load_vjepa2(str(folder), classes=7).eval()
     with torch.no_grad():
         before = model(clip)
         apply_approach(model, approach)
@@ -259,7 +259,7 @@ def test_a_fresh_adapter_changes_nothing(folder, clip, approach):
 
 
 def test_what_cannot_be_done_says_why(folder, tmp_path):
-    model = load_vjepa2(str(folder), num_classes=4)
+    model = load_vjepa2(str(folder), classes=4)
     with pytest.raises(ValueError, match=r"unknown approach 'heads': use head, pooler, lora, pooler\+lora, backbone"):
         apply_approach(model, "heads")
     apply_approach(model, "head")
@@ -270,7 +270,7 @@ def test_what_cannot_be_done_says_why(folder, tmp_path):
     for wrong in ({"rank": 0}, {"alpha": 0}, {"dropout": 1.0}):
         with pytest.raises(ValueError, match=r"LoRA needs rank >= 1, alpha > 0 and dropout in \[0, 1\)"):
             LoraSettings(**wrong)
-    other = load_vjepa2(str(folder), num_classes=4)
+    other = load_vjepa2(str(folder), classes=4)
     other.hf.config.num_pooler_layers = 2
     with pytest.raises(RuntimeError, match=r"15 .* 11"):
         apply_approach(other, "lora")

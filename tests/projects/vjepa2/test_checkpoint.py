@@ -50,7 +50,7 @@ def clip():
 
 def trained(source, approach, seed=2):
     """A model in which everything that is trained has moved."""
-    model = load_vjepa2(str(source), num_classes=4)
+    model = load_vjepa2(str(source), classes=4)
     apply_approach(model, approach, LoraSettings(rank=4, alpha=6, dropout=0.25))
     torch.manual_seed(seed)
     with torch.no_grad():
@@ -171,7 +171,7 @@ def test_a_relative_source_is_found_from_everywhere(source, tmp_path, monkeypatc
 
 
 def test_a_tiny_model_is_drawn_again(tmp_path):
-    model = load_vjepa2(init="tiny", num_classes=4, frames=4, size=32, init_seed=6, head_seed=9).eval()
+    model = load_vjepa2(init="tiny", classes=4, frames=4, size=32, init_seed=6, head_seed=9).eval()
     apply_approach(model, "head")
     save_classifier(tmp_path, model, ClassifierMetadata("tiny", CLASSES, init="tiny", init_seed=6))
     clip = torch.randint(256, (2, 4, 32, 32, 3), dtype=torch.uint8)
@@ -265,7 +265,7 @@ def test_damaged_files_are_refused(saved, tmp_path):
 
 
 def test_what_cannot_be_saved_says_why(source, tmp_path):
-    model = load_vjepa2(str(source), num_classes=4)
+    model = load_vjepa2(str(source), classes=4)
     with pytest.raises(ValueError, match="this model has no approach"):
         save_classifier(tmp_path, model, about(source))
     apply_approach(model, "head")
@@ -308,7 +308,7 @@ def test_runs(saved, tmp_path):
 
 def test_what_is_drawn_depends_on_its_seeds_alone(source):
     def state(**arguments):
-        model = load_vjepa2(init="tiny", **{"num_classes": 4, "frames": 4, "size": 32, **arguments}).hf.state_dict()
+        model = load_vjepa2(init="tiny", **{"classes": 4, "frames": 4, "size": 32, **arguments}).hf.state_dict()
         head = [model.pop("classifier.weight"), model.pop("classifier.bias")]
         return torch.cat([weight.flatten() for weight in model.values()]), head[0]
 
@@ -316,17 +316,17 @@ def test_what_is_drawn_depends_on_its_seeds_alone(source):
     body, head = state()
     assert torch.equal(torch.get_rng_state(), before)
     torch.rand(3)
-    again, same_head = state(num_classes=4)
+    again, same_head = state(classes=4)
     assert torch.equal(body, again)
     assert torch.equal(head, same_head)
     other, other_head = state(head_seed=1)
     assert torch.equal(body, other)
     assert not torch.equal(head, other_head)
-    assert torch.equal(body, state(num_classes=9)[0])
+    assert torch.equal(body, state(classes=9)[0])
     assert not torch.equal(body, state(init_seed=1)[0])
 
     def head_of(**arguments):
-        return load_vjepa2(str(source), num_classes=4, **arguments).hf.classifier.weight
+        return load_vjepa2(str(source), classes=4, **arguments).hf.classifier.weight
 
     before = torch.get_rng_state()
     assert torch.equal(head_of(), head_of())
@@ -336,16 +336,16 @@ def test_what_is_drawn_depends_on_its_seeds_alone(source):
 
 def test_a_head_that_is_to_be_kept(source, tmp_path, caplog):
     caplog.set_level(logging.INFO)
-    kept = load_vjepa2(str(source), num_classes=7, keep_head=True).hf.classifier.weight
+    kept = load_vjepa2(str(source), classes=7, keep_head=True).hf.classifier.weight
     assert torch.equal(kept, load_file(source / "model.safetensors")["classifier.weight"])
     with pytest.raises(ValueError, match=r"7 classes.* 4"):
-        load_vjepa2(str(source), num_classes=4, keep_head=True)
+        load_vjepa2(str(source), classes=4, keep_head=True)
     assert "is drawn" not in caplog.text
     weights = load_file(source / "model.safetensors")
     del weights["classifier.weight"], weights["classifier.bias"]
     shutil.copytree(source, tmp_path / "headless")
     save_file(weights, tmp_path / "headless" / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ValueError, match=r"without a head.* 7"):
-        load_vjepa2(str(tmp_path / "headless"), num_classes=7, keep_head=True)
+        load_vjepa2(str(tmp_path / "headless"), classes=7, keep_head=True)
     with pytest.raises(ValueError, match="tiny"):
-        load_vjepa2(init="tiny", num_classes=4, keep_head=True)
+        load_vjepa2(init="tiny", classes=4, keep_head=True)

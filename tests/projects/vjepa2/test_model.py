@@ -56,7 +56,7 @@ def original_logits(folder, clip, dtype):
 @torch.no_grad()
 def test_logits_are_no_further_from_the_truth_than_the_originals(folder, dtype):
     clip = clips(batch=8)
-    ours = load_vjepa2(str(folder), num_classes=CLASSES).eval().to(dtype)(clip)
+    ours = load_vjepa2(str(folder), classes=CLASSES).eval().to(dtype)(clip)
     theirs = original_logits(folder, clip, dtype)
     assert ours.dtype == dtype
     # The truth of the weights as rounded to dtype: errors are those of the arithmetic alone.
@@ -70,7 +70,7 @@ def test_logits_are_no_further_from_the_truth_than_the_originals(folder, dtype):
 @torch.no_grad()
 def test_logits_under_autocast(folder):
     clip = clips(batch=8)
-    model = load_vjepa2(str(folder), num_classes=CLASSES).eval()
+    model = load_vjepa2(str(folder), classes=CLASSES).eval()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         ours, theirs = model(clip), model.hf(normalized(clip)).logits
     truth = original_logits(folder, clip, torch.float64)
@@ -80,7 +80,7 @@ def test_logits_under_autocast(folder):
 
 def test_every_gradient_is_the_originals(folder):
     clip = clips()
-    model = load_vjepa2(str(folder), num_classes=CLASSES).train()
+    model = load_vjepa2(str(folder), classes=CLASSES).train()
     model(clip).square().sum().backward()
     original = VJEPA2ForVideoClassification.from_pretrained(folder).train()
     original(normalized(clip)).logits.square().sum().backward()
@@ -101,7 +101,7 @@ def test_every_gradient_is_the_originals(folder):
 
 @torch.no_grad()
 def test_the_two_halves_are_the_whole(folder):
-    model, clip = load_vjepa2(str(folder), num_classes=CLASSES).eval(), clips()
+    model, clip = load_vjepa2(str(folder), classes=CLASSES).eval(), clips()
     features = model.features(clip)
     assert features.shape == (3, 8, 48)
     assert model.grid == (2, 2, 2)
@@ -112,7 +112,7 @@ def test_the_two_halves_are_the_whole(folder):
 
 
 def test_what_is_saved_is_the_original(folder, tmp_path):
-    model = load_vjepa2(str(folder), num_classes=CLASSES)
+    model = load_vjepa2(str(folder), classes=CLASSES)
     model.hf.save_pretrained(tmp_path)
     before, after = (load_file(path / "model.safetensors") for path in (folder, tmp_path))
     assert before.keys() == after.keys()
@@ -127,12 +127,12 @@ def test_pixels_are_normalised_by_the_checkpoints_own_processor(folder, tmp_path
     clip = clips()
     with torch.no_grad():
         expected = model(normalized(clip, mean=[0.5] * 3, std=[0.25] * 3)).logits
-        torch.testing.assert_close(load_vjepa2(str(tmp_path), num_classes=CLASSES).eval()(clip), expected)
+        torch.testing.assert_close(load_vjepa2(str(tmp_path), classes=CLASSES).eval()(clip), expected)
 
 
 def test_the_head_is_drawn_anew_for_another_number_of_classes(folder, caplog):
     caplog.set_level(logging.INFO)
-    model = load_vjepa2(str(folder), num_classes=5)
+    model = load_vjepa2(str(folder), classes=5)
     assert f"has a head for {CLASSES} classes: a new one for 5 is drawn" in caplog.text
     assert model(clips()).shape == (3, 5)
     assert len(model.hf.config.id2label) == 5
@@ -150,15 +150,15 @@ def test_a_checkpoint_without_head_or_predictor_is_enough(folder, tmp_path, capl
     assert 0 < len(kept) < len(weights)
     tiny().save_pretrained(tmp_path)
     save_file(kept, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    model = load_vjepa2(str(tmp_path), num_classes=CLASSES)
+    model = load_vjepa2(str(tmp_path), classes=CLASSES)
     assert f"comes without a head: a new one for {CLASSES} is drawn" in caplog.text
     assert model.hf.classifier.weight.std() > 0
     clip = clips()
-    assert torch.equal(model.features(clip), load_vjepa2(str(folder), num_classes=CLASSES).features(clip))
+    assert torch.equal(model.features(clip), load_vjepa2(str(folder), classes=CLASSES).features(clip))
 
 
 def test_other_clip_lengths_and_sizes(folder):
-    model = load_vjepa2(str(folder), num_classes=CLASSES, frames=6, size=48).eval()
+    model = load_vjepa2(str(folder), classes=CLASSES, frames=6, size=48).eval()
     assert model.grid == (3, 3, 3)
     clip = clips(frames=6, size=48)
     with torch.no_grad():
@@ -166,11 +166,11 @@ def test_other_clip_lengths_and_sizes(folder):
     with pytest.raises(ValueError, match=r"takes clips \[B, 6, 48, 48, 3\]; got \[3, 4, 32, 32, 3\]"):
         model(clips())
     with pytest.raises(ValueError, match=r"5 frames of 32 x 32 .* 2 x 16 x 16"):
-        load_vjepa2(str(folder), num_classes=CLASSES, frames=5)
+        load_vjepa2(str(folder), classes=CLASSES, frames=5)
 
 
 def test_random_weights():
-    model = load_vjepa2(init="tiny", num_classes=4, frames=8)
+    model = load_vjepa2(init="tiny", classes=4, frames=8)
     assert model.grid == (4, 4, 4)
     logits = model(clips(frames=8, size=64))
     assert logits.shape == (3, 4)
@@ -180,30 +180,30 @@ def test_random_weights():
 
 def test_models_that_cannot_be_opened_say_why(folder, tmp_path):
     with pytest.raises(OSError, match=r"no model at '/no/such/place': it must be a folder with config\.json"):
-        load_vjepa2("/no/such/place", num_classes=4)
+        load_vjepa2("/no/such/place", classes=4)
     with pytest.raises(ValueError, match="at least 2 classes, got 1"):
-        load_vjepa2(str(folder), num_classes=1)
+        load_vjepa2(str(folder), classes=1)
     with pytest.raises(ValueError, match="unknown init 'small': use pretrained or tiny"):
-        load_vjepa2(init="small", num_classes=4)
+        load_vjepa2(init="small", classes=4)
     VideoMAEConfig().save_pretrained(tmp_path / "videomae")
     with pytest.raises(ValueError, match=r"videomae model.*V-JEPA 2"):
-        load_vjepa2(str(tmp_path / "videomae"), num_classes=4)
+        load_vjepa2(str(tmp_path / "videomae"), classes=4)
     tiny().save_pretrained(tmp_path / "bare")
     with pytest.raises(FileNotFoundError, match=r"no model\.safetensors at .*bare': only safetensors are read"):
-        load_vjepa2(str(tmp_path / "bare"), num_classes=4)
+        load_vjepa2(str(tmp_path / "bare"), classes=4)
     VJEPA2Model(tiny()).save_pretrained(tmp_path / "encoder")
     with pytest.raises(ValueError, match=r"\d+ missing \(pooler\..*use a fine-tuned V-JEPA 2 classifier"):
-        load_vjepa2(str(tmp_path / "encoder"), num_classes=4)
+        load_vjepa2(str(tmp_path / "encoder"), classes=4)
     other = tmp_path / "other"
     VJEPA2ForVideoClassification(tiny(hidden_size=96)).save_pretrained(other)
     tiny().save_pretrained(other)
     with pytest.raises(
         ValueError, match=r"\d+ of another shape \(classifier\.weight is \[40, 96\] instead of \[40, 48\]"
     ):
-        load_vjepa2(str(other), num_classes=4)
+        load_vjepa2(str(other), classes=4)
     (other / "model.safetensors").write_bytes((other / "model.safetensors").read_bytes()[:1000])
     with pytest.raises(ValueError, match=r"model\.safetensors is damaged"):
-        load_vjepa2(str(other), num_classes=4)
+        load_vjepa2(str(other), classes=4)
 
 
 def test_code_of_the_source_is_never_executed(tmp_path):
@@ -212,5 +212,5 @@ def test_code_of_the_source_is_never_executed(tmp_path):
     config = {"model_type": "theirs", "auto_map": {"AutoConfig": "evil.Config"}}
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="transformers"):
-        load_vjepa2(str(tmp_path), num_classes=4)
+        load_vjepa2(str(tmp_path), classes=4)
     assert not (tmp_path / "ran").exists()

@@ -5,12 +5,12 @@ import pytest
 import torch
 from PIL import Image
 
-from fastvid.data import open_source
+from fastvid.data import EvaluationDraws, open_source
 from fastvid.data.demo.files import encode_h264
 from fastvid.data.demo.render import DemoSpec, demo_frames
+from fastvid.data.loader.decode_ahead import decode_sample
 from fastvid.eval.classification import Classification
-from fastvid.latents.compute import decode_views
-from fastvid.latents.views import EvaluationDraws, TrainingDraws
+from fastvid.latents.compute import TrainingDraws
 from fastvid.nn.augment import Augment
 from fastvid.projects.vjepa2 import pictures as vjepa2_pictures
 from fastvid.projects.vjepa2.pictures import mistakes, training_views
@@ -60,8 +60,8 @@ def test_training_clips_of_different_classes_beside_how_they_are_judged(source, 
     rows = {sample.key: row for row, sample in enumerate(source.samples)}
     for group in shown:
         assert list(group.labels) == ["evaluation", "training 1", "training 2"][: 1 + min(2, count)]
-        judged = decode_views(JUDGED, source, rows[group.note]).pixels[4]  # the middle clip's middle square
-        trained = decode_views(draws, source, rows[group.note]).pixels
+        judged = decode_sample(JUDGED, source, rows[group.note]).pixels[4]  # the middle clip's middle square
+        trained = decode_sample(draws, source, rows[group.note]).pixels
         for clip, expected in zip(group.clips, [judged, *trained], strict=False):
             assert np.array_equal(clip, expected)
     with Image.open(tmp_path / "pictures" / "views.png") as image:

@@ -1,15 +1,19 @@
-"""A cache of teacher latents, read by sample key and view hash."""
+"""Stores of latents, on the disk and in memory, read by sample key and view hash."""
 
 import json
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
+from fastvid.data.loader.batch import Batch, Latents
+from fastvid.data.loader.decode_ahead import NO_VIEW
 from fastvid.data.source import Source
-from fastvid.latents.file import NO_VIEW, LatentFile, LatentIndex, Latents
-from fastvid.latents.manifest import LatentManifest, view_spec
+from fastvid.latents.file import LatentFile, LatentIndex, empty_latents
+from fastvid.latents.manifest import LatentManifest
 from fastvid.random import sample_id
 from fastvid.video import ViewSpec
 
@@ -17,7 +21,46 @@ from fastvid.video import ViewSpec
 _INDEXES = 64
 
 
-class LatentCache:
+class LatentStore(ABC):
+    """Latents that stay as they are while they are read.
+
+    Attributes:
+        manifest: what the latents depend on.
+        copies: latents of a clip that can be in memory at once while :class:`LatentLoader` reads ahead: those being
+            read, those handed out, and those before them that the caller may still hold.
+    """
+
+    manifest: LatentManifest
+    copies = 3
+
+    @abstractmethod
+    def clips(self) -> Iterator[tuple[str, list[int]]]:
+        """Yield the key and view hashes of each clip; the hash of a view that could not be decoded is -1."""
+
+    @abstractmethod
+    def read(self, keys: Sequence[str], view_hashes: Sequence[int]) -> Latents:
+        """Return the latents of these views.
+
+        Args:
+            keys: keys of the samples.
+            view_hashes: :attr:`fastvid.video.View.hash` of the view of each that is about to be used.
+
+        Raises:
+            KeyError, ValueError: one of them is not there.
+        """
+
+    def for_batch(self, batch: Batch) -> Latents | None:
+        """Return the latents of a batch's views; see :meth:`read`."""
+        return self.read(batch.keys, batch.view_hashes.tolist())
+
+    def flush(self) -> None:  # noqa: B027 (a window of latents does something here)
+        """Do nothing: reading leaves nothing to be written."""
+
+    def close(self) -> None:  # noqa: B027 (likewise)
+        """Do nothing: no thread or file stays open between reads."""
+
+
+class LatentCache(LatentStore):
     """The latents in a folder. Nothing is ever found by counting: a clip is found by its key, its view by the view's
     hash, and what is read has its checksum compared.
 
@@ -58,10 +101,9 @@ class LatentCache:
     @property
     def views(self) -> ViewSpec:
         """Return the specification with which the views were drawn."""
-        return view_spec(self.manifest.views)
+        return self.manifest.view_spec
 
     def clips(self) -> Iterator[tuple[str, list[int]]]:
-        """Yield the key and view hashes of each clip; the hash of a view that could not be decoded is -1."""
         for shard in range(len(self._files)):
             index = self._index(shard)
             yield from zip(index.keys, index.view_hashes.tolist(), strict=True)
@@ -77,7 +119,7 @@ class LatentCache:
             KeyError: a clip is not in the cache.
             ValueError: a clip is, but not in this view; or a file is damaged.
         """
-        out = Latents.empty(self.manifest, len(keys))
+        out = empty_latents(self.manifest, len(keys))
         for slot, (key, view_hash) in enumerate(zip(keys, view_hashes, strict=True)):
             shard, row = self._find(key)
             index = self._index(shard)
@@ -125,6 +167,50 @@ class LatentCache:
             "anew. Where a view could not be decoded then and can be now, `python -m fastvid.cache ... --retry-bad` "
             "adds it"
         )
+
+
+class MemoryLatents(LatentStore):
+    """Latents in memory; rows are added once and read as often as wanted.
+
+    Args:
+        manifest: what the latents depend on; its ``clips`` are the most that can be added.
+
+    Attributes:
+        manifest: the same.
+    """
+
+    def __init__(self, manifest: LatentManifest):
+        self.manifest = manifest
+        self._views = manifest.views_per_clip
+        self._latents = empty_latents(manifest, manifest.clips * self._views)
+        self._hashes: dict[str, list[int]] = {}
+        self._rows: dict[tuple[str, int], int] = {}
+
+    def __len__(self) -> int:
+        """Return the number of clips with at least one view."""
+        return len(self._hashes)
+
+    def add(self, key: str, view_hashes: Sequence[int], latents: Latents) -> None:
+        """Add the V views of a clip, with their hashes (-1 for one that could not be decoded)."""
+        first = len(self._hashes) * self._views
+        for room, part in zip(self._latents.parts, latents.parts, strict=True):
+            room[first : first + self._views] = part
+        self._hashes[key] = list(view_hashes)
+        self._rows |= {(key, view_hash): first + view for view, view_hash in enumerate(view_hashes)}
+
+    def clips(self) -> Iterator[tuple[str, list[int]]]:
+        yield from self._hashes.items()
+
+    def read(self, keys: Sequence[str], view_hashes: Sequence[int]) -> Latents:
+        """Return the latents of these views.
+
+        Raises:
+            KeyError: one of them is not there.
+        """
+        rows = torch.tensor([self._rows[key, h] for key, h in zip(keys, view_hashes, strict=True)], dtype=torch.int64)
+        parts = [part.index_select(0, rows) for part in self._latents.parts]
+        scale = parts.pop(1) if self._latents.scale is not None else None
+        return Latents(parts[0], scale, parts[1] if len(parts) > 1 else None)
 
 
 def latent_files(folder: Path) -> list[Path]:

@@ -1,10 +1,11 @@
 """What the page of a classifier's run says: how good it is, at what cost, and where it errs."""
 
 import math
-from pathlib import Path
 
-from fastvid.report.charts import validation_chart
+from fastvid.projects.sweep import shown
+from fastvid.report.figures import COLOURS, new_axes, svg
 from fastvid.report.markup import beside, picture, section, table, text
+from fastvid.report.page import ProjectSections
 from fastvid.report.records import Record, RunRecords
 
 _BESIDE = 10  # classes up to which table and confusion matrix share the page's width
@@ -18,27 +19,68 @@ _OF_TEST = {
 _CAPTIONS = {"training views": "Training clips as they would be evaluated, and views of them that are trained on."}
 
 
-def classifier_sections(run: RunRecords) -> list[str]:
-    """Return the HTML of a run that left ``result.json``, or that validates and was not tested yet, else nothing."""
+def sections(run: RunRecords) -> ProjectSections:
+    """Return the sections of a run: its test where it left ``result.json``, else its validation so far."""
+    chart = validation_chart(run)
     if run.result is None:
-        chart = validation_chart(run)
         waiting = "<p>Not tested yet: the test follows the last epoch, with the best epoch's weights.</p>"
-        return [section("Validation", waiting + chart)] if chart else []
-    scores, confusion = _classes(run.result), _picture(run, "confusion")
-    both = beside(scores, confusion) if len(run.result["classes"]) <= _BESIDE else scores + confusion
-    return [
-        _headline(run.result),
-        section("Classes", both + _calibration(run.result["test"], len(run.result["classes"]))),
-        section("Validation", validation_chart(run)),
-        section("Mistakes", _picture(run, "mistakes")),
-        section("What it took", _cost(run.result)),
-    ]
+        found, shown = [section("Validation", waiting + chart)] if chart else [], set()
+    else:
+        scores, confusion = _classes(run.result), _picture(run, "confusion")
+        both = beside(scores, confusion) if len(run.result["classes"]) <= _BESIDE else scores + confusion
+        found = [
+            _headline(run.result),
+            section("Classes", both + _calibration(run.result["test"], len(run.result["classes"]))),
+            section("Validation", chart),
+            section("Mistakes", _picture(run, "mistakes")),
+            section("What it took", _cost(run.result)),
+        ]
+        shown = set(_OF_TEST)
+    return ProjectSections(found, shows_loss=bool(chart), shown=frozenset(shown), captions=_CAPTIONS)
 
 
-def other_pictures(run: RunRecords) -> dict[str, Path]:
-    """Return the pictures of the run that no other section shows, by caption."""
-    shown = () if run.result is None else _OF_TEST
-    return {_CAPTIONS.get(title, title): path for title, path in run.pictures.items() if title not in shown}
+def validated_stages(run: RunRecords) -> list[str]:
+    """Return the stages that recorded an accuracy on validation videos."""
+    return [stage for stage in run.stages if run.series(stage, "val_accuracy")[0]]
+
+
+def validation_chart(run: RunRecords) -> str:
+    """Draw training and validation loss beside validation accuracy, with the best marked. Return "" without validation.
+
+    The best is that of ``result.json`` where there is one, else the first of the greatest so far.
+    """
+    stages = validated_stages(run)
+    if not stages:
+        return ""
+    figure, (left, right) = new_axes(2, width=10.2, height=3.4)
+    for stage, dark, light in zip(stages, COLOURS[::2], COLOURS[1::2], strict=False):
+        left.plot(*run.series(stage, "loss"), color=dark, linewidth=1.0, label="training clips")
+        left.plot(*run.series(stage, "val_loss"), color=light, marker=".", label="validation videos")
+        steps, shares = run.series(stage, "val_accuracy")
+        right.plot(steps, [100 * share for share in shares], color=dark, marker=".", label="validation videos")
+        clips, means = run.series(stage, "accuracy")
+        right.plot(
+            clips, [100 * mean for mean in means], color=COLOURS[5], linewidth=0.7, zorder=1, label="training clips"
+        )
+        step, share = _best(run, steps, shares)
+        epoch = f" (epoch {run.result['best']['epoch']:g})" if run.result else ""
+        right.plot(
+            step, 100 * share, color=light, marker="o", markersize=9, fillstyle="none", markeredgewidth=1.8,
+            linestyle="", label=f"best: {100 * share:.1f} % at step {step:,}{epoch}",
+        )  # fmt: skip
+    left.set(title="loss: cross-entropy, nats", xlabel="optimizer step")
+    left.set_ylim(bottom=0)
+    right.set(title="accuracy, %", xlabel="optimizer step", ylim=(0, 100))
+    for ax in (left, right):
+        ax.legend(frameon=False, fontsize=8)
+    return svg(figure)
+
+
+def _best(run: RunRecords, steps: list[int], shares: list[float]) -> tuple[int, float]:
+    if run.result is not None:
+        return run.result["best"]["step"], run.result["best"]["val_accuracy"]
+    share = max(shares)
+    return steps[shares.index(share)], share
 
 
 def _headline(result: Record) -> str:
@@ -137,7 +179,7 @@ def _picture(run: RunRecords, name: str) -> str:
 
 
 def _interval(accuracy: Record) -> str:
-    return f"{100 * accuracy['accuracy']:.1f} % [{100 * accuracy['low']:.1f}, {100 * accuracy['high']:.1f}]"
+    return shown(accuracy["accuracy"], accuracy["low"], accuracy["high"], "%")
 
 
 def _percent(share: float | None) -> str:

@@ -1,0 +1,113 @@
+"""Which samples a process loads, and in which order."""
+
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+
+from fastvid.data.loader.order import EpochOrder, LoaderState
+
+
+class EpochSampler:
+    """The samples of one process, in an endless global order that depends on nothing but the seed.
+
+    Global batch g holds positions [g * batch, (g + 1) * batch) of the concatenated orders of all epochs; a process
+    takes every ``world``-th of them, beginning with its own. Its clips are counted in turns: turn t is position
+    ``start + t // local * batch + rank + t % local * world``, where ``local = batch // world``.
+
+    Args:
+        shard_sizes: samples per shard, in the source's order.
+        batch: clips per global batch; a multiple of ``world``.
+        seed: seed of the order.
+        window: shards mixed by the shuffle, see :class:`fastvid.data.EpochOrder`.
+        echo: times each window of shards is shown, in a new order but in the same views, before the next one.
+        rank: rank of this process.
+        world: number of processes that share the global batches.
+        start: where turn 0's global batch begins.
+
+    Attributes:
+        local: this process's clips in a global batch.
+        samples: number of samples in the shards.
+
+    Raises:
+        ValueError: a number out of range, or the batch does not divide among the processes.
+    """
+
+    def __init__(
+        self,
+        shard_sizes: Sequence[int],
+        *,
+        batch: int,
+        seed: int,
+        window: int = 16,
+        echo: int = 1,
+        rank: int = 0,
+        world: int = 1,
+        start: LoaderState | None = None,
+    ):
+        start = start or LoaderState()
+        if world < 1 or not 0 <= rank < world:
+            raise ValueError(f"rank {rank} of {world} processes: ranks count from 0 to {world - 1}")
+        if batch < 1 or batch % world:
+            raise ValueError(f"a global batch of {batch} clips does not divide among {world} processes")
+        for name, value, least in (
+            ("window", window, 1), ("echo", echo, 1), ("seed", seed, 0), ("start.epoch", start.epoch, 0),
+            ("start.sample", start.sample, 0),
+        ):  # fmt: skip
+            if value < least:
+                raise ValueError(f"{name} must be at least {least}; got {value}")
+        self.shard_sizes, self.batch, self.seed, self.window, self.echo = shard_sizes, batch, seed, window, echo
+        self.rank, self.world, self.start = rank, world, start
+        self.local, self.samples = batch // world, int(np.sum(shard_sizes, dtype=np.int64))
+        self._orders: dict[int, EpochOrder] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        """Return the number of positions of an epoch."""
+        return self.echo * self.samples
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_orders": {}, "_lock": None}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state)
+        self._lock = threading.Lock()
+
+    def position(self, turn: int) -> LoaderState:
+        """Return the position of a turn's sample in the order."""
+        batches, slot = divmod(turn, self.local)
+        return self.advance(self.start, batches * self.batch + self.rank + slot * self.world)
+
+    def advance(self, position: LoaderState, steps: int) -> LoaderState:
+        """Return the position ``steps`` samples later."""
+        return position.advance(steps, len(self))
+
+    def index(self, position: LoaderState) -> int:
+        """Return the index of a position's sample among all samples."""
+        return self._order(position.epoch)[position.sample]
+
+    def window_of(self, position: LoaderState) -> int:
+        """Return the number of a position's window, counted from the first epoch's first."""
+        # Of most windows an epoch can have: where shards are empty, some have one less.
+        windows = -(-len(self.shard_sizes) // self.window)
+        return position.epoch * windows + self._order(position.epoch).window_of(position.sample)
+
+    def windows_of_batch(self, begin: LoaderState) -> tuple[int, int]:
+        """Return the windows of the first and of the last position of the global batch that begins at a position."""
+        return self.window_of(begin), self.window_of(self.advance(begin, self.batch - 1))
+
+    def shards_at(self, position: LoaderState) -> tuple[list[int], list[int]]:
+        """Return the shards of a position's window, and those of the window after it."""
+        order = self._order(position.epoch)
+        window = order.window_of(position.sample)
+        last = window + 1 == order.windows
+        upcoming = self._order(position.epoch + 1).shards_of(0) if last else order.shards_of(window + 1)
+        return order.shards_of(window), upcoming
+
+    def _order(self, epoch: int) -> EpochOrder:
+        with self._lock:
+            if epoch not in self._orders:
+                # Threads work around an epoch's end, never further apart than that.
+                self._orders = {e: order for e, order in self._orders.items() if abs(e - epoch) <= 1}
+                self._orders[epoch] = EpochOrder(self.seed, epoch, self.shard_sizes, self.window, self.echo)
+            return self._orders[epoch]
