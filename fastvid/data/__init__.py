@@ -1,7 +1,8 @@
 """Data sets and loaders: folders and tar shards of videos, splits, a global order, batches of uint8 clips, the demo."""
 
-import importlib
 from typing import TYPE_CHECKING
+
+from fastvid.lazy import lazy_names
 
 _HOMES = {
     "BadSamplePolicy": "bad_samples",
@@ -72,9 +73,4 @@ if TYPE_CHECKING:
     from fastvid.data.splits.split import split_labelled as split_labelled
     from fastvid.data.storage.remote import StreamError as StreamError
 
-
-def __getattr__(name: str):
-    # Loaded on first use: processes that only render or decode need no torch.
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"fastvid.data.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'fastvid.data' has no attribute {name!r}")
+__getattr__ = lazy_names(__name__, _HOMES)

@@ -1,7 +1,8 @@
 """Is it any good: probes on frozen features, signs of collapse, a classifier's scores and their comparison."""
 
-import importlib
 from typing import TYPE_CHECKING
+
+from fastvid.lazy import lazy_names
 
 _HOMES = {
     "Accuracy": "accuracy",
@@ -38,8 +39,4 @@ if TYPE_CHECKING:
     from fastvid.eval.paired import paired_bootstrap as paired_bootstrap
     from fastvid.eval.paired import paired_permutation as paired_permutation
 
-
-def __getattr__(name: str):
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"fastvid.eval.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'fastvid.eval' has no attribute {name!r}")
+__getattr__ = lazy_names(__name__, _HOMES)

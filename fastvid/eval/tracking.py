@@ -1,16 +1,16 @@
 """Scores of a tracker: how many objects it finds, and how well it keeps them apart."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import motrics
 import numpy as np
 
 from fastvid.tracks.follow import followed_objects, nearest_objects
-from fastvid.tracks.tracks import Tracks
+from fastvid.tracks.tracks import SEEN, Tracks
 
 OVERLAP = 0.5  # intersection over union from which a box counts as the object's
 VISIBLE = 0.5  # share of an object that shows, from which it counts as visible and below which as occluded
-SEEN = 0.25  # share from which a tracker without foresight is asked for it
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def _frames(videos: int, frames: int, video, frame, number, boxes) -> list[motri
     ]
 
 
-def _whole_tracker(known: list[motrics.Frames], found: list[motrics.Frames]) -> dict[str, float | int]:
+def _whole_tracker(known: list[motrics.Frames], found: list[motrics.Frames]) -> dict[str, Any]:
     counts = np.zeros(8, np.int64)
     matched = missed = extra = associated = np.zeros(1)
     for one, other in zip(known, found, strict=True):

@@ -1,7 +1,8 @@
 """What a frozen model saw, stored: latents on disk, in memory and in a window, and their loaders."""
 
-import importlib
 from typing import TYPE_CHECKING
+
+from fastvid.lazy import lazy_names
 
 _HOMES = {
     "LatentCache": "stores",
@@ -22,8 +23,4 @@ if TYPE_CHECKING:
     from fastvid.latents.stores import MemoryLatents as MemoryLatents
     from fastvid.latents.window import LatentWindow as LatentWindow
 
-
-def __getattr__(name: str):
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"fastvid.latents.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'fastvid.latents' has no attribute {name!r}")
+__getattr__ = lazy_names(__name__, _HOMES)

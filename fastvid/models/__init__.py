@@ -1,7 +1,8 @@
 """Encoders that several projects share, teachers, and their weights on the disk. No arguments, no training loops."""
 
-import importlib
 from typing import TYPE_CHECKING
+
+from fastvid.lazy import lazy_names
 
 _HOMES = {
     "EncoderTeacher": "teachers",
@@ -26,8 +27,4 @@ if TYPE_CHECKING:
     from fastvid.models.vit import VideoViT as VideoViT
     from fastvid.models.vit import VideoViTConfig as VideoViTConfig
 
-
-def __getattr__(name: str):
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"fastvid.models.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'fastvid.models' has no attribute {name!r}")
+__getattr__ = lazy_names(__name__, _HOMES)

@@ -1,7 +1,8 @@
 """Small modules over the ops. A name is imported when it is first used, so that a configuration loads no module."""
 
-import importlib
 from typing import TYPE_CHECKING
+
+from fastvid.lazy import lazy_names
 
 _HOMES = {
     "CrossBlock": "cross_block",
@@ -32,8 +33,4 @@ if TYPE_CHECKING:
     from fastvid.nn.predictor_config import PredictorConfig as PredictorConfig
     from fastvid.nn.query_pool import QueryPool as QueryPool
 
-
-def __getattr__(name: str):
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"fastvid.nn.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'fastvid.nn' has no attribute {name!r}")
+__getattr__ = lazy_names(__name__, _HOMES)

@@ -21,7 +21,8 @@ def main(arguments: list[str]) -> int:
         config, facts = (read_json(Path(run) / name, {}) for name in ("config.json", "run.json"))
         with user_errors(ValueError):
             project = registry.find(project_of(config, facts))
-        report = None if project.report is None else resolve_name(project.report)
+        with loading():
+            report = None if project.report is None else resolve_name(project.report)
         with user_errors(FileNotFoundError):
             print(write_report(run, report))
     return 0

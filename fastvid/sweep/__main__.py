@@ -44,7 +44,8 @@ def main(arguments: Sequence[str], command: Sequence[str] | None = None) -> int:
 
 
 def _sweep(project: str, arguments: Sequence[str], command: Sequence[str]) -> int:
-    from fastvid.sweep.options import parse
+    with loading():
+        from fastvid.sweep.options import parse
 
     config, options, given = parse(project, arguments)
     if config.search is not None:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import tyro
 
-from fastvid.command import UserError, user_errors
+from fastvid.command import UserError, loading, user_errors
 from fastvid.projects import registry
 from fastvid.projects.sweep import SEED, SEEDS, SweepAxis, SweepPlan
 from fastvid.ranges import check_numbers
@@ -46,8 +46,9 @@ class ProjectOptions:
             able = ", ".join(other.name for other in registry.projects() if other.sweep is not None)
             raise UserError(f"runs of {name} cannot be swept; those of these projects can: {able}")
         self.name = name
-        self.plan: SweepPlan = resolve_name(project.sweep)
-        self._presets = resolve_name(project.presets)
+        with loading():
+            self.plan: SweepPlan = resolve_name(project.sweep)
+            self._presets = resolve_name(project.presets)
         self._parsed: dict[tuple[str, str], Any] = {}
         self._known = {axis.option: axis for axis in self.plan.axes}
         self._aliases = {axis.alias: axis.option for axis in self.plan.axes if axis.alias is not None}

@@ -61,7 +61,7 @@ def find_blobs(frames: np.ndarray, detector: Detector) -> Detections:
     pixels = np.diff(starts, append=len(flat))
     low, high = np.minimum.reduceat, np.maximum.reduceat
     edges = [low(column, starts), low(row, starts), high(column, starts) + 1, high(row, starts) + 1] if count else []
-    boxes = np.array(edges, np.float32).reshape(4, -1).T / np.float32([W, H, W, H])
+    boxes = np.array(edges, np.float32).reshape(4, -1).T / np.array([W, H, W, H], np.float32)
     colour = (
         np.add.reduceat(frames.reshape(-1, 3)[flat], starts, axis=0, dtype=np.float32) if count else np.zeros((0, 3))
     )

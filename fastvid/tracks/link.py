@@ -70,8 +70,8 @@ def _link_video(video: int, frames: np.ndarray, boxes: np.ndarray, colours: np.n
         tracks = [track for track in tracks if frame - track.frame <= _COASTS + 1]
         pairs = _assign(tracks, centres[rows], colours[rows], frame) if tracks else []
         taken = set()
-        for number, row in pairs:
-            track, row = tracks[number], rows[row]
+        for number, place in pairs:
+            track, row = tracks[number], rows[place]
             taken.add(row)
             _fill(video, track, frame, centres[row], sizes[row], found)
             _observe(track, frame, centres[row], sizes[row], colours[row])

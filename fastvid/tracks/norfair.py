@@ -38,7 +38,7 @@ def link_with_norfair(detections: Detections) -> Tracks:
             objects = [norfair.Detection(points=middles[row][None].astype(float), data=row) for row in rows]
             for found in tracker.update(detections=objects):
                 row = found.last_detection.data
-                if row in rows:
+                if row in rows and found.global_id is not None:
                     track[row] = found.global_id
     linked = track >= 0
     # A blob that norfair gave to no object would be lost: it is a track of its own.

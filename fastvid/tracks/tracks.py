@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+SEEN = 0.25  # an object counts as seen in a frame where at least this share of it shows
+
 
 @dataclass(frozen=True)
 class Tracks:
@@ -78,7 +80,7 @@ def make_tracks(
     return Tracks(videos, frames, *(array[again] for array in arrays))
 
 
-def truth_tracks(boxes: np.ndarray, visibility: np.ndarray, least: float) -> Tracks:
+def truth_tracks(boxes: np.ndarray, visibility: np.ndarray, least: float = SEEN) -> Tracks:
     """Make tracks of known boxes: what a tracker without any error would find.
 
     Args:

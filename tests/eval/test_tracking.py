@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from fastvid.eval.tracking import score_tracks
+from fastvid.projects.trajectory.generator import draw_scenes
 from fastvid.projects.trajectory.render import render
-from fastvid.projects.trajectory.scenes import SceneConfig, draw_scenes
+from fastvid.projects.trajectory.scenes import SceneConfig
 from fastvid.tracks.blobs import find_blobs
 from fastvid.tracks.link import link
 from fastvid.tracks.tracks import make_tracks, truth_tracks

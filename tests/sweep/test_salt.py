@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from fastvid.projects import salt
 from fastvid.projects.salt.presets import PRESETS
@@ -241,10 +242,31 @@ def test_values_are_shown_with_their_units():
     assert str(Measure(0.01234, 0.01, 0.02)) == "0.01234 [0.01, 0.02]"
 
 
-def test_real_runs_are_read(tmp_path):
-    """Two short runs, made in this process."""
+@pytest.fixture
+def one_thread():
+    """Threads of arithmetic wait for each other in loops where the processor is busy."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_real_run_is_read(tmp_path):
+    """A short run, made in this process."""
     folder = SweepFolder(tmp_path, ProjectOptions("salt"))
-    short = ["--optim.steps", "4", "--teacher.optim.steps", "3", "--health.every", "4", "--optim.lr", "1e-3,2e-3"]
+    short = [
+        "--optim.steps",
+        "4",
+        "--teacher.optim.steps",
+        "3",
+        "--health.every",
+        "4",
+        "--optim.lr",
+        "1e-3",
+        "--run.tensorboard",
+        "False",
+    ]
     _, options, given = parse("salt", [*TINY[: TINY.index("--teacher.optim.steps")], "--run.seed", "0", *short])
     for run in folder.begin(given):
         arguments = [part for option, value in {**run.values, **folder.fixed}.items()
@@ -254,7 +276,7 @@ def test_real_runs_are_read(tmp_path):
         salt.train(parse_training("salt", PRESETS, "demo", arguments)[0])
     found = folder.finished()
     folder.close()
-    assert [run.name for run in found] == ["lr1e-3-seed0", "lr2e-3-seed0"]
+    assert [run.name for run in found] == ["seed0"]
     result = read(found[0].records)
     probe = json.loads((folder.run_path(folder.runs[0]) / "probe.json").read_text())
     assert result.measures["attentive probe"].value == probe["rows"][0]["attentive"]["accuracy"]

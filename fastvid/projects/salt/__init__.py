@@ -1,8 +1,8 @@
 """SALT: masked-latent pretraining of a video ViT against a frozen teacher."""
 
-import importlib
 from typing import TYPE_CHECKING
 
+from fastvid.lazy import lazy_names
 from fastvid.projects.project import Project
 from fastvid.report.records import RunRecords
 
@@ -32,7 +32,4 @@ def train(config: "SaltConfig") -> RunRecords:
     return run("salt", config)
 
 
-def __getattr__(name: str):
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"fastvid.projects.salt.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'fastvid.projects.salt' has no attribute {name!r}")
+__getattr__ = lazy_names(__name__, _HOMES)

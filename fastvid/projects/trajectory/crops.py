@@ -40,7 +40,7 @@ def cut_crops(
     pixels = torch.as_tensor(frames)
     F, H, W, _ = pixels.shape
     low, high = boxes[:, :2], boxes[:, 2:]
-    side = ((high - low) * np.float32([W, H])).max(1, initial=1.0) * CONTEXT
+    side = ((high - low) * np.array([W, H], np.float32)).max(1, initial=1.0) * CONTEXT
     center, scale = torch.from_numpy(low + high - 1).to(device), torch.from_numpy(side / min(H, W)).to(device)
     count = np.bincount(frame, minlength=F)
     start = np.cumsum(count) - count

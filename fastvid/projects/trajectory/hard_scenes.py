@@ -90,6 +90,7 @@ def draw_hard(config: SceneConfig, indices: np.ndarray) -> Scenes:
     Raises:
         ValueError: the number of frames is not 32.
     """
+    assert config.length == HARD_FRAMES  # or the error of another number
     scene = uniforms(config.seed, indices, (6,), _SCENE)
     bars = _bars(config, indices)
     lives, whole_lives, pieces = _draw(config, indices, bars)

@@ -7,7 +7,6 @@ import numpy as np
 from fastvid.projects.trajectory.draws import between, uniforms
 from fastvid.projects.trajectory.scenes import Scenes
 
-SEEN = 0.25  # an object counts as seen in a frame where at least this share of it shows
 _LOOK = 4  # Philox stream of backgrounds and bars
 _CELLS = 8  # of a background's texture, along a side
 
@@ -60,9 +59,11 @@ def render(scenes: Scenes) -> tuple[np.ndarray, Truth]:
 
 def disc_boxes(scenes: Scenes) -> np.ndarray:
     """Return float32 [V, O, T, 4]: the box of each disc's pixels inside the frame, as fractions of the frame."""
-    reach = scenes.radius[..., None]
-    first = np.ceil(scenes.centre - reach - 0.5)  # the outermost pixels whose centres are within the radius
-    last = np.floor(scenes.centre + reach - 0.5) + 1
+    place = scenes.centre.astype(np.float64) - 0.5
+    # In a column of pixels the one nearest to the disc's centre decides whether the disc covers any; likewise in a row.
+    aside = np.abs(place - np.rint(place))[..., ::-1]
+    reach = np.sqrt(np.maximum(scenes.radius[..., None].astype(np.float64) ** 2 - aside**2, 0))
+    first, last = np.ceil(place - reach), np.floor(place + reach) + 1
     boxes = np.concatenate([first, last], axis=-1).clip(0, scenes.size) / scenes.size
     inside = scenes.alive & (boxes[..., 2] > boxes[..., 0]) & (boxes[..., 3] > boxes[..., 1])
     return np.where(inside[..., None], boxes, 0).astype(np.float32)

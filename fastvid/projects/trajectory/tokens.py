@@ -13,16 +13,17 @@ from fastvid.files import cache_dir
 from fastvid.projects.trajectory.conv import CROP, TRAINED, Conv, load_autoencoder
 from fastvid.projects.trajectory.crops import CONTEXT, cut_crops
 from fastvid.projects.trajectory.features import Extractor, Features, FrozenTimm, Normalisation, Pixels, Student
-from fastvid.projects.trajectory.render import SEEN, Truth
+from fastvid.projects.trajectory.footage import open_videos
+from fastvid.projects.trajectory.render import Truth
 from fastvid.projects.trajectory.scenes import SceneConfig
 from fastvid.projects.trajectory.token_file import fingerprint_of, read_tokens, save_tokens
 from fastvid.projects.trajectory.token_set import TokenSet, join_tokens, make_token_set
-from fastvid.projects.trajectory.videos import Footage, GeneratedVideos, Split, Task, Videos, split_rows
+from fastvid.projects.trajectory.videos import Footage, Split, Task, Videos, split_rows
 from fastvid.tracks.blobs import find_blobs
 from fastvid.tracks.follow import followed_objects
 from fastvid.tracks.link import link
 from fastvid.tracks.norfair import link_with_norfair
-from fastvid.tracks.tracks import Tracks, truth_tracks
+from fastvid.tracks.tracks import SEEN, Tracks, truth_tracks
 from fastvid.train.paths import PathOption
 
 __all__ = ["TokenConfig", "TokenSet", "load_tokens", "make_tokens"]
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 
 Tracker = Literal["truth", "hungarian", "norfair"]
 TRACKING = 1  # version of detection and linking: part of every fingerprint
+WHITE = 0.7  # of 1: where all channels of the mean colour exceed this, the original project calls an object white
 _CONV_VIDEOS = 512  # training videos whose crops the features conv are trained on
 _AT_ONCE = 256  # videos whose pixels exist at one time
 
@@ -77,7 +79,7 @@ def load_tokens(
         OSError: a file cannot be read or written.
     """
     cache = folder or cache_dir() / "trajectory"
-    videos: Videos = GeneratedVideos(data)
+    videos = open_videos(data)
     rows = split_rows(videos, (data.train, data.val, data.test), task)
     extractor = make_extractor(config, videos, rows["train"], cache, device)
     facts = {**_facts(videos, [videos.keys[row] for row in rows[split]], config), **extractor.facts}
@@ -90,6 +92,7 @@ def load_tokens(
     except ValueError as error:
         log.warning("%s: the tokens are made anew", error)
     tokens = make_tokens(videos, rows[split], config, extractor, device=device)
+    _check_kinds(tokens, split)
     save_tokens(path, tokens, facts)
     log.info("tokens of %d videos: %d, in %s", len(tokens), tokens.offsets[-1], path)
     return tokens
@@ -162,7 +165,7 @@ def find_tracks(footage: Footage, config: TokenConfig) -> Tracks:
     """Track the objects of some videos."""
     if config.tracker == "truth":
         truth = _known(footage.truth)
-        return truth_tracks(truth.boxes, truth.visibility, SEEN)
+        return truth_tracks(truth.boxes, truth.visibility)
     detections = find_blobs(footage.frames, footage.detector if config.detector == "auto" else config.detector)
     return link(detections) if config.tracker == "hungarian" else link_with_norfair(detections)
 
@@ -180,8 +183,18 @@ def object_crops(
 
 
 def is_persistent(tracks: Tracks, footage: Footage) -> np.ndarray:
-    """Return bool [N]: whether the object that each box's track mostly follows is persistent."""
-    truth = _known(footage.truth)
+    """Return bool [N]: whether the object that each box's track mostly follows is persistent.
+
+    Without a truth it is where the track's mean colour is white, if that says it, else False for all.
+    """
+    if footage.truth is None:
+        group, count = tracks.groups()
+        total = np.zeros((count, 3))
+        np.add.at(total, group, tracks.colour)
+        mean = total / np.maximum(np.bincount(group, minlength=count), 1)[:, None]
+        white = np.all(mean > WHITE, axis=1)
+        return white[group] if footage.white_persists else np.zeros(len(tracks), bool)
+    truth = footage.truth
     followed = followed_objects(tracks, truth.boxes)
     return truth.persistent[tracks.video, followed] & (followed >= 0)
 
@@ -190,6 +203,16 @@ def _known(truth: Truth | None) -> Truth:
     if truth is None:
         raise ValueError("where the objects of these videos are is not known: choose another tracker than truth")
     return truth
+
+
+def _check_kinds(tokens: TokenSet, split: Split) -> None:
+    """Raise ValueError where there is nothing to tell apart."""
+    kind = "transient" if tokens.persistent.all() else "persistent" if not tokens.persistent.any() else None
+    if kind is not None:
+        raise ValueError(
+            f"no {kind} object was found in the {len(tokens)} videos of the part {split}: where all objects are of one "
+            "kind there is nothing to learn to tell apart"
+        )
 
 
 def _facts(videos: Videos, keys: list[str], config: TokenConfig) -> dict[str, Any]:

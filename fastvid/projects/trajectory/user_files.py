@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,13 @@ import numpy as np
 import torch
 
 from fastvid.files import write_whole
+from fastvid.projects.trajectory.generator import draw_scenes
 from fastvid.projects.trajectory.motion import MOTIONS
 from fastvid.projects.trajectory.render import render
-from fastvid.projects.trajectory.scenes import NOISE_SHARE, SceneConfig, Scenes, draw_scenes
+from fastvid.projects.trajectory.scenes import NOISE_SHARE, SceneConfig, Scenes
 
 NAME = "augmented_traj_{:05d}"
-_NUMBERED = re.compile(r"augmented_traj_\d{5,}\.pt$")
+_NUMBERED = re.compile(r"augmented_traj_\d{5,}\.pt")
 _BASE = ("Linear", "Circular", "Helical", "Parabolic")  # as the original spells the classes
 _MOST_BYTES = 1 << 30  # of one file
 
@@ -26,7 +28,7 @@ LOST = (
 
 def find_files(folder: Path) -> list[Path]:
     """Return the ``.pt`` files of the original project in a folder, by name."""
-    return sorted(path for path in folder.iterdir() if _NUMBERED.search(path.name)) if folder.is_dir() else []
+    return sorted(path for path in folder.iterdir() if _NUMBERED.fullmatch(path.name))
 
 
 def read_pixels(path: Path) -> np.ndarray:
@@ -53,11 +55,27 @@ def read_pixels(path: Path) -> np.ndarray:
     return _as_bytes(_colours_last(tensor, path), path)
 
 
-def read_labels(path: Path) -> dict[str, Any]:
-    """Read the ``.json`` beside a file of pixels.
+@dataclass(frozen=True)
+class FileLabels:
+    """The labels of one file.
 
-    Returns:
-        ``motion``, the index of its class, ``noise``, its label, and ``frames``.
+    Attributes:
+        motion: motion class.
+        frames: number of frames.
+        transient: frames with a transient object.
+    """
+
+    motion: int
+    frames: int
+    transient: frozenset[int]
+
+    def noise(self, frames: int) -> int:
+        """Return the noise label of the first ``frames`` frames."""
+        return int(sum(frame < frames for frame in self.transient) / frames < NOISE_SHARE)
+
+
+def read_labels(path: Path) -> FileLabels:
+    """Read the ``.json`` beside a file of pixels.
 
     Raises:
         FileNotFoundError: there is none.
@@ -75,7 +93,7 @@ def read_labels(path: Path) -> dict[str, Any]:
         raise ValueError(f"{place} is damaged: {error}") from error
     try:
         motion, frames = _BASE.index(str(fields["class"]).capitalize()), int(fields["num_frames"])
-        transient = {int(frame) for frame in fields["transient_frames"]}
+        transient = frozenset(int(frame) for frame in fields["transient_frames"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{place} lacks what is needed: class, one of {', '.join(_BASE)}; num_frames; transient_frames, a list "
@@ -83,7 +101,7 @@ def read_labels(path: Path) -> dict[str, Any]:
         ) from error
     if frames < 1 or any(not 0 <= frame < frames for frame in transient):
         raise ValueError(f"{place}: transient_frames must be in [0, {frames})")
-    return {"motion": motion, "noise": int(len(transient) / frames < NOISE_SHARE), "frames": frames}
+    return FileLabels(motion, frames, transient)
 
 
 def export_files(config: SceneConfig, indices: np.ndarray, folder: Path) -> None:

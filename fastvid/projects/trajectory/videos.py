@@ -8,9 +8,10 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from fastvid.data.splits.protocols import Request, Video, assign
+from fastvid.projects.trajectory.generator import draw_scenes, noise_labels
 from fastvid.projects.trajectory.motion import MOTIONS
 from fastvid.projects.trajectory.render import Truth, render
-from fastvid.projects.trajectory.scenes import SceneConfig, draw_scenes
+from fastvid.projects.trajectory.scenes import SceneConfig
 from fastvid.tracks.blobs import Detector
 
 Split = Literal["train", "val", "test"]
@@ -26,11 +27,13 @@ class Footage:
         frames: uint8 [V, T, H, W, 3].
         detector: what suits them.
         truth: where the objects are, or None where that is not known.
+        white_persists: whether an object counts as persistent by its colour, white, where there is no truth.
     """
 
     frames: np.ndarray
     detector: Detector
     truth: Truth | None
+    white_persists: bool = False
 
 
 class Videos(Protocol):
@@ -69,8 +72,8 @@ class GeneratedVideos:
         count = config.train + config.val + config.test
         self.config, self.frames = config, config.length
         self.keys = [f"{config.variant}-{config.seed}-{index:06d}" for index in range(count)]
-        scenes = draw_scenes(config, np.arange(count))
-        self.motion, self.noise = scenes.video_motion, scenes.noise
+        self.motion = np.arange(count) % len(MOTIONS)
+        self.noise = noise_labels(config, np.arange(count))
         shown = dataclasses.asdict(dataclasses.replace(config, frames=self.frames))
         self.facts = {"generator": GENERATOR, **{name: shown[name] for name in ("variant", "frames", "size", "seed")}}
 

@@ -1,8 +1,8 @@
 """Fine-tuning of V-JEPA 2 video classifiers: head, pooler, LoRA adapters or everything."""
 
-import importlib
 from typing import TYPE_CHECKING
 
+from fastvid.lazy import lazy_names
 from fastvid.projects.project import Project
 from fastvid.report.records import RunRecords
 
@@ -34,7 +34,4 @@ def train(config: "VJepa2Config") -> RunRecords:
     return run("vjepa2", config)
 
 
-def __getattr__(name: str):
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"fastvid.projects.vjepa2.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'fastvid.projects.vjepa2' has no attribute {name!r}")
+__getattr__ = lazy_names(__name__, _HOMES)

@@ -1,25 +1,30 @@
 """Generated videos: reproducible, as described, and without a clue in single frames where there should be none."""
 
+import functools
+
 import numpy as np
 import pytest
 from scipy.stats import rankdata
 
-from fastvid.projects.trajectory.render import SEEN, render
-from fastvid.projects.trajectory.scenes import HARD_FRAMES, SceneConfig, draw_scenes
+from fastvid.projects.trajectory.generator import draw_scenes
+from fastvid.projects.trajectory.render import render
+from fastvid.projects.trajectory.scenes import HARD_FRAMES, SceneConfig
+from fastvid.tracks.tracks import SEEN
 
 VIDEOS = 2400
+VARIANTS = ("seed", "hard")
 PROBES = ("colour", "size", "position", "birth")
 
 
-@pytest.fixture(scope="module", params=["seed", "hard"])
-def drawn(request):
+@functools.cache
+def drawn(variant):
     """Many scenes of a variant, with what can be seen of them."""
-    config = SceneConfig(variant=request.param)
+    config = SceneConfig(variant=variant)
     parts = []
     for first in range(0, VIDEOS, 300):
         scenes = draw_scenes(config, np.arange(first, first + 300))
         parts.append((scenes, render(scenes)[1].visibility >= SEEN))
-    return request.param, parts
+    return parts
 
 
 def auc(score, label):
@@ -55,9 +60,10 @@ def collect(parts, what):
     return np.concatenate(facts), label, video % 8 < 4  # all four motions are in both halves
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("what", PROBES)
-def test_nothing_in_a_single_frame_gives_persistence_away_in_hard_and_much_does_in_seed(drawn, what):
-    variant, parts = drawn
+def test_nothing_in_a_single_frame_gives_persistence_away_in_hard_and_much_does_in_seed(variant, what):
+    parts = drawn(variant)
     found = probe(*collect(parts, what))
     # Boxes of one object are alike, so objects are counted. The variance of an AUC of m against n samples without a
     # difference is (m + n + 1) / (12 m n).
@@ -70,8 +76,8 @@ def test_nothing_in_a_single_frame_gives_persistence_away_in_hard_and_much_does_
         assert found > 0.5 + 8 * deviation
 
 
-def test_a_video_depends_on_seed_and_index_alone(drawn):
-    variant, _ = drawn
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_video_depends_on_seed_and_index_alone(variant):
     config = SceneConfig(variant=variant)
     many, _ = render(draw_scenes(config, np.arange(20, 30)))
     one, _ = render(draw_scenes(config, np.array([27])))
@@ -80,8 +86,8 @@ def test_a_video_depends_on_seed_and_index_alone(drawn):
     assert (other != one).any()
 
 
-def test_pixels_and_boxes_agree(drawn):
-    variant, _ = drawn
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_pixels_and_boxes_agree(variant):
     scenes = draw_scenes(SceneConfig(variant=variant), np.arange(40))
     frames, truth = render(scenes)
     v, o, t = np.nonzero(truth.visibility == 1)
@@ -92,10 +98,8 @@ def test_pixels_and_boxes_agree(drawn):
         assert (rows.min(), columns.min(), rows.max(), columns.max()) == (0, 0, bottom - top - 1, right - left - 1)
 
 
-def test_the_variant_seed_has_the_parameters_of_the_original(drawn):
-    variant, parts = drawn
-    if variant != "seed":
-        pytest.skip("of the other variant")
+def test_the_variant_seed_has_the_parameters_of_the_original():
+    parts = drawn("seed")
     scenes = parts[0][0]
     transient = scenes.exists & ~scenes.persistent
     assert scenes.centre.shape[2] == 16
@@ -108,10 +112,8 @@ def test_the_variant_seed_has_the_parameters_of_the_original(drawn):
     assert share == pytest.approx(0.30, abs=0.01)
 
 
-def test_the_variant_hard_is_as_described(drawn):
-    variant, parts = drawn
-    if variant != "hard":
-        pytest.skip("of the other variant")
+def test_the_variant_hard_is_as_described():
+    parts = drawn("hard")
     lasting = np.concatenate([s.lifetime[s.persistent & s.exists] for s, _ in parts])
     brief = np.concatenate([s.lifetime[~s.persistent & s.exists] for s, _ in parts])
     assert (lasting.min(), lasting.max()) == (12, 32)
