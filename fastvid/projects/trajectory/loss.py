@@ -98,9 +98,7 @@ class TrajectoryLoss:
     config: SupervisionConfig
     warmup: int
 
-    def __call__(
-        self, module: nn.Module, batch: Batch, micro: int
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def __call__(self, module: nn.Module, batch: Batch, micro: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Return the loss and the terms to record."""
         tokens = TokenBatch(**batch.extra)
         out = module(tokens)

@@ -16,12 +16,13 @@ from fastvid.command import UserError, user_errors
 from fastvid.data.demo.files import encode_h264
 from fastvid.eval import early
 from fastvid.files import cache_dir, write_whole
+from fastvid.projects.trajectory.footage import open_videos
 from fastvid.projects.trajectory.predictions import Predictor, TrackTable
 from fastvid.projects.trajectory.saved import TrainedTrajectory
 from fastvid.projects.trajectory.scenes import SceneConfig
 from fastvid.projects.trajectory.token_set import TokenSet, make_token_set
 from fastvid.projects.trajectory.tokens import TokenConfig, find_tracks, make_extractor, object_crops
-from fastvid.projects.trajectory.videos import Footage, GeneratedVideos, split_rows
+from fastvid.projects.trajectory.videos import Footage, split_rows
 from fastvid.video import VideoMetadata, decode
 
 _SIDE = 384  # of an annotated frame at least, pixels
@@ -126,13 +127,13 @@ def _tokens(trained: TrainedTrajectory, name: str, frames: np.ndarray) -> TokenS
     options = TokenConfig(**about.tokens)
     if options.tracker == "truth":  # which nobody has of a new video
         options = TokenConfig(**{**about.tokens, "tracker": "hungarian"})
-    videos = GeneratedVideos(scenes)
+    videos = open_videos(scenes)
     device = next(trained.parameters()).device
     with user_errors(ValueError, OSError):
         train = split_rows(videos, (scenes.train, scenes.val, scenes.test))["train"]
         extractor = make_extractor(options, videos, train, cache_dir() / "trajectory", device)
-    detector = "median" if scenes.variant == "hard" else "threshold"
-    tracks = find_tracks(Footage(frames[None], detector, None), options).seen  # type: ignore[arg-type]
+    detector = videos.read(np.arange(1)).detector  # the one that suits what the model was trained on
+    tracks = find_tracks(Footage(frames[None], detector, None), options).seen
     crops = object_crops(frames[None], tracks, extractor.size, extractor.normalisation, device)
     unknown = np.full(1, -1, np.int64)
     features = extractor(crops).to(torch.float16).cpu().numpy()

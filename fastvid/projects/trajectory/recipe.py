@@ -16,6 +16,7 @@ from fastvid.files import cache_dir
 from fastvid.projects.trajectory.baselines import baselines
 from fastvid.projects.trajectory.batches import Draws, TokenLoader, shuffle_labels, targets_of
 from fastvid.projects.trajectory.config import TrajectoryConfig
+from fastvid.projects.trajectory.footage import open_videos
 from fastvid.projects.trajectory.loss import TrajectoryLoss
 from fastvid.projects.trajectory.measures import flat_scores, mean_loss, measure, scores
 from fastvid.projects.trajectory.model import TrajectoryModel
@@ -28,7 +29,7 @@ from fastvid.projects.trajectory.savings import crop_flops, rows_of, savings, ti
 from fastvid.projects.trajectory.stop import why_stop
 from fastvid.projects.trajectory.tokens import TokenConfig, TokenSet, load_tokens, make_extractor
 from fastvid.projects.trajectory.tracker_scores import tracker_scores
-from fastvid.projects.trajectory.videos import GeneratedVideos, Split, Videos, class_names, split_rows
+from fastvid.projects.trajectory.videos import Split, class_names, split_rows
 from fastvid.projects.trajectory.workers import Model, models_of
 from fastvid.report.records import RunRecords
 from fastvid.train.engine import Engine, Loader, Stage
@@ -70,10 +71,9 @@ class _Recipe:
             }
         self.seconds = time.perf_counter() - started
         self.classes = class_names(config.task)
-        train = self._of(self.models[0], "train")
-        _check_kinds(train, "train")
-        self.optim = limit_epochs(config.optim, len(train))
-        self.epoch = max(1, round(len(train) / self.optim.batch))  # steps
+        count = len(self._of(self.models[0], "train"))
+        self.optim = limit_epochs(config.optim, count)
+        self.epoch = max(1, round(count / self.optim.batch))  # steps
         session.begin()
         self.engine: Engine = session.engine({model.name: self.optim.steps for model in self.models})
         self._one_frame: float | None = None
@@ -149,7 +149,7 @@ class _Recipe:
         """Return what the first worker's early decisions save, and how long that takes on a few videos."""
         first = self.models[0]
         data, tokens = self.config.data, self._options(first.features)
-        videos: Videos = GeneratedVideos(data)
+        videos = open_videos(data)
         train = split_rows(videos, (data.train, data.val, data.test), self.config.task)["train"]
         extractor = make_extractor(tokens, videos, train, cache_dir() / "trajectory", self.device)
         few = test.subset(np.arange(min(_TIMED, len(test))))
@@ -173,7 +173,7 @@ class _Recipe:
             with np.load(run.path / f"model-{model.name}" / "test.npz") as file:
                 arrays[f"log_ratios {model.name}"] = file["log_ratios"]
         shown = test.subset(np.arange(min(_SHOWN, len(test))))
-        videos: Videos = GeneratedVideos(self.config.data)
+        videos = open_videos(self.config.data)
         frames = videos.read(rows_of(videos, shown)).frames
         records, found = RunRecords.read(run.path), run.read_json(RESULT)
         write_pictures(run.path / "pictures", records, found, shown, frames, arrays)
@@ -184,7 +184,7 @@ class _Recipe:
         table = TrackTable.of(test)
         said = self._predictor(untrained)(test, table)
         uniform = np.repeat(1 / np.maximum(1, np.diff(test.offsets)), np.diff(test.offsets))
-        checkpoints, videos = self.engine.checkpoints, GeneratedVideos(config.data)
+        checkpoints, videos = self.engine.checkpoints, open_videos(config.data)
         return {
             "project": "trajectory", "variant": config.data.variant, "task": config.task, "seed": config.run.seed,
             "classes": self.classes, "keys": test.keys, "tracker": config.tokens.tracker,
@@ -205,6 +205,8 @@ class _Recipe:
         train, test = (self._load("pixels", split) for split in ("train", "test"))
         if self.config.tokens.tracker == "truth":
             return baselines(train, test, train, test)
+        if open_videos(self.config.data).read(np.arange(1)).truth is None:
+            return baselines(train, test, None, None)
         true = replace(self._options("pixels"), tracker="truth")
         known = [load_tokens(self.config.data, true, split, task=self.config.task) for split in ("train", "test")]
         return baselines(train, test, *known)
@@ -251,21 +253,6 @@ class _Recipe:
             data=dataclasses.asdict(config.data),
             tokens=dataclasses.asdict(self._options(model.features)),
         )  # fmt: skip
-
-
-def _check_kinds(tokens: TokenSet, part: str) -> None:
-    """Refuse videos in which all objects are of one kind: there is nothing to tell apart.
-
-    Raises:
-        UserError: says which kind is missing.
-    """
-    with user_errors(ValueError):
-        for kind, name in ((True, "persistent"), (False, "transient")):
-            if not (tokens.persistent == kind).any():
-                raise ValueError(
-                    f"no {name} object was found in the {len(tokens)} videos of the part {part}: attention cannot be "
-                    "compared between two kinds; give videos with both, or another --tokens.tracker"
-                )
 
 
 def _in_words(found: dict[str, Any]) -> str:

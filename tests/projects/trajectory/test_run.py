@@ -3,7 +3,6 @@
 import json
 import math
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from pkgutil import resolve_name
 
@@ -181,21 +180,6 @@ def test_a_wrong_option_is_one_sentence(tmp_path, capsys, options, said):
     with pytest.raises(SystemExit):
         config_of(tmp_path / "run", *options)
     assert said in " ".join(capsys.readouterr().err.replace("│", "").split())
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_videos_of_one_kind_of_object_are_refused(tmp_path, monkeypatch, capsys):
-    from fastvid.projects.trajectory import recipe
-
-    load_tokens = recipe.load_tokens
-    monkeypatch.setattr(
-        recipe,
-        "load_tokens",
-        lambda *a, **k: (t := load_tokens(*a, **k)) and replace(t, persistent=t.persistent | True),
-    )
-    with pytest.raises(RuntimeError, match="exit code 2"):
-        trajectory.train(config_of(tmp_path / "run"))
-    assert "no transient object was found" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
