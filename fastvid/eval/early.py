@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+_TELLING = 0.6  # balanced accuracy from which a single frame is held to tell kinds apart
+
 
 def since_birth(values: ArrayLike, birth: ArrayLike) -> np.ndarray:
     """Shift each row so that it begins with the frame of the track's birth.
@@ -71,14 +73,15 @@ def early_ceiling(seen: ArrayLike, persistent: ArrayLike, birth: ArrayLike, *, o
 
         ceiling(k) = 1/2 sum_a max(P(a | persistent), P(a | transient)),
 
-    with the shares of these very tracks. Where one frame alone tells the kinds apart, by colour say, the ceiling is at
-    least what a rule on one frame reaches. A model above the ceiling knows something that it should not.
+    with the shares of these very tracks. A model above the ceiling knows something that it should not. Where one frame
+    alone tells the kinds apart, by colour say, nothing is known of how much both together tell, and the ceiling is 1:
+    that is so where a simple rule on one frame reaches more than 0.6.
 
     Args:
         seen: bool [n, T], whether the track has a token in each frame of the video.
         persistent: bool [n].
         birth: int [n].
-        one_frame: balanced accuracy of the best rule on a single frame.
+        one_frame: balanced accuracy of a rule on a single frame.
 
     Returns:
         float64 [T], nan where no track of one of the kinds was born early enough.
@@ -94,7 +97,7 @@ def early_ceiling(seen: ArrayLike, persistent: ArrayLike, birth: ArrayLike, *, o
         if not kinds.any() or kinds.all():
             continue
         shares = [np.bincount(ages[kinds == kind], minlength=frames) / (kinds == kind).sum() for kind in (True, False)]
-        ceiling[k] = max(one_frame, np.maximum(*shares).sum() / 2)
+        ceiling[k] = 1.0 if one_frame > _TELLING else max(one_frame, np.maximum(*shares).sum() / 2)
     return ceiling
 
 

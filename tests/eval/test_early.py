@@ -51,10 +51,11 @@ def test_the_ceiling_of_lifetimes_1_to_6_against_12():
     assert ceiling[7:] == pytest.approx(1.0)
 
 
-def test_what_one_frame_tells_raises_the_ceiling_and_ends_are_not_known_ahead():
+def test_where_one_frame_tells_the_kinds_apart_there_is_no_ceiling_and_ends_are_not_known_ahead():
     kinds = [P, T]
     assert early_ceiling(tracks([4, 2], 4), kinds, [0, 0]) == pytest.approx([0.5, 0.5, 1, 1])
-    assert early_ceiling(tracks([4, 2], 4), kinds, [0, 0], one_frame=0.9) == pytest.approx([0.9, 0.9, 1, 1])
+    assert early_ceiling(tracks([4, 2], 4), kinds, [0, 0], one_frame=0.55) == pytest.approx([0.55, 0.55, 1, 1])
+    assert early_ceiling(tracks([4, 2], 4), kinds, [0, 0], one_frame=0.9) == pytest.approx([1, 1, 1, 1])
 
 
 def test_a_track_that_is_hidden_for_a_while_was_last_seen_before():

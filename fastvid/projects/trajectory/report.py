@@ -217,9 +217,9 @@ def _early(found: Values, first: Values) -> str:
             )
     head = ("worker", "decided, %", "frames to a decision", "of these wrong, %", "verdicts acted on, balanced, %")
     note = (
-        "<p>Ceiling: the best rule that knows for how long a track has been seen, or what one frame gives away. "
-        "Decided: at the "
-        f"first frame with a probability of {first['early']['confidence']:g}, after the temperature.</p>"
+        "<p>Ceiling: the best rule that knows for how long a track has been seen; 100 % where a rule on one frame "
+        "tells the kinds apart, for then nothing is known ahead. Decided: at the first frame with "
+        f"a probability of {first['early']['confidence']:g}, after the temperature.</p>"
     )
     return svg(figure) + "".join(alarms) + table(head, rows, numbers=(1, 2, 3, 4)) + note
 
