@@ -23,6 +23,8 @@ from fastvid.projects.trajectory.scenes import SceneConfig
 from fastvid.projects.trajectory.token_set import TokenSet, make_token_set
 from fastvid.projects.trajectory.tokens import TokenConfig, find_tracks, make_extractor, object_crops
 from fastvid.projects.trajectory.videos import Footage, split_rows
+from fastvid.random import sample_id
+from fastvid.report.records import read_json
 from fastvid.video import VideoMetadata, decode
 
 _SIDE = 384  # of an annotated frame at least, pixels
@@ -98,8 +100,8 @@ def predict(
         "classes": about.classes, "probabilities": probabilities,
         "tracks": [track.as_dict() for track in tracks],
     }  # fmt: skip
-    place = out / (Path(name).stem or "video")
     out.mkdir(parents=True, exist_ok=True)
+    place = _place(out, name)
     files = {
         ".json": (json.dumps(found, indent=1) + "\n").encode(),
         ".npz": _triangulation(tracks),
@@ -108,6 +110,15 @@ def predict(
     for ending, content in files.items():
         write_whole(place.with_name(place.name + ending), content, sync=False)
     return found, _readable(found, tracks, place, len(moments) < info.frames)
+
+
+def _place(out: Path, name: str) -> Path:
+    """Return the path of a video's files without their endings; videos of one name in different folders keep apart."""
+    place = out / (Path(name).stem or "video")
+    before = read_json(place.with_name(f"{place.name}.json"), {})
+    if before.get("video", name) == name:
+        return place
+    return place.with_name(f"{place.name}-{sample_id(name) % 2**32:08x}")
 
 
 def _moments(frames: int, most: int) -> np.ndarray:

@@ -100,6 +100,18 @@ def test_a_longer_video_is_read_over_its_whole_length_and_says_so(run, video, tm
     assert max(track["frames"][-1] for track in found["tracks"]) == 47
 
 
+def test_videos_of_one_name_do_not_overwrite_each_other(run, video, tmp_path):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "clip.mp4").write_bytes(video.read_bytes())
+    for _ in range(2):
+        assert main([str(run), str(video), str(tmp_path / "other" / "clip.mp4"), "--out", str(tmp_path / "out")]) == 0
+    found = sorted((tmp_path / "out").glob("*.json"))
+    assert {json.loads(path.read_text())["video"] for path in found} == {
+        str(video), str(tmp_path / "other" / "clip.mp4"),
+    }  # fmt: skip
+    assert len(found) == 2
+
+
 def test_a_video_without_objects_is_one_sentence(run, tmp_path, capsys):
     (tmp_path / "dark.mp4").write_bytes(encode_h264(np.zeros((8, 64, 64, 3), np.uint8), 8))
     assert main([str(run), str(tmp_path / "dark.mp4"), "--out", str(tmp_path)]) == 1
