@@ -239,7 +239,10 @@ def shuffle_labels(tokens: TokenSet, task: str, seed: int) -> TokenSet:
     _, first, track_of = np.unique(pairs, axis=0, return_index=True, return_inverse=True)
     kinds = _balanced_shuffle(tokens.persistent[first].astype(np.int64), random).astype(bool)
     targets = _balanced_shuffle(targets_of(tokens, task), random)
-    return dataclasses.replace(tokens, persistent=kinds[track_of.reshape(-1)], **{task: targets})
+    shuffled = dataclasses.replace(tokens, persistent=kinds[track_of.reshape(-1)])
+    if task == "motion":
+        return dataclasses.replace(shuffled, motion=targets)
+    return dataclasses.replace(shuffled, noise=targets)
 
 
 def _balanced_shuffle(labels: np.ndarray, random: np.random.Generator) -> np.ndarray:

@@ -68,7 +68,7 @@ class TrajectoryModel(nn.Module):
     def __init__(self, config: ModelConfig, features: int, classes: int):
         super().__init__()
         width = config.width
-        self.config = config
+        self.config, self.classes = config, classes
         self.features = nn.Sequential(nn.Linear(features, width), nn.LayerNorm(width))
         self.geometry = nn.Sequential(nn.Linear(GEOMETRY, width), nn.GELU(), nn.Linear(width, width))
         self.code = nn.Linear(CODE_BITS, width, bias=False) if config.track_code else None

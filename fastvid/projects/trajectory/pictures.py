@@ -1,7 +1,7 @@
 """Pictures of a trajectory run: where attention goes in single videos, and how its ratio came about."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +87,7 @@ def _distributions(ratios: Mapping[str, np.ndarray]) -> Figure:
         low, high = min(v.min() for v in values.values()), max(v.max() for v in values.values())
         bins = np.linspace(low - 0.05, high + 0.05, 60)
         for colour, (name, logs) in zip(COLOURS * 3, values.items(), strict=False):
-            ax.hist(logs, bins, histtype="step", color=colour, linewidth=1.4, label=name)
+            ax.hist(logs, bins.tolist(), histtype="step", color=colour, linewidth=1.4, label=name)
     ax.axvline(0, color=INK, linewidth=0.8)
     ax.axvline(math.log10(1.3), color=INK, linewidth=0.8, linestyle="--")
     ax.set(title="ratios of the test videos (dashed: 1.3, what counts as consistent)", ylabel="videos")
@@ -206,7 +206,7 @@ def _scale(figure: Figure, label: str) -> None:
     bar.ax.tick_params(labelsize=7)
 
 
-def _panels(rows: int, columns: int, side: int, height: int | None = None) -> tuple[Figure, Sequence[Sequence[Any]]]:
+def _panels(rows: int, columns: int, side: int, height: int | None = None) -> tuple[Figure, np.ndarray]:
     size = (columns * side / 100 + 1.6, rows * (height or side) / 100 + 0.7)
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)

@@ -92,8 +92,7 @@ class Predictor:
         """
         self.model.eval()
         count = len(tokens.keys)
-        classes = self.model.target[-1].out_features
-        target, attention = np.zeros((count, classes)), np.zeros(len(tokens.frame))
+        target, attention = np.zeros((count, self.model.classes)), np.zeros(len(tokens.frame))
         verdicts = np.full(len(table), np.nan)
         for first in range(0, count, self.batch):
             videos = np.arange(first, min(first + self.batch, count))

@@ -102,7 +102,7 @@ def _line(record: Record) -> str:
 
 
 def _parallel(
-    models: Sequence[Model], checks: Mapping[str, list[Record]], stop: StopConfig, running: str, now: str
+    models: Sequence[Model], checks: Mapping[str, Sequence[Record]], stop: StopConfig, running: str, now: str
 ) -> str:
     lines = [
         "# Workers", "", f"Last update: {now}. Accuracies are balanced; workers take turns on one device.", "",
@@ -126,7 +126,9 @@ def _parallel(
     return "\n".join(lines) + "\n"
 
 
-def _write_success(path: Path, models: Sequence[Model], checks: Mapping[str, list[Record]], stop: StopConfig) -> None:
+def _write_success(
+    path: Path, models: Sequence[Model], checks: Mapping[str, Sequence[Record]], stop: StopConfig
+) -> None:
     lines = []
     for model in models:
         met = [record for record in checks[model.name] if all(conditions_met(stop, record).values())]

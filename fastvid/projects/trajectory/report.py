@@ -115,7 +115,7 @@ def _two_by_two(found: Values) -> str:
 
 
 def _controls(found: Values) -> str:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for name, model in found["models"].items():
         if model["role"] == "worker":
             null = model["null"]
