@@ -47,3 +47,10 @@ def test_links_lead_somewhere_and_no_number_is_missing():
         assert "@@" not in text, page
         for target in re.findall(r"\]\(([^)#]+)\)", text):
             assert target.startswith("http") or (page.parent / target).exists(), (page, target)
+
+
+def test_the_files_that_the_walks_pass_are_there():
+    rows = re.findall(r"^\| (`[^|]*\.py`.*?) \|", (ROOT / "docs" / "contributing.md").read_text(), flags=re.MULTILINE)
+    files = [name for row in rows for name in re.findall(r"`(\w+/[\w/]+\.py)`", row)]
+    assert len(files) > 30
+    assert [name for name in files if not (ROOT / "fastvid" / name).is_file()] == []
