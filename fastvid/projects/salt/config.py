@@ -45,9 +45,8 @@ class ModelConfig:
 
     def encoder(self, data: DataConfig) -> "VideoViTConfig":
         """Return the configuration of the encoder of such clips."""
-        from fastvid.models.vit import (
-            VideoViTConfig,
-        )  # timm takes seconds, and the options of a run are read without it
+        # timm takes seconds, and the options of a run are read without it.
+        from fastvid.models.vit import VideoViTConfig
 
         options = {name: value for name, value in vars(self).items() if name != "checkpointing"}
         return VideoViTConfig(frames=data.frames, size=data.size, **options)
