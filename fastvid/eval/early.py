@@ -197,6 +197,27 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
     return math.exp((low + high) / 2)
 
 
+def fit_temperatures(logits: ArrayLike, persistent: ArrayLike, *, least: int = 20) -> np.ndarray:
+    """Find the temperature of verdicts at each age: one fitted on whole tracks leaves those on a few frames too sure.
+
+    Args:
+        logits: float [n, T] since birth, of persistence, nan after the end of the video.
+        persistent: bool [n].
+        least: tracks that an age needs for a temperature of its own; with fewer it has that of the age before, and 1
+            where there is none.
+
+    Returns:
+        float64 [T], see :func:`fit_temperature`.
+    """
+    logits, persistent = np.asarray(logits, dtype=np.float64), np.asarray(persistent, dtype=bool)
+    found, before = [], 1.0
+    for column in logits.T:
+        known = ~np.isnan(column)
+        before = fit_temperature(column[known], persistent[known]) if known.sum() >= least else before
+        found.append(before)
+    return np.array(found)
+
+
 def tokens_left(frame: ArrayLike, row: ArrayLike, birth: ArrayLike, decisions: Decisions) -> np.ndarray:
     """Return which tokens are still needed where tracks decided to be transient are dropped, bool [N].
 

@@ -12,6 +12,7 @@ from fastvid.eval.early import (
     early_accuracy,
     early_ceiling,
     fit_temperature,
+    fit_temperatures,
     since_birth,
     tokens_left,
 )
@@ -95,3 +96,15 @@ def test_the_temperature_makes_overconfident_logits_as_sure_as_they_are_right():
     logits, labels = np.array([4.0, 4, 4, 4, -4, -4, -4, -4]), [P, P, P, T, T, T, T, P]
     assert fit_temperature(logits, labels) == pytest.approx(4 / math.log(3), rel=1e-4)
     assert fit_temperature(logits / 10, labels) == pytest.approx(0.4 / math.log(3), rel=1e-4)
+
+
+def test_each_age_has_a_temperature_of_its_own():
+    """Verdicts of logit 4 that are right in 3 of 4 cases at age 1, and in 9 of 10 at age 2."""
+    labels = np.ones(40, dtype=bool)
+    ages = [np.where(np.arange(40) % 4 == 0, -4.0, 4.0), np.where(np.arange(40) % 10 == 0, -4.0, 4.0)]
+    late = np.full(40, np.nan)
+    late[:3] = 4.0
+    found = fit_temperatures(np.stack([*ages, late], 1), labels)
+    assert found[:2] == pytest.approx([4 / math.log(3), 4 / math.log(9)], rel=1e-4)
+    assert found[2] == found[1]  # three tracks are too few
+    assert fit_temperatures(late[:, None], labels) == [1.0]

@@ -142,7 +142,9 @@ def measure(
         val_table = TrackTable.of(val)
         calibrated = predict(val, val_table)
         found["calibration"] = _calibration(predict.task, calibrated, val, val_table, said, test, table)
-        found["early"], more = _early(predict, test, table, found["calibration"]["temperature"], config, ceiling)
+        _, by_frame = predict.by_frame(val, val_table)
+        temperatures = early.fit_temperatures(early.since_birth(by_frame, val_table.birth), val_table.persistent)
+        found["early"], more = _early(predict, test, table, temperatures, config, ceiling)
         found["deletion"] = _deletion(predict, test, table, said, config)
         flow = predict.rollout(test)
         found["rollout"] = AttentionRatio.of(flow, test.persistent, test.offsets).as_dict()
@@ -177,13 +179,13 @@ def _early(
     predict: Predictor,
     test: TokenSet,
     table: TrackTable,
-    temperature: float,
+    temperatures: np.ndarray,
     config: MeasureConfig,
     ceiling: np.ndarray,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     targets, verdicts = predict.by_frame(test, table)
     with np.errstate(over="ignore"):
-        p = early.since_birth(1 / (1 + np.exp(-verdicts / temperature)), table.birth)
+        p = 1 / (1 + np.exp(-early.since_birth(verdicts, table.birth) / temperatures))
     curve = early.early_accuracy(p, table.persistent)
     intervals = [_early_interval(p[:, k], table, len(test.keys)) for k in range(test.frames)]
     decisions = early.decide(p, table.persistent, config.confidence)
@@ -200,7 +202,7 @@ def _early(
         "target_by_frame": [
             float(balanced_of_sums(target_rows(one, labels).sum(0))) for one in targets
         ],
-        "confidence": config.confidence, "decisions": decisions.as_dict(),
+        "confidence": config.confidence, "temperatures": temperatures.tolist(), "decisions": decisions.as_dict(),
         "tokens_saved": float(1 - left.mean()), "tokens_ceiling": float(1 - test.persistent.mean()),
         "target_change": {"mean": float(difference.mean()), "low": low, "high": high, "not_worse": low >= -0.01},
     }  # fmt: skip

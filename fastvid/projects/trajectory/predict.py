@@ -158,13 +158,14 @@ def _verdicts(
     run = Predictor(trained.model, about.task, 1, next(trained.parameters()).device)
     table = TrackTable.of(tokens)
     whole, (_, by_frame) = run(tokens, table), run.by_frame(tokens, table)
-    p = 1 / (1 + np.exp(-np.clip(by_frame / about.temperature, -50, 50)))
-    decisions = early.decide(early.since_birth(p, table.birth), np.zeros(len(table), dtype=bool), about.confidence)
+    since = early.since_birth(by_frame, table.birth)  # nan after the video's end
+    p = 1 / (1 + np.exp(-np.clip(since / about.temperatures, -50, 50)))
+    decisions = early.decide(p, np.zeros(len(table), dtype=bool), about.confidence)
     logits = whole.target[0] - whole.target[0].max()
     found = []
     for row in range(len(table)):
         mine = table.row == row
-        likely = float(p[row, -1])
+        likely = float(p[row, tokens.frames - 1 - table.birth[row]])  # after the last frame
         side = np.tile([shape[1], shape[0]], 2)
         found.append(
             TrackVerdict(

@@ -126,7 +126,7 @@ class _Recipe:
         folder.mkdir(exist_ok=True)
         np.savez_compressed(folder / "test.npz", **found.arrays)  # type: ignore[arg-type]
         if whole:
-            about = self._about(model, found.values["calibration"]["temperature"])
+            about = self._about(model, found.values["early"]["temperatures"])
             for place in (folder, *([run.path / "model"] if model == self.models[0] else [])):
                 save(place, self._trained, about)
         right = found.arrays["target_rows"][:, : len(self.classes)].sum(1).astype(int).tolist()
@@ -254,11 +254,11 @@ class _Recipe:
         log.info("%s, epoch %.3g, validation: %s", model.name, epochs["epochs"], _in_words(found))
         return {**epochs, "val_loss": mean_loss(said, table, targets_of(val, self.config.task)), **flat_scores(found)}
 
-    def _about(self, model: Model, temperature: float) -> Metadata:
+    def _about(self, model: Model, temperatures: list[float]) -> Metadata:
         config, test = self.config, self._of(model, "test")
         return Metadata(
             worker=model.name, task=config.task, classes=self.classes, features=model.features, features_dim=test.dim,
-            tracker=config.tokens.tracker, frames=test.frames, temperature=temperature,
+            tracker=config.tokens.tracker, frames=test.frames, temperatures=temperatures,
             confidence=config.measure.confidence, model=dataclasses.asdict(config.model),
             data=dataclasses.asdict(config.data),
             tokens=dataclasses.asdict(self._options(model.features)),

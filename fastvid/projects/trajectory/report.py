@@ -219,7 +219,7 @@ def _early(found: Values, first: Values) -> str:
     note = (
         "<p>Ceiling: the best rule that knows for how long a track has been seen; 100 % where a rule on one frame "
         "tells the kinds apart, for then nothing is known ahead. Decided: at the first frame with "
-        f"a probability of {first['early']['confidence']:g}, after the temperature.</p>"
+        f"a probability of {first['early']['confidence']:g}, after the temperature of its age.</p>"
     )
     return svg(figure) + "".join(alarms) + table(head, rows, numbers=(1, 2, 3, 4)) + note
 

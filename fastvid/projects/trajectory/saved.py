@@ -28,7 +28,7 @@ class Metadata:
         features_dim: their width.
         tracker: that made the tokens it was trained on.
         frames: of a training video.
-        temperature: by which verdicts are divided, fitted on validation videos.
+        temperatures: by which verdicts are divided at each age of a track, fitted on validation videos.
         confidence: least probability of a decision.
         model: sizes.
         data: options of the training videos.
@@ -42,7 +42,7 @@ class Metadata:
     features_dim: int
     tracker: str
     frames: int
-    temperature: float
+    temperatures: list[float]
     confidence: float
     model: dict[str, Any]
     data: dict[str, Any]

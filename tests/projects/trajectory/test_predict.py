@@ -29,7 +29,7 @@ def run(tmp_path_factory):
     torch.nn.init.constant_(model.verdict[-1].bias, 5.0)
     about = Metadata(
         worker="attention", task="motion", classes=class_names("motion"), features="pixels", features_dim=192,
-        tracker="hungarian", frames=16, temperature=1.0, confidence=0.9, model=dataclasses.asdict(sizes),
+        tracker="hungarian", frames=16, temperatures=[1.0] * 16, confidence=0.9, model=dataclasses.asdict(sizes),
         data=dataclasses.asdict(SCENES), tokens=dataclasses.asdict(TokenConfig("hungarian", features="pixels")),
     )  # fmt: skip
     save(folder / "model", model, about)
