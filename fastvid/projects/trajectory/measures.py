@@ -110,7 +110,7 @@ def measure(
     test: TokenSet,
     config: MeasureConfig,
     *,
-    one_frame: float,
+    ceiling: np.ndarray,
     whole: bool,
 ) -> Measured:
     """Measure a trained model.
@@ -120,7 +120,7 @@ def measure(
         val: validation videos, for the temperatures.
         test: test videos.
         config: how.
-        one_frame: balanced accuracy that a rule on a single frame has, for the ceiling of early decisions.
+        ceiling: float [T], of early decisions (:func:`fastvid.eval.early.early_ceiling`).
         whole: with early decisions, deletions and rollout as well.
     """
     table = TrackTable.of(test)
@@ -142,7 +142,7 @@ def measure(
         val_table = TrackTable.of(val)
         calibrated = predict(val, val_table)
         found["calibration"] = _calibration(predict.task, calibrated, val, val_table, said, test, table)
-        found["early"], more = _early(predict, test, table, found["calibration"]["temperature"], config, one_frame)
+        found["early"], more = _early(predict, test, table, found["calibration"]["temperature"], config, ceiling)
         found["deletion"] = _deletion(predict, test, table, said, config)
         flow = predict.rollout(test)
         found["rollout"] = AttentionRatio.of(flow, test.persistent, test.offsets).as_dict()
@@ -174,13 +174,17 @@ def _calibration(
 
 
 def _early(
-    predict: Predictor, test: TokenSet, table: TrackTable, temperature: float, config: MeasureConfig, one_frame: float
+    predict: Predictor,
+    test: TokenSet,
+    table: TrackTable,
+    temperature: float,
+    config: MeasureConfig,
+    ceiling: np.ndarray,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     targets, verdicts = predict.by_frame(test, table)
     with np.errstate(over="ignore"):
         p = early.since_birth(1 / (1 + np.exp(-verdicts / temperature)), table.birth)
     curve = early.early_accuracy(p, table.persistent)
-    ceiling = early.early_ceiling(table.seen, table.persistent, table.birth, one_frame=one_frame)
     intervals = [_early_interval(p[:, k], table, len(test.keys)) for k in range(test.frames)]
     decisions = early.decide(p, table.persistent, config.confidence)
     left = early.tokens_left(test.frame, table.row, table.birth, decisions)

@@ -1,6 +1,7 @@
 """The recipe: tokens of all videos; each worker in turn, the rest of the 2 x 2 and the controls; the measures."""
 
 import dataclasses
+import functools
 import logging
 import time
 from dataclasses import asdict, replace
@@ -12,6 +13,7 @@ import torch
 from fastvid.command import user_errors
 from fastvid.data import LoaderState
 from fastvid.eval.attention import AttentionRatio
+from fastvid.eval.early import early_ceiling
 from fastvid.files import cache_dir
 from fastvid.projects.trajectory.baselines import baselines
 from fastvid.projects.trajectory.batches import Draws, TokenLoader, shuffle_labels, targets_of
@@ -77,7 +79,6 @@ class _Recipe:
         self.epoch = max(1, round(count / self.optim.batch))  # steps
         session.begin()
         self.engine: Engine = session.engine({model.name: self.optim.steps for model in self.models})
-        self._one_frame: float | None = None
 
     def train(self, model: Model) -> None:
         """Train one model."""
@@ -121,7 +122,7 @@ class _Recipe:
         whole = model.role == "worker"
         found = measure(
             self._predictor(self._trained), self._of(model, "val"), self._of(model, "test"), self.config.measure,
-            one_frame=self._known_at_birth(), whole=whole,
+            ceiling=self._ceiling, whole=whole,
         )  # fmt: skip
         folder.mkdir(exist_ok=True)
         np.savez_compressed(folder / "test.npz", **found.arrays)  # type: ignore[arg-type]
@@ -201,21 +202,30 @@ class _Recipe:
             "tracking": tracker_scores(videos, rows_of(videos, test), config.tokens),
         }  # fmt: skip
 
-    @property
-    def _baselines(self) -> dict[str, Any]:
-        train, test = (self._load("pixels", split) for split in ("train", "test"))
-        if self.config.tokens.tracker == "truth":
-            return baselines(train, test, train, test)
+    @functools.cached_property
+    def _known(self) -> list[TokenSet] | None:
+        """Return the training and test videos' tokens of true tracks, or None where the objects are not known."""
         if open_videos(self.config.data).read(np.arange(1)).truth is None:
-            return baselines(train, test, None, None)
+            return None
         true = replace(self._options("pixels"), tracker="truth")
-        known = [load_tokens(self.config.data, true, split, task=self.config.task) for split in ("train", "test")]
-        return baselines(train, test, *known)
+        splits: tuple[Split, Split] = ("train", "test")
+        return [load_tokens(self.config.data, true, split, task=self.config.task) for split in splits]
 
-    def _known_at_birth(self) -> float:
-        if self._one_frame is None:
-            self._one_frame = float(self._baselines["one_frame"])
-        return self._one_frame
+    @functools.cached_property
+    def _baselines(self) -> dict[str, Any]:
+        train, test = (self._load("pixels", split) for split in ("train", "test"))  # type: ignore[arg-type]
+        return baselines(train, test, *(self._known or (None, None)))
+
+    @functools.cached_property
+    def _ceiling(self) -> np.ndarray:
+        """Return the ceiling of early decisions: of what the tracks tell, or true ones would.
+
+        A tracker that loses an object begins a second track, and other tracks lawfully tell that it is one.
+        """
+        sets = [self._of(self.models[0], "test"), *([] if self._known is None else self._known[1:])]
+        tables = [TrackTable.of(tokens) for tokens in sets]
+        told = self._baselines["one_frame"]
+        return np.fmax.reduce([early_ceiling(t.seen, t.persistent, t.birth, one_frame=told) for t in tables])
 
     def _load(self, features: str, split: Split) -> TokenSet:
         options = self._options(features)

@@ -255,9 +255,8 @@ def _savings(found: Values | None) -> str:
     return (
         table(("after the decisions", "saved, %", "most that these videos allow, %"), rows, numbers=(1, 2))
         + f"<p>Accuracy of the class changes by {100 * change['mean']:+.1f} points [{100 * change['low']:+.1f}, "
-        f"{100 * change['high']:+.1f}]: {verdict}. A token can be dropped only after its track was decided, and no "
-        f"more than the "
-        "transient ones can be. A video takes "
+        f"{100 * change['high']:+.1f}]: {verdict}. A token can be dropped only after its track was decided. "
+        "Where more is saved than the most, persistent tracks were dropped by mistake. A video takes "
         f"{1000 * clock['seconds_per_video']:.0f} ms, of which detection and tracking are "
         f"{1000 * clock['detection_and_tracking_s'] / clock['videos']:.0f} and crops and features "
         f"{1000 * clock['crops_and_features_s'] / clock['videos']:.0f}.</p>"
