@@ -20,7 +20,7 @@ _HOMES = {
     "TrainLoader": "loader.loader",
     "classes_of": "source",
     "EpochOrder": "loader.order",
-    "DecodeOptions": "loader.messages",
+    "DecodeOptions": "loader.plan",
     "EpochSampler": "loader.sampler",
     "EvaluationDraws": "loader.views",
     "ViewDraws": "loader.views",
@@ -50,9 +50,9 @@ if TYPE_CHECKING:
     from fastvid.data.loader.flips import mirror_changes as mirror_changes
     from fastvid.data.loader.frame_cache import FrameCache as FrameCache
     from fastvid.data.loader.loader import TrainLoader as TrainLoader
-    from fastvid.data.loader.messages import DecodeOptions as DecodeOptions
     from fastvid.data.loader.order import EpochOrder as EpochOrder
     from fastvid.data.loader.order import LoaderState as LoaderState
+    from fastvid.data.loader.plan import DecodeOptions as DecodeOptions
     from fastvid.data.loader.sampler import EpochSampler as EpochSampler
     from fastvid.data.loader.views import EvaluationDraws as EvaluationDraws
     from fastvid.data.loader.views import ViewDraws as ViewDraws

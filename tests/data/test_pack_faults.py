@@ -165,7 +165,7 @@ def test_an_interrupt_from_the_keyboard_is_no_traceback(source, tmp_path):
     while not list(out.glob(".pack/*.tar.part")) and process.poll() is None:
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)
-    assert process.wait(60) == 130
+    assert process.wait(HANG) == 130
     assert process.stderr.read() == "stopped: finished shards are kept, the same command goes on from there\n"
 
 

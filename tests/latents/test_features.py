@@ -17,6 +17,7 @@ from fastvid.latents.compute import FrozenEncoder, FrozenModule
 from fastvid.latents.features import FeatureSet, FeatureStorage, choose_place, features_bytes, make_features
 from fastvid.train.distributed import World
 from fastvid.video import ViewSpec
+from tests.waiting import HANG
 
 SPEC = ViewSpec(frames=4, size=16)
 GB = 10**9
@@ -129,7 +130,7 @@ def test_a_second_process_waits_for_a_shard_and_does_not_replace_it(videos, tmp_
         time.sleep(0.3)
         assert not shard.exists()
         away.rename(shard)
-    thread.join(30)
+    thread.join(HANG)
     assert modules[0].seen == 0
     assert content(first) == content(made(videos, "disk", tmp_path / "features")[0])
 

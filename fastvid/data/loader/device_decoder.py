@@ -3,7 +3,8 @@
 import torch
 
 from fastvid.data.bad_samples import Quarantine
-from fastvid.data.loader.messages import Decoded, DecodePlan, VideoFile
+from fastvid.data.loader.messages import Decoded
+from fastvid.data.loader.plan import DecodePlan, VideoFile
 from fastvid.video import DecodeError
 from fastvid.video.batch_decode import decode_views
 

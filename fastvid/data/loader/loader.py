@@ -8,7 +8,7 @@ import torch
 
 from fastvid.data.bad_samples import Quarantine
 from fastvid.data.loader.batch import Batch
-from fastvid.data.loader.messages import DecodeOptions, DecodePlan
+from fastvid.data.loader.plan import DecodeOptions, DecodePlan
 from fastvid.data.loader.prefetcher import Prefetcher
 from fastvid.data.loader.sampler import EpochSampler
 from fastvid.data.loader.views import ViewDraws

@@ -11,8 +11,9 @@ import torch
 from fastvid.data.bad_samples import Quarantine
 from fastvid.data.loader.batch import Batch
 from fastvid.data.loader.device_decoder import DeviceDecoder
-from fastvid.data.loader.messages import Decoded, DecodePlan
+from fastvid.data.loader.messages import Decoded
 from fastvid.data.loader.order import LoaderState
+from fastvid.data.loader.plan import DecodePlan
 from fastvid.data.loader.worker_handle import DecodeWorker
 from fastvid.random import sample_id
 

@@ -100,7 +100,10 @@ class EvaluationDraws:
     spec: ViewSpec
     clips: int = 1
     crops: int = 1
-    seed: int = 0  # nothing is random
+
+    @property
+    def seed(self) -> int:
+        return 0  # nothing is random
 
     @property
     def count(self) -> int:

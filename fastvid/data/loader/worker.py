@@ -15,8 +15,9 @@ import numpy as np
 
 from fastvid.data.loader.autotune import Autotune
 from fastvid.data.loader.frame_cache import FrameCache
-from fastvid.data.loader.messages import Decoded, DecodePlan, Failed, Taken
+from fastvid.data.loader.messages import Decoded, Failed, Taken
 from fastvid.data.loader.order import LoaderState
+from fastvid.data.loader.plan import DecodePlan
 from fastvid.data.loader.ring import Ring
 from fastvid.data.source import Sample
 from fastvid.video import DecodeError, View, decode_view

@@ -11,7 +11,8 @@ import threading
 
 import numpy as np
 
-from fastvid.data.loader.messages import Decoded, DecodePlan, Failed, Taken
+from fastvid.data.loader.messages import Decoded, Failed, Taken
+from fastvid.data.loader.plan import DecodePlan
 from fastvid.data.loader.ring import Ring
 
 log = logging.getLogger(__name__)

@@ -173,10 +173,6 @@ def _heat(tokens: TokenSet, weights: np.ndarray) -> Figure:
     return figure
 
 
-def _kinds(table: TrackTable) -> list[str]:
-    return ["persistent" if kind else "transient" for kind in table.persistent]
-
-
 def _telling(tokens: TokenSet) -> int:
     """Return the first video with objects of both kinds, or 0."""
     for v in range(len(tokens)):

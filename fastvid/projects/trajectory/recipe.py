@@ -34,7 +34,8 @@ from fastvid.projects.trajectory.tracker_scores import tracker_scores
 from fastvid.projects.trajectory.videos import Split, class_names, split_rows
 from fastvid.projects.trajectory.workers import Model, models_of
 from fastvid.report.records import RunRecords
-from fastvid.train.engine import Engine, Loader, Stage
+from fastvid.train.engine import Engine, Stage
+from fastvid.train.loader import Loader
 from fastvid.train.optim import limit_epochs
 from fastvid.train.rundir import RunDir
 from fastvid.train.session import Session

@@ -24,7 +24,7 @@ def sections(run: RunRecords) -> ProjectSections:
     chart = validation_chart(run)
     if run.result is None:
         waiting = "<p>Not tested yet: the test follows the last epoch, with the best epoch's weights.</p>"
-        found, shown = [section("Validation", waiting + chart)] if chart else [], set()
+        found, pictures = [section("Validation", waiting + chart)] if chart else [], frozenset[str]()
     else:
         scores, confusion = _classes(run.result), _picture(run, "confusion")
         both = beside(scores, confusion) if len(run.result["classes"]) <= _BESIDE else scores + confusion
@@ -35,8 +35,8 @@ def sections(run: RunRecords) -> ProjectSections:
             section("Mistakes", _picture(run, "mistakes")),
             section("What it took", _cost(run.result)),
         ]
-        shown = set(_OF_TEST)
-    return ProjectSections(found, shows_loss=bool(chart), shown=frozenset(shown), captions=_CAPTIONS)
+        pictures = frozenset(_OF_TEST)
+    return ProjectSections(found, shows_loss=bool(chart), shown=pictures, captions=_CAPTIONS)
 
 
 def validated_stages(run: RunRecords) -> list[str]:

@@ -211,7 +211,7 @@ def test_detaching_onto_a_finished_run_is_refused(finished, salt):
 def test_two_processes_are_one_process_at_the_same_global_batch(finished, salt, tmp_path):
     directory = tmp_path / "two"
     options = ("--loss.variance", "0.1", "--loss.covariance", "0.01", "--optim.accumulate", "2")
-    launcher = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29517")
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     two = salt(directory, *options, launcher=launcher)
     assert two.returncode == 0, two.stderr
     one = salt(tmp_path / "one", *options)

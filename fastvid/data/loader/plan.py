@@ -1,0 +1,121 @@
+"""The plan of a decoding process: which samples and views, and how they are decoded."""
+
+from dataclasses import dataclass, field
+
+from fastvid.data.loader.sampler import EpochSampler
+from fastvid.data.loader.views import ViewDraws
+from fastvid.data.source import Sample, Source, read_video
+from fastvid.video import Limits, VideoMetadata, View
+from fastvid.video.decoders import GPU_DECODERS
+
+
+@dataclass(frozen=True)
+class DecodeOptions:
+    """How clips are decoded; none of it changes which clips there are.
+
+    Attributes:
+        decoder: ``"pyav"`` or ``"torchcodec"``, in the decoding process; ``"dali"`` or ``"torchcodec-cuda"``, of which
+            that process only reads and checks the files: whole batches are then decoded on the loader's device.
+        threads: decoding threads; default: half the processors this process may use, and more while training waits for
+            batches.
+        prefetch: batches decoded ahead.
+        cache_bytes: bytes of decoded videos kept in memory from epoch to epoch.
+        limits: what the decoder refuses.
+    """
+
+    decoder: str = "pyav"
+    threads: int | None = None
+    prefetch: int = 2
+    cache_bytes: int = 0
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self):
+        for name, value, least in (("threads", self.threads, 1), ("cache_bytes", self.cache_bytes, 0)):
+            if value is not None and value < least:
+                raise ValueError(f"{name} must be at least {least}; got {value}")
+        if self.by_device and self.cache_bytes:
+            raise ValueError(
+                f"decoder {self.decoder} leaves no frames in the processor's memory to keep: set cache_bytes to 0"
+            )
+
+    @property
+    def by_device(self) -> bool:
+        """Return whether the training process decodes the clips, in batches on its device."""
+        return self.decoder in GPU_DECODERS
+
+
+@dataclass(frozen=True)
+class DecodePlan:
+    """All that a decoding process has to know.
+
+    Attributes:
+        source: where videos come from.
+        draws: the views of each epoch.
+        sampler: which sample each turn is.
+        options: how they are decoded.
+        threads: threads at the beginning.
+        most_threads: as many as there may become.
+        in_a_row: bad samples in a row after which a turn is given up.
+    """
+
+    source: Source
+    draws: ViewDraws
+    sampler: EpochSampler
+    options: DecodeOptions
+    threads: int
+    most_threads: int
+    in_a_row: int
+
+    def __post_init__(self):
+        if not len(self.source.samples):
+            raise ValueError(f"there is nothing to load: {self.source.description}")
+        if self.sampler.samples != len(self.source.samples):
+            raise ValueError(
+                f"the sampler is of {self.sampler.samples} samples and the source has {len(self.source.samples)}: make "
+                "it from source.shard_sizes"
+            )
+        if type(self.draws).transform is not ViewDraws.transform:
+            raise ValueError(
+                f"{type(self.draws).__name__} changes the pixels of views, which the decoding process does not do: "
+                "load with ViewDraws, and change the pixels of the batch"
+            )
+        if self.in_a_row < 1:
+            raise ValueError(f"in_a_row must be at least 1; got {self.in_a_row}")
+
+    @property
+    def clip_shape(self) -> tuple[int, int, int, int]:
+        """Return the shape of one uint8 clip."""
+        spec = self.draws.spec
+        return (spec.frames, spec.size, spec.size, 3)
+
+    @property
+    def most_tries(self) -> int:
+        """Return the number of consecutive positions that hold every sample at least once, wherever they begin."""
+        return 2 * len(self.sampler) - 1
+
+    def read(self, index: int, epoch: int) -> "VideoFile":
+        """Read a sample for an epoch.
+
+        Raises:
+            DecodeError: it cannot be used.
+        """
+        sample = self.source.samples[index]
+        data, info = read_video(self.source, index, self.options.limits)
+        return VideoFile(sample, data, info, self.draws.view(sample, epoch, info))
+
+
+@dataclass
+class VideoFile:
+    """A video that was read and checked, and what is wanted of it.
+
+    Attributes:
+        sample: which one it is.
+        data: the whole file.
+        info: its frame table.
+        view: the clip that is wanted.
+    """
+
+    sample: Sample
+    data: bytes
+    info: VideoMetadata
+    view: View
