@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -149,17 +150,18 @@ def all_gather_rows(world: World, x: torch.Tensor) -> torch.Tensor:
     """
     if world.size == 1:
         return x
-    return _GatherRows.apply(x, world.rank, world.size)
+    rows: torch.Tensor = _GatherRows.apply(x, world.rank, world.size)
+    return rows
 
 
 class _GatherRows(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, rank, size):
+    def forward(ctx: Any, x: torch.Tensor, rank: int, size: int) -> torch.Tensor:
         ctx.rank, ctx.size, ctx.rows = rank, size, x.shape[0]
         parts = [torch.empty_like(x) for _ in range(size)]
         dist.all_gather(parts, x.contiguous())
         return torch.cat(parts)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         return ctx.size * grad[ctx.rank * ctx.rows : (ctx.rank + 1) * ctx.rows], None, None

@@ -11,6 +11,7 @@ from typing import Protocol, cast
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from tqdm import tqdm
 
 from fastvid.data import Batch, LoaderState
 from fastvid.random import SampleRandom
@@ -51,7 +52,7 @@ class Loader(Protocol):
 
     def __enter__(self) -> "Loader": ...
 
-    def __exit__(self, *exc) -> None: ...
+    def __exit__(self, *exc: object) -> None: ...
 
 
 @dataclass
@@ -225,7 +226,7 @@ class Engine:
         """Return the name of the dtype of forward passes."""
         return precision_name(self.autocast)
 
-    def cast(self) -> AbstractContextManager:
+    def cast(self) -> AbstractContextManager[object]:
         """Return the autocast context of this run."""
         return autocast(self.world.device, self.autocast)
 
@@ -242,7 +243,18 @@ class Engine:
                 f"{', '.join(batch.keys[:4])}{', ...' if len(batch.keys) > 4 else ''}"
             )
 
-    def _record(self, stage: Stage, step: int, timer: StepTimer, bar, *, lr, weight_decay, grad_norm, loader) -> None:
+    def _record(
+        self,
+        stage: Stage,
+        step: int,
+        timer: StepTimer,
+        bar: tqdm,
+        *,
+        lr: float,
+        weight_decay: float,
+        grad_norm: torch.Tensor,
+        loader: Loader,
+    ) -> None:
         summed = self._summed
         values = {name: value / summed for name, value in self._means_of_sums().items()}
         self._sums, self._summed = {}, 0

@@ -1,7 +1,8 @@
 """Configuration and presets of the SALT recipe."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastvid import nn
 from fastvid.data.demo.render import DemoSize
@@ -70,16 +71,17 @@ class MaskConfig:
 
     def spec(self, name: str) -> MaskSpec:
         """Return the MaskSpec of one entry of ``specs``."""
+        make: Callable[..., MaskSpec] = getattr(MaskSpec, name)
         if name in ("tube", "random"):
-            return getattr(MaskSpec, name)()
-        changes: dict = {}
+            return make()
+        changes: dict[str, Any] = {}
         if self.temporal is not None:
             changes["temporal"] = self.temporal
         if self.area is not None:
             changes |= {"area": self.area, "height": None, "width": None}
         if name.startswith("vjepa"):
             changes["truncate"] = self.truncate
-        return getattr(MaskSpec, name)(**changes)
+        return make(**changes)
 
 
 @dataclass(frozen=True)
@@ -184,7 +186,7 @@ class SaltConfig:
     run: RunConfig = field(default_factory=RunConfig)
     """Run directory, logging, checkpoints."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.latents is not None and self.latent_window.echo > 1:
             raise ValueError(
                 "latents and latent-window.echo exclude each other: with a cache of all latents no teacher runs"

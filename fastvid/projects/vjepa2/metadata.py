@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from fastvid.ops import IMAGENET_MEAN, IMAGENET_STD
 from fastvid.projects.vjepa2.approach import LoraSettings
 from fastvid.video import ViewSpec
 
@@ -60,15 +61,15 @@ class ClassifierMetadata:
     lora: LoraSettings | None = None
     frames: int = 16
     size: int = 256
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
     frozen: str = ""
     trained: str = ""
     project: str = "vjepa2"
     fastvid: str = ""
     transformers: str = ""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(self.classes))
         if len(self.classes) < 2 or list(self.classes) != sorted(set(self.classes)):
             raise ValueError(f"classes must be two or more different names, sorted; got {', '.join(self.classes)}")
