@@ -107,8 +107,9 @@ def save_classifier(folder: str | Path, model: VJepa2Classifier, about: Classifi
     about = dataclasses.replace(
         about,
         source=_absolute_source(about), approach=model.approach, lora=_lora(model),
-        frames=config.frames_per_clip, size=config.crop_size, mean=model.mean, std=model.std,
-        frozen=about.frozen or tensors_hash(frozen), trained=hashlib.sha256(weights).hexdigest(),
+        views=dataclasses.replace(about.views, frames=config.frames_per_clip, size=config.crop_size),
+        mean=model.mean, std=model.std, frozen=about.frozen or tensors_hash(frozen),
+        trained=hashlib.sha256(weights).hexdigest(),
         fastvid=fastvid.__version__, transformers=transformers.__version__,
     )  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
@@ -138,8 +139,8 @@ def load_classifier(folder: str | Path, *, source: str | None = None) -> Trained
         raise ValueError(f"{folder / _ABOUT} names {len(about.classes)} classes, and the weights are for {len(head)}")
     opened = source or about.source
     model = load_vjepa2(
-        opened, classes=len(about.classes), frames=about.frames, size=about.size, init=about.init,
-        init_seed=about.init_seed,
+        opened, classes=len(about.classes), frames=about.views.frames, size=about.views.size,
+        init=about.init, init_seed=about.init_seed,
     )  # fmt: skip
     with drawn_from(0):  # adapters are drawn, and replaced at once
         apply_approach(model, about.approach, about.lora or LoraSettings())
