@@ -16,7 +16,6 @@ from fastvid.projects.salt.data import SaltData
 from fastvid.projects.salt.masks import MaskSampler
 from fastvid.projects.salt.targets import Examples, MakeLoader, Selected, select_latents
 from fastvid.projects.salt.token_subset import TokenSubset
-from fastvid.video import ViewSpec
 
 log = logging.getLogger(__name__)
 
@@ -26,15 +25,14 @@ class CachedTargets:
 
     Args:
         cache: opened by :func:`open_latents`.
-        views: parameters of the run's views.
         seed: seed of the run.
         device: of the run.
     """
 
-    def __init__(self, cache: LatentCache, views: ViewSpec, seed: int, device: torch.device):
+    def __init__(self, cache: LatentCache, seed: int, device: torch.device):
         self.cache, self._seed, self._device = cache, seed, device
         # The cache has latents of its own views only.
-        self._draws = ViewDraws(views, cache.manifest.view_seed, cache.manifest.views_per_clip)
+        self._draws = ViewDraws(cache.views, cache.manifest.view_seed, cache.manifest.views_per_clip)
 
     @property
     def dim(self) -> int:

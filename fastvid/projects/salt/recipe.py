@@ -101,7 +101,7 @@ def run(session: Session, config: SaltConfig) -> None:
     if teacher is not None:
         teacher.to(device)
     if cache is not None:
-        targets = CachedTargets(cache, data.views, seed, device)
+        targets = CachedTargets(cache, seed, device)
     else:
         assert teacher is not None
         if config.latent_window.echo > 1:
