@@ -12,9 +12,15 @@ from pathlib import Path
 import torch
 
 from fastvid.data.loader.batch import Batch, Latents
-from fastvid.latents.file import HEADER, LatentFile, LatentIndex, empty_latents
+from fastvid.latents.file import (
+    HEADER,
+    LatentFile,
+    LatentFileWriter,
+    LatentIndex,
+    empty_latents,
+    remove_abandoned,
+)
 from fastvid.latents.manifest import MANIFEST, LatentManifest
-from fastvid.latents.writer import LatentFileWriter, remove_abandoned
 from fastvid.units import size
 
 log = logging.getLogger(__name__)
