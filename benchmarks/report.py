@@ -70,7 +70,7 @@ def heading(found: dict) -> str:
 def table(found: dict) -> str:
     """Format one result in Markdown: a row for each part of each benchmark."""
     gpu = found["device"]["kind"] == "cuda"
-    columns = ["benchmark", "time", "GB/s", "of copy", *(["of datasheet"] if gpu else []), "faster than (floor)"]
+    columns = ["benchmark", "time", "GB/s", "of copy", *(["of datasheet"] if gpu else []), "faster than (threshold)"]
     columns += ["peak memory, ours / others", "launches, ours / others"] if gpu else []
     lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
     lines += ["| " + " | ".join(_cells(row, gpu)) + " |" for row in found["rows"]]

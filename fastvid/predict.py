@@ -30,10 +30,11 @@ _BAR = 24  # characters
 
 @dataclass(frozen=True)
 class PredictConfig:
-    """Names the classes of videos with a run's best classifier: per clip, over time, and averaged over each video."""
+    """Names the classes of videos with a run's best classifier: per clip, over time, and averaged over each video. With
+    a run that tracks objects: which of them persist."""
 
     run: Annotated[Path, tyro.conf.Positional]
-    """Run directory, or its classifier folder."""
+    """Run directory, or the folder of its saved model."""
     videos: Annotated[tuple[str, ...], tyro.conf.Positional]
     """Video files, or folders of them."""
     top: Count = 5
@@ -46,6 +47,8 @@ class PredictConfig:
     """Squares per clip: the centred one, or three along the longer side, averaged."""
     source: str | None = None
     """Where the model that was fine-tuned is now, if it was moved."""
+    out: Path | None = None
+    """Folder for the files that runs of some projects write about each video; default: predictions in the run."""
 
 
 @command
@@ -64,19 +67,25 @@ def main(arguments: list[str]) -> int:
     disable_progress_bar()
     if not config.videos:
         raise UserError("no videos are named: give at least one file or folder after the run")
-    (project, folder), videos = find_saved(config.run, classifier=True), _videos(config.videos)
+    (project, folder), videos = find_saved(config.run, predicts=True), _videos(config.videos)
     with user_errors(ValueError):
-        classifier = resolve_name(project.load)(folder, source=config.source)
-    classifier.to("cuda" if torch.cuda.is_available() else "cpu")
+        model = resolve_name(project.load)(folder, source=config.source)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    own = None if project.predict is None else resolve_name(project.predict)
+    out = config.out or config.run / "predictions"
     failed = False
     for name, read in videos:
         try:
-            answer = predict(classifier, name, *read(), windows=config.windows, crops=config.crops)
+            if own is not None:
+                answer, said = own(model, name, *read(), out)
+            else:
+                found = predict(model, name, *read(), windows=config.windows, crops=config.crops)
+                answer, said = _everything(found, config.top), _readable(found, config.top)
         except (DecodeError, OSError, UserError) as error:  # of this video; the others may be well
             failed = True
             print(_one_line(name, error), file=sys.stderr)
             continue
-        print(json.dumps(_everything(answer, config.top)) if config.json else _readable(answer, config.top), flush=True)
+        print(json.dumps(answer) if config.json else said, flush=True)
     return int(failed)
 
 

@@ -89,7 +89,7 @@ def test_passes_are_timed_apart_and_variants_take_turns():
     assert list(CpuTimer({"fastvid": Call(lambda: None)}).times(1)) == ["call"]
 
 
-# Floors
+# Thresholds
 
 
 def test_the_thresholds_we_have_are_valid():
@@ -174,13 +174,13 @@ def test_a_threshold_is_missed_after_five_attempts_and_not_after_four(monkeypatc
     assert not recorder.missed(measured(monkeypatch, clock))
     assert clock.asked == 5
     clock = Clock(9.0, 9.0, 9.0, 9.0, 8.0, 4.0)
-    assert recorder.missed(measured(monkeypatch, clock)) == ["a, call: x other is 1.25, the floor is 2"]
+    assert recorder.missed(measured(monkeypatch, clock)) == ["a, call: x other is 1.25, the threshold is 2"]
     assert clock.asked == 5
 
 
 def test_a_limit_is_missed_from_above(monkeypatch):
     rows = measured(monkeypatch, Clock(4.0), '[a.cpu]\n"call: us" = {at_most = 20, SOURCE}')
-    assert recorder.missed(rows) == ["a, call: us is 4e+03, the limit is 20"]
+    assert recorder.missed(rows) == ["a, call: us is 4e+03, the threshold is 20"]
 
 
 def test_nothing_is_timed_behind_a_red_gate(monkeypatch):
@@ -219,9 +219,9 @@ def test_numbers_that_are_no_times_have_thresholds_too():
     text = '[a.cpu]\n"call: memory of other" = {at_most = 0.6, SOURCE}'
     found = Recorder(CPU, table(text), copy_bandwidth=1e9)
     (row,) = found.keep("a", {"memory of other": 0.7})
-    assert recorder.missed([row]) == ["a, call: memory of other is 0.7, the limit is 0.6"]
+    assert recorder.missed([row]) == ["a, call: memory of other is 0.7, the threshold is 0.6"]
     assert found.rows == [row]
-    assert "memory of other 0.7 (limit 0.6)" in recorder.line(row)
+    assert "memory of other 0.7 (at most 0.6)" in recorder.line(row)
     shown = report.table({"device": {"kind": "cpu"}, "rows": [row]})
     assert "| a |  |  |  | 0.70 of the memory of other (<= 0.6, missed) |" in shown
     with pytest.raises(ValueError, match="its numbers are share"):

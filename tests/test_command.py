@@ -13,6 +13,7 @@ import pytest
 
 from fastvid.command import UserError, command, sentence, user_errors
 from fastvid.files import naming, write_whole
+from tests.waiting import HANG
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/somewhere/file")
 
@@ -129,7 +130,7 @@ def test_an_interrupt_of_the_work_is_quiet_wherever_it_comes_and_ignored_once_al
     path = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
     for arguments, code in (((), 0), (("interrupted",), 130)):
         process = [sys.executable, str(tmp_path / "program.py"), *arguments]
-        done = subprocess.run(process, env=path, capture_output=True, text=True, timeout=50)
+        done = subprocess.run(process, env=path, capture_output=True, text=True, timeout=HANG)
         assert (done.returncode, done.stdout, done.stderr) == (code, "SIG_IGN\n", "")
 
 
@@ -166,7 +167,7 @@ def _door(folder, door, *arguments):
     process = [sys.executable, "-m", f"fastvid.{name}", *rest, *arguments]
     path = os.pathsep.join([str(folder), *sys.path])
     return subprocess.run(
-        process, env={**os.environ, "PYTHONPATH": path}, cwd=folder, capture_output=True, text=True, timeout=100
+        process, env={**os.environ, "PYTHONPATH": path}, cwd=folder, capture_output=True, text=True, timeout=HANG
     )
 
 
@@ -180,7 +181,7 @@ def test_output_to_a_full_disk_is_one_sentence(tmp_path):
     code = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))\n"
     code += "import fastvid.info as info, sys\nsys.exit(info.main([]))"
     with (tmp_path / "out").open("w") as out:
-        done = subprocess.run([sys.executable, "-c", code], stdout=out, stderr=subprocess.PIPE, text=True, timeout=100)
+        done = subprocess.run([sys.executable, "-c", code], stdout=out, stderr=subprocess.PIPE, text=True, timeout=HANG)
     assert done.returncode == 2, done.stderr
     assert done.stderr == (
         "a file cannot be written: it is larger than the limit on the size of a file (ulimit -f). Make room and give "

@@ -30,7 +30,7 @@ def shown_to_type_checkers(package) -> dict[str, str]:
 def test_the_packages_with_lazy_names_are_known():
     assert LAZY == [
         "fastvid", "fastvid.data", "fastvid.eval", "fastvid.latents", "fastvid.models", "fastvid.nn",
-        "fastvid.projects.salt", "fastvid.projects.vjepa2",
+        "fastvid.projects.salt", "fastvid.projects.trajectory", "fastvid.projects.vjepa2",
     ]  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from tests.conformance.cases import CASES
 from tests.gpu.behaviour import CHECKS
 from tests.gpu.calls import CALLS
 from tests.gpu.misbehaviour import behave, nothing
+from tests.waiting import wait_for
 from tools.gpu import build, ops, outcomes, sanitizer, steps, train
 from tools.gpu.__main__ import install
 from tools.gpu.check import FAILED, KILLED, NOT_RUN, PASSED, Check
@@ -159,10 +160,7 @@ def test_nothing_that_a_stage_started_is_left(tmp_path):
             0.1,
         )
     pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
-    deadline = time.monotonic() + 60
-    while any(map(alive, pids)) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not any(map(alive, pids))
+    wait_for(lambda: not any(map(alive, pids)))
 
 
 def test_a_record_survives_what_a_part_raises(tmp_path):

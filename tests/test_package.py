@@ -1,6 +1,7 @@
 """The package as a whole: what importing costs, what the commands print, what the files promise."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -118,10 +119,11 @@ MESSAGES = ("messages.py", "worker.py", "worker_handle.py")
 
 
 def test_no_file_unpickles():
-    """Weights are safetensors and JSON; nothing here runs code from a file it loads."""
+    """Weights are safetensors and JSON; nothing here runs code from a file it loads. Of a user's ``.pt`` files tensors
+    alone are read."""
     offenders = []
     for path in (ROOT / "fastvid").rglob("*.py"):
-        text = path.read_text()
+        text = re.sub(r"torch\.load\([^()]*weights_only=True\)", "", path.read_text())
         words = ["pickle.load(", "torch.load(", "allow_pickle=True"]
         words += [] if path.name in MESSAGES else ["import pickle"]
         offenders += [(path.name, word) for word in words if word in text]

@@ -129,7 +129,7 @@ class Recorder:
             found = threshold_table.lookup(self.thresholds, name, self.device.cls)
         elif name in self.thresholds:
             raise ValueError(
-                f"{name}: its floors are in benchmarks/harness/thresholds.toml and in its file; keep one of them"
+                f"{name}: its thresholds are in benchmarks/harness/thresholds.toml and in its file; keep one of them"
             )
         elif not thresholds:
             raise ValueError(f"{name}: thresholds= is empty, so it guards nothing")
@@ -222,7 +222,7 @@ def missed(rows: Sequence[dict]) -> list[str]:
     """Return a sentence for each threshold that was not met."""
     return [
         f"{row['benchmark']}, {row['part']}: {threshold['metric']} is {row['metrics'][threshold['metric']]:.3g}, "
-        f"the {_bound(threshold)} is {threshold['value']:g}"
+        f"the threshold is {threshold['value']:g}"
         for row in rows
         for threshold in row["floors"]
         if not threshold["met"]
@@ -247,8 +247,8 @@ def agree(name: str, variants: dict[str, Variant], tolerance: float) -> None:
             assert error <= allowed, f"{name}: {what} of {variant} is off by {error:.3g} from {others[0]}"
 
 
-def _bound(threshold: dict) -> str:
-    return "floor" if threshold["sign"] > 0 else "limit"
+def _least_or_most(threshold: dict) -> str:
+    return "at least" if threshold["sign"] > 0 else "at most"
 
 
 def line(row: dict) -> str:
@@ -264,7 +264,7 @@ def line(row: dict) -> str:
 
     def note(metric: str) -> str:
         threshold = bounds.get(metric)
-        return "" if threshold is None else f" ({_bound(threshold)} {threshold['value']:g})"
+        return "" if threshold is None else f" ({_least_or_most(threshold)} {threshold['value']:g})"
 
     ratios = [
         f"{value:.1f}x {metric.removeprefix('x ')}{note(metric)}"

@@ -1,4 +1,4 @@
-"""Floors: which numbers a benchmark must reach on which class of device, and where each number is from."""
+"""Thresholds: which numbers a benchmark must reach on which class of device, and where each number is from."""
 
 import re
 import sys

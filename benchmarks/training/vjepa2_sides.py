@@ -34,7 +34,8 @@ from fastvid.projects.vjepa2.loss import ClassifierLoss
 from fastvid.projects.vjepa2.model import VJepa2Classifier
 from fastvid.train.checkpoint import Checkpoints
 from fastvid.train.distributed import World
-from fastvid.train.engine import Engine, Loader, Stage
+from fastvid.train.engine import Engine, Stage
+from fastvid.train.loader import Loader
 from fastvid.train.optim import OptimConfig
 from fastvid.train.precision import autocast_dtype, precision_name
 from fastvid.video import ViewSpec

@@ -44,7 +44,7 @@ class Features:
 
 @torch.no_grad()
 def extract(
-    contestants: Sequence[ProbeEntry],
+    entries: Sequence[ProbeEntry],
     batches: Iterable[Batch],
     classes: Sequence[str],
     *,
@@ -55,11 +55,11 @@ def extract(
     """Run encoders over views of labelled videos, which are decoded once for all of them.
 
     Args:
-        contestants: the encoders, on ``device``; they are put into eval mode.
+        entries: the encoders, on ``device``; they are put into eval mode.
         batches: one view of each video, as :func:`fastvid.data.eval_batches` makes them; all must have a label.
         classes: label names; a class id is a position here.
         device: where the encoders run.
-        token_bytes: memory for all contestants' ``tokens``; pooled features are kept for all videos.
+        token_bytes: memory for all entries' ``tokens``; pooled features are kept for all videos.
         check: called between batches; may raise to stop.
 
     Returns:
@@ -69,11 +69,11 @@ def extract(
         ValueError: none of the videos could be decoded.
     """
     ids = {name: i for i, name in enumerate(classes)}
-    pooled: list[list[torch.Tensor]] = [[] for _ in contestants]
-    tokens: list[list[torch.Tensor]] = [[] for _ in contestants]
+    pooled: list[list[torch.Tensor]] = [[] for _ in entries]
+    tokens: list[list[torch.Tensor]] = [[] for _ in entries]
     labels: list[int] = []
     room = token_bytes
-    for who in contestants:
+    for who in entries:
         who.encoder.eval()
     for part in batches:
         check()
@@ -81,7 +81,7 @@ def extract(
         clips = part.clips.to(device)
         still = clips[:, clips.shape[1] // 2, None].expand_as(clips)
         narrow = []
-        for i, who in enumerate(contestants):
+        for i, who in enumerate(entries):
             z = who.encoder(still if who.still else clips).float()  # [B, N, D]
             pooled[i].append(z.unflatten(1, (who.grid[0], -1)).mean(2).flatten(1).cpu())
             narrow.append(z.half().cpu())

@@ -29,12 +29,13 @@ def load(run: str | Path, *, source: str | None = None) -> nn.Module:
     return model
 
 
-def find_saved(run: str | Path, *, classifier: bool = False) -> tuple[Project, Path]:
+def find_saved(run: str | Path, *, classifier: bool = False, predicts: bool = False) -> tuple[Project, Path]:
     """Find the folder of what a run saved, and the project it belongs to.
 
     Args:
         run: a run's directory, or that folder itself.
         classifier: look for classifiers only.
+        predicts: look for what can say something of a video: classifiers, and models with a way of their own.
 
     Raises:
         FileNotFoundError: nothing is there.
@@ -45,15 +46,17 @@ def find_saved(run: str | Path, *, classifier: bool = False) -> tuple[Project, P
         for folder in (run, run / saved.parent):
             if not (folder / saved.name).is_file():
                 continue
-            if classifier and not project.classifies:
-                others = " or ".join(other.name for other in projects() if other.classifies)
+            usable = project.classifies or (predicts and project.predict is not None)
+            if (classifier or predicts) and not usable:
+                others = " or ".join(p.name for p in projects() if p.classifies or (predicts and p.predict))
+                trains = "an encoder" if project.predict is None else "a model of tracks"
                 raise FileNotFoundError(
-                    f"no classifier in {run}: it is of {project.name}, which trains an encoder; give a run of {others}"
+                    f"no classifier in {run}: it is of {project.name}, which trains {trains}; give a run of {others}"
                 )
             return project, folder
     if not run.is_dir():
         raise FileNotFoundError(f"no run in {run}: there is no such folder")
-    if classifier:
+    if classifier or predicts:
         raise FileNotFoundError(
             f"no classifier in {run}: a fine-tuning run saves it at its end, which --resume comes to"
         )

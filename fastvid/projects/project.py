@@ -19,6 +19,9 @@ class Project:
         load: ``load(folder, *, source) -> nn.Module``, from the folder of that file; ``source`` is where a pretrained
             model that it was made from is now.
         classifies: whether what it loads names classes: it then has ``classes``, ``views`` and ``probabilities``.
+        predict: ``predict(model, name, data, info, out) -> (answer, text)`` of one video: JSON values and what is
+            printed; files go into the folder ``out``. None where ``classifies`` says it all, or there is nothing to
+            predict.
         export: ``export(model, out, to, *, result, overwrite) -> path``, or None.
         sweep: how its runs are compared, a :class:`fastvid.projects.sweep.SweepPlan`, or None.
         report: ``report(run) -> ProjectSections``, the project's own sections of a run's page, or None; see
@@ -32,6 +35,7 @@ class Project:
     saved: str
     load: str
     classifies: bool = False
+    predict: str | None = None
     export: str | None = None
     sweep: str | None = None
     report: str | None = None

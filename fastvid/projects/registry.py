@@ -8,6 +8,7 @@ from fastvid.projects.project import Project
 _PACKAGES = {
     "salt": "fastvid.projects.salt",
     "vjepa2": "fastvid.projects.vjepa2",
+    "trajectory": "fastvid.projects.trajectory",
 }
 
 

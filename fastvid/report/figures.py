@@ -35,3 +35,10 @@ def svg(figure: Figure) -> str:
         figure.savefig(out, format="svg", metadata={"Date": None})
     text = out.getvalue()
     return text[text.index("<svg") :]
+
+
+def png(figure: Figure) -> bytes:
+    """Return the figure as a PNG file."""
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=100, metadata={"Software": None})
+    return out.getvalue()

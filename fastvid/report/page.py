@@ -70,7 +70,7 @@ def _heading(run: RunRecords) -> str:
     clips = sum(int(run.last(stage, "clips") or 0) for stage in run.stages)
     starts = len(run.metadata.get("starts", []))
     facts = [
-        text(without_secrets(run.config["data"]["path"])),
+        *([text(without_secrets(path))] if (path := run.config["data"].get("path")) else []),
         f"{clips:,} clips seen",
         f"{len(run.bad_samples)} bad videos",
         *([_verdict(run)] if _has_health(run) else []),

@@ -16,7 +16,7 @@ import tyro
 
 from fastvid.command import UserError, loading, user_errors
 from fastvid.projects import registry
-from fastvid.projects.sweep import SEED, SEEDS, SweepAxis, SweepPlan
+from fastvid.projects.sweep import SEEDS, SweepAxis, SweepPlan
 from fastvid.ranges import check_numbers
 from fastvid.train.config import to_dict
 from fastvid.train.config_file import with_file
@@ -50,8 +50,8 @@ class ProjectOptions:
             self.plan: SweepPlan = resolve_name(project.sweep)
             self._presets = resolve_name(project.presets)
         self._parsed: dict[tuple[str, str], Any] = {}
-        self._known = {axis.option: axis for axis in self.plan.axes}
-        self._aliases = {axis.alias: axis.option for axis in self.plan.axes if axis.alias is not None}
+        self._known = {axis.option: axis for axis in (SEEDS, *self.plan.axes)}
+        self._aliases = {axis.alias: axis.option for axis in self._known.values() if axis.alias is not None}
 
     @cached_property
     def types(self) -> dict[str, Any]:
@@ -61,7 +61,7 @@ class ProjectOptions:
 
     def axis(self, option: str) -> SweepAxis:
         """Return what the project says about an option as an axis."""
-        return self._known.get(option, SEEDS if option == SEED else SweepAxis(option))
+        return self._known.get(option, SweepAxis(option))
 
     def option(self, written: str) -> str:
         """Return the full name of an option.

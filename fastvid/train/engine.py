@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Protocol, cast
+from typing import cast
 
 import torch
 from torch import nn
@@ -16,12 +16,14 @@ from tqdm import tqdm
 from fastvid.data import Batch, LoaderState
 from fastvid.random import SampleRandom
 from fastvid.train.checkpoint import Checkpoints
-from fastvid.train.distributed import World, all_reduce_max, all_reduce_mean
+from fastvid.train.distributed import World, all_reduce_max, broadcast_text
+from fastvid.train.loader import Loader
 from fastvid.train.logs import progress
 from fastvid.train.metrics import Tracker
 from fastvid.train.optim import OptimConfig, make_optimizer, set_schedules
 from fastvid.train.precision import autocast, precision_name
 from fastvid.train.rundir import RunDir
+from fastvid.train.running_means import RunningMeans
 from fastvid.train.signals import Stopped, StopSignals
 from fastvid.train.timers import SlowData, StepTimer
 
@@ -29,30 +31,6 @@ log = logging.getLogger(__name__)
 
 # (module as called, batch on the device, index of the micro-batch) -> loss to minimise and terms to record
 LossFunction = Callable[[nn.Module, Batch, int], tuple[torch.Tensor, dict[str, torch.Tensor]]]
-
-
-class Loader(Protocol):
-    """An endless stream of batches on the device, in which the loss finds what it needs."""
-
-    @property
-    def state(self) -> LoaderState:
-        """Return the position after the batch handed out last, to resume at."""
-        ...
-
-    @property
-    def description(self) -> str:
-        """Return a description for the log."""
-        ...
-
-    def worker_bytes(self) -> int:
-        """Return the bytes of the loader's decoding process, or 0 without one."""
-        ...
-
-    def __next__(self) -> Batch: ...
-
-    def __enter__(self) -> "Loader": ...
-
-    def __exit__(self, *exc: object) -> None: ...
 
 
 @dataclass
@@ -70,6 +48,8 @@ class Stage:
         evaluate_every: 0 for never.
         keep_best: the value among these whose greatest, so far, has its weights kept
             (:meth:`Checkpoints.load_best`); None to keep none.
+        stop: called with the step and the values of each evaluation; returns why the stage is to end there, or None to
+            go on. The reason is kept in the checkpoint, so that a resume knows the stage as complete.
         results: files and folders in the run's directory that are made of what was trained: where it is trained on,
             they are set aside.
         compile: torch.compile the training step's forward and backward, for its one set of shapes; evaluations and
@@ -84,6 +64,7 @@ class Stage:
     evaluate: Callable[[int], dict[str, float]] | None = None
     evaluate_every: int = 0
     keep_best: str | None = None
+    stop: Callable[[int, dict[str, float]], str | None] | None = None
     results: Sequence[str] = ()
     compile: bool = False
 
@@ -115,14 +96,12 @@ class Engine:
     checkpoint_every: int = 500
     autocast: torch.dtype | None = None
     begun: Callable[[], None] = lambda: None
-    _sums: dict[str, torch.Tensor | float] = field(default_factory=dict)
-    _summed: int = 0
-    _counts: dict[str, int] = field(default_factory=dict)
+    _means: RunningMeans = field(init=False)
     _norm: torch.Tensor | None = None
     _slow_data: SlowData = field(default_factory=SlowData)
 
     def train(self, stage: Stage) -> None:
-        """Train a stage to its last step, from its newest checkpoint if there is one.
+        """Train a stage to its last step, or until its ``stop`` says so, from its newest checkpoint if there is one.
 
         Raises:
             Stopped: a signal came; the last finished step is saved.
@@ -133,11 +112,9 @@ class Engine:
         first = state["step"]
         if self.world.is_main:
             self.checkpoints.forget_best(stage.name, after=first)
-        self._sums, self._summed = dict(state.get("sums", {})), state.get("summed", 0)
-        counted = state.get("counts", {}) if self.world.is_main else {}  # saved as totals over the processes
-        self._counts = {name: counted.get(name, 0) for name in ("substituted_clips", "short_clips")}
+        self._means = RunningMeans(self.world, state)
         self.begun()
-        if first >= stage.optim.steps:
+        if first >= stage.optim.steps or (stage.stop is not None and state.get("ended")):
             return  # its record is complete, and later stages may have begun theirs
         if self.tracker is not None:
             self._set_results_aside(stage)
@@ -161,16 +138,20 @@ class Engine:
                 bar.update()
                 if step % self.log_every == 0 or step == stage.optim.steps:
                     self._record(stage, step, timer, bar, lr=lr, weight_decay=decay, grad_norm=norm, loader=loader)
+                ended: str | None = None
                 if stage.evaluate_every and (step % stage.evaluate_every == 0 or step == stage.optim.steps):
-                    self._evaluate(stage, step)
+                    ended = self._evaluate(stage, step)
                     timer.reset()
                 if self.run is not None:
                     self.run.heartbeat("running", stage=stage.name, step=step)
                 stop = all_reduce_max(self.world, self.signals.signum)
-                if stop or step == stage.optim.steps or step % self.checkpoint_every == 0:
-                    self._save(stage, step, optimizer, loader)
+                if stop or ended or step == stage.optim.steps or step % self.checkpoint_every == 0:
+                    self._save(stage, step, optimizer, loader, ended)
                 if stop:
                     raise Stopped(stop)
+                if ended:
+                    log.info("stage %s ends at step %d of %d: %s", stage.name, step, stage.optim.steps, ended)
+                    return
 
     def _announce(self, stage: Stage, loader: Loader, first: int) -> None:
         parameters = sum(p.numel() for p in stage.module.parameters() if p.requires_grad)
@@ -203,9 +184,9 @@ class Engine:
                 with timer.part("backward"):
                     (loss / accumulate).backward()
             timer.clips += len(batch.keys) * self.world.size
-            self._counts["substituted_clips"] += sum(batch.substitutes)
-            self._counts["short_clips"] += sum(batch.repeats)
-            self._add({"loss": loss, **terms}, stage, step, batch)
+            self._means.add({"loss": loss, **terms}, batch)
+            if not loss.is_cuda:  # a GPU's is looked at when it is recorded: nothing waits for it before
+                self._refuse_bad_loss(stage, step, float(loss.detach()), batch)
         with timer.part("optimizer"):
             parameters = [p for p in stage.module.parameters() if p.grad is not None]
             norm = nn.utils.clip_grad_norm_(parameters, stage.optim.clip_grad or math.inf)
@@ -230,19 +211,6 @@ class Engine:
         """Return the autocast context of this run."""
         return autocast(self.world.device, self.autocast)
 
-    def _add(self, values: dict[str, torch.Tensor], stage: Stage, step: int, batch: Batch) -> None:
-        """Add values to the means of the next record, without waiting for them on a GPU."""
-        for name, value in values.items():
-            value = value.detach().double()
-            self._sums[name] = self._sums.get(name, 0.0) + (value if value.is_cuda else float(value))
-        self._summed += 1
-        loss = self._sums["loss"]
-        if isinstance(loss, float) and not math.isfinite(loss):
-            raise FloatingPointError(
-                f"the loss of stage {stage.name} is {float(values['loss'])} at step {step}; the batch was "
-                f"{', '.join(batch.keys[:4])}{', ...' if len(batch.keys) > 4 else ''}"
-            )
-
     def _record(
         self,
         stage: Stage,
@@ -255,13 +223,11 @@ class Engine:
         grad_norm: torch.Tensor,
         loader: Loader,
     ) -> None:
-        summed = self._summed
-        values = {name: value / summed for name, value in self._means_of_sums().items()}
-        self._sums, self._summed = {}, 0
+        values = self._means.take()
         if not math.isfinite(values["loss"]):
             raise FloatingPointError(f"the loss of stage {stage.name} became {values['loss']} before step {step}")
         self._refuse_bad_gradient(stage, step)
-        counts = self._total_counts()
+        counts = self._means.counts()
         speed = timer.report()
         if self.tracker is None:
             return
@@ -289,36 +255,39 @@ class Engine:
                 stage.name, step, stage.optim.steps, values["loss"], lr, speed["clips_per_s"], waited,
             )  # fmt: skip
 
-    def _evaluate(self, stage: Stage, step: int) -> None:
+    def _evaluate(self, stage: Stage, step: int) -> str | None:
+        """Evaluate on the main process, and return on all why the stage is to end here, or None."""
+        reason = None
         if self.tracker is not None and stage.evaluate is not None:
             values = stage.evaluate(step)
             self.tracker.log(stage.name, step, values)
             if stage.keep_best is not None:
                 self.checkpoints.keep_best(stage.name, step, stage.module, values[stage.keep_best])
+            if stage.stop is not None:
+                reason = stage.stop(step, values)
         stage.module.train()
+        return None if stage.stop is None else broadcast_text(self.world, reason or "") or None
 
-    def _save(self, stage: Stage, step: int, optimizer: torch.optim.Optimizer, loader: Loader) -> None:
+    def _save(
+        self, stage: Stage, step: int, optimizer: torch.optim.Optimizer, loader: Loader, ended: str | None
+    ) -> None:
         self._refuse_bad_gradient(stage, step)  # a checkpoint of weights that are not finite would be resumed for ever
         state = {
             "loader": dataclasses.asdict(loader.state),
-            "sums": self._means_of_sums(),
-            "summed": self._summed,
-            "counts": self._total_counts(),
+            **self._means.state(),
+            **({} if ended is None else {"ended": ended}),
         }
         if self.run is None or self.tracker is None:
             return
         self.tracker.file.sync()
         self.checkpoints.save(stage.name, step, stage.module, optimizer, state)
 
-    def _means_of_sums(self) -> dict[str, float]:
-        """Return the sums since the last record as means over the processes, which must all call this."""
-        names = list(self._sums)
-        means = all_reduce_mean(self.world, [float(self._sums[name]) for name in names])
-        return dict(zip(names, means, strict=True))
-
-    def _total_counts(self) -> dict[str, int]:
-        means = all_reduce_mean(self.world, [float(count) for count in self._counts.values()])
-        return {name: round(mean * self.world.size) for name, mean in zip(self._counts, means, strict=True)}
+    def _refuse_bad_loss(self, stage: Stage, step: int, loss: float, batch: Batch) -> None:
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"the loss of stage {stage.name} is {loss} at step {step}; the batch was "
+                f"{', '.join(batch.keys[:4])}{', ...' if len(batch.keys) > 4 else ''}"
+            )
 
     def _refuse_bad_gradient(self, stage: Stage, step: int) -> None:
         if self._norm is not None and not math.isfinite(float(self._norm)):

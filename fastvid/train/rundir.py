@@ -96,7 +96,7 @@ class RunDir:
         """Rename a result of an earlier training, if it exists."""
         path = self.path / name
         if path.exists():
-            aside = path.with_name(f"{name}.superseded")
+            aside = path.with_name(f"{path.name}.superseded")
             if aside.is_dir():
                 shutil.rmtree(aside)  # of the time before; a folder is not renamed over another
             path.rename(aside)

@@ -3,7 +3,6 @@
 import hashlib
 import random
 import threading
-import time
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -89,7 +88,7 @@ class ShardServer:
                 if fault == "long":
                     data += b"more"
                 if fault == "silent":
-                    time.sleep(1.5)
+                    server.go_on.wait()
                     return
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(data)))
@@ -97,13 +96,13 @@ class ShardServer:
                 quarter = len(data) // 4
                 self.wfile.write(data[:quarter])
                 if fault == "stall":
-                    time.sleep(1.5)
+                    server.go_on.wait()
                     return
                 if fault == "truncate":
                     return
                 if fault == "slow":
                     self.wfile.flush()
-                    server.go_on.wait(30)
+                    server.go_on.wait()
                 self.wfile.write(data[quarter:])
 
             def log_message(self, *args):

@@ -18,6 +18,7 @@ from fastvid.video import ViewSpec
 from tests.data.loading import train_loader
 from tests.data.odd_sources import Slow, Stuck, Unmakeable, Unsendable
 from tests.video.clips import encode
+from tests.waiting import HANG
 
 SPEC = ViewSpec(frames=4, size=16)
 VIDEO = encode(12)
@@ -64,7 +65,7 @@ def test_a_source_of_the_script_itself_is_refused_with_the_way_out(folder):
         "sampler = EpochSampler(source.shard_sizes, batch=4, seed=0)\n"
         "next(TrainLoader(source, ViewDraws(ViewSpec(frames=4, size=16), 0), sampler))\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=HANG, check=False)
     assert done.returncode == 1
     assert "Mine" in done.stderr
     assert "its class must be in a module that can be imported" in done.stderr

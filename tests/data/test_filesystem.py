@@ -83,10 +83,8 @@ def test_measuring_is_bounded(tmp_path, monkeypatch):
         return pread(file, size, at)
 
     monkeypatch.setattr(os, "pread", slow)
-    start = time.monotonic()
     warning = slow_filesystem_warning(tmp_path / "large.tar")
-    assert time.monotonic() - start < 3
-    assert sum(done) <= 64 << 20
+    assert len(done) <= 2 * 21  # a second of each kind of reading
     speeds = [int(x) for x in re.findall(r"(\d+) MB/s", warning)]
     assert speeds[0] <= 21  # 1 MiB in at least 50 ms
     assert speeds[1] <= 2

@@ -19,6 +19,7 @@ from fastvid.data.worker_pool import in_order
 from tests.data.packing import pack_folder
 from tests.data.test_pack import content, dataset_of, make, make_llava, rejects_of
 from tests.video.clips import encode
+from tests.waiting import HANG, wait_for
 
 PACKING = Path(__file__).with_name("packing.py")
 
@@ -27,8 +28,8 @@ def command(src, out, shard_bytes=20_000, transcode=False):
     return [sys.executable, str(PACKING), str(src), str(out), "1", str(shard_bytes), *(["yes"] if transcode else [])]
 
 
-def kill_when(process, condition, seconds=60):
-    end = time.monotonic() + seconds
+def kill_when(process, condition):
+    end = time.monotonic() + HANG
     while process.poll() is None and not condition() and time.monotonic() < end:
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
@@ -72,10 +73,7 @@ def test_killed_and_begun_again_the_bytes_are_the_same(source, tmp_path, shards)
     assert not (out / "dataset.json").exists()
     for tar in out.glob("*.tar"):  # what has its name is complete
         assert content(source / "whole")[tar.name] == content(out)[tar.name]
-    end = time.monotonic() + 20
-    while any(map(alive, workers)) and time.monotonic() < end:
-        time.sleep(0.05)
-    assert not any(map(alive, workers))  # no process is left behind
+    wait_for(lambda: not any(map(alive, workers)))  # no process is left behind
     pack_folder(source / "src", out)
     assert content(out) == content(source / "whole")
     assert not list((out / ".pack").glob("*.part"))

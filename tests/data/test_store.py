@@ -15,6 +15,7 @@ from fastvid.data.storage.streamed_shards import StreamedShards
 from fastvid.video import ViewSpec
 from tests.data.loading import train_loader
 from tests.data.shard_server import ShardServer, make_shards, padded_video
+from tests.waiting import HANG, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -37,24 +38,17 @@ def budget_of(dataset, shards):
 
 
 def quick(url, **changes):
-    return Remote(url, **{"attempts": 3, "wait": 0.01, "stall": 5.0, **changes})
+    return Remote(url, **{"attempts": 3, "wait": 0.01, "stall": HANG, **changes})
 
 
 def store_of(source, **options):
     """The shards behind a source, with other waits."""
     files = source._files
-    return StreamedShards(files._remote, files._dataset, files._cache, **{"linger": 0.0, "patience": 0.5, **options})
+    return StreamedShards(files._remote, files._dataset, files._cache, **{"linger": 0.0, "patience": HANG, **options})
 
 
 def cached(folder, suffix=".tar"):
     return {path.name[:3] for path in folder.rglob(f"*{suffix}")}
-
-
-def eventually(condition, seconds=10.0):
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.01)
 
 
 def test_a_url_reads_like_the_folder(original, server, tmp_path):
@@ -144,11 +138,11 @@ def test_a_stage_fetches_two_windows_and_evicts_whole_ones(original, server, tmp
     dataset = make_shards(tmp_path / "same", 1)
     store = store_of(open_stream(quick(server.url), tmp_path, budget_of(dataset, 6), 2))
     store.prefetch([0, 1], [2, 3])
-    eventually(lambda: cached(tmp_path / "streamed") == {"s00", "s01", "s02", "s03"})
+    wait_for(lambda: cached(tmp_path / "streamed") == {"s00", "s01", "s02", "s03"})
     store.prefetch([2, 3], [4, 5])
-    eventually(lambda: cached(tmp_path / "streamed") == {"s00", "s01", "s02", "s03", "s04", "s05"})
+    wait_for(lambda: cached(tmp_path / "streamed") == {"s00", "s01", "s02", "s03", "s04", "s05"})
     store.prefetch([4, 5], [6])
-    eventually(lambda: cached(tmp_path / "streamed") == {"s02", "s03", "s04", "s05", "s06"})
+    wait_for(lambda: cached(tmp_path / "streamed") == {"s02", "s03", "s04", "s05", "s06"})
     assert cached(tmp_path / "streamed", ".index.jsonl") == {"s02", "s03", "s04", "s05", "s06"}
     assert server.requests["s06-000000.tar"] == server.requests["s00-000000.tar"] == 1
     store.close()
@@ -159,13 +153,13 @@ def test_what_is_being_read_is_not_deleted(original, server, tmp_path):
     source = open_stream(quick(server.url), tmp_path, budget_of(dataset, 4), 2)
     store, other = store_of(source), store_of(source)
     store.prefetch([0, 1], [2])
-    eventually(lambda: cached(tmp_path / "streamed") == {"s00", "s01", "s02"} and store._thread is None)
+    wait_for(lambda: cached(tmp_path / "streamed") == {"s00", "s01", "s02"} and store._thread is None)
     for shard in range(2, 20):  # another process, say
         assert len(other.read(shard, 0, 100)) == 100
         assert {"s00", "s01"} <= cached(tmp_path / "streamed")
     other.prefetch([18, 19], [])
-    eventually(lambda: other._thread is None)
-    third = store_of(source)
+    wait_for(lambda: other._thread is None)
+    third = store_of(source, patience=0.5)
     with pytest.raises(StreamError, match=r"s05-000000\.tar cannot be fetched: .*--data\.disk"):
         third.read(5, 0, 100)
     store.close()
@@ -178,13 +172,13 @@ def test_fetching_ahead_takes_nothing_from_itself(original, server, tmp_path):
     source = open_stream(quick(server.url), tmp_path, budget_of(dataset, 4), 2)
     store, other = store_of(source), store_of(source)
     other.prefetch([18, 19], [])
-    eventually(lambda: other._thread is None)
+    wait_for(lambda: other._thread is None)
     store.prefetch([0], [1, 2])  # room for two of the three
-    eventually(lambda: {"s00", "s01"} <= cached(tmp_path / "streamed"))
+    wait_for(lambda: {"s00", "s01"} <= cached(tmp_path / "streamed"))
     time.sleep(0.3)
     assert cached(tmp_path / "streamed") == {"s00", "s01", "s18", "s19"}
     other.close()
-    eventually(lambda: {"s00", "s01", "s02"} <= cached(tmp_path / "streamed"))
+    wait_for(lambda: {"s00", "s01", "s02"} <= cached(tmp_path / "streamed"))
     assert server.requests["s01-000000.tar"] == 1
     store.close()
 
@@ -192,18 +186,19 @@ def test_fetching_ahead_takes_nothing_from_itself(original, server, tmp_path):
 def test_late_reads_from_the_window_before(original, server, tmp_path):
     dataset = make_shards(tmp_path / "same", 1)
     source = open_stream(quick(server.url), tmp_path, budget_of(dataset, 4), 2)
-    store = store_of(source, linger=0.5)
+    store = store_of(source, linger=HANG)
     store.prefetch([0, 1], [2, 3])
-    eventually(lambda: store._thread is None)
+    wait_for(lambda: store._thread is None)
     store.prefetch([2, 3], [4, 5])
     for _ in range(10):
         assert len(store.read(0, 0, 100)) == 100
         time.sleep(0.05)
     assert server.requests["s00-000000.tar"] == 1
-    eventually(lambda: cached(tmp_path / "streamed") == {"s02", "s03", "s04", "s05"})
+    store._linger = 0.0  # the last such read is long ago
+    wait_for(lambda: cached(tmp_path / "streamed") == {"s02", "s03", "s04", "s05"})
     store.prefetch([], [])
     assert store._past
-    eventually(lambda: not store._past and store._thread is None)  # for other processes' sake, without being asked
+    wait_for(lambda: not store._past and store._thread is None)  # for other processes' sake, without being asked
 
 
 def test_a_window_without_room_gives_way_to_a_read(original, server, tmp_path, caplog):
@@ -211,7 +206,7 @@ def test_a_window_without_room_gives_way_to_a_read(original, server, tmp_path, c
     source = open_stream(quick(server.url), tmp_path, budget_of(dataset, 4), 2)
     store = store_of(source)
     store.prefetch([0, 1, 2, 3], [])  # more than a window
-    eventually(lambda: store._thread is None)
+    wait_for(lambda: store._thread is None)
     assert len(store.read(7, 0, 100)) == 100
     assert len(cached(tmp_path / "streamed")) <= 4
     for _ in range(2):

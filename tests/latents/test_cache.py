@@ -23,6 +23,7 @@ from fastvid.train.config import DataConfig
 from fastvid.video import DecodeError, Limits, ViewSpec, decode_view
 from tests.latents.conftest import FRAMES, SIZE, save_teacher, write_shards
 from tests.video.clips import encode
+from tests.waiting import HANG
 
 
 def online(source, teacher: str, key: str, draw: int, seed: int = 0, spec: ViewSpec | None = None):
@@ -382,7 +383,7 @@ def test_killed_in_the_middle_of_a_shard_it_goes_on_where_it_was(cache, shards, 
     _, whole, _ = cache(out=tmp_path / "whole")
     folder = tmp_path / "killed"
     options = ["--teacher", teacher, "--data.path", str(shards), "--out", str(folder), "--batch", "3"]
-    done = subprocess.run([sys.executable, "-c", KILLED, *options], capture_output=True, check=False, timeout=120)
+    done = subprocess.run([sys.executable, "-c", KILLED, *options], capture_output=True, check=False, timeout=HANG)
     assert done.returncode == -signal.SIGKILL
     assert sorted(p.name for p in folder.glob("*.safetensors")) == ["s0-000000.safetensors"]
     assert len(list(folder.glob(".s1-000000.safetensors.*.part"))) == 1
@@ -403,7 +404,7 @@ def test_two_processes_make_one_cache(cache, shards, teacher, tmp_path):
     command = [sys.executable, "-m", "fastvid.cache", *options]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
     for process in both:
-        _, err = process.communicate(timeout=120)
+        _, err = process.communicate(timeout=HANG)
         assert process.returncode == 0, err
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == {p.name: p.read_bytes() for p in whole.iterdir()}
 

@@ -9,6 +9,7 @@ import pytest
 
 from fastvid.projects import registry
 from fastvid.projects.sweep import SweepPlan
+from tests.waiting import HANG
 
 
 @pytest.mark.parametrize("name", registry.names())
@@ -36,5 +37,5 @@ def test_listing_the_projects_loads_none_of_their_code():
         "code = [m for m in sys.modules if m == 'torch' or m.startswith('fastvid.projects.') and m.count('.') > 2]; "
         "sys.exit(', '.join(code) or 0)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=HANG)
     assert done.returncode == 0, done.stderr

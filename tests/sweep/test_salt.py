@@ -13,7 +13,7 @@ import torch
 from fastvid.projects import salt
 from fastvid.projects.salt.presets import PRESETS
 from fastvid.projects.salt.sweep import read
-from fastvid.projects.sweep import FinishedRun, Group, Measure, RunResult, shown
+from fastvid.projects.sweep import FinishedRun, Group, Measure, RunResult, SweepAxis, SweepPlan, shown
 from fastvid.report.records import RunRecords
 from fastvid.sweep.check import representatives
 from fastvid.sweep.comparison import compare, group_interval
@@ -198,6 +198,14 @@ def group(values: list[float], half: float, **axes: str) -> list[FinishedRun]:
                     None, [], {}), RunResult({"attentive probe": Measure(v, v - half, v + half, "%")}))
         for seed, v in enumerate(values)
     ]  # fmt: skip
+
+
+def test_the_seed_has_its_short_name_whatever_axes_a_project_has(monkeypatch):
+    monkeypatch.setattr(
+        "fastvid.projects.salt.sweep.SWEEP", SweepPlan(read, ranks="a", axes=(SweepAxis("--mask.ratio"),))
+    )
+    _, _, given = parse("salt", ["--seed", "0,1"])
+    assert given.axes["--run.seed"] == ["0", "1"]
 
 
 def test_intervals_that_overlap_are_said_to():

@@ -4,7 +4,6 @@ import csv
 import json
 import os
 import signal
-import time
 
 import pytest
 
@@ -16,6 +15,7 @@ from fastvid.sweep.manifest import runs_of
 from fastvid.sweep.options import parse_gpus
 from fastvid.sweep.project_options import ProjectOptions
 from tests.sweep.conftest import RECIPE, in_background, starts
+from tests.waiting import HANG, wait_for
 
 SMALL = ("--approach", "head,lora", "--videos-per-class", "50", "--seed", "0,1", "--gpus", "0")
 ONE_SEED = ("--approach", "head,lora", "--videos-per-class", "50", "--seed", "0", "--gpus", "0")
@@ -25,13 +25,6 @@ NAMES = ["head-50videos-seed0", "head-50videos-seed1", "lora-50videos-seed0", "l
 def rows(out):
     with (out / "experiments.csv").open() as file:
         return list(csv.DictReader(file))
-
-
-def wait_for(condition, seconds=30):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_a_grid_is_every_combination_with_seeds_slowest():
@@ -112,7 +105,7 @@ def test_a_signal_is_handed_on_and_the_run_saves(tmp_path, number):
     process = in_background(out, *SMALL, FAKE_SECONDS="0.3")
     wait_for(lambda: (out / "runs" / NAMES[0] / "metrics.jsonl").exists())
     process.send_signal(number)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=HANG)
     assert process.returncode == 128 + number, err
     assert "the same command goes on" in err
     status = json.loads((out / "runs" / NAMES[0] / "status.json").read_text())
@@ -170,7 +163,7 @@ def test_a_run_that_is_killed_is_a_failure_that_the_next_start_mends(tmp_path, s
     status = out / "runs" / NAMES[0] / "status.json"
     wait_for(lambda: (out / "runs" / NAMES[0] / "metrics.jsonl").exists())
     os.kill(json.loads(status.read_text())["pid"], signal.SIGKILL)
-    printed, _ = process.communicate(timeout=30)
+    printed, _ = process.communicate(timeout=HANG)
     assert process.returncode == 1
     assert "failed with exit code -9: killed by SIGKILL" in printed
     assert sweep(*ONE_SEED)[0] == 0

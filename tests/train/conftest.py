@@ -5,13 +5,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+
+from tests.waiting import HANG, wait_for
 
 # A model and a data set on which a run takes seconds.
 TINY: list[str] = """
@@ -48,7 +49,7 @@ def salt(environment, tmp_path):
         )  # fmt: skip
         if not wait:
             return process
-        out, err = process.communicate(timeout=300)
+        out, err = process.communicate(timeout=HANG)
         return subprocess.CompletedProcess(command, process.returncode, out, err)
 
     return launch
@@ -60,20 +61,12 @@ def records(directory: Path, *, clock: bool = False) -> list[dict]:
     return lines if clock else [{k: v for k, v in r.items() if k not in CLOCK} for r in lines]
 
 
-def wait_for(condition, seconds=60):
-    """Waits until it holds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def stop(process: subprocess.Popen, directory: Path, reached: Callable[[str], bool]) -> None:
     """Sends a run SIGTERM when its metrics.jsonl has reached something, and waits until it has saved and ended."""
     metrics = directory / "metrics.jsonl"
-    wait_for(lambda: metrics.exists() and reached(metrics.read_text()), 120)
+    wait_for(lambda: metrics.exists() and reached(metrics.read_text()))
     process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=HANG)
     assert process.returncode == 143, err
 
 

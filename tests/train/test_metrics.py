@@ -5,6 +5,7 @@ import sys
 
 from fastvid.train.metrics import MetricsFile, Tracker
 from fastvid.train.rundir import RunDir
+from tests.waiting import HANG
 
 
 def test_metrics_drop_what_a_kill_cut_short(tmp_path):
@@ -109,7 +110,7 @@ for error in (OSError(errno.ENOSPC, "No space left on device", "events"), ZeroDi
     thread.start()
     thread.join()
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=HANG)
     assert "events cannot be written: the disk is full" in done.stderr
     assert "ZeroDivisionError: bug" in done.stderr
     assert done.stderr.count("Traceback") == 1

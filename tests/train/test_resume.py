@@ -24,6 +24,7 @@ from fastvid.train.distributed import check_launcher
 from fastvid.train.metrics import MetricsFile
 from fastvid.train.rundir import RunDir, how_it_ended
 from tests.train.conftest import TINY, records
+from tests.waiting import HANG
 
 SMALL = [*TINY, "--teacher.optim.steps", "2", "--optim.steps", "2", "--health.every", "0", "--probe.enabled", "False"]
 
@@ -34,7 +35,7 @@ def train(environment):
 
     def launch(folder, *arguments, project="salt", **how):
         process = [sys.executable, "-m", "fastvid.train", project, *map(str, arguments)]
-        return subprocess.run(process, env=environment, cwd=folder, capture_output=True, text=True, timeout=200, **how)
+        return subprocess.run(process, env=environment, cwd=folder, capture_output=True, text=True, timeout=HANG, **how)
 
     return launch
 

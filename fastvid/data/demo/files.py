@@ -76,14 +76,20 @@ def _write_parts(folder: Path, size: DemoSize, progress: Callable[[int, int], No
         save_dataset(folder / split, writer.dataset(**made_by))
 
 
-def encode_h264(frames: np.ndarray, fps: int) -> bytes:
-    """Encode uint8 [T, H, W, 3] as an H.264 mp4 with a key frame every 12 frames."""
+def encode_h264(frames: np.ndarray, fps: int, *, lossless: bool = False) -> bytes:
+    """Encode uint8 [T, H, W, 3] as an H.264 mp4 with a key frame every 12 frames.
+
+    With ``lossless`` the frames are stored as RGB, and decoding gives every bit back; else colours have half of the
+    resolution.
+    """
     file = io.BytesIO()
     with av.open(file, "w", format="mp4", options={"fflags": "+bitexact"}) as container:
-        stream = container.add_stream("libx264", rate=fps)
-        stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
+        stream = container.add_stream("libx264rgb" if lossless else "libx264", rate=fps)
+        stream.height, stream.width = frames.shape[1], frames.shape[2]
+        stream.pix_fmt = "rgb24" if lossless else "yuv420p"
         stream.codec_context.thread_count = 1  # several threads may split the picture differently
-        stream.options = {"crf": "18", "preset": "veryfast", "g": "12", "x264-params": x264_params()}
+        crf = "0" if lossless else "18"
+        stream.options = {"crf": crf, "preset": "veryfast", "g": "12", "x264-params": x264_params()}
         for image in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode())

@@ -100,7 +100,7 @@ class EvaluationDraws:
     spec: ViewSpec
     clips: int = 1
     crops: int = 1
-    seed: int = 0  # of nothing
+    seed: int = 0  # nothing is random
 
     @property
     def count(self) -> int:

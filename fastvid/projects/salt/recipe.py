@@ -35,7 +35,8 @@ from fastvid.projects.salt.token_subset import TokenSubset
 from fastvid.projects.salt.window_targets import WindowTargets, check_window, remove_window
 from fastvid.train.data import check_data, open_quarantine
 from fastvid.train.decoder import choose_decoder
-from fastvid.train.engine import Loader, Stage
+from fastvid.train.engine import Stage
+from fastvid.train.loader import Loader
 from fastvid.train.optim import OptimConfig, limit_epochs
 from fastvid.train.session import Session
 

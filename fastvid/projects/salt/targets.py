@@ -11,7 +11,7 @@ from fastvid.models.teachers import Teacher
 from fastvid.nn import VisiblePatchEmbed
 from fastvid.ops import gather_tubelets
 from fastvid.projects.salt.data import SaltData, centre_clips
-from fastvid.train.engine import Loader
+from fastvid.train.loader import Loader
 
 # Targets of a mask: target [B, K, D], index int64 [B, M] into it, and scale float16 [B, K] where the target is int8.
 Selected = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]

@@ -11,8 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.train.conftest import TINY, records, wait_for
+from tests.train.conftest import TINY, records
 from tests.video.clips import encode
+from tests.waiting import HANG, wait_for
 
 # How many runs are killed at random moments; raise it to be surer: FASTVID_KILL_TRIALS=20.
 KILL_TRIALS = int(os.environ.get("FASTVID_KILL_TRIALS", "3"))
@@ -23,7 +24,7 @@ def finished(environment, tmp_path_factory):
     """An uninterrupted run."""
     directory = tmp_path_factory.mktemp("runs") / "whole"
     command = [sys.executable, "-m", "fastvid.train", "salt", "--run.dir", str(directory), *TINY]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=HANG, check=False)
     assert done.returncode == 0, done.stderr
     return directory, done
 
@@ -89,7 +90,7 @@ def test_killed_at_random_moments_and_resumed_it_is_the_same_run(finished, salt,
     while True:
         process = salt(directory, wait=False, resume=(directory / "config.json").exists())
         try:
-            _, err = process.communicate(timeout=rng.uniform(3, longest) if kills < 3 else 300)
+            _, err = process.communicate(timeout=rng.uniform(3, longest) if kills < 3 else HANG)
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
@@ -110,7 +111,7 @@ def test_a_polite_stop_saves_within_one_step_and_resumes(finished, salt, tmp_pat
     metrics = directory / "metrics.jsonl"
     wait_for(lambda: metrics.exists() and metrics.read_text().count(f'"stage": "{stage}"') >= 2)
     process.send_signal(number)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=HANG)
     assert process.returncode == code, err
     status = json.loads((directory / "status.json").read_text())
     assert (status["state"], status["signal"]) == ("stopped", number.name)
@@ -125,9 +126,9 @@ def test_a_run_survives_the_shell_it_was_detached_from(environment, tmp_path):
     directory = tmp_path / "free"
     line = f"{sys.executable} -m fastvid.train salt --detach --run.dir {directory} {' '.join(TINY)}; kill -HUP 0"
     shell = subprocess.Popen(["bash", "-c", line], env=environment, start_new_session=True, stdout=subprocess.PIPE)
-    out, _ = shell.communicate(timeout=90)
+    out, _ = shell.communicate(timeout=HANG)
     assert f"running in {directory} as process".encode() in out
-    wait_for(lambda: json.loads((directory / "status.json").read_text())["state"] == "finished", 120)
+    wait_for(lambda: json.loads((directory / "status.json").read_text())["state"] == "finished")
 
 
 def test_a_detached_run_that_cannot_start_says_so(salt, tmp_path):
@@ -292,7 +293,7 @@ def test_any_run_can_be_probed_on_labelled_videos(finished, environment, tmp_pat
             (tmp_path / "v" / label / f"{i}.mp4").write_bytes(encode(20))
     command = [sys.executable, "-m", "fastvid.eval", str(finished[0]), "--data.path", str(tmp_path / "v")]
     command += ["--attentive-epochs", "1", "--out", str(tmp_path / "result.json")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=HANG, check=False)
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "result.json").read_text())
     assert result["classes"] == ["a", "b"]
@@ -304,7 +305,7 @@ def test_any_run_can_be_probed_on_labelled_videos(finished, environment, tmp_pat
         ([str(finished[0]), "--data.path", str(tmp_path / "v" / "a")], "has 0 classes; probes need at least two"),
     ):
         command = [sys.executable, "-m", "fastvid.eval", *arguments]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100, check=False)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=HANG, check=False)
         assert done.returncode == 2
         assert words in done.stderr
 
