@@ -16,6 +16,7 @@ from pathlib import Path
 from benchmarks.harness import predictions, roofline, thresholds
 from benchmarks.harness.recorder import OURS, label
 from benchmarks.harness.timing import CALL
+from fastvid.units import size
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -98,7 +99,7 @@ def _cells(row: dict, gpu: bool) -> list[str]:
     if gpu:
         variants = [OURS, *others]
         peaks, launches = row["peak_bytes"], row["launches"]
-        cells.append(" / ".join(f"{peaks[s] / 1e6:.0f} MB" if s in peaks else "?" for s in variants))
+        cells.append(" / ".join(size(peaks[s]) if s in peaks else "?" for s in variants))
         cells.append(" / ".join(str(launches.get(s) or "?") for s in variants))
     return cells
 

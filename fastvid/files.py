@@ -68,6 +68,26 @@ def write_whole(path: Path, content: bytes, *, sync: bool = True) -> None:
         raise
 
 
+def write_new(path: Path, content: bytes) -> None:
+    """Write a file, complete or not at all and to the disk. One that is there already stays as it is, also where
+    another process is the first.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.part")
+    try:
+        with naming(path), partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(partial, path)  # unlike a rename it fails where another process was first
+    except FileExistsError:
+        pass
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def whole_folder(path: Path, *, sync: bool = True) -> Iterator[Path]:
     """Yield a folder to write in, which becomes ``path`` at the end of the block; after an error nothing is there.

@@ -19,6 +19,7 @@ import fastvid
 from fastvid import _native
 from fastvid.command import command, user_errors
 from fastvid.ops import _dispatch
+from fastvid.units import size
 
 _PACKAGES = (
     "torch",
@@ -94,7 +95,7 @@ def _shared_memory() -> str:
         stat = os.statvfs("/dev/shm")
     except OSError:
         return "none"
-    return f"{stat.f_frsize * stat.f_blocks / 2**20:.0f} MB (fastvid does not need it)"
+    return f"{size(stat.f_frsize * stat.f_blocks)} (fastvid does not need it)"
 
 
 def _core() -> dict[str, str]:

@@ -4,10 +4,11 @@
 def size(count: float) -> str:
     """Format a number of bytes, such as ``1.5 GB``."""
     for unit in ("B", "kB", "MB", "GB", "TB"):
-        if count < 1000 or unit == "TB":
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.3g} {unit}"
+        if count < 999.5 or unit == "TB":  # what rounds to less than 1000
+            break
         count /= 1000
-    raise AssertionError
+    whole = unit == "B" or count >= 999.5
+    return f"{count:,.0f} {unit}" if whole else f"{count:.3g} {unit}"
 
 
 def duration(seconds: float) -> str:

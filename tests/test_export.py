@@ -13,7 +13,7 @@ from fastvid.projects.vjepa2.checkpoint import load_classifier, save_classifier
 from fastvid.projects.vjepa2.export import export
 from fastvid.projects.vjepa2.load import load_vjepa2
 from fastvid.projects.vjepa2.metadata import ClassifierMetadata
-from fastvid.video import decode, decode_view, probe
+from fastvid.video import ViewSpec, decode, decode_view, probe
 from tests.video.clips import encode
 
 APPROACHES = ["head", "pooler", "lora", "pooler+lora", "backbone-lora", "full"]
@@ -21,7 +21,7 @@ CLASSES = ("left", "right", "still")
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 
 
-def make_run(folder, approach, **about):
+def make_run(folder, approach, crop=1.0):
     """A finished run of a tiny model in which everything that is trained has moved."""
     model = load_vjepa2(init="tiny", classes=3, frames=4, size=32)
     model.mean, model.std = MEAN, STD
@@ -30,8 +30,8 @@ def make_run(folder, approach, **about):
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.add_(0.1 * torch.randn_like(parameter))
-    views = {"sampling": "stride", "stride": 3, **about}
-    save_classifier(folder / "classifier", model, ClassifierMetadata("tiny", CLASSES, init="tiny", **views))
+    views = ViewSpec(sampling="stride", stride=3, crop=crop)
+    save_classifier(folder / "classifier", model, ClassifierMetadata("tiny", CLASSES, init="tiny", views=views))
     return folder
 
 

@@ -2,7 +2,7 @@ import errno
 
 import pytest
 
-from fastvid.files import whole_folder
+from fastvid.files import whole_folder, write_new
 
 
 def test_a_folder_appears_when_it_is_complete(tmp_path):
@@ -36,3 +36,15 @@ def test_a_folder_with_files_is_not_replaced(tmp_path):
         (partial / "new").touch()
     assert [found.name for found in path.iterdir()] == ["old"]
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_new_file_is_written_once(tmp_path):
+    write_new(tmp_path / "file", b"first")
+    write_new(tmp_path / "file", b"second")
+    assert (tmp_path / "file").read_bytes() == b"first"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_new_file_that_cannot_be_written_is_named(tmp_path):
+    with pytest.raises(OSError, match=r"file"):
+        write_new(tmp_path / "no folder" / "file", b"x")

@@ -281,7 +281,7 @@ def test_the_summary_has_every_number_beside_its_target():
     page = summary(everything([row(0), row(1, met=False)], ["something broke"]))
     assert "met    some_op with quite a long name, size 0, forward: 2x another (>= 1.5x)" in page
     assert (
-        "MISSED some_op with quite a long name, size 1, forward: 40 % of copy (>= 85 %); 1000 MB take 400 us at the "
+        "MISSED some_op with quite a long name, size 1, forward: 40 % of copy (>= 85 %); 1 GB take 400 us at the "
         "speed of a copy, and it took 1e+03 us, 1 launches" in page
     )
     assert page.index("MISSED") < page.index("met    ")

@@ -50,7 +50,7 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     model = load_vjepa2(init="tiny", classes=4, frames=4, size=32)
     apply_approach(model, "head")
-    about = ClassifierMetadata("tiny", CLASSES, init="tiny", sampling="stride", stride=3)
+    about = ClassifierMetadata("tiny", CLASSES, init="tiny", views=ViewSpec(sampling="stride", stride=3))
     save_classifier(folder / "classifier", model, about)
     return folder
 

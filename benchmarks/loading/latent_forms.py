@@ -25,8 +25,7 @@ import torch
 from fastvid.data import EpochSampler, TrainLoader, ViewDraws, open_source
 from fastvid.data.demo.files import cached_demo
 from fastvid.latents import LatentCache, LatentManifest
-from fastvid.latents.file import empty_latents
-from fastvid.latents.writer import LatentFileWriter
+from fastvid.latents.file import LatentFileWriter, empty_latents
 from fastvid.projects.salt.presets import demo
 from fastvid.units import size
 from fastvid.video import ViewSpec

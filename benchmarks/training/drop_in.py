@@ -24,6 +24,7 @@ from transformers.models.vjepa2 import modeling_vjepa2
 from benchmarks.harness.gpu_timing import GpuTimer
 from benchmarks.harness.precision import exact_convolutions
 from benchmarks.harness.timing import CALL, Call, CpuTimer
+from fastvid import units
 from fastvid.nn import VisiblePatchEmbed
 from fastvid.ops import (
     IMAGENET_MEAN,
@@ -249,7 +250,7 @@ def main() -> None:
         "| example | as written | with fastvid | | saved, as written | saved, with fastvid |\n|---|---|---|---|---|---|"
     )
     for row in rows:
-        ms, saved = row["ms"], {variant: f"{n / 2**20:.1f} MB" for variant, n in row["saved_bytes"].items()}
+        ms, saved = row["ms"], {variant: units.size(n) for variant, n in row["saved_bytes"].items()}
         print(
             f"| {row['example']} | {ms['plain']} ms | {ms['fastvid']} ms | {row['times_faster']:.2f}x | "
             f"{saved['plain']} | {saved['fastvid']} |"

@@ -25,7 +25,6 @@ from fastvid.data.worker_pool import most_threads
 from fastvid.latents import LatentLoader, LatentStore
 from fastvid.latents.compute import FrozenEncoder, TrainingDraws
 from fastvid.latents.features import FeatureSet, FeatureStorage, make_features
-from fastvid.latents.job import compute_precision
 from fastvid.nn.augment import Augment
 from fastvid.projects.vjepa2.approach import Approach, apply_approach
 from fastvid.projects.vjepa2.config import AugmentConfig
@@ -38,6 +37,7 @@ from fastvid.train.distributed import World
 from fastvid.train.engine import Engine, Stage
 from fastvid.train.loader import Loader
 from fastvid.train.optim import OptimConfig
+from fastvid.train.precision import autocast_dtype, precision_name
 from fastvid.video import ViewSpec
 
 CLASSES = ["a", "b", "c", "d"]
@@ -161,7 +161,8 @@ class Recipe:
 
     def __init__(self, model: VJepa2Classifier, source: Source, device: torch.device, views: int):
         self.model, self.source, self.device = model.to(device), source, device
-        self.precision = compute_precision("auto", device)
+        autocast = autocast_dtype("auto", device)
+        self.precision = precision_name(autocast)
         self.spec = ViewSpec(
             frames=FRAMES, size=model.hf.config.crop_size, sampling="stride", stride=FRAMES_BETWEEN, scale=(0.08, 1.0),
             ratio=(3 / 4, 4 / 3),
@@ -172,7 +173,7 @@ class Recipe:
         self.loss = ClassifierLoss(CLASSES, AugmentConfig(), Augment(), 0, pooled=not model.pooler_trains)
         self.engine = Engine(
             None, None, Checkpoints(Path("never-written")), World(0, 1, device), cast(Any, _NeverStopped()), 0,
-            autocast=torch.bfloat16 if self.precision == "bfloat16" else None,
+            autocast=autocast,
         )  # fmt: skip
         self._recomputing: TrainLoader | None = None
 

@@ -45,11 +45,11 @@ def _make(config: CacheConfig) -> int:
             count_bad,
             latent_path,
             make_shard,
-            place_of_this_process,
             shards_of_rank,
             unfinished_shards,
         )
         from fastvid.latents.stores import bad_list
+        from fastvid.train.distributed import place_of_this_process
         from fastvid.units import size
 
     rank, world = place_of_this_process()

@@ -1,7 +1,6 @@
 """From the views of a clip to its latents: a frozen module, a choice of tokens, a stored form."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -17,6 +16,7 @@ from fastvid.latents.file import empty_latents
 from fastvid.latents.manifest import Form, LatentManifest
 from fastvid.nn.augment import Augment
 from fastvid.ops import MaskSpec, gather_tokens, multiblock_mask, quantize_tokens, sample_id
+from fastvid.train.precision import autocast, autocast_dtype
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,7 @@ class FrozenEncoder:
     def __init__(self, frozen: FrozenModule, device: torch.device, precision: str, batch: int):
         self.frozen, self.module = frozen, frozen.module.to(device)
         self.device, self.precision, self.batch = device, precision, batch
+        self._autocast = autocast_dtype(precision, device)
 
     @torch.no_grad()
     def __call__(self, pixels: Sequence[np.ndarray]) -> torch.Tensor:
@@ -81,8 +82,7 @@ class FrozenEncoder:
         parts = []
         for first in range(0, len(pixels), self.batch):
             clips = torch.from_numpy(np.stack(pixels[first : first + self.batch])).to(self.device)
-            narrow = self.precision == "bfloat16"
-            with torch.autocast(self.device.type, dtype=torch.bfloat16) if narrow else nullcontext():
+            with autocast(self.device, self._autocast):
                 parts.append(self.module(clips).float())
         return torch.cat(parts)
 

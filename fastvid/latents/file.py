@@ -11,24 +11,29 @@
 A clip that could not be decoded at all is not in the file, so a row says nothing about the row in the shard.
 """
 
+import glob
 import json
 import os
+import socket
 import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from fastvid.data.loader.batch import Latents
+from fastvid.files import flush, naming
 from fastvid.latents.manifest import LatentManifest
+from fastvid.random import sample_id
 
 HEADER = 4096  # bytes before the data: the header is known last and written first
-INDEX = ("view_hashes", "crc32", "ids", "keys")
+_INDEX = ("view_hashes", "crc32", "ids", "keys")
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "int8": torch.int8}
 _NAMES = {"F16": 2, "BF16": 2, "I8": 1, "I32": 4, "I64": 8, "U8": 1}
-OF_FORM = {"fp16": "F16", "bf16": "BF16", "int8": "I8"}
+_OF_FORM = {"fp16": "F16", "bf16": "BF16", "int8": "I8"}
 
 
 def empty_latents(manifest: LatentManifest, clips: int) -> Latents:
@@ -67,8 +72,8 @@ class LatentFile:
         Raises:
             ValueError: they are damaged.
         """
-        data = {name: self._read_part(name) for name in INDEX}
-        if zlib.crc32(b"".join(data[name] for name in INDEX)) != self._checksum:
+        data = {name: self._read_part(name) for name in _INDEX}
+        if zlib.crc32(b"".join(data[name] for name in _INDEX)) != self._checksum:
             raise self._damaged("its index has another checksum")
         shape = (len(self), self.manifest.views_per_clip)
         return LatentIndex(
@@ -95,7 +100,7 @@ class LatentFile:
                     if file.readinto(data.data) != len(data):
                         raise self._damaged("it ends too early")
         key, view_hash = index.keys[row], int(index.view_hashes[row, view])
-        if row_crc(key, view_hash, values, scale, tokens) != index.crc32[row, view]:
+        if _row_crc(key, view_hash, values, scale, tokens) != index.crc32[row, view]:
             raise self._damaged(f"the latents of {key}, view {view}, have another checksum")
         if out.tokens is not None:
             out.tokens[slot] = torch.from_numpy(tokens.astype(np.int64))
@@ -111,7 +116,7 @@ class LatentFile:
             fingerprint, checksum = about["fingerprint"], int(about["index_crc32"])
             n = header["ids"]["shape"][0]
             rows = [n, m.views_per_clip, m.tokens]
-            shapes = {"latents": (OF_FORM[m.form], [*rows, m.dim])}
+            shapes = {"latents": (_OF_FORM[m.form], [*rows, m.dim])}
             shapes |= {"scale": ("F16", rows)} if m.form == "int8" else {}
             shapes |= {"tokens": ("I32", rows)} if m.is_subset else {}
             shapes |= {"view_hashes": ("I64", rows[:2]), "crc32": ("I64", rows[:2]), "ids": ("I64", [n])}
@@ -170,11 +175,111 @@ class LatentIndex:
     crc32: np.ndarray
 
 
+class LatentFileWriter:
+    """Writes a shard's latents, one clip after the other; memory does not grow with them. The file appears under its
+    name when :meth:`commit` is called, complete or not at all.
+
+    Args:
+        path: path of the file.
+        manifest: of the cache.
+    """
+
+    def __init__(self, path: Path, manifest: LatentManifest):
+        self.path, self.manifest = path, manifest
+        remove_abandoned(path.parent, path.name)
+        self._partial = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.part")
+        self._file = self._partial.open("wb")
+        self._file.seek(HEADER)
+        self._keys: list[str] = []
+        self._hashes: list[list[int]] = []
+        self._crcs: list[list[int]] = []
+        self._scales: list[bytes] = []
+        self._tokens: list[bytes] = []
+
+    def add(self, key: str, view_hashes: list[int], latents: Latents) -> None:
+        """Append a clip: ``latents`` of its V views, with -1 among the hashes where there are none."""
+        self._keys.append(key)
+        self._hashes.append(view_hashes)
+        scales = [b""] * len(view_hashes) if latents.scale is None else [_bytes(row) for row in latents.scale]
+        tokens = [b""] * len(view_hashes) if latents.tokens is None else [_bytes(r.int()) for r in latents.tokens]
+        values = [_bytes(row) for row in latents.values]
+        with naming(self.path):
+            self._file.write(b"".join(values))
+        self._scales += scales
+        self._tokens += tokens
+        self._crcs.append(
+            [_row_crc(key, h, v, s, t) for h, v, s, t in zip(view_hashes, values, scales, tokens, strict=True)]
+        )
+
+    def commit(self, *, flushed: bool = True) -> None:
+        """Complete the file: it has its name when this returns, and is on the disk if it is to be ``flushed``."""
+        with naming(self.path):
+            self._commit(flushed)
+
+    def _commit(self, flushed: bool) -> None:
+        m, n = self.manifest, len(self._keys)
+        rows = [n, m.views_per_clip, m.tokens]
+        index = {
+            "view_hashes": ("I64", rows[:2], np.array(self._hashes, np.int64).tobytes()),
+            "crc32": ("I64", rows[:2], np.array(self._crcs, np.int64).tobytes()),
+            "ids": ("I64", [n], np.array([sample_id(key) for key in self._keys], np.int64).tobytes()),
+        }
+        keys = json.dumps(self._keys).encode()
+        index["keys"] = ("U8", [len(keys)], keys)
+        parts: dict[str, tuple[str, list[int], bytes]] = {}
+        if m.form == "int8":
+            parts["scale"] = ("F16", rows, b"".join(self._scales))
+        if m.is_subset:
+            parts["tokens"] = ("I32", rows, b"".join(self._tokens))
+        end = self._file.tell() - HEADER
+        checksum = zlib.crc32(b"".join(index[name][2] for name in _INDEX))
+        header: dict[str, Any] = {
+            "__metadata__": {"fingerprint": m.fingerprint, "index_crc32": str(checksum)},
+            "latents": {"dtype": _OF_FORM[m.form], "shape": [*rows, m.dim], "data_offsets": [0, end]},
+        }
+        for name, (dtype, shape, data) in (parts | index).items():
+            self._file.write(data)
+            header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [end, end + len(data)]}
+            end += len(data)
+        self._file.seek(0)
+        self._file.write(struct.pack("<Q", HEADER - 8) + json.dumps(header).encode().ljust(HEADER - 8))
+        self._file.flush()
+        if flushed:
+            os.fsync(self._file.fileno())
+        self._file.close()
+        os.replace(self._partial, self.path)
+        if flushed:
+            flush(self.path.parent)
+
+    def __enter__(self) -> "LatentFileWriter":
+        return self
+
+    def __exit__(self, *exc) -> None:
+        try:
+            with naming(self.path):
+                self._file.close()  # which fails where the disk is full
+        finally:
+            self._partial.unlink(missing_ok=True)
+
+
+def remove_abandoned(folder: Path, name: str | None = None) -> None:
+    """Remove the unfinished files of dead processes of this machine: of one file, or of all."""
+    of = "*" if name is None else glob.escape(name)
+    for partial in folder.glob(f".{of}.{socket.gethostname()}.*.part"):
+        process = partial.name.split(".")[-2]
+        if process.isdigit() and not Path(f"/proc/{process}").exists():
+            partial.unlink(missing_ok=True)
+
+
+def _bytes(row: torch.Tensor) -> bytes:
+    return row.detach().contiguous().view(torch.uint8).numpy().tobytes()
+
+
 def _buffer(row: torch.Tensor) -> np.ndarray:
     return row.view(torch.uint8).view(-1).numpy()
 
 
-def row_crc(key: str, view_hash: int, *parts) -> int:
+def _row_crc(key: str, view_hash: int, *parts) -> int:
     """Return the checksum of a view's stored data: values, scale, tokens and ids."""
     crc = zlib.crc32(f"{key}\0{view_hash}".encode())
     for part in parts:

@@ -1,6 +1,5 @@
 """Everything that caching needs, opened from the options; the manifest is written, or compared with."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -24,6 +23,7 @@ from fastvid.latents.manifest import MANIFEST, LatentManifest, dataset_hash, dif
 from fastvid.latents.projection import FILE, Projection, fit_pca, random_orthonormal, restore, store
 from fastvid.latents.stores import shard_names
 from fastvid.models.fingerprint import teacher_fingerprint
+from fastvid.train.distributed import environment_number
 from fastvid.train.precision import autocast_dtype, precision_name
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def open_job(config: CacheConfig, *, write: bool) -> CacheJob:
         teacher = load_teacher(config.teacher, frames=spec.frames, size=spec.size)
     draws = ViewDraws(spec, config.seed, config.views)
     device = compute_device()
-    precision = compute_precision(config.precision, device)
+    precision = precision_name(autocast_dtype(config.precision, device))
     threads = config.data.threads or default_threads()
     width = projection_dim(config.projection)
     if width is not None and width > teacher.dim:
@@ -209,15 +209,8 @@ def compute_device() -> torch.device:
     """Return this process's GPU among those of its machine, or the CPU."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
-    local = int(os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or 0)
+    local = environment_number("LOCAL_RANK", environment_number("SLURM_LOCALID", 0))
     return torch.device("cuda", local % torch.cuda.device_count())
-
-
-def compute_precision(precision: str, device: torch.device) -> str:
-    """Return ``"float32"`` or ``"bfloat16"``. By default the latter is used only on GPUs that support it, as in
-    training.
-    """
-    return precision_name(autocast_dtype(precision, device))
 
 
 def refuse_differences(folder: Path, lines: list[str]) -> None:

@@ -15,6 +15,7 @@ from fastvid.data.loader.sampler import EpochSampler
 from fastvid.latents.stores import LatentStore
 from fastvid.latents.window import LatentWindow
 from fastvid.random import sample_id
+from fastvid.units import size
 
 
 class LatentLoader:
@@ -90,8 +91,8 @@ class LatentLoader:
     def description(self) -> str:
         """Return a description for the log."""
         return (
-            f"{self.loader.description}; with the latents read ahead, at most {self.ram_bound() / 1e6:.0f} MB of clips "
-            "and latents"
+            f"{self.loader.description}; with the latents read ahead, at most {size(self.ram_bound())} of clips and "
+            "latents"
         )
 
     def ram_bound(self) -> int:
@@ -169,7 +170,7 @@ class StoredViews:
     def description(self) -> str:
         """Return a description for the log."""
         views = len(self.rows[0][1])
-        return f"{views} view(s) of each of {len(self.rows)} clips as features of {self._view_bytes / 1e3:.0f} kB"
+        return f"{views} view(s) of each of {len(self.rows)} clips as features of {size(self._view_bytes)}"
 
     def ram_bound(self) -> int:
         """Return 0: there are no clips."""

@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import socket
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -14,7 +12,7 @@ from fastvid.data.source import Source
 from fastvid.data.sources.open_stream import LONGEST_DATASET
 from fastvid.data.storage.remote import Remote
 from fastvid.data.walk import MISSING
-from fastvid.files import naming
+from fastvid.files import write_new
 from fastvid.video import DecodeError, ViewSpec
 
 MANIFEST = "manifest.json"
@@ -111,7 +109,7 @@ class LatentManifest:
     def save(self, folder: Path) -> None:
         """Write the manifest of a new cache. An existing one stays."""
         values = {"format": _FORMAT, "version": _VERSION, "fingerprint": self.fingerprint, **asdict(self)}
-        publish(folder / MANIFEST, json.dumps(values, indent=1).encode() + b"\n")
+        write_new(folder / MANIFEST, json.dumps(values, indent=1).encode() + b"\n")
 
     @staticmethod
     def load(folder: Path) -> "LatentManifest":
@@ -190,21 +188,6 @@ def differences(cached: Mapping[str, Any], wanted: Mapping[str, Any], who: str) 
         for name in names
         if cached.get(name) != wanted.get(name)
     ]
-
-
-def publish(path: Path, data: bytes) -> None:
-    """Write a file, complete or not at all. An existing one stays as it is."""
-    partial = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.part")
-    try:
-        with naming(path), partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(partial, path)  # unlike a rename it fails where another process was first
-    except FileExistsError:
-        pass
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

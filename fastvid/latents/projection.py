@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from fastvid.command import UserError
-from fastvid.latents.manifest import publish
+from fastvid.files import write_new
 
 FILE = Path("projection") / "basis.safetensors"
 
@@ -87,7 +87,7 @@ def store(folder: Path, projection: Projection) -> None:
     (folder / FILE).parent.mkdir(parents=True, exist_ok=True)
     numbers = {name: repr(value) for name, value in projection.kept.items()}
     tensors = {"mean": projection.mean.cpu(), "basis": projection.basis.cpu()}
-    publish(folder / FILE, save(tensors, metadata=numbers))
+    write_new(folder / FILE, save(tensors, metadata=numbers))
 
 
 def restore(folder: Path) -> tuple[Projection, str]:

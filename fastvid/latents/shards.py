@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -16,10 +15,9 @@ from fastvid.data.loader.decode_ahead import NO_VIEW, SampleViews, decode_ahead
 from fastvid.files import write_whole
 from fastvid.latents.compute import quantize
 from fastvid.latents.config import CacheConfig
-from fastvid.latents.file import LatentFile, empty_latents
+from fastvid.latents.file import LatentFile, LatentFileWriter, empty_latents
 from fastvid.latents.job import CacheJob, Shard, open_job
 from fastvid.latents.stores import bad_list, read_bad
-from fastvid.latents.writer import LatentFileWriter
 
 Progress = Callable[[int], None]
 
@@ -53,36 +51,6 @@ def shards_of_rank(shards: Sequence[Shard], rank: int, world: int) -> list[Shard
     different times share them in the same way.
     """
     return list(shards[rank::world])
-
-
-def place_of_this_process() -> tuple[int, int]:
-    """Return (rank, world) from torchrun, or else from a SLURM array or step, or (0, 1) without either.
-
-    Raises:
-        UserError: these variables are not numbers, or name no job.
-    """
-    for rank, world in (
-        ("RANK", "WORLD_SIZE"),
-        ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT"),
-        ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),  # SLURM_NTASKS is set in a batch script, too, which runs once
-    ):
-        if rank in os.environ and world in os.environ:
-            counted = "ARRAY" in rank and "SLURM_ARRAY_TASK_MIN" in os.environ
-            first = _whole_number("SLURM_ARRAY_TASK_MIN") if counted else 0
-            place = _whole_number(rank) - first, _whole_number(world)
-            if not 0 <= place[0] < place[1]:
-                raise UserError(
-                    f"this process has rank {place[0]} of {place[1]}: the environment describes no place for it"
-                )
-            return place
-    return 0, 1
-
-
-def _whole_number(name: str) -> int:
-    value = os.environ[name]
-    if not value.isdecimal():
-        raise UserError(f"the environment variable {name} is {value!r}: it is a whole number that the launcher sets")
-    return int(value)
 
 
 def make_shard(job: CacheJob, shard: Shard, progress: Progress = lambda clips: None) -> Done:

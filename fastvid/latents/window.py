@@ -12,9 +12,16 @@ from pathlib import Path
 import torch
 
 from fastvid.data.loader.batch import Batch, Latents
-from fastvid.latents.file import HEADER, LatentFile, LatentIndex, empty_latents
+from fastvid.latents.file import (
+    HEADER,
+    LatentFile,
+    LatentFileWriter,
+    LatentIndex,
+    empty_latents,
+    remove_abandoned,
+)
 from fastvid.latents.manifest import MANIFEST, LatentManifest
-from fastvid.latents.writer import LatentFileWriter, remove_abandoned
+from fastvid.units import size
 
 log = logging.getLogger(__name__)
 
@@ -159,7 +166,7 @@ class LatentWindow:
         needed = len(keys) * (self.manifest.view_bytes + _ABOUT_A_CLIP)
         taken = self.bytes()
         if taken + needed > self._most:
-            self._not_kept(f"{taken / 1e9:.3g} GB of {self._most / 1e9:.3g} are taken")
+            self._not_kept(f"{size(taken)} of {size(self._most)} are taken")
             return
         path = self.folder / f"{window:09d}-{os.getpid()}-{uuid.uuid4().hex[:12]}.safetensors"
         try:

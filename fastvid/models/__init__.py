@@ -9,7 +9,7 @@ _HOMES = {
     "HuggingFaceTeacher": "teachers",
     "Teacher": "teachers",
     "VideoViT": "vit",
-    "VideoViTConfig": "vit",
+    "VideoViTConfig": "vit_config",
     "load_encoder": "encoder_checkpoint",
     "load_teacher": "teachers",
     "save_encoder": "encoder_checkpoint",
@@ -25,6 +25,6 @@ if TYPE_CHECKING:
     from fastvid.models.teachers import Teacher as Teacher
     from fastvid.models.teachers import load_teacher as load_teacher
     from fastvid.models.vit import VideoViT as VideoViT
-    from fastvid.models.vit import VideoViTConfig as VideoViTConfig
+    from fastvid.models.vit_config import VideoViTConfig as VideoViTConfig
 
 __getattr__ = lazy_names(__name__, _HOMES)

@@ -8,7 +8,8 @@ from safetensors.torch import save
 
 from fastvid.files import write_whole
 from fastvid.models.pretrained import Parts, load_tensors
-from fastvid.models.vit import VideoViT, VideoViTConfig
+from fastvid.models.vit import VideoViT
+from fastvid.models.vit_config import VideoViTConfig
 from fastvid.models.weight_files import find_weights, read_json
 
 _CONFIG, _WEIGHTS = "encoder.json", "encoder.safetensors"

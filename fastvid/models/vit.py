@@ -2,8 +2,7 @@
 
 import dataclasses
 import difflib
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import timm
 import torch
@@ -13,47 +12,8 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from fastvid.models.pretrained import Parts, load_timm
-from fastvid.nn import Init, VisiblePatchEmbed, init_weights, sincos_positions
-from fastvid.ops import IMAGENET_MEAN, IMAGENET_STD
-
-
-@dataclass(frozen=True)
-class VideoViTConfig:
-    """A video ViT.
-
-    Attributes:
-        name: a timm VisionTransformer that embeds patches by a convolution, optionally normalised, and has no norm
-            before its first block; its blocks and norms are used, its class and register tokens are not.
-        frames: frames per clip.
-        size: side of the frame in pixels.
-        tubelet: frames per token.
-        patch: pixels per side of a token; None for the timm model's own.
-        width: overrides the timm model's width.
-        depth: overrides the timm model's number of blocks.
-        heads: overrides the timm model's number of attention heads.
-        positions: fixed 3-D sine-cosine, or learnt ones that start there.
-        drop_path: greatest stochastic depth rate, rising linearly over the blocks.
-        init: initialisation of weights that are not pretrained; see :func:`fastvid.nn.init_weights`.
-        pretrained: start from timm's image weights; the patch embedding is spread over the tubelet's frames, and mean
-            and std are those of the weights.
-        mean: per-channel mean of pixels in [0, 1].
-        std: per-channel standard deviation of pixels in [0, 1].
-    """
-
-    name: str = "vit_base_patch16_224"
-    frames: int = 16
-    size: int = 224
-    tubelet: int = 2
-    patch: int | None = None
-    width: int | None = None
-    depth: int | None = None
-    heads: int | None = None
-    positions: Literal["sincos", "learned"] = "sincos"
-    drop_path: float = 0.0
-    init: Init = "xavier"
-    pretrained: bool = False
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
+from fastvid.models.vit_config import VideoViTConfig
+from fastvid.nn import VisiblePatchEmbed, init_weights, sincos_positions
 
 
 class VideoViT(nn.Module):

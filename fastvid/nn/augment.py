@@ -2,16 +2,32 @@
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 
 from fastvid.random import SampleRandom
+from fastvid.ranges import NotNegative, Range
 
 _STREAM, _MIX_STREAM = 11, 12  # Philox streams
 
 
 @dataclass(frozen=True)
-class Augment:
+class ColourOptions:
+    """The greatest changes of a clip's colours; 0 for none."""
+
+    brightness: NotNegative = 0.0
+    """As torchvision's ColorJitter."""
+    contrast: NotNegative = 0.0
+    """As torchvision's ColorJitter."""
+    saturation: NotNegative = 0.0
+    """As torchvision's ColorJitter."""
+    hue: Annotated[float, Range(0, 0.5)] = 0.0
+    """As torchvision's ColorJitter, at most 0.5."""
+
+
+@dataclass(frozen=True)
+class Augment(ColourOptions):
     """Changes a clip's colours and shape at random, the same for all of its frames.
 
     What happens to a clip is a pure function of (its sample id, ``seed``, the draw), and not of the batch it is in; on
@@ -26,10 +42,6 @@ class Augment:
     Mirroring and cropping are the view's (:class:`fastvid.video.ViewSpec`).
 
     Attributes:
-        brightness: at least 0.
-        contrast: at least 0.
-        saturation: at least 0.
-        hue: in [0, 0.5].
         randaugment: (number of operations, magnitude); None: without.
         seed: the run's seed.
 
@@ -38,10 +50,6 @@ class Augment:
         >>> clips = augment(clips, sample_ids, draw=epoch)
     """
 
-    brightness: float = 0.0
-    contrast: float = 0.0
-    saturation: float = 0.0
-    hue: float = 0.0
     randaugment: tuple[int, float] | None = None
     seed: int = 0
 

@@ -3,10 +3,7 @@
 from typing import Literal
 
 import torch
-from timm.layers import Attention
 from torch import nn
-
-from fastvid.nn.cross_block import CrossBlock
 
 Init = Literal["xavier", "mimetic"]
 
@@ -48,6 +45,10 @@ def _xavier(module: nn.Module) -> None:
 
 
 def _tie_query_and_key(module: nn.Module) -> None:
+    from timm.layers import Attention  # seconds, and the options of a run, which have Init's type, are read without it
+
+    from fastvid.nn.cross_block import CrossBlock
+
     if isinstance(module, Attention):
         with torch.no_grad():
             query, key, _ = module.qkv.weight.chunk(3)

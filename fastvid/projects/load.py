@@ -25,7 +25,8 @@ def load(run: str | Path, *, source: str | None = None) -> nn.Module:
         OSError, ValueError: the files are damaged, or ``source`` does not fit.
     """
     project, folder = find_saved(run)
-    return resolve_name(project.load)(folder, source=source)
+    model: nn.Module = resolve_name(project.load)(folder, source=source)
+    return model
 
 
 def find_saved(run: str | Path, *, classifier: bool = False, predicts: bool = False) -> tuple[Project, Path]:

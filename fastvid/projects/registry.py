@@ -25,7 +25,8 @@ def find(name: str) -> Project:
     """
     if name not in _PACKAGES:
         raise ValueError(f"no project {name!r}: choose one of {', '.join(_PACKAGES)}")
-    return importlib.import_module(_PACKAGES[name]).PROJECT
+    project: Project = importlib.import_module(_PACKAGES[name]).PROJECT
+    return project
 
 
 def projects() -> list[Project]:

@@ -39,7 +39,9 @@ class Checkpoints:
     def __init__(self, folder: Path, keep: int = 2):
         self.folder, self.keep = folder, max(1, keep)
 
-    def save(self, stage: str, step: int, module: nn.Module, optimizer: torch.optim.Optimizer, state: dict) -> Path:
+    def save(
+        self, stage: str, step: int, module: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]
+    ) -> Path:
         """Commit a checkpoint.
 
         Args:
@@ -121,7 +123,7 @@ class Checkpoints:
             try:
                 weights = load_file(folder / "model.safetensors")
                 moments = load_file(folder / "optimizer.safetensors")
-                state = json.loads((folder / "state.json").read_text())
+                state: dict[str, Any] = json.loads((folder / "state.json").read_text())
             except (OSError, SafetensorError, json.JSONDecodeError) as error:
                 log.error("checkpoint %s cannot be read (%s); set aside, trying the one before it", folder, error)
                 folder.rename(folder.with_name(f"{folder.name}.unreadable"))
@@ -161,7 +163,7 @@ def _steps(folder: Path, stage: str) -> list[int]:
     return sorted(int(step) for name, _, step in found if name == stage and step.isdigit())
 
 
-def _commit(final: Path, state: dict, **tensors: dict[str, torch.Tensor]) -> None:
+def _commit(final: Path, state: dict[str, Any], **tensors: dict[str, torch.Tensor]) -> None:
     """Write a folder of safetensors files and ``state.json``, complete or not at all."""
     with whole_folder(final) as partial:
         for name, content in tensors.items():

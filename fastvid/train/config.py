@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -19,9 +19,10 @@ from fastvid.data.storage.remote import without_secrets
 from fastvid.ranges import Count, Natural, NotNegative, Positive, Share, ShareAboveZero, check_numbers
 from fastvid.report.records import project_of, read_json
 from fastvid.train.config_file import with_file
-from fastvid.train.paths import PathOption, check_old_paths, with_absolute_paths
+from fastvid.train.paths import Config, PathOption, check_old_paths, with_absolute_paths
 
-Config = TypeVar("Config")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class RunConfig:
     wandb: str | None = None
     """Weights & Biases project; needs the wandb package."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if 0 < self.memory_budget < 1 and not self.compile:
             raise ValueError("run: memory-budget is for compiled steps; add --run.compile True")
 
@@ -199,18 +200,19 @@ def _config_of(run: Path, project: str, kind: type[Config]) -> Config:
         raise UserError(f"{run / 'config.json'} is not the configuration of a run of {project}: {error}") from error
 
 
-def to_dict(config: Any) -> dict:
+def to_dict(config: "DataclassInstance") -> dict[str, Any]:
     """Return a configuration as plain JSON values."""
-    return json.loads(json.dumps(dataclasses.asdict(config)))
+    values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
+    return values
 
 
-def from_dict(kind: type[Config], values: dict) -> Config:
+def from_dict(kind: type[Config], values: dict[str, Any]) -> Config:
     """Build a configuration from the values of :func:`to_dict`.
 
     Raises:
         ValueError: a field this version does not have.
     """
-    fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    fields = {f.name: f for f in dataclasses.fields(kind)}
     unknown = sorted(set(values) - set(fields))
     if unknown:
         raise ValueError(f"config.json has fields this version does not know: {', '.join(unknown)}")
@@ -225,13 +227,13 @@ def from_dict(kind: type[Config], values: dict) -> Config:
     return kind(**made)
 
 
-def differences(before: Any, after: Any) -> list[str]:
+def differences(before: "DataclassInstance", after: "DataclassInstance") -> list[str]:
     """Return the fields in which two configurations differ, one line each."""
     old, new = _flat(to_dict(before)), _flat(to_dict(after))
     return [f"{name}: {old[name]!r} -> {new[name]!r}" for name in new if old.get(name) != new[name]]
 
 
-def _flat(values: dict, prefix: str = "") -> dict[str, Any]:
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     out: dict[str, Any] = {}
     for name, value in values.items():
         out |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}

@@ -7,14 +7,13 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import tyro
 
 from fastvid.command import UserError
 from fastvid.ranges import check_numbers
-
-Config = TypeVar("Config")
+from fastvid.train.paths import Config
 
 
 def with_file(base: Config, path: Path) -> Config:

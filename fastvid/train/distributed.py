@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -11,6 +12,7 @@ from fastvid.command import UserError
 
 # The main process validates while the others wait for it.
 _PATIENCE = timedelta(hours=12)
+_SLURM_STEP_SIZE = "SLURM_STEP_NUM_TASKS"  # SLURM_NTASKS is set in a batch script, too, which runs once
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ def check_launcher(project: str) -> None:
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
         return
     for launcher, size, rank in (
-        ("srun", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID"),
+        ("srun", _SLURM_STEP_SIZE, "SLURM_PROCID"),
         ("mpirun", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
         ("mpirun", "PMI_SIZE", "PMI_RANK"),
     ):
@@ -75,12 +77,12 @@ def _torchrun_line(project: str, count: int, nodes: str) -> str:
 
 def init_distributed() -> World:
     """Join the process group that ``torchrun`` describes in the environment. Without it, train alone."""
-    rank, size = _whole_number("RANK", 0), _whole_number("WORLD_SIZE", 1)
+    rank, size = environment_number("RANK", 0), environment_number("WORLD_SIZE", 1)
     lacking = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
     if size > 1 and lacking:
         raise UserError(f"WORLD_SIZE is {size} and {', '.join(lacking)} not set: start all processes with torchrun")
     if torch.cuda.is_available():
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        device = torch.device("cuda", environment_number("LOCAL_RANK", 0))
         torch.cuda.set_device(device)
     else:
         device = torch.device("cpu")
@@ -91,10 +93,38 @@ def init_distributed() -> World:
     return World(rank, size, device)
 
 
-def _whole_number(name: str, default: int) -> int:
-    value = os.environ.get(name, str(default))
+def place_of_this_process() -> tuple[int, int]:
+    """Return (rank, size) from torchrun, or else from a SLURM array or step, or (0, 1) without either: for work that
+    processes share without talking to each other.
+
+    Raises:
+        UserError: these variables are not numbers, or name no place.
+    """
+    for rank, size in (
+        ("RANK", "WORLD_SIZE"),
+        ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT"),
+        ("SLURM_PROCID", _SLURM_STEP_SIZE),
+    ):
+        if rank in os.environ and size in os.environ:
+            first = environment_number("SLURM_ARRAY_TASK_MIN", 0) if "ARRAY" in rank else 0
+            place = environment_number(rank) - first, environment_number(size)
+            if not 0 <= place[0] < place[1]:
+                raise UserError(
+                    f"this process has rank {place[0]} of {place[1]}: the environment describes no place for it"
+                )
+            return place
+    return 0, 1
+
+
+def environment_number(name: str, default: int | None = None) -> int:
+    """Return the whole number in an environment variable that a launcher sets.
+
+    Raises:
+        UserError: it is none, or it is not set and there is no default.
+    """
+    value = os.environ.get(name, "" if default is None else str(default))
     if not value.isdecimal():
-        raise UserError(f"the environment variable {name} is {value!r}: it is a whole number that torchrun sets")
+        raise UserError(f"the environment variable {name} is {value!r}: it is a whole number that the launcher sets")
     return int(value)
 
 
@@ -149,17 +179,18 @@ def all_gather_rows(world: World, x: torch.Tensor) -> torch.Tensor:
     """
     if world.size == 1:
         return x
-    return _GatherRows.apply(x, world.rank, world.size)
+    rows: torch.Tensor = _GatherRows.apply(x, world.rank, world.size)
+    return rows
 
 
 class _GatherRows(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, rank, size):
+    def forward(ctx: Any, x: torch.Tensor, rank: int, size: int) -> torch.Tensor:
         ctx.rank, ctx.size, ctx.rows = rank, size, x.shape[0]
         parts = [torch.empty_like(x) for _ in range(size)]
         dist.all_gather(parts, x.contiguous())
         return torch.cat(parts)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         return ctx.size * grad[ctx.rank * ctx.rows : (ctx.rank + 1) * ctx.rows], None, None

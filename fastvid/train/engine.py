@@ -11,6 +11,7 @@ from typing import cast
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from tqdm import tqdm
 
 from fastvid.data import Batch, LoaderState
 from fastvid.random import SampleRandom
@@ -206,11 +207,22 @@ class Engine:
         """Return the name of the dtype of forward passes."""
         return precision_name(self.autocast)
 
-    def cast(self) -> AbstractContextManager:
+    def cast(self) -> AbstractContextManager[object]:
         """Return the autocast context of this run."""
         return autocast(self.world.device, self.autocast)
 
-    def _record(self, stage: Stage, step: int, timer: StepTimer, bar, *, lr, weight_decay, grad_norm, loader) -> None:
+    def _record(
+        self,
+        stage: Stage,
+        step: int,
+        timer: StepTimer,
+        bar: tqdm,
+        *,
+        lr: float,
+        weight_decay: float,
+        grad_norm: torch.Tensor,
+        loader: Loader,
+    ) -> None:
         values = self._means.take()
         if not math.isfinite(values["loss"]):
             raise FloatingPointError(f"the loss of stage {stage.name} became {values['loss']} before step {step}")

@@ -38,7 +38,7 @@ class _LogFile(logging.FileHandler):
 class _Held(logging.handlers.MemoryHandler):
     """Keeps all records of the time before the run has a log."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(capacity=1, flushOnClose=True)
 
     def shouldFlush(self, record: logging.LogRecord) -> bool:

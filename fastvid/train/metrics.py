@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ class MetricsFile:
         self.truncate(lambda record: True)
         self._file = path.open("ab", buffering=0)  # a line that a full disk refused must not be tried again
 
-    def truncate(self, keep) -> None:
+    def truncate(self, keep: Callable[[dict[str, Any]], bool]) -> None:
         """Drop the first record for which ``keep`` is False, and everything after it."""
         data = self.path.read_bytes()
         end = 0
@@ -77,7 +78,7 @@ class Tracker:
         *,
         tensorboard: bool,
         wandb_project: str | None,
-        config: dict,
+        config: dict[str, Any],
     ):
         self.file = MetricsFile(run.path / "metrics.jsonl")
         self._stages = stages
@@ -94,7 +95,7 @@ class Tracker:
         """Prepare to record ``stage`` after ``step``. Records of a killed process beyond it are dropped."""
         order = self._stages.index(stage)
 
-        def keep(record: dict) -> bool:
+        def keep(record: dict[str, Any]) -> bool:
             stage = record["stage"]
             # A stage that this configuration does not have (another teacher was given) is history, and stays.
             return stage not in self._stages or (self._stages.index(stage), record["step"]) <= (order, step)

@@ -40,7 +40,7 @@ class OptimConfig:
     clip_grad: NotNegative = 1.0
     """Greatest norm of the gradient; 0 for no limit."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.accumulate > 0 and self.batch % self.accumulate:  # ranges are compared elsewhere
             raise ValueError(f"optim: a batch of {self.batch} does not divide into {self.accumulate} micro-batches")
 

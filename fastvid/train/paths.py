@@ -4,11 +4,15 @@ import dataclasses
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_type_hints
 
 from fastvid.command import UserError
 
-Config = TypeVar("Config")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Config = TypeVar("Config", bound="DataclassInstance")
+"""The type of a configuration, a tree of dataclasses."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +57,11 @@ def with_absolute_paths(config: Config, folder: Path) -> Config:
     """Make the relative paths in a configuration absolute, relative to a folder."""
     changes: dict[str, Any] = {}
     for name, value, option in _fields(config):
-        if dataclasses.is_dataclass(value):
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
             changes[name] = with_absolute_paths(value, folder)
         elif option is not None and value is not None:
             changes[name] = option.absolute(value, folder)
-    return dataclasses.replace(config, **changes)  # type: ignore[type-var]
+    return dataclasses.replace(config, **changes)
 
 
 def check_old_paths(before: Any, config: Any, prefix: str = "--") -> None:

@@ -19,6 +19,6 @@ def precision_name(dtype: torch.dtype | None) -> str:
     return "float32" if dtype is None else str(dtype).removeprefix("torch.")
 
 
-def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager:
+def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[object]:
     """Return the autocast context of a dtype; for None, one that does nothing."""
     return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)

@@ -43,7 +43,7 @@ class RunDir:
         self._status: dict[str, Any] = {}
 
     @classmethod
-    def create(cls, path: Path, config: dict) -> "RunDir":
+    def create(cls, path: Path, config: dict[str, Any]) -> "RunDir":
         """Create the directory of a new run.
 
         Raises:
@@ -85,7 +85,8 @@ class RunDir:
 
     def metadata(self) -> dict[str, Any]:
         """Return what :meth:`record` wrote, at this start or an earlier one."""
-        return self.read_json("run.json", {})
+        written: dict[str, Any] = self.read_json("run.json", {})
+        return written
 
     def record(self, **metadata: Any) -> None:
         """Add to ``run.json``, or replace what is there under these names."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch._functorch.config
@@ -31,6 +31,9 @@ from fastvid.train.metrics import Tracker
 from fastvid.train.precision import autocast_dtype
 from fastvid.train.rundir import RunDir, how_it_ended
 from fastvid.train.signals import Stopped, StopSignals
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 __all__ = ["Session", "UserError", "start"]
 
@@ -64,7 +67,7 @@ class Session:
     world: World
     signals: StopSignals
     options: RunConfig
-    config: dict
+    config: dict[str, Any]
     launch: Launch = field(default_factory=Launch)
     inventory: Inventory | None = None
     begun: bool = False
@@ -134,7 +137,7 @@ class Session:
 
 def start(
     project: str,
-    config,
+    config: "DataclassInstance",
     options: RunConfig,
     launch: Launch,
     recipe: Callable[[Session], None],

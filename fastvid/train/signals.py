@@ -1,6 +1,7 @@
 """Stopping in good order when asked to."""
 
 import signal
+from types import FrameType
 
 
 class Stopped(Exception):
@@ -34,7 +35,7 @@ class StopSignals:
         signal.signal(signal.SIGTERM, self._request)
         signal.signal(signal.SIGINT, self._request)
 
-    def _request(self, signum: int, frame) -> None:
+    def _request(self, signum: int, frame: FrameType | None) -> None:
         if self.signum and signum == signal.SIGINT:
             raise KeyboardInterrupt
         self.signum = signum

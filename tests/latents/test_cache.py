@@ -366,14 +366,14 @@ def test_latents_too_large_for_float16_are_refused(cache, monkeypatch):
 
 KILLED = """
 import os, signal, sys
-from fastvid.latents import writer as latent_writer
-add, count = latent_writer.LatentFileWriter.add, [0]
+from fastvid.latents import file as latent_file
+add, count = latent_file.LatentFileWriter.add, [0]
 def adds(self, *row):
     count[0] += 1
     if count[0] == 7:
         os.kill(os.getpid(), signal.SIGKILL)
     add(self, *row)
-latent_writer.LatentFileWriter.add = adds
+latent_file.LatentFileWriter.add = adds
 from fastvid.cache.__main__ import main
 main(sys.argv[1:])
 """

@@ -7,9 +7,8 @@ import torch
 from fastvid.data import LoaderState, open_source, subset
 from fastvid.data.source import read_video
 from fastvid.latents import LatentCache, LatentLoader, LatentManifest
-from fastvid.latents.file import empty_latents
+from fastvid.latents.file import LatentFileWriter, empty_latents
 from fastvid.latents.manifest import dataset_hash
-from fastvid.latents.writer import LatentFileWriter
 from fastvid.video import Limits, ViewSpec
 from tests.data.loading import train_loader
 from tests.video.clips import encode

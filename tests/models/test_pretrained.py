@@ -247,7 +247,7 @@ def test_a_hub_that_cannot_be_reached_is_said_to_be(unreachable):
     for load in (
         lambda: teacher("no/such-model"),
         lambda: load_vjepa2("no/such-model", classes=3),
-        lambda: VideoViT(VideoViTConfig("test_vit", 4, 32, pretrained=True)),
+        lambda: VideoViT(VideoViTConfig("test_vit", frames=4, size=32, pretrained=True)),
     ):
         with pytest.raises(FileNotFoundError, match=OUT_OF_REACH) as caught:
             load()
@@ -324,7 +324,9 @@ def test_pixel_statistics(tmp_path, fields, expected):
 
 
 def test_a_saved_encoder_is_read_whole_or_refused(tmp_path):
-    save_encoder(VideoViT(VideoViTConfig("vit_tiny_patch16_224", 4, 32, width=24, depth=1, heads=2)), tmp_path)
+    save_encoder(
+        VideoViT(VideoViTConfig("vit_tiny_patch16_224", frames=4, size=32, width=24, depth=1, heads=2)), tmp_path
+    )
     weights, config = tmp_path / "encoder.safetensors", tmp_path / "encoder.json"
     whole, text = weights.read_bytes(), config.read_text()
     save_file({n: t for n, t in load_file(weights).items() if n != "norm.bias"}, weights)
@@ -382,7 +384,7 @@ def test_timm_weights_are_loaded_whole(tmp_path, caplog):
 def test_pretrained_image_weights_from_the_hubs_cache(tmp_path, monkeypatch, caplog):
     caplog.set_level(logging.INFO)
     offline(monkeypatch, tmp_path)
-    config = VideoViTConfig("test_vit", 4, 32, pretrained=True)
+    config = VideoViTConfig("test_vit", frames=4, size=32, pretrained=True)
     with pytest.raises(FileNotFoundError, match=r"test_vit.* cannot be reached") as caught:
         VideoViT(config)
     assert "\n" not in str(caught.value)

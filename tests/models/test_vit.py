@@ -160,7 +160,9 @@ def test_a_still_clip_has_the_features_that_timm_gives_the_image(name, tubelet):
     image_model = timm.create_model(name, num_classes=0, img_size=size, **small, **alone).eval()
     for parameter in image_model.parameters():  # norms that are not the identity
         parameter += 0.1 * torch.randn_like(parameter)
-    encoder = VideoViT(VideoViTConfig(name, tubelet, size, tubelet, width=48, depth=2, heads=3)).eval()
+    encoder = VideoViT(
+        VideoViTConfig(name, frames=tubelet, size=size, tubelet=tubelet, width=48, depth=2, heads=3)
+    ).eval()
     encoder.blocks.load_state_dict(image_model.blocks.state_dict())
     encoder.patch_norm.load_state_dict(image_model.patch_embed.norm.state_dict())
     last = image_model.norm if not isinstance(image_model.norm, torch.nn.Identity) else image_model.fc_norm
@@ -175,7 +177,7 @@ def test_a_still_clip_has_the_features_that_timm_gives_the_image(name, tubelet):
 
 def test_the_norm_of_a_patch_embedding_is_saved_and_loaded(tmp_path):
     torch.manual_seed(0)
-    encoder = VideoViT(VideoViTConfig("aimv2_large_patch14_224", 4, 28, width=48, depth=1, heads=3)).eval()
+    encoder = VideoViT(VideoViTConfig("aimv2_large_patch14_224", frames=4, size=28, width=48, depth=1, heads=3)).eval()
     encoder.patch_norm.weight.data += torch.randn(48)
     save_encoder(encoder, tmp_path)
     clip = clips(size=28)

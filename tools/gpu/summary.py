@@ -4,6 +4,7 @@ from typing import Any
 
 from benchmarks.harness.recorder import label
 from benchmarks.harness.thresholds import SHARES
+from fastvid.units import size
 
 MOST = 11_500  # characters
 _FAILURES = 3_500  # characters of failures that stay where there is too much of everything
@@ -129,7 +130,7 @@ def _bound(row: dict[str, Any], step: Any) -> str:
     least_us = metrics["us"] * metrics["share of copy"]
     launches = f", {metrics['launches']} launches" if "launches" in metrics else ""
     return (
-        f"; {row['least_bytes'] / 1e6:.4g} MB take {least_us:.3g} us at the speed of a copy, and it took "
+        f"; {size(row['least_bytes'])} take {least_us:.3g} us at the speed of a copy, and it took "
         f"{metrics['us']:.3g} us{launches}"
     )
 

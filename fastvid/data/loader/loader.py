@@ -14,6 +14,7 @@ from fastvid.data.loader.sampler import EpochSampler
 from fastvid.data.loader.views import ViewDraws
 from fastvid.data.source import Source
 from fastvid.data.worker_pool import default_threads, most_threads
+from fastvid.units import size
 from fastvid.video.decoders import require
 
 
@@ -108,7 +109,7 @@ class TrainLoader:
     def description(self) -> str:
         """Return a description of threads and memory, for the log."""
         return (
-            f"{self.threads} decoding threads, at most {self.ram_bound() / 1e6:.0f} MB of clips in memory beside the "
+            f"{self.threads} decoding threads, at most {size(self.ram_bound())} of clips in memory beside the "
             "decoding process (decode_mb in metrics.jsonl)"
         )
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from fastvid import units
+
 _CGROUP = Path("/sys/fs/cgroup")
 _LIMITS = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
 
@@ -48,7 +50,7 @@ def _anonymous_file(size: int) -> int:
     free = _available_memory()
     if size > free:
         raise MemoryError(
-            f"the clips that are decoded ahead need {size / 1e6:.0f} MB and {free / 1e6:.0f} MB of memory are free: "
+            f"the clips that are decoded ahead need {units.size(size)} and {units.size(free)} of memory are free: "
             "lower the batch size or data.prefetch"
         )
     descriptor = os.memfd_create("fastvid-ring", os.MFD_CLOEXEC)

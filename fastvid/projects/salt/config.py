@@ -1,55 +1,26 @@
 """Configuration and presets of the SALT recipe."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastvid import nn
 from fastvid.data.demo.render import DemoSize
 from fastvid.eval.options import ProbeOptions
+from fastvid.models.vit_config import ViTOptions
 from fastvid.ops import MaskSpec
-from fastvid.ranges import Count, Natural, NotNegative, Positive, Range, Share, ShareAboveZero
+from fastvid.ranges import Count, Natural, NotNegative, Positive, Range, ShareAboveZero
 from fastvid.train.config import DataConfig, RunConfig
 from fastvid.train.optim import OptimConfig
 from fastvid.train.paths import PathOption
 
-if TYPE_CHECKING:
-    from fastvid.models.vit import VideoViTConfig
-
 
 @dataclass(frozen=True)
-class ModelConfig:
+class ModelConfig(ViTOptions):
     """The student; the pixel teacher is built the same way."""
 
-    name: str = "vit_base_patch16_224"
-    """Any timm VisionTransformer."""
-    width: Count | None = None
-    """Overrides the model's width."""
-    depth: Count | None = None
-    """Overrides the model's number of blocks."""
-    heads: Count | None = None
-    """Overrides the model's number of heads."""
-    patch: Count | None = None
-    """Pixels per side of a token; default: the model's own."""
-    tubelet: Count = 2
-    """Frames per token."""
-    positions: Literal["sincos", "learned"] = "sincos"
-    """Fixed 3-D sine-cosine positions, or learnt ones that start there."""
-    init: Literal["xavier", "mimetic"] = "xavier"
-    """How weights start; mimetic ties query and key weights, which helps small models on small data."""
-    drop_path: Share = 0.0
-    """Stochastic depth."""
-    pretrained: bool = False
-    """Start from timm's image weights, with the pixel statistics they were trained with; positions stay 3-D."""
     checkpointing: bool = False
     """Recompute blocks in the backward pass: less memory, a third more time."""
-
-    def encoder(self, data: DataConfig) -> "VideoViTConfig":
-        """Return the configuration of the encoder of such clips."""
-        # timm takes seconds, and the options of a run are read without it.
-        from fastvid.models.vit import VideoViTConfig
-
-        options = {name: value for name, value in vars(self).items() if name != "checkpointing"}
-        return VideoViTConfig(frames=data.frames, size=data.size, **options)
 
 
 @dataclass(frozen=True)
@@ -69,16 +40,17 @@ class MaskConfig:
 
     def spec(self, name: str) -> MaskSpec:
         """Return the MaskSpec of one entry of ``specs``."""
+        make: Callable[..., MaskSpec] = getattr(MaskSpec, name)
         if name in ("tube", "random"):
-            return getattr(MaskSpec, name)()
-        changes: dict = {}
+            return make()
+        changes: dict[str, Any] = {}
         if self.temporal is not None:
             changes["temporal"] = self.temporal
         if self.area is not None:
             changes |= {"area": self.area, "height": None, "width": None}
         if name.startswith("vjepa"):
             changes["truncate"] = self.truncate
-        return getattr(MaskSpec, name)(**changes)
+        return make(**changes)
 
 
 @dataclass(frozen=True)
@@ -183,7 +155,7 @@ class SaltConfig:
     run: RunConfig = field(default_factory=RunConfig)
     """Run directory, logging, checkpoints."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.latents is not None and self.latent_window.echo > 1:
             raise ValueError(
                 "latents and latent-window.echo exclude each other: with a cache of all latents no teacher runs"

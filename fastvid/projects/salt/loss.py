@@ -61,7 +61,10 @@ class StageLoss:
     def _terms(self, pred: torch.Tensor, selected: Selected) -> dict[str, torch.Tensor]:
         c = self.config
         terms: dict[str, torch.Tensor] = {c.kind: self.distance(pred, *selected)}
-        penalties: dict[str, Callable] = {"variance": variance_penalty, "covariance": covariance_penalty}
+        penalties: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+            "variance": variance_penalty,
+            "covariance": covariance_penalty,
+        }
         penalties = {name: f for name, f in penalties.items() if getattr(c, name)}
         if penalties:
             rows = all_gather_rows(self.world, pred.flatten(0, 1).float())

@@ -48,9 +48,10 @@ def run(session: Session, config: SaltConfig) -> None:
     seed, world, device = config.run.seed, session.world, session.world.device
 
     # All that a wrong option can break comes first: `session.begin` makes the run's directory.
+    encoder_config = config.model.for_clips(frames=config.data.frames, size=config.data.size)
     with user_errors(ValueError, OSError):
         torch.manual_seed(seed + 1)
-        student = VideoViT(config.model.encoder(config.data))  # finds pretrained weights that are missing or do not fit
+        student = VideoViT(encoder_config)  # finds pretrained weights that are missing or do not fit
         drawn = torch.get_rng_state()  # the student's predictor is drawn next, once the width of its targets is known
         pixel_masks = MaskSampler(config.teacher.mask, student.grid, config.teacher.predictor.tokens, seed, "pixel")
         salt_masks = MaskSampler(config.mask, student.grid, config.predictor.tokens, seed, "salt")
@@ -82,7 +83,7 @@ def run(session: Session, config: SaltConfig) -> None:
     # Stage 1: an encoder learns to paint the hidden tubelets, and becomes the teacher.
     if trains_teacher:
         torch.manual_seed(seed)
-        encoder = VideoViT(config.model.encoder(config.data))
+        encoder = VideoViT(encoder_config)
         pixels = PixelTargets(encoder.patch_embed)
         module = with_predictor(encoder, config.teacher.predictor, pixels.dim, pixel_masks, config.model).to(device)
         loss = StageLoss(config.teacher.loss, pixel_masks, pixels, world)
@@ -157,7 +158,8 @@ def batches(clips: TrainingClips, targets: Targets, batch: int, state: LoaderSta
 def untrained_student(config: SaltConfig) -> VideoViT:
     """Return the student at random initialisation; without pretraining, as it was before its first step."""
     torch.manual_seed(config.run.seed + 1)
-    return VideoViT(replace(config.model.encoder(config.data), pretrained=False)).eval()
+    options = replace(config.model, pretrained=False)
+    return VideoViT(options.for_clips(frames=config.data.frames, size=config.data.size)).eval()
 
 
 def limited(who: str, optim: OptimConfig, data: SaltData) -> OptimConfig:

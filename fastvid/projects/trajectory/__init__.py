@@ -1,8 +1,8 @@
 """Trajectory: telling which objects of a video persist, with attention that is supervised, measured and tested."""
 
-import importlib
 from typing import TYPE_CHECKING
 
+from fastvid.lazy import lazy_names
 from fastvid.projects.project import Project
 from fastvid.report.records import RunRecords
 
@@ -33,7 +33,4 @@ def train(config: "TrajectoryConfig") -> RunRecords:
     return run("trajectory", config)
 
 
-def __getattr__(name: str):
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"fastvid.projects.trajectory.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'fastvid.projects.trajectory' has no attribute {name!r}")
+__getattr__ = lazy_names(__name__, _HOMES)

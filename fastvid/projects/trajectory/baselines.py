@@ -82,11 +82,13 @@ def _first_tokens(table: TrackTable) -> np.ndarray:
 def _colours(tokens: TokenSet, table: TrackTable) -> np.ndarray:
     """Return the mean colour of the inner half of each track's first crop, float64 [n, 3]."""
     crops = tokens.features[_first_tokens(table)].astype(np.float64).reshape(len(table), 3, 8, 8)
-    return crops[:, :, 2:6, 2:6].mean((2, 3))
+    means: np.ndarray = crops[:, :, 2:6, 2:6].mean((2, 3))
+    return means
 
 
 def _first_frame(tokens: TokenSet, table: TrackTable) -> np.ndarray:
     first = _first_tokens(table)
     boxes = tokens.boxes[first].astype(np.float64)
     centre, size = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
-    return np.c_[_colours(tokens, table), centre, size, tokens.frame[first]]
+    rows: np.ndarray = np.c_[_colours(tokens, table), centre, size, tokens.frame[first]]
+    return rows

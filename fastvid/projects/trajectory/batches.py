@@ -104,7 +104,8 @@ def pad(
     def padded(values: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
         out = torch.zeros((shape[0] * shape[1], *values.shape[1:]), dtype=dtype)
         out[torch.from_numpy(where)] = torch.from_numpy(np.ascontiguousarray(values)).to(dtype)
-        return out.unflatten(0, shape)
+        rows: torch.Tensor = out.unflatten(0, shape)
+        return rows
 
     most = int(track.max(initial=0)) + 1
     kinds, tracks = np.zeros((len(videos), most), dtype=bool), np.zeros((len(videos), most), dtype=np.float32)
@@ -217,7 +218,7 @@ class TokenLoader:
     def __enter__(self) -> "TokenLoader":
         return self
 
-    def __exit__(self, *exc) -> None:
+    def __exit__(self, *exc: object) -> None:
         pass
 
     def _whole(self, epoch: int) -> np.ndarray:

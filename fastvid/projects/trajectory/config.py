@@ -75,5 +75,5 @@ class TrajectoryConfig:
     run: RunConfig = field(default_factory=RunConfig)
     """Run directory, logging, checkpoints."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         models_of(self.workers, self.tokens.features, self.pretrained, self.controls)

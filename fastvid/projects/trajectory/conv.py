@@ -39,7 +39,8 @@ class Autoencoder(nn.Module):
 
     def forward(self, crops: torch.Tensor) -> torch.Tensor:
         """Rebuild crops float32 [N, 3, 16, 16]."""
-        return self.decoder(self.encoder(crops))
+        restored: torch.Tensor = self.decoder(self.encoder(crops))
+        return restored
 
 
 class Conv:
@@ -60,7 +61,8 @@ class Conv:
     @torch.inference_mode()
     def __call__(self, crops: torch.Tensor) -> torch.Tensor:
         with _one_thread():
-            return self.encoder(crops)
+            features: torch.Tensor = self.encoder(crops)
+            return features
 
 
 def train_autoencoder(crops: torch.Tensor) -> Autoencoder:

@@ -153,7 +153,8 @@ def _life_lengths(uniform: np.ndarray, piece: np.ndarray) -> np.ndarray:
     chance = ((lengths[:, None] <= rest) / (rest - SHORTEST + 1)).mean(1)
     weight = chance * (lengths + piece[..., None] - 1)
     ladder = np.cumsum(weight, axis=-1) / weight.sum(-1, keepdims=True)
-    return SHORTEST + (uniform[..., None] >= ladder[..., :-1]).sum(-1)
+    drawn: np.ndarray = SHORTEST + (uniform[..., None] >= ladder[..., :-1]).sum(-1)
+    return drawn
 
 
 def _lives(config: SceneConfig, indices: np.ndarray, bars: np.ndarray, draws: np.ndarray, length: np.ndarray) -> _Lives:
@@ -290,7 +291,8 @@ def _colours(draws: np.ndarray) -> np.ndarray:
     """Map uniform numbers [..., 3] to bright saturated colours of any hue, uint8 [..., 3]."""
     hue, saturation, value = draws[..., 0] * 6, between(draws[..., 1], 0.6, 1.0), between(draws[..., 2], 0.75, 1.0)
     ramp = np.clip(np.abs((hue[..., None] + np.array([0, 4, 2])) % 6 - 3) - 1, 0, 1)
-    return np.rint(255 * value[..., None] * (1 - saturation[..., None] * (1 - ramp))).astype(np.uint8)
+    colours: np.ndarray = np.rint(255 * value[..., None] * (1 - saturation[..., None] * (1 - ramp))).astype(np.uint8)
+    return colours
 
 
 def _assembled(config: SceneConfig, indices: np.ndarray, bars: np.ndarray, lives: _Lives, shown: _Showings) -> Scenes:

@@ -1,6 +1,7 @@
 """What is measured of one model on test videos: answers, attention, early decisions, and whether attention matters."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -240,5 +241,5 @@ def _deletion(
     }
 
 
-def _numbers(values) -> list[float | None]:
+def _numbers(values: Iterable[float]) -> list[float | None]:
     return [None if math.isnan(value) else float(value) for value in values]

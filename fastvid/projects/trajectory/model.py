@@ -28,7 +28,7 @@ class ModelConfig:
     track_code: bool = True
     """Give each token a random code of its track, drawn anew for each video and epoch."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.heads > 0 and self.width % self.heads:
             raise ValueError(f"model: a width of {self.width} does not divide among {self.heads} heads")
 
@@ -113,7 +113,8 @@ class TrajectoryModel(nn.Module):
         mask = torch.zeros(batch.valid.shape, dtype=x.dtype, device=x.device).masked_fill(~batch.valid, _MASKED)
         for layer in self.layers:
             x = layer(x, mask[:, None, None, :], kept)
-        return self.norm(x)
+        tokens: torch.Tensor = self.norm(x)
+        return tokens
 
     def readout(self, x: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
         """Return the attention of the read-out query on the tokens, [B, heads, L]."""
@@ -152,7 +153,8 @@ class Layer(nn.Module):
             attended = weights @ v
         attended = self.project(attended.transpose(1, 2).flatten(2))
         x = x + functional.dropout(attended, self.dropout, self.training)
-        return x + self.hidden(x)
+        out: torch.Tensor = x + self.hidden(x)
+        return out
 
 
 def _time(frame: torch.Tensor, width: int) -> torch.Tensor:

@@ -67,7 +67,9 @@ def _depth(motion: np.ndarray, draws: np.ndarray, time: np.ndarray) -> np.ndarra
     return between(back_and_forth, -0.8, 0.8)
 
 
-def brief_path(motion: np.ndarray, start: np.ndarray, velocity: np.ndarray, age: np.ndarray, lifetime: np.ndarray):
+def brief_path(
+    motion: np.ndarray, start: np.ndarray, velocity: np.ndarray, age: np.ndarray, lifetime: np.ndarray
+) -> np.ndarray:
     """Compute the paths of the original project's transient objects, which last for at most a few frames.
 
     Args:
@@ -92,4 +94,5 @@ def brief_path(motion: np.ndarray, start: np.ndarray, velocity: np.ndarray, age:
     parabola = moved + np.array([0.0, 0.5, 0.0]) * share**2
     kind = motion[..., None, None]
     path = np.select([kind == LINEAR, kind == CIRCULAR, kind == HELICAL], [moved, circle, helix], parabola)
-    return np.clip(path, -1.0, 1.0)
+    paths: np.ndarray = np.clip(path, -1.0, 1.0)
+    return paths

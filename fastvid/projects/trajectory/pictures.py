@@ -192,7 +192,8 @@ def _cut(frame: np.ndarray, box: np.ndarray) -> np.ndarray:
 
 
 def _colour(relative: float) -> tuple[float, ...]:
-    return _COLOURS(0.5 + 0.5 * np.clip(math.log(max(relative, 1e-9)) / math.log(_MOST), -1, 1))
+    colour: tuple[float, ...] = _COLOURS(0.5 + 0.5 * np.clip(math.log(max(relative, 1e-9)) / math.log(_MOST), -1, 1))
+    return colour
 
 
 def _scale(figure: Figure, label: str) -> None:

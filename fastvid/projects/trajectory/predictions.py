@@ -79,7 +79,7 @@ class Predictor:
     task: str
     batch: int = 128
     device: torch.device | str = "cpu"
-    cast: Callable[[], AbstractContextManager] = nullcontext
+    cast: Callable[[], AbstractContextManager[object]] = nullcontext
 
     @torch.no_grad()
     def __call__(self, tokens: TokenSet, table: TrackTable, keep: np.ndarray | None = None) -> Predictions:

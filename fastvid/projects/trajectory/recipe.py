@@ -190,7 +190,7 @@ class _Recipe:
         return {
             "project": "trajectory", "variant": config.data.variant, "task": config.task, "seed": config.run.seed,
             "classes": self.classes, "keys": test.keys, "tracker": config.tokens.tracker,
-            "videos": {split: len(self._of(self.models[0], split)) for split in ("train", "val", "test")},  # type: ignore[arg-type]
+            "videos": {split: len(self._of(self.models[0], split)) for split in ("train", "val", "test")},
             "tokens": len(test.frame), "tracks": len(table), "frames": test.frames,
             "persistent_tokens": float(test.persistent.mean()), "persistent_tracks": float(table.persistent.mean()),
             "models": {m.name: run.read_json(f"model-{m.name}/metrics.json") for m in self.models},

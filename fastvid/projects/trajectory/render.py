@@ -100,7 +100,8 @@ def _texture(uniform: np.ndarray, size: int) -> np.ndarray:
     weight = at - low
     weight = weight * weight * (3 - 2 * weight)
     rows = lattice[:, low] * (1 - weight)[:, None] + lattice[:, low + 1] * weight[:, None]
-    return rows[:, :, low] * (1 - weight) + rows[:, :, low + 1] * weight
+    texture: np.ndarray = rows[:, :, low] * (1 - weight) + rows[:, :, low + 1] * weight
+    return texture
 
 
 def _disc_pixels(centre: np.ndarray, radius: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

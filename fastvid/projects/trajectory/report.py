@@ -1,6 +1,6 @@
 """The page of a trajectory run: who meets the conditions, what the figures mean, and what they are worth."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fastvid.projects.trajectory.recipe_files import EFFICIENCY, RESULT
@@ -281,7 +281,7 @@ def _calibration(found: Values) -> str:
     return table(head, rows, numbers=range(1, 8))
 
 
-def _points(values) -> list[float]:
+def _points(values: Iterable[float | None]) -> list[float]:
     return [float("nan") if value is None else 100 * value for value in values]
 
 

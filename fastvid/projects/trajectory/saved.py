@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from fastvid.files import naming, write_whole
-from fastvid.projects.trajectory.model import ModelConfig, TrajectoryModel
+from fastvid.projects.trajectory.batches import TokenBatch
+from fastvid.projects.trajectory.model import ModelConfig, Output, TrajectoryModel
 from fastvid.report.records import read_json
 
 FILE, WEIGHTS = "model.json", "model.safetensors"
@@ -61,9 +62,10 @@ class TrainedTrajectory(nn.Module):
         super().__init__()
         self.model, self.about = model, about
 
-    def forward(self, batch):
+    def forward(self, batch: TokenBatch) -> Output:
         """Classify a batch; see :class:`fastvid.projects.trajectory.model.TrajectoryModel`."""
-        return self.model(batch)
+        said: Output = self.model(batch)
+        return said
 
 
 def save(folder: Path, model: TrajectoryModel, about: Metadata) -> None:

@@ -100,17 +100,20 @@ class Scenes:
     @property
     def exists(self) -> np.ndarray:
         """Return bool [V, O]: which slots hold an object."""
-        return np.any(self.alive, axis=-1)
+        exists: np.ndarray = np.any(self.alive, axis=-1)
+        return exists
 
     @property
     def lifetime(self) -> np.ndarray:
         """Return int64 [V, O]: frames in which the object exists."""
-        return self.alive.sum(-1)
+        frames: np.ndarray = self.alive.sum(-1)
+        return frames
 
     @property
     def birth(self) -> np.ndarray:
         """Return int64 [V, O]: the first frame of its life, 0 for an unused slot."""
-        return self.alive.argmax(-1)
+        first: np.ndarray = self.alive.argmax(-1)
+        return first
 
     @property
     def video_motion(self) -> np.ndarray:
@@ -121,7 +124,8 @@ class Scenes:
     def noise(self) -> np.ndarray:
         """Return int64 [V]: 1 where the share of frames with a transient is below :data:`NOISE_SHARE`."""
         transient = self.alive & ~self.persistent[:, :, None]
-        return (transient.any(1).mean(-1) < NOISE_SHARE).astype(np.int64)
+        noise: np.ndarray = (transient.any(1).mean(-1) < NOISE_SHARE).astype(np.int64)
+        return noise
 
 
 def disc_radius(depth: np.ndarray, size: int) -> np.ndarray:

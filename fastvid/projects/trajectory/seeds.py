@@ -6,7 +6,7 @@ weights, moves all videos alike, so an interval of one run is too narrow.
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +68,7 @@ def table_over_seeds(runs: Sequence[Path]) -> str:
     return "\n".join(lines)
 
 
-def _percent(groups: Sequence[np.ndarray], statistic) -> str:
+def _percent(groups: Sequence[np.ndarray], statistic: Callable[[np.ndarray], np.ndarray]) -> str:
     low, high = bootstrap_interval(groups, statistic)
     return f"{100 * mean_over_runs(groups, statistic):.1f} [{100 * low:.1f}, {100 * high:.1f}]"
 

@@ -61,7 +61,8 @@ class TokenSet:
     @property
     def dim(self) -> int:
         """Return D, the width of a token's features."""
-        return self.features.shape[1]
+        dim: int = self.features.shape[1]
+        return dim
 
     def video(self, v: int) -> "TokenSet":
         """Return the tokens of one video."""
@@ -126,6 +127,6 @@ def _velocity(tracks: Tracks) -> np.ndarray:
     same[1:] = (video[1:] == video[:-1]) & (track[1:] == track[:-1])
     moved = np.zeros_like(centre)
     moved[1:] = np.diff(centre, axis=0) / np.maximum(np.diff(frame), 1)[:, None]
-    velocity = np.empty_like(centre)
+    velocity: np.ndarray = np.empty_like(centre)
     velocity[order] = np.where(same[:, None], moved, 0)
     return velocity

@@ -196,7 +196,8 @@ def is_persistent(tracks: Tracks, footage: Footage) -> np.ndarray:
         return white[group] if footage.white_persists else np.zeros(len(tracks), bool)
     truth = footage.truth
     followed = followed_objects(tracks, truth.boxes)
-    return truth.persistent[tracks.video, followed] & (followed >= 0)
+    persistent: np.ndarray = truth.persistent[tracks.video, followed] & (followed >= 0)
+    return persistent
 
 
 def _known(truth: Truth | None) -> Truth:

@@ -102,7 +102,7 @@ def models_of(workers: str, plain: str, frozen: str, controls: bool) -> list[Mod
         for features in (plain, frozen):
             if not any((model.term, model.features) == (term, features) for model in models):
                 name = f"{'supervised' if term else 'unsupervised'}-{features}"
-                models.append(Model(name, term, features, role="2 x 2"))  # type: ignore[arg-type]
+                models.append(Model(name, term, features, role="2 x 2"))
     models.append(Model("label-shuffle", "attention", plain, shuffled=True, role="control"))
     models.append(Model("other-seed", "attention", plain, seed=1_000_003, role="control"))
     return models

@@ -32,7 +32,7 @@ class LoraSettings:
     alpha: Positive = 32
     dropout: Annotated[float, Range(0, 1, open_high=True)] = 0.1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.rank < 1 or self.alpha <= 0 or not 0 <= self.dropout < 1:
             raise ValueError(
                 f"LoRA needs rank >= 1, alpha > 0 and dropout in [0, 1); got rank {self.rank}, alpha {self.alpha} and "
@@ -40,7 +40,7 @@ class LoraSettings:
             )
 
 
-def apply_approach(model: "VJepa2Classifier", approach: Approach, lora: LoraSettings = LoraSettings()) -> None:
+def apply_approach(model: "VJepa2Classifier", approach: str, lora: LoraSettings = LoraSettings()) -> None:
     """Freeze, in place, all that the approach does not train, and add its adapters.
 
     ==================  ===========================================================  ======================
@@ -61,7 +61,7 @@ def apply_approach(model: "VJepa2Classifier", approach: Approach, lora: LoraSett
 
     Args:
         model: a classifier without an approach.
-        approach: which parts train.
+        approach: which parts train: one of :data:`Approach`.
         lora: of the adapters, where there are any.
 
     Raises:
@@ -99,7 +99,7 @@ def _adapt(model: "VJepa2Classifier", lora: LoraSettings, names: str, expected: 
     from peft import LoraConfig, get_peft_model  # seconds that only those pay who have adapters
 
     config = LoraConfig(
-        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=names,  # type: ignore[arg-type]
+        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=names,
         modules_to_save=["classifier"],
     )  # fmt: skip
     with warnings.catch_warnings():  # peft reads what transformers is about to rename

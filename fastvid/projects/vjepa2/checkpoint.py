@@ -65,13 +65,15 @@ class TrainedClassifier(nn.Module):
         """
         if clips.dtype != torch.uint8 or clips.ndim != 5:
             raise ValueError(f"clips are uint8 [B, T, H, W, 3]; got {clips.dtype} {list(clips.shape)}")
-        return self.model(clips)
+        logits: torch.Tensor = self.model(clips)
+        return logits
 
     def probabilities(self, views: torch.Tensor) -> torch.Tensor:
         """Map views uint8 [V, T, H, W, 3] on any device to float32 [V, classes] on the model's, with rows that sum
         to 1.
         """
-        return self(views.to(self.model.hf.classifier.weight.device)).float().softmax(-1)
+        logits: torch.Tensor = self(views.to(self.model.hf.classifier.weight.device))
+        return logits.float().softmax(-1)
 
 
 def save_classifier(folder: str | Path, model: VJepa2Classifier, about: ClassifierMetadata) -> ClassifierMetadata:
@@ -105,8 +107,9 @@ def save_classifier(folder: str | Path, model: VJepa2Classifier, about: Classifi
     about = dataclasses.replace(
         about,
         source=_absolute_source(about), approach=model.approach, lora=_lora(model),
-        frames=config.frames_per_clip, size=config.crop_size, mean=tuple(model.mean), std=tuple(model.std),
-        frozen=about.frozen or tensors_hash(frozen), trained=hashlib.sha256(weights).hexdigest(),
+        views=dataclasses.replace(about.views, frames=config.frames_per_clip, size=config.crop_size),
+        mean=model.mean, std=model.std, frozen=about.frozen or tensors_hash(frozen),
+        trained=hashlib.sha256(weights).hexdigest(),
         fastvid=fastvid.__version__, transformers=transformers.__version__,
     )  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
@@ -136,11 +139,11 @@ def load_classifier(folder: str | Path, *, source: str | None = None) -> Trained
         raise ValueError(f"{folder / _ABOUT} names {len(about.classes)} classes, and the weights are for {len(head)}")
     opened = source or about.source
     model = load_vjepa2(
-        opened, classes=len(about.classes), frames=about.frames, size=about.size, init=about.init,
-        init_seed=about.init_seed,
+        opened, classes=len(about.classes), frames=about.views.frames, size=about.views.size,
+        init=about.init, init_seed=about.init_seed,
     )  # fmt: skip
     with drawn_from(0):  # adapters are drawn, and replaced at once
-        apply_approach(model, about.approach, about.lora or LoraSettings())  # type: ignore[arg-type]
+        apply_approach(model, about.approach, about.lora or LoraSettings())
     trained, frozen = _parts(model)
     odd = compare({name: tensor.shape for name, tensor in weights.items()}, trained)
     check_fit(str(folder / _WEIGHTS), odd, trained, Parts(advice=f"they are not those of the approach in {_ABOUT}"))
@@ -153,7 +156,7 @@ def load_classifier(folder: str | Path, *, source: str | None = None) -> Trained
     with torch.no_grad():
         for name, tensor in trained.items():
             tensor.copy_(weights[name])
-    model.mean, model.std = about.mean, about.std  # type: ignore[assignment]
+    model.mean, model.std = about.mean, about.std
     name_classes(model, about.classes)
     log.info("loaded the classifier in %s: %d trained tensors (sha256 %s)", folder, len(weights), about.trained)
     return TrainedClassifier(model, about)

@@ -1,9 +1,10 @@
 """Configuration of a V-JEPA 2 fine-tuning run."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Literal
 
 from fastvid.data.demo.render import DemoSize
+from fastvid.nn.augment import Augment, ColourOptions
 from fastvid.projects.vjepa2.approach import Approach, LoraSettings
 from fastvid.projects.vjepa2.load import VITL_SSV2
 from fastvid.ranges import Count, Natural, NotNegative, Range, Share, ShareAboveZero
@@ -54,17 +55,9 @@ class FeaturesConfig:
 
 
 @dataclass(frozen=True)
-class AugmentConfig:
+class AugmentConfig(ColourOptions):
     """Changes of training clips, beside data.scale, data.ratio, data.flip and data.jitter; 0 for none."""
 
-    brightness: NotNegative = 0.0
-    """As torchvision's ColorJitter."""
-    contrast: NotNegative = 0.0
-    """As torchvision's ColorJitter."""
-    saturation: NotNegative = 0.0
-    """As torchvision's ColorJitter."""
-    hue: Annotated[float, Range(0, 0.5)] = 0.0
-    """As torchvision's ColorJitter, at most 0.5."""
     randaugment: Natural = 0
     """Operations of RandAugment for each clip."""
     magnitude: Annotated[int, Range(0, 30)] = 9
@@ -73,6 +66,13 @@ class AugmentConfig:
     """Alpha of mixup; it mixes what enters the first part that trains: clips, or the features of a frozen encoder."""
     label_smoothing: Share = 0.0
     """Share of the target that goes to all classes alike."""
+
+    def augment(self, seed: int) -> Augment:
+        """Return the augmentation of clips with these options."""
+        colours = {field.name: getattr(self, field.name) for field in fields(ColourOptions)}
+        return Augment(
+            **colours, randaugment=(self.randaugment, self.magnitude) if self.randaugment else None, seed=seed
+        )
 
 
 @dataclass(frozen=True)

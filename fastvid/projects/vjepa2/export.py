@@ -76,15 +76,15 @@ def _processor(classifier: TrainedClassifier) -> dict[str, Any]:
     VJEPA2VideoProcessor can only enlarge frames to 8/7 of the model's size and so cuts their borders off, whatever its
     file says. This class does the same steps with the sizes it is told.
     """
-    about = classifier.about
+    about, size = classifier.about, classifier.views.size
     return {
         "video_processor_type": "VideoLlavaVideoProcessor",
         "do_convert_rgb": True,
         "do_resize": True,
-        "size": {"shortest_edge": round(about.size / about.crop)},
+        "size": {"shortest_edge": round(size / classifier.views.crop)},
         "resample": 2,  # bilinear
         "do_center_crop": True,
-        "crop_size": {"height": about.size, "width": about.size},
+        "crop_size": {"height": size, "width": size},
         "do_rescale": True,
         "rescale_factor": 1 / 255,
         "do_normalize": True,

@@ -2,14 +2,17 @@
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from fastvid.ops import IMAGENET_MEAN, IMAGENET_STD
 from fastvid.projects.vjepa2.approach import LoraSettings
 from fastvid.video import ViewSpec
 
 _VERSION = 1  # of the file's form
+_VIEWS = ("frames", "size", "sampling", "stride", "fps", "crop")  # fields of the evaluation views in the file
 
 
 @dataclass(frozen=True)
@@ -24,16 +27,11 @@ class ClassifierMetadata:
         classes: their names, sorted: a class id is a position in this list.
         init: as :func:`fastvid.projects.vjepa2.load.load_vjepa2` takes it.
         init_seed: likewise.
-        sampling: of the evaluation views, as :class:`fastvid.video.ViewSpec` takes it; likewise the next three.
-        stride: frames, for ``"stride"``.
-        fps: frames per second, for ``"fps"``.
-        crop: share of the frame's shorter side that a crop keeps.
+        views: of the evaluation; what only training views depend on is reset. ``frames`` and ``size`` are the model's.
         clips: per video in the evaluation.
         crops: per clip in the evaluation.
         approach: which parts were trained.
         lora: of the adapters; None without.
-        frames: per clip.
-        size: side of a frame, pixels.
         mean: per-channel mean of pixels in [0, 1].
         std: per-channel standard deviation of pixels in [0, 1].
         frozen: sha256 of what was not trained, without the predictor, which a classifier does not use.
@@ -50,25 +48,20 @@ class ClassifierMetadata:
     classes: tuple[str, ...]
     init: Literal["pretrained", "tiny"] = "pretrained"
     init_seed: int = 0
-    sampling: Literal["span", "stride", "fps"] = "span"
-    stride: int = 4
-    fps: float = 4.0
-    crop: float = 1.0
+    views: ViewSpec = field(default_factory=lambda: ViewSpec(size=256))
     clips: int = 1
     crops: int = 1
     approach: str = ""
     lora: LoraSettings | None = None
-    frames: int = 16
-    size: int = 256
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
     frozen: str = ""
     trained: str = ""
     project: str = "vjepa2"
     fastvid: str = ""
     transformers: str = ""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(self.classes))
         if len(self.classes) < 2 or list(self.classes) != sorted(set(self.classes)):
             raise ValueError(f"classes must be two or more different names, sorted; got {', '.join(self.classes)}")
@@ -76,19 +69,14 @@ class ClassifierMetadata:
             raise ValueError(f"an evaluation needs clips >= 1 and 1 or 3 crops; got {self.clips} and {self.crops}")
         if self.project != "vjepa2":
             raise ValueError(f"a classifier of the project {self.project!r}; this reads those of vjepa2")
-        _ = self.views  # its numbers are checked there
-
-    @property
-    def views(self) -> ViewSpec:
-        """Return the specification of the clips that it was evaluated on."""
-        return ViewSpec(
-            frames=self.frames, size=self.size, sampling=self.sampling, stride=self.stride, fps=self.fps, flip=0.0,
-            crop=self.crop,
-        )  # fmt: skip
+        object.__setattr__(self, "views", _evaluation_views(vars(self.views)))
 
     def to_json(self) -> str:
         """Serialise the metadata to JSON for :meth:`from_json`."""
-        return json.dumps({"version": _VERSION, **dataclasses.asdict(self)}, indent=1, ensure_ascii=False) + "\n"
+        values = dataclasses.asdict(self)
+        views = values.pop("views")
+        values |= {name: views[name] for name in _VIEWS}
+        return json.dumps({"version": _VERSION, **values}, indent=1, ensure_ascii=False) + "\n"
 
     @staticmethod
     def from_json(text: str | bytes, path: Path) -> "ClassifierMetadata":
@@ -113,15 +101,22 @@ class ClassifierMetadata:
                 f"{path} has version {version!r}, and this fastvid reads version {_VERSION}: use the fastvid that "
                 f"wrote it ({fields.get('fastvid')})"
             )
-        known = {field.name for field in dataclasses.fields(ClassifierMetadata)}
+        known = {field.name for field in dataclasses.fields(ClassifierMetadata)} - {"views"} | set(_VIEWS)
         if unknown := sorted(set(fields) - known):
             raise ValueError(f"{path} has fields that this version does not know: {', '.join(unknown)}")
         if missing := sorted(known - set(fields)):
             raise ValueError(f"{path} is damaged: it lacks {', '.join(missing)}")
         try:
-            return ClassifierMetadata(**{name: _value(name, value) for name, value in fields.items()})
+            values = {name: _value(name, value) for name, value in fields.items()}
+            views = _evaluation_views({name: values.pop(name) for name in _VIEWS})
+            return ClassifierMetadata(**values, views=views)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def _evaluation_views(values: Mapping[str, Any]) -> ViewSpec:
+    """Return the evaluation views with these values; they are not mirrored."""
+    return ViewSpec.from_fields({**{name: values[name] for name in _VIEWS}, "flip": 0.0})
 
 
 _NUMBERS = ("init_seed", "stride", "clips", "crops", "frames", "size")

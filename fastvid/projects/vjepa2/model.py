@@ -127,11 +127,13 @@ class VJepa2Classifier(nn.Module):
             x = self._embed(clip)
             for layer in encoder.layer:
                 x = self._run(layer, x, checkpointed=trains)
-            return encoder.layernorm(x)
+            tokens: torch.Tensor = encoder.layernorm(x)
+            return tokens
 
     def classify(self, features: torch.Tensor) -> torch.Tensor:
         """Apply the attentive pooler and the head: features [B, N, D] to logits [B, classes]."""
-        return self.hf.classifier(self.pool(features))
+        logits: torch.Tensor = self.hf.classifier(self.pool(features))
+        return logits
 
     def pool(self, features: torch.Tensor) -> torch.Tensor:
         """Apply self-attention over all tokens, then one query's cross-attention: features [B, N, D] to [B, D]."""
@@ -176,5 +178,7 @@ class VJepa2Classifier(nn.Module):
     def _run(self, layer: nn.Module, *inputs: torch.Tensor | None, checkpointed: bool) -> torch.Tensor:
         """Run one transformers layer, which returns a tuple that begins with the hidden states."""
         if checkpointed and self.checkpointing and self.training and torch.is_grad_enabled():
-            return checkpoint(layer, *inputs, use_reentrant=False)[0]
-        return layer(*inputs)[0]
+            output: tuple[torch.Tensor, ...] = checkpoint(layer, *inputs, use_reentrant=False)
+        else:
+            output = layer(*inputs)
+        return output[0]

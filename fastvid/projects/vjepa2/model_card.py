@@ -40,9 +40,10 @@ def model_card(about: ClassifierMetadata, form: str, result: dict[str, Any] | No
     if about.lora is not None:
         lines[-1] += f" (rank {about.lora.rank}, alpha {about.lora.alpha:g}, dropout {about.lora.dropout:g})"
     lines[-1] += "."
-    sampling = _SAMPLING[about.sampling].format(stride=about.stride, fps=about.fps)
-    lines += ["", f"A clip is {about.frames} frames of {about.size} x {about.size} pixels, {sampling}."]
-    square = "largest centred square" if about.crop == 1 else f"centred {about.crop:.4g} of the shorter side, a square"
+    views = about.views
+    sampling = _SAMPLING[views.sampling].format(stride=views.stride, fps=views.fps)
+    lines += ["", f"A clip is {views.frames} frames of {views.size} x {views.size} pixels, {sampling}."]
+    square = "largest centred square" if views.crop == 1 else f"centred {views.crop:.4g} of the shorter side, a square"
     lines += [f"Of each frame it shows the {square}.", "", "## Classes", ""]
     lines += [f"{index}. {name}" for index, name in enumerate(about.classes)]
     if result is not None:
@@ -81,7 +82,7 @@ def _hf_use() -> list[str]:
 
 def _peft_use(about: ClassifierMetadata) -> list[str]:
     if about.init == "tiny":
-        drawn = f"init_seed={about.init_seed}, frames={about.frames}, size={about.size}"
+        drawn = f"init_seed={about.init_seed}, frames={about.views.frames}, size={about.views.size}"
         base = [
             "from peft import PeftModel",
             "",
@@ -98,7 +99,7 @@ def _peft_use(about: ClassifierMetadata) -> list[str]:
             "",
             "base = VJEPA2ForVideoClassification.from_pretrained(",
             f"    {name}, num_labels={len(about.classes)}, ignore_mismatched_sizes=True,",
-            f"    frames_per_clip={about.frames}, crop_size={about.size},",
+            f"    frames_per_clip={about.views.frames}, crop_size={about.views.size},",
             ")",
         ]
     return [*base, "model = PeftModel.from_pretrained(base, FOLDER).eval()"]

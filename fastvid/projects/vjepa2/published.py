@@ -93,7 +93,8 @@ class PublishedRun:
     @property
     def seconds(self) -> float:
         """Return the seconds of training, without features, because later runs find them made."""
-        return self.found["time"]["train_s"]
+        seconds: float = self.found["time"]["train_s"]
+        return seconds
 
     @property
     def file_names(self) -> tuple[str, str]:

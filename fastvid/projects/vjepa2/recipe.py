@@ -18,10 +18,9 @@ from fastvid.eval.classifier import Evaluation, EvaluationData, Inference
 from fastvid.latents import LatentLoader, LatentStore
 from fastvid.latents.compute import TrainingDraws
 from fastvid.latents.features import FeatureSet
-from fastvid.nn.augment import Augment
 from fastvid.projects.vjepa2.approach import apply_approach
 from fastvid.projects.vjepa2.checkpoint import frozen_hash, save_classifier
-from fastvid.projects.vjepa2.config import AugmentConfig, VJepa2Config
+from fastvid.projects.vjepa2.config import VJepa2Config
 from fastvid.projects.vjepa2.features import frozen_part, make_stores
 from fastvid.projects.vjepa2.load import drawn_from, load_vjepa2
 from fastvid.projects.vjepa2.loss import ClassifierLoss
@@ -58,7 +57,7 @@ def run(session: Session, config: VJepa2Config) -> None:
     with user_errors(ValueError, OSError):
         config.optim.check_processes(world.size)
         model = make_model(config, data.classes).to(device)
-        augment = make_augment(config.augment, config.features.seed)
+        augment = config.augment.augment(config.features.seed)
         training_draws = TrainingDraws(data.views, config.features.seed, config.features.views, data.no_flip, augment)
         evaluation_views = replace(data.views, crop=config.evaluate.crop)
         evaluation_draws = EvaluationDraws(evaluation_views, config.evaluate.clips, config.evaluate.crops)
@@ -160,14 +159,6 @@ def make_model(config: VJepa2Config, classes: list[str]) -> VJepa2Classifier:
     return model
 
 
-def make_augment(config: AugmentConfig, seed: int) -> Augment:
-    """Return the augmentation of training clips."""
-    return Augment(
-        brightness=config.brightness, contrast=config.contrast, saturation=config.saturation, hue=config.hue,
-        randaugment=(config.randaugment, config.magnitude) if config.randaugment else None, seed=seed,
-    )  # fmt: skip
-
-
 def compare_with_start(session: Session, config: VJepa2Config, frozen: str) -> None:
     """Check that a resumed run has the approach and the frozen weights it began with: checkpoints do not hold these.
 
@@ -197,9 +188,8 @@ def is_tested(session: Session, config: VJepa2Config) -> bool:
 
 def metadata(config: VJepa2Config, classes: list[str], draws: EvaluationDraws, frozen: str) -> ClassifierMetadata:
     """Return what is saved beside the trained weights."""
-    model, views = config.model, draws.spec
+    model = config.model
     return ClassifierMetadata(
         source="tiny" if model.init == "tiny" else model.source, classes=tuple(classes), init=model.init,
-        init_seed=model.init_seed, sampling=views.sampling, stride=views.stride, fps=views.fps, crop=views.crop,
-        clips=draws.clips, crops=draws.crops, frozen=frozen,
+        init_seed=model.init_seed, views=draws.spec, clips=draws.clips, crops=draws.crops, frozen=frozen,
     )  # fmt: skip
