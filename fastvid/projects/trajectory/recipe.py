@@ -213,7 +213,7 @@ class _Recipe:
 
     @functools.cached_property
     def _baselines(self) -> dict[str, Any]:
-        train, test = (self._load("pixels", split) for split in ("train", "test"))  # type: ignore[arg-type]
+        train, test = (self._load("pixels", split) for split in ("train", "test"))
         return baselines(train, test, *(self._known or (None, None)))
 
     @functools.cached_property
@@ -225,7 +225,8 @@ class _Recipe:
         sets = [self._of(self.models[0], "test"), *([] if self._known is None else self._known[1:])]
         tables = [TrackTable.of(tokens) for tokens in sets]
         told = self._baselines["one_frame"]
-        return np.fmax.reduce([early_ceiling(t.seen, t.persistent, t.birth, one_frame=told) for t in tables])
+        ceilings = [early_ceiling(t.seen, t.persistent, t.birth, one_frame=told) for t in tables]
+        return functools.reduce(np.fmax, ceilings)
 
     def _load(self, features: str, split: Split) -> TokenSet:
         options = self._options(features)
