@@ -51,7 +51,7 @@ def train(name: str, config: Any) -> RunRecords:
     project = registry.find(name)
     run = resolve_name(project.run)
     report = None if project.report is None else resolve_name(project.report)
-    with _restored():
+    with restored():
         code = start(name, config, config.run, launch, lambda session: run(session, config), report)
     if code:
         log = folder / "log.txt"
@@ -61,7 +61,7 @@ def train(name: str, config: Any) -> RunRecords:
 
 
 @contextlib.contextmanager
-def _restored() -> Iterator[None]:
+def restored() -> Iterator[None]:
     """Put logging, signal handlers and the hook of threads back as they were before the block."""
     root = logging.getLogger()
     handlers, level, hook = root.handlers[:], root.level, threading.excepthook

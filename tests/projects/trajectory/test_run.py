@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from fastvid.command import UserError
 from fastvid.projects import registry, trajectory
 from fastvid.projects.load import load
+from fastvid.projects.train import restored
 from fastvid.projects.trajectory.batches import TokenLoader
 from fastvid.projects.trajectory.config import TrajectoryConfig
 from fastvid.projects.trajectory.presets import PRESETS
@@ -122,7 +123,8 @@ class Killed(BaseException):
 def go(config, launch) -> int:
     config = with_absolute_paths(config, Path.cwd())
     recipe = resolve_name(registry.find("trajectory").run)
-    return start("trajectory", config, config.run, launch, lambda session: recipe(session, config))
+    with restored():
+        return start("trajectory", config, config.run, launch, lambda session: recipe(session, config))
 
 
 @pytest.mark.parametrize("batch", [9, 31])
