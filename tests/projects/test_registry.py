@@ -1,6 +1,7 @@
 """Every project of the table offers what the commands ask of it, and a list of them loads no code of theirs."""
 
 import inspect
+import json
 import subprocess
 import sys
 from pkgutil import resolve_name
@@ -9,6 +10,7 @@ import pytest
 
 from fastvid.projects import registry
 from fastvid.projects.sweep import SweepPlan
+from fastvid.train.config import from_dict, to_dict
 from tests.waiting import HANG
 
 
@@ -24,6 +26,14 @@ def test_what_a_project_names_is_there(name):
     assert project.export is None or callable(resolve_name(project.export))
     assert project.report is None or callable(resolve_name(project.report))
     assert project.sweep is None or isinstance(resolve_name(project.sweep), SweepPlan)
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_a_run_of_every_preset_can_be_resumed(name):
+    """Its configuration is rebuilt from what config.json holds, beginning with the defaults of its class."""
+    for preset in resolve_name(registry.find(name).presets).values():
+        config = preset()
+        assert from_dict(type(config), json.loads(json.dumps(to_dict(config)))) == config
 
 
 def test_a_name_that_is_none_is_refused_with_those_there_are():

@@ -47,7 +47,7 @@ class TokenConfig:
     detector: Literal["auto", "threshold", "median"] = "auto"
     """What is foreground. threshold: what is bright on black; median: what differs from the pixel's median over time.
     auto: threshold for the variant seed and imported files, median otherwise."""
-    features: Features = "conv"
+    features: Features = "pixels"
     """pixels: 8 x 8 pixels of the crop; conv: a small autoencoder, trained once on crops of training videos; resnet18:
     timm's with weights from the Hugging Face hub; salt: the student of a salt run."""
     source: Annotated[str, PathOption("model")] | None = None
