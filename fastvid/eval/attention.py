@@ -64,7 +64,7 @@ class AttentionRatio:
     threshold: float = THRESHOLD
 
     @classmethod
-    def of(cls, weights: ArrayLike, persistent: ArrayLike, offsets: ArrayLike) -> "AttentionRatio":
+    def from_weights(cls, weights: ArrayLike, persistent: ArrayLike, offsets: ArrayLike) -> "AttentionRatio":
         """Measure the ratios of attention weights; see :func:`log_ratios`."""
         return cls(log_ratios(weights, persistent, offsets))
 

@@ -24,27 +24,27 @@ def test_uniform_attention_has_ratio_one_whatever_the_numbers_of_tokens():
     offsets = [0, 2, len(kinds)]
     weights = [0.5, 0.5, *[1 / 19] * 19]
     assert np.exp(log_ratios(weights, kinds, offsets)) == pytest.approx([1, 1])
-    assert AttentionRatio.of(weights, kinds, offsets).value == pytest.approx(1)
+    assert AttentionRatio.from_weights(weights, kinds, offsets).value == pytest.approx(1)
 
 
 def test_the_ratio_is_per_token():
     """0.6 on two persistent tokens and 0.4 on four transient ones: 0.3 / 0.1."""
-    ratio = AttentionRatio.of([0.4, 0.2, 0.1, 0.1, 0.1, 0.1], [P, P, T, T, T, T], [0, 6])
+    ratio = AttentionRatio.from_weights([0.4, 0.2, 0.1, 0.1, 0.1, 0.1], [P, P, T, T, T, T], [0, 6])
     assert ratio.value == pytest.approx(3)
 
 
 def test_the_mean_is_geometric_so_that_4_and_a_quarter_make_1():
-    ratio = AttentionRatio.of([0.8, 0.2, 0.2, 0.8], [P, T, P, T], [0, 2, 4])
+    ratio = AttentionRatio.from_weights([0.8, 0.2, 0.2, 0.8], [P, T, P, T], [0, 2, 4])
     assert np.exp(ratio.log_ratios) == pytest.approx([4, 0.25])
     assert ratio.value == pytest.approx(1)
 
 
 def test_videos_with_one_kind_are_left_out_and_counted():
-    ratio = AttentionRatio.of([0.75, 0.25, 0.5, 0.5, 1.0], [P, T, P, P, T], [0, 2, 4, 5, 5])
+    ratio = AttentionRatio.from_weights([0.75, 0.25, 0.5, 0.5, 1.0], [P, T, P, P, T], [0, 2, 4, 5, 5])
     assert np.isnan(ratio.log_ratios).tolist() == [False, True, True, True]
     assert (ratio.value, ratio.excluded) == (pytest.approx(3), 3)
     assert ratio.as_dict()["videos"] == 1
-    empty = AttentionRatio.of([1.0], [P], [0, 1])
+    empty = AttentionRatio.from_weights([1.0], [P], [0, 1])
     assert math.isnan(empty.value)
     assert empty.as_dict()["ratio"] is None
 
@@ -53,7 +53,7 @@ def test_consistency_counts_ratios_above_the_threshold():
     """Ratios 4, 1.31, 1.3 and 0.5: two are above 1.3."""
     shares = [r / (1 + r) for r in (4, 1.31, 1.3 - 1e-9, 0.5)]
     weights = [w for share in shares for w in (share, 1 - share)]
-    consistency = AttentionRatio.of(weights, [P, T] * 4, [0, 2, 4, 6, 8]).consistency
+    consistency = AttentionRatio.from_weights(weights, [P, T] * 4, [0, 2, 4, 6, 8]).consistency
     assert (consistency.correct, consistency.total) == (2, 4)
 
 

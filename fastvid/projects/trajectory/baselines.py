@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from fastvid.eval.early import balanced_accuracy
-from fastvid.projects.trajectory.predictions import TrackTable
 from fastvid.projects.trajectory.tokens import TokenSet
+from fastvid.projects.trajectory.track_table import TrackTable
 
 
 def colour_rule(train: TokenSet, test: TokenSet) -> float:
@@ -17,7 +17,7 @@ def colour_rule(train: TokenSet, test: TokenSet) -> float:
         train: tokens with the features ``pixels``.
         test: likewise.
     """
-    table, kinds = TrackTable.of(train), TrackTable.of(test)
+    table, kinds = TrackTable.from_tokens(train), TrackTable.from_tokens(test)
     colours, answers = _colours(train, table), _colours(test, kinds)
     means = [colours[table.persistent == kind].mean(0) for kind in (False, True)]
     nearer = np.linalg.norm(answers - means[1], axis=1) < np.linalg.norm(answers - means[0], axis=1)
@@ -32,7 +32,7 @@ def one_frame_rule(train: TokenSet, test: TokenSet) -> float:
         train: tokens with the features ``pixels``.
         test: likewise.
     """
-    table, kinds = TrackTable.of(train), TrackTable.of(test)
+    table, kinds = TrackTable.from_tokens(train), TrackTable.from_tokens(test)
     inputs, answers = _first_frame(train, table), _first_frame(test, kinds)
     mean, scale = inputs.mean(0), inputs.std(0) + 1e-6
     inputs, answers = (inputs - mean) / scale, (answers - mean) / scale
@@ -46,7 +46,7 @@ def one_frame_rule(train: TokenSet, test: TokenSet) -> float:
 def length_rule(train: TokenSet, test: TokenSet) -> tuple[float, int]:
     """Return the balanced accuracy of calling tracks of at least so many tokens persistent, and how many: the number
     that is best on the training tracks."""
-    table, kinds = TrackTable.of(train), TrackTable.of(test)
+    table, kinds = TrackTable.from_tokens(train), TrackTable.from_tokens(test)
     lengths, answers = table.seen.sum(1), kinds.seen.sum(1)
     found = [balanced_accuracy(lengths >= least, table.persistent) for least in range(1, train.frames + 1)]
     least = int(np.argmax(found)) + 1

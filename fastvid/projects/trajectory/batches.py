@@ -9,6 +9,7 @@ import torch
 
 from fastvid.data import Batch, EpochOrder, LoaderState
 from fastvid.projects.trajectory.tokens import TokenSet
+from fastvid.projects.trajectory.track_table import TrackTable
 from fastvid.random import philox4x32, split64
 
 _STREAM_CODES, _STREAM_PREFIX, _STREAM_CURRICULUM = 11, 12, 14  # Philox streams
@@ -78,11 +79,8 @@ def pad(
         device: where the tensors are put.
     """
     videos = np.asarray(videos, dtype=np.int64)
-    counts = tokens.offsets[videos + 1] - tokens.offsets[videos]
-    row = np.repeat(np.arange(len(videos)), counts)
-    rows = (
-        np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(tokens.offsets[videos], counts)
-    )
+    counts = tokens.counts[videos]
+    row, rows = np.repeat(np.arange(len(videos)), counts), tokens.rows(videos)
     if keep is not None:
         row, rows = row[keep[rows]], rows[keep[rows]]
         counts = np.bincount(row, minlength=len(videos))
@@ -235,12 +233,10 @@ def shuffle_labels(tokens: TokenSet, task: str, seed: int) -> TokenSet:
     would be anything between 0 and 1.
     """
     random = np.random.Generator(np.random.Philox(seed))
-    video = np.repeat(np.arange(len(tokens.keys)), np.diff(tokens.offsets))
-    pairs = np.stack([video, tokens.track.astype(np.int64)], 1)
-    _, first, track_of = np.unique(pairs, axis=0, return_index=True, return_inverse=True)
-    kinds = _balanced_shuffle(tokens.persistent[first].astype(np.int64), random).astype(bool)
+    table = TrackTable.from_tokens(tokens)
+    kinds = _balanced_shuffle(table.persistent.astype(np.int64), random).astype(bool)
     targets = _balanced_shuffle(targets_of(tokens, task), random)
-    shuffled = dataclasses.replace(tokens, persistent=kinds[track_of.reshape(-1)])
+    shuffled = dataclasses.replace(tokens, persistent=kinds[table.row])
     if task == "motion":
         return dataclasses.replace(shuffled, motion=targets)
     return dataclasses.replace(shuffled, noise=targets)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import expit
 
 from fastvid.eval import early
 from fastvid.eval.attention import (
@@ -22,8 +23,9 @@ from fastvid.eval.classification import Classification
 from fastvid.eval.hierarchical import balanced_of_sums, bootstrap_interval
 from fastvid.projects.trajectory.batches import targets_of
 from fastvid.projects.trajectory.config import MeasureConfig
-from fastvid.projects.trajectory.predictions import Predictions, Predictor, TrackTable
+from fastvid.projects.trajectory.predictions import Predictions, Predictor
 from fastvid.projects.trajectory.tokens import TokenSet
+from fastvid.projects.trajectory.track_table import TrackTable
 from fastvid.projects.trajectory.videos import class_names
 
 KINDS = ("transient", "persistent")
@@ -67,7 +69,7 @@ def scores(tokens: TokenSet, table: TrackTable, said: Predictions, task: str) ->
     return {
         "target": balanced(target_rows(said.target, targets_of(tokens, task))),
         "verdict": balanced(verdict_rows(said.verdicts, table, len(tokens.keys))),
-        "attention": AttentionRatio.of(said.attention, tokens.persistent, tokens.offsets).as_dict(),
+        "attention": AttentionRatio.from_weights(said.attention, tokens.persistent, tokens.offsets).as_dict(),
     }
 
 
@@ -124,7 +126,7 @@ def measure(
         ceiling: float [T], of early decisions (:func:`fastvid.eval.early.early_ceiling`).
         whole: with early decisions, deletions and rollout as well.
     """
-    table = TrackTable.of(test)
+    table = TrackTable.from_tokens(test)
     said = predict(test, table)
     found = scores(test, table, said, predict.task)
     labels = targets_of(test, predict.task)
@@ -140,25 +142,21 @@ def measure(
             said.attention, test.persistent, test.track, test.offsets, draws=config.draws
         ).as_dict()
     if whole:
-        val_table = TrackTable.of(val)
-        calibrated = predict(val, val_table)
-        found["calibration"] = _calibration(predict.task, calibrated, val, val_table, said, test, table)
+        val_table = TrackTable.from_tokens(val)
         _, by_frame = predict.by_frame(val, val_table)
+        temperature = early.fit_temperature(by_frame[:, -1], val_table.persistent)
+        found["calibration"] = _calibration(predict.task, temperature, said, test, table)
         temperatures = early.fit_temperatures(early.since_birth(by_frame, val_table.birth), val_table.persistent)
-        found["early"], more = _early(predict, test, table, temperatures, config, ceiling)
+        found["early"], more = _early(predict, test, table, said, temperatures, config, ceiling)
         found["deletion"] = _deletion(predict, test, table, said, config)
         flow = predict.rollout(test)
-        found["rollout"] = AttentionRatio.of(flow, test.persistent, test.offsets).as_dict()
+        found["rollout"] = AttentionRatio.from_weights(flow, test.persistent, test.offsets).as_dict()
         arrays |= {"rollout": flow, **more}
     return Measured(found, arrays)
 
 
-def _calibration(
-    task: str, val_said: Predictions, val: TokenSet, val_table: TrackTable,
-    said: Predictions, test: TokenSet, table: TrackTable,
-) -> dict[str, Any]:  # fmt: skip
+def _calibration(task: str, temperature: float, said: Predictions, test: TokenSet, table: TrackTable) -> dict[str, Any]:
     """Return NLL and ECE of the verdicts and of the videos' classes, before and after the temperature."""
-    temperature = early.fit_temperature(val_said.verdicts, val_table.persistent)
     keys = [f"{test.keys[v]}/{t}" for v, t in zip(table.video, table.track, strict=True)]
     labels = torch.from_numpy(table.persistent.astype(np.int64))
 
@@ -180,21 +178,20 @@ def _early(
     predict: Predictor,
     test: TokenSet,
     table: TrackTable,
+    said: Predictions,
     temperatures: np.ndarray,
     config: MeasureConfig,
     ceiling: np.ndarray,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     targets, verdicts = predict.by_frame(test, table)
-    with np.errstate(over="ignore"):
-        p = 1 / (1 + np.exp(-early.since_birth(verdicts, table.birth) / temperatures))
+    p = expit(early.since_birth(verdicts, table.birth) / temperatures)
     curve = early.early_accuracy(p, table.persistent)
     intervals = [_early_interval(p[:, k], table, len(test.keys)) for k in range(test.frames)]
     decisions = early.decide(p, table.persistent, config.confidence)
     left = early.tokens_left(test.frame, table.row, table.birth, decisions)
     after = predict(test, table, left)
     labels = targets_of(test, predict.task)
-    whole = predict(test, table)
-    difference = (after.target.argmax(1) == labels) * 1.0 - (whole.target.argmax(1) == labels)
+    difference = (after.target.argmax(1) == labels) * 1.0 - (said.target.argmax(1) == labels)
     low, high = bootstrap_interval([np.stack([difference, np.ones(len(labels))], 1)], mean_of_sums)
     found = {
         "accuracy": _numbers(curve), "low": _numbers([low for low, _ in intervals]),

@@ -14,8 +14,8 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from fastvid.files import write_whole
-from fastvid.projects.trajectory.predictions import TrackTable
 from fastvid.projects.trajectory.tokens import TokenSet
+from fastvid.projects.trajectory.track_table import TrackTable
 from fastvid.report.figures import COLOURS, GRID, INK, new_axes, png
 from fastvid.report.records import RunRecords
 
@@ -126,7 +126,7 @@ def _crops(tokens: TokenSet, frames: np.ndarray, weights: np.ndarray) -> Figure:
     """Draw the crops of one video's tracks over time, each in a frame of the colour of its attention."""
     v = _telling(tokens)
     span = slice(int(tokens.offsets[v]), int(tokens.offsets[v + 1]))
-    one, table = tokens.video(v), TrackTable.of(tokens.video(v))
+    one, table = tokens.video(v), TrackTable.from_tokens(tokens.video(v))
     relative = weights[span] * len(one.frame)
     cell = _CROP + 2 * _EDGE
     page = np.full((len(table) * cell, one.frames * cell, 3), 255, np.uint8)
@@ -158,7 +158,7 @@ def _heat(tokens: TokenSet, weights: np.ndarray) -> Figure:
     figure, axes = new_axes(shown, width=4.2 * shown, height=2.8)
     for v, ax in enumerate(axes):
         span = slice(int(tokens.offsets[v]), int(tokens.offsets[v + 1]))
-        one, table = tokens.video(v), TrackTable.of(tokens.video(v))
+        one, table = tokens.video(v), TrackTable.from_tokens(tokens.video(v))
         page = np.full((len(table), one.frames), np.nan)
         page[table.row, one.frame] = weights[span] * len(one.frame)
         norm = LogNorm(1 / _MOST, _MOST, clip=True)

@@ -11,17 +11,19 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
+from scipy.special import expit
 
 from fastvid.command import UserError, user_errors
 from fastvid.data.demo.files import encode_h264
 from fastvid.eval import early
 from fastvid.files import cache_dir, write_whole
 from fastvid.projects.trajectory.footage import open_videos
-from fastvid.projects.trajectory.predictions import Predictor, TrackTable
+from fastvid.projects.trajectory.predictions import Predictor
 from fastvid.projects.trajectory.saved import TrainedTrajectory
 from fastvid.projects.trajectory.scenes import SceneConfig
 from fastvid.projects.trajectory.token_set import TokenSet, make_token_set
 from fastvid.projects.trajectory.tokens import TokenConfig, find_tracks, make_extractor, object_crops
+from fastvid.projects.trajectory.track_table import TrackTable
 from fastvid.projects.trajectory.videos import Footage, split_rows
 from fastvid.random import sample_id
 from fastvid.report.records import read_json
@@ -156,10 +158,10 @@ def _verdicts(
 ) -> tuple[list[TrackVerdict], list[float]]:
     about = trained.about
     run = Predictor(trained.model, about.task, 1, next(trained.parameters()).device)
-    table = TrackTable.of(tokens)
+    table = TrackTable.from_tokens(tokens)
     whole, (_, by_frame) = run(tokens, table), run.by_frame(tokens, table)
     since = early.since_birth(by_frame, table.birth)  # nan after the video's end
-    p = 1 / (1 + np.exp(-np.clip(since / about.temperatures, -50, 50)))
+    p = expit(since / about.temperatures)
     decisions = early.decide(p, np.zeros(len(table), dtype=bool), about.confidence)
     logits = whole.target[0] - whole.target[0].max()
     found = []

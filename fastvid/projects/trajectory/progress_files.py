@@ -15,9 +15,9 @@ import numpy as np
 
 from fastvid.files import write_whole
 from fastvid.projects.trajectory.config import StopConfig
-from fastvid.projects.trajectory.predictions import TrackTable
 from fastvid.projects.trajectory.stop import CONDITIONS, conditions_met
 from fastvid.projects.trajectory.tokens import TokenSet
+from fastvid.projects.trajectory.track_table import TrackTable
 from fastvid.projects.trajectory.workers import Model
 from fastvid.report.records import RunRecords
 
@@ -69,7 +69,7 @@ def write_attention_metrics(path: Path, worker: str, tokens: TokenSet, arrays: M
         tokens: of the test videos.
         arrays: ``attention`` [N], ``verdicts`` [n] and ``target_rows`` of :func:`fastvid.projects.trajectory.measures`.
     """
-    table = TrackTable.of(tokens)
+    table = TrackTable.from_tokens(tokens)
     right = (arrays["verdicts"] > 0) == table.persistent
     rows = []
     for v, key in enumerate(tokens.keys):

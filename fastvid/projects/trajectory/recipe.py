@@ -21,12 +21,13 @@ from fastvid.projects.trajectory.config import TrajectoryConfig
 from fastvid.projects.trajectory.loss import TrajectoryLoss
 from fastvid.projects.trajectory.measures import flat_scores, mean_loss, scores
 from fastvid.projects.trajectory.model import TrajectoryModel
-from fastvid.projects.trajectory.predictions import Predictor, TrackTable
+from fastvid.projects.trajectory.predictions import Predictor
 from fastvid.projects.trajectory.progress_files import write_progress
 from fastvid.projects.trajectory.recipe_files import EFFICIENCY, RESULT
 from fastvid.projects.trajectory.results import Results, in_words
 from fastvid.projects.trajectory.run_tokens import RunTokens
 from fastvid.projects.trajectory.stop import why_stop
+from fastvid.projects.trajectory.track_table import TrackTable
 from fastvid.projects.trajectory.videos import class_names
 from fastvid.projects.trajectory.workers import Model, models_of
 from fastvid.train.engine import Stage
@@ -106,7 +107,7 @@ def make_stage(
     epoch = epoch_steps(optim, len(train))
     if model.shuffled:
         train = shuffle_labels(train, config.task, seed)
-    draws, table = Draws(seed, supervision.prefix, supervision.curriculum_epochs), TrackTable.of(val)
+    draws, table = Draws(seed, supervision.prefix, supervision.curriculum_epochs), TrackTable.from_tokens(val)
 
     def loader(state: LoaderState) -> Loader:
         return TokenLoader(

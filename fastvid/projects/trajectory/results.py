@@ -16,13 +16,14 @@ from fastvid.projects.trajectory.footage import open_videos
 from fastvid.projects.trajectory.measures import measure, scores
 from fastvid.projects.trajectory.model import TrajectoryModel
 from fastvid.projects.trajectory.pictures import write_pictures
-from fastvid.projects.trajectory.predictions import Predictor, TrackTable
+from fastvid.projects.trajectory.predictions import Predictor
 from fastvid.projects.trajectory.progress_files import write_attention_metrics, write_progress
 from fastvid.projects.trajectory.recipe_files import EFFICIENCY, RESULT
 from fastvid.projects.trajectory.run_tokens import SPLITS, RunTokens
 from fastvid.projects.trajectory.saved import Metadata, load, save
 from fastvid.projects.trajectory.savings import crop_flops, rows_of, savings, time_preparation, wall_clock
 from fastvid.projects.trajectory.tokens import TokenSet, make_extractor
+from fastvid.projects.trajectory.track_table import TrackTable
 from fastvid.projects.trajectory.tracker_scores import tracker_scores
 from fastvid.projects.trajectory.videos import class_names, split_rows
 from fastvid.projects.trajectory.workers import Model
@@ -62,7 +63,7 @@ class Results:
         whole, test = model.role == "worker", self.tokens.of(model, "test")
         found = measure(
             self.predictor(module), self.tokens.of(model, "val"), test, self.config.measure,
-            ceiling=self.tokens.ceiling(self.tokens.of(self.models[0], "test")), whole=whole,
+            ceiling=self.tokens.ceiling, whole=whole,
         )  # fmt: skip
         folder.mkdir(exist_ok=True)
         np.savez_compressed(folder / "test.npz", **found.arrays)  # type: ignore[arg-type]
@@ -83,7 +84,7 @@ class Results:
             training: what the result says of the training.
         """
         first, test = self.models[0], self.tokens.of(self.models[0], "test")
-        table = TrackTable.of(test)
+        table = TrackTable.from_tokens(test)
         said = self.predictor(untrained)(test, table)
         if self.run.read_json(RESULT) is None:
             before = scores(test, table, said, self.config.task)
@@ -106,7 +107,7 @@ class Results:
             "tokens": len(test.frame), "tracks": len(table), "frames": test.frames,
             "persistent_tokens": float(test.persistent.mean()), "persistent_tracks": float(table.persistent.mean()),
             "models": {m.name: self.run.read_json(f"model-{m.name}/metrics.json") for m in self.models},
-            "uniform": AttentionRatio.of(uniform, test.persistent, test.offsets).as_dict(),
+            "uniform": AttentionRatio.from_weights(uniform, test.persistent, test.offsets).as_dict(),
             "baselines": self.tokens.rules, "stop": asdict(config.stop),
             "tracking": tracker_scores(videos, rows_of(videos, test), config.tokens),
         }  # fmt: skip

@@ -12,8 +12,8 @@ from fastvid.eval.early import early_ceiling
 from fastvid.projects.trajectory.baselines import baselines
 from fastvid.projects.trajectory.config import TrajectoryConfig
 from fastvid.projects.trajectory.footage import open_videos
-from fastvid.projects.trajectory.predictions import TrackTable
 from fastvid.projects.trajectory.tokens import TokenConfig, TokenSet, load_tokens
+from fastvid.projects.trajectory.track_table import TrackTable
 from fastvid.projects.trajectory.videos import Split
 from fastvid.projects.trajectory.workers import Model
 
@@ -33,7 +33,7 @@ class RunTokens:
     """
 
     def __init__(self, config: TrajectoryConfig, models: Sequence[Model], device: torch.device):
-        self.config, self._device = config, device
+        self.config, self._first, self._device = config, models[0], device
         features = dict.fromkeys(model.features for model in models)
         self._sets = {(name, split): self._load(name, split) for name in features for split in SPLITS}
 
@@ -52,12 +52,13 @@ class RunTokens:
         train, test = (self._load("pixels", split) for split in ("train", "test"))
         return baselines(train, test, *(self._known or (None, None)))
 
-    def ceiling(self, test: TokenSet) -> np.ndarray:
+    @functools.cached_property
+    def ceiling(self) -> np.ndarray:
         """Return the ceiling of early decisions, float64 [T]: of what the tracks tell, or true ones would.
 
         A tracker that loses an object begins a second track, and other tracks lawfully tell that it is one.
         """
-        tables = [TrackTable.of(tokens) for tokens in (test, *(self._known or [])[1:])]
+        tables = [TrackTable.from_tokens(tokens) for tokens in (self.of(self._first, "test"), *(self._known or [])[1:])]
         told = self.rules["one_frame"]
         ceilings = [early_ceiling(t.seen, t.persistent, t.birth, one_frame=told) for t in tables]
         return functools.reduce(np.fmax, ceilings)

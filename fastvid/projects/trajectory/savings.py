@@ -9,8 +9,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fastvid.projects.trajectory.features import Extractor
 from fastvid.projects.trajectory.model import ModelConfig
-from fastvid.projects.trajectory.predictions import Predictor, TrackTable
+from fastvid.projects.trajectory.predictions import Predictor
 from fastvid.projects.trajectory.tokens import TokenConfig, TokenSet, find_tracks, object_crops
+from fastvid.projects.trajectory.track_table import TrackTable
 from fastvid.projects.trajectory.videos import Videos
 
 
@@ -106,7 +107,7 @@ def wall_clock(
         began = time.perf_counter()
         for v in range(len(tokens)):
             one = tokens.video(v)
-            table, mine = TrackTable.of(one), keep[tokens.offsets[v] : tokens.offsets[v + 1]]
+            table, mine = TrackTable.from_tokens(one), keep[tokens.offsets[v] : tokens.offsets[v + 1]]
             for t in range(tokens.frames):
                 predict(one, table, mine & (one.frame <= t))
         return time.perf_counter() - began

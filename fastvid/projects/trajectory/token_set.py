@@ -68,18 +68,23 @@ class TokenSet:
         """Return the tokens of one video."""
         return self.subset([v])
 
+    def rows(self, videos: np.ndarray) -> np.ndarray:
+        """Return where the tokens of some videos, int64 [B], are in the set: those of a video together, in order."""
+        counts = self.counts[videos]
+        begins = np.cumsum(counts) - counts
+        found: np.ndarray = np.arange(counts.sum()) + np.repeat(self.offsets[videos] - begins, counts)
+        return found
+
     def subset(self, indices: Sequence[int] | np.ndarray) -> "TokenSet":
         """Return the tokens of some videos, in the order given."""
         chosen = np.asarray(indices)
         chosen = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64)
-        counts = self.counts[chosen]
-        offsets = np.concatenate([[0], np.cumsum(counts)])
-        rows = np.arange(offsets[-1]) + np.repeat(self.offsets[chosen] - offsets[:-1], counts)
+        rows = self.rows(chosen)
         per_token = ("frame", "track", "boxes", "velocity", "persistent", "features")
         return dataclasses.replace(
             self,
             keys=[self.keys[v] for v in chosen],
-            offsets=offsets,
+            offsets=np.concatenate([[0], np.cumsum(self.counts[chosen])]),
             **{name: getattr(self, name)[chosen] for name in ("ids", "motion", "noise")},
             **{name: getattr(self, name)[rows] for name in per_token},
         )

@@ -67,7 +67,7 @@ class PublishedRun:
     losses: list[tuple[int, float]]
 
     @classmethod
-    def of(cls, run: FinishedRun) -> "PublishedRun":
+    def from_run(cls, run: FinishedRun) -> "PublishedRun":
         """Return the description of a finished run."""
         records = run.records
         assert records.result is not None
@@ -109,7 +109,7 @@ class PublishedRun:
 
 def write_published(out: Path, runs: Sequence[FinishedRun]) -> None:
     """Write experiments.csv, json/ and tensorboard/ of a sweep. Files that are there stay as they are."""
-    results = [PublishedRun.of(run) for run in runs]
+    results = [PublishedRun.from_run(run) for run in runs]
     write_csv(out / "experiments.csv", results)
     (out / "tensorboard").mkdir(exist_ok=True)
     taken = {path.stem: json.loads(path.read_text())["run"] for path in sorted((out / "json").glob("*.json"))}

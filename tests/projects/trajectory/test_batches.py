@@ -6,7 +6,7 @@ import torch
 
 from fastvid.data import LoaderState
 from fastvid.projects.trajectory.batches import Draws, TokenLoader, pad, shuffle_labels
-from fastvid.projects.trajectory.predictions import TrackTable
+from fastvid.projects.trajectory.track_table import TrackTable
 from tests.projects.trajectory.token_sets import random_set, token_set
 
 P, T = True, False
@@ -53,7 +53,7 @@ def test_the_curriculum_hides_whole_transient_tracks_at_first():
     for epoch in range(3):
         keep = draws.keep(tokens, np.arange(200), np.full(200, epoch))
         assert keep[tokens.persistent].all()
-        table = TrackTable.of(tokens)
+        table = TrackTable.from_tokens(tokens)
         per_track = np.bincount(table.row, keep) / np.bincount(table.row)
         assert set(per_track) <= {0.0, 1.0}
         shown.append(per_track[~table.persistent].mean())
@@ -101,7 +101,7 @@ def test_two_processes_share_the_global_batches():
 def test_shuffled_labels_say_nothing_of_the_true_ones():
     tokens = random_set(400)
     shuffled = shuffle_labels(tokens, "motion", 0)
-    table, other = TrackTable.of(tokens), TrackTable.of(shuffled)
+    table, other = TrackTable.from_tokens(tokens), TrackTable.from_tokens(shuffled)
     share = table.persistent.mean()
     assert other.persistent.mean() == pytest.approx(share, abs=0.01)
     for kind in (False, True):  # each true kind has the same share of shuffled ones

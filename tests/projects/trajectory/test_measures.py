@@ -8,15 +8,16 @@ from fastvid.eval.hierarchical import balanced_of_sums
 from fastvid.projects.trajectory.baselines import baselines, colour_rule, length_rule, one_frame_rule
 from fastvid.projects.trajectory.measures import mean_loss, target_rows, verdict_rows
 from fastvid.projects.trajectory.model import ModelConfig
-from fastvid.projects.trajectory.predictions import Predictions, TrackTable
+from fastvid.projects.trajectory.predictions import Predictions
 from fastvid.projects.trajectory.savings import savings, transformer_flops
+from fastvid.projects.trajectory.track_table import TrackTable
 from tests.projects.trajectory.token_sets import random_set, token_set
 
 P, T, nan = True, False, np.nan
 
 
 def test_the_tracks_of_a_set():
-    table = TrackTable.of(token_set([[(P, 0, 2), (T, 1, 1)], [(T, 3, 3)]], 4))
+    table = TrackTable.from_tokens(token_set([[(P, 0, 2), (T, 1, 1)], [(T, 3, 3)]], 4))
     assert table.video.tolist() == [0, 0, 1]
     assert table.birth.tolist() == [0, 1, 3]
     assert table.persistent.tolist() == [P, T, T]
@@ -33,14 +34,14 @@ def test_rows_of_answers_add_up_to_balanced_accuracies():
 
 def test_rows_of_verdicts_leave_out_tracks_that_were_not_shown():
     """Of the persistent tracks one of two is right, of the transient ones the one that was shown: (1/2 + 1) / 2."""
-    table = TrackTable.of(token_set([[(P, 0, 1), (T, 0, 0)], [(P, 0, 1), (T, 0, 0)]], 2))
+    table = TrackTable.from_tokens(token_set([[(P, 0, 1), (T, 0, 0)], [(P, 0, 1), (T, 0, 0)]], 2))
     rows = verdict_rows(np.array([1.0, -1.0, -1.0, nan]), table, 2)
     assert rows.tolist() == [[1, 1, 1, 1], [0, 0, 0, 1]]
     assert balanced_of_sums(rows.sum(0)) == pytest.approx(0.75)
 
 
 def test_the_loss_of_a_constant_answer():
-    table = TrackTable.of(token_set([[(P, 0, 1), (T, 0, 0)]], 2))
+    table = TrackTable.from_tokens(token_set([[(P, 0, 1), (T, 0, 0)]], 2))
     said = Predictions(np.zeros((1, 4)), np.zeros(2), np.zeros(3))
     assert mean_loss(said, table, np.array([2])) == pytest.approx(np.log(4) + np.log(2))
 
@@ -71,7 +72,7 @@ def test_arithmetic_by_hand():
 def test_no_more_is_saved_than_the_videos_allow():
     """Track 0 is persistent, four tokens; track 1 transient, in frames 1 to 3, decided after its first."""
     tokens = token_set([[(P, 0, 3), (T, 1, 3)]], 4)
-    table = TrackTable.of(tokens)
+    table = TrackTable.from_tokens(tokens)
     decisions = Decisions(np.array([1, 1]), np.array([P, T]), np.array([P, T]))
     left = tokens_left(tokens.frame, table.row, table.birth, decisions)
     found = savings(tokens, left, ModelConfig(layers=1, width=2, heads=1), 1000.0)

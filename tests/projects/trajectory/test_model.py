@@ -12,8 +12,9 @@ from fastvid.projects.trajectory.config import StopConfig
 from fastvid.projects.trajectory.loss import SupervisionConfig, TrajectoryLoss, attention_hinge, contrastive, log_ratio
 from fastvid.projects.trajectory.measures import flat_scores, scores
 from fastvid.projects.trajectory.model import ModelConfig, TrajectoryModel
-from fastvid.projects.trajectory.predictions import Predictor, TrackTable
+from fastvid.projects.trajectory.predictions import Predictor
 from fastvid.projects.trajectory.stop import conditions_met, why_stop
+from fastvid.projects.trajectory.track_table import TrackTable
 from tests.projects.trajectory.token_sets import random_set, token_set
 
 P, T = True, False
@@ -124,7 +125,7 @@ def test_the_added_term_warms_up():
 @pytest.mark.parametrize("seed", range(8))
 def test_an_untrained_model_meets_no_condition_of_the_early_stop(seed):
     tokens = random_set(64, frames=16, seed=seed)
-    table = TrackTable.of(tokens)
+    table = TrackTable.from_tokens(tokens)
     found = scores(tokens, table, Predictor(model(seed), "motion")(tokens, table), "motion")
     assert conditions_met(StopConfig(), flat_scores(found)) == {
         "accuracy": False, "ratio": False, "consistency": False,
