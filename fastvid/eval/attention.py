@@ -1,4 +1,4 @@
-"""Where attention goes, to objects that persist or to those that pass by, and whether an answer depends on it.
+"""Measures of attention: its ratio between objects that persist and that pass by, and whether answers depend on it.
 
 All functions take the tokens of V videos one after the other: video v has the tokens ``offsets[v]`` to
 ``offsets[v + 1]``.

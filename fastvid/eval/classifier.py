@@ -83,7 +83,7 @@ class EvaluationData:
 
 @dataclass(frozen=True)
 class Inference:
-    """How forward passes are made.
+    """Options of forward passes.
 
     Attributes:
         device: where the model is.

@@ -7,7 +7,7 @@ from fastvid.ranges import Count
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeOptions:
-    """How probes are fitted and tested."""
+    """Options of fitting and testing probes."""
 
     train: Count = 2048
     """Most labelled videos to fit probes on."""

@@ -1,4 +1,4 @@
-"""What the frozen part of a model makes of a data set's views, computed once: in memory, or on the disk."""
+"""Features: the output of a model's frozen part for a data set's views, computed once, in memory or on the disk."""
 
 import fcntl
 import hashlib
@@ -59,7 +59,7 @@ class FeatureSet:
 
 @dataclass(frozen=True)
 class FeatureStorage:
-    """Where features are kept.
+    """The place of features: memory or disk.
 
     Attributes:
         where: ``"memory"`` or ``"disk"``.

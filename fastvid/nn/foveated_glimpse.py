@@ -12,7 +12,7 @@ from fastvid.ops import IMAGENET_MEAN, IMAGENET_STD, foveated_glimpse
 
 @dataclass(frozen=True)
 class GlimpseConfig:
-    """How the crops around a fixation are sampled.
+    """Options of sampling the crops around a fixation.
 
     Attributes:
         size: side of a resampled crop in samples.

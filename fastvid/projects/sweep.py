@@ -48,7 +48,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a finished run found.
+    """The results of a finished run.
 
     Attributes:
         measures: by name, in the order of the tables' columns.
@@ -162,7 +162,7 @@ class SearchOption:
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """How runs of a project are compared.
+    """The comparison of a project's runs.
 
     Attributes:
         read: reads a finished run.

@@ -13,7 +13,7 @@ from fastvid.report.records import RunRecords
 
 @dataclass(frozen=True)
 class ProjectSections:
-    """What a project's own part of a run's page is; it comes first.
+    """A project's own part of a run's page; it comes first.
 
     Attributes:
         sections: HTML, in order; see :mod:`fastvid.report.markup`.

@@ -1,4 +1,4 @@
-"""Whether runs with these options can begin, asked of the recipe before anything is made."""
+"""Check that runs with these options can begin, asked of the recipe before anything is made."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Which groups of runs are better, and which differences are significant.
+"""Ranking of groups of runs, and significance of their differences.
 
 A group is made of the runs that differ in the seed alone. Groups are ranked by the mean of the project's measure. Where
 runs keep the score of each test item, groups are compared in pairs on the same items: each item's score is averaged

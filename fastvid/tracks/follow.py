@@ -1,4 +1,4 @@
-"""Which object a track follows, by overlap with known boxes."""
+"""Assignment of tracks to the objects they follow, by overlap with known boxes."""
 
 import numpy as np
 

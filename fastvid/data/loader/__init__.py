@@ -1,1 +1,1 @@
-"""From a source to batches: order, views, worker processes, shared memory. Only the source's interface is used."""
+"""Batches of a source: order, views, worker processes, shared memory. Only the source's interface is used."""

@@ -13,7 +13,7 @@ _STREAM_SHARDS, _STREAM_SAMPLES = 9, 10
 
 @dataclass(frozen=True)
 class LoaderState:
-    """Where the next global batch begins; all that a resume needs.
+    """The position where the next global batch begins; all that a resume needs.
 
     Attributes:
         epoch: passes over the data completed.

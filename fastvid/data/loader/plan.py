@@ -11,7 +11,7 @@ from fastvid.video.decoders import GPU_DECODERS
 
 @dataclass(frozen=True)
 class DecodeOptions:
-    """How clips are decoded; none of it changes which clips there are.
+    """Options of decoding; none of them changes which clips there are.
 
     Attributes:
         decoder: ``"pyav"`` or ``"torchcodec"``, in the decoding process; ``"dali"`` or ``"torchcodec-cuda"``, of which

@@ -1,4 +1,4 @@
-"""Which samples a process loads, and in which order."""
+"""The sampler: the samples that a process loads, and their order."""
 
 import threading
 from collections.abc import Sequence

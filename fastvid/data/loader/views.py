@@ -1,4 +1,4 @@
-"""Which views of a sample are loaded: random ones for training, fixed ones for evaluation."""
+"""The views of a sample that are loaded: random ones for training, fixed ones for evaluation."""
 
 from dataclasses import dataclass, replace
 from typing import Any, Protocol

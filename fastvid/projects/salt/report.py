@@ -1,4 +1,4 @@
-"""What the page of a SALT run says: what the student has learnt, by its probes."""
+"""Sections of a SALT run's page: the probes of the student."""
 
 from fastvid.projects.sweep import shown
 from fastvid.report.figures import COLOURS, INK, new_axes, svg

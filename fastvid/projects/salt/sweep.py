@@ -1,4 +1,4 @@
-"""How SALT runs are compared: by the probes of the student, with the loss beside them."""
+"""Comparison of SALT runs: by the probes of the student, with the loss beside them."""
 
 from fastvid.projects.salt.config import SaltConfig
 from fastvid.projects.sweep import SEED, Measure, RunResult, SearchOption, SweepAxis, SweepPlan

@@ -1,4 +1,4 @@
-"""What a stage predicts: pixels, or a teacher's latents, which it computes at every step."""
+"""Targets of a stage: pixels, or a teacher's latents, which it computes at every step."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ class Examples:
 
 
 class Targets(Protocol):
-    """What a stage predicts. Four classes implement it: :class:`PixelTargets`, :class:`TeacherTargets`,
+    """The targets of a stage. Four classes implement this: :class:`PixelTargets`, :class:`TeacherTargets`,
     :class:`fastvid.projects.salt.cached_targets.CachedTargets` and
     :class:`fastvid.projects.salt.window_targets.WindowTargets`.
     """

@@ -1,4 +1,4 @@
-"""What rules reach that learn next to nothing: a single frame, the length of a track, and the constant answer."""
+"""Rules that learn next to nothing: a single frame, the length of a track, and the constant answer."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""From ragged tokens to padded batches, in an order and with draws that two integers resume."""
+"""Padded batches of ragged tokens, in an order and with draws that two integers resume."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -123,7 +123,7 @@ def pad(
 
 @dataclass(frozen=True)
 class Draws:
-    """What is random in a training batch, all of it a function of (seed, video, epoch).
+    """The randomness of a training batch, all of it a function of (seed, video, epoch).
 
     Attributes:
         seed: of the codes, the prefixes and the curriculum.

@@ -1,4 +1,4 @@
-"""What a frozen model, or none, makes of the crop of an object."""
+"""Features of the crop of an object: its pixels, or the output of a frozen model."""
 
 from pathlib import Path
 from typing import Any, Literal, Protocol

@@ -1,4 +1,4 @@
-"""What a worker minimises: the video's class, each track's verdict, and what the worker adds to them."""
+"""The loss of a worker: the video's class, each track's verdict, and the worker's own term."""
 
 import math
 from dataclasses import dataclass

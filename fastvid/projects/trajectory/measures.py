@@ -1,4 +1,4 @@
-"""What is measured of one model on test videos: answers, attention, early decisions, and whether attention matters."""
+"""Measures of one model on test videos: answers, attention, early decisions, and whether attention matters."""
 
 import math
 from collections.abc import Iterable
@@ -96,7 +96,7 @@ def mean_loss(said: Predictions, table: TrackTable, labels: np.ndarray) -> float
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured of one model.
+    """The measures of one model.
 
     Attributes:
         values: as JSON.

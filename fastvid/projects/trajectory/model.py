@@ -35,7 +35,7 @@ class ModelConfig:
 
 @dataclass
 class Output:
-    """What the classifier says of B videos.
+    """The classifier's answers for B videos.
 
     Attributes:
         target: logits [B, C] of the video's class.

@@ -1,4 +1,4 @@
-"""Which tracks of a new video persist, and when that was known: as text, as files, and drawn into the video."""
+"""Prediction of the tracks of a new video that persist: as text, as files, and drawn into the video."""
 
 import io
 import json
@@ -35,7 +35,7 @@ _PERSISTENT, _TRANSIENT, _OPEN = (46, 204, 113), (231, 76, 60), (241, 196, 15)
 
 @dataclass(frozen=True)
 class TrackVerdict:
-    """What is said of one track.
+    """The verdict on one track.
 
     Attributes:
         track: its number.

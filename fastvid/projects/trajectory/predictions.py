@@ -1,4 +1,4 @@
-"""What a model says of a set of tokens: of whole videos, of some of their tokens, and frame by frame."""
+"""Predictions of a model: for whole videos, for some of their tokens, and frame by frame."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -16,7 +16,7 @@ from fastvid.projects.trajectory.track_table import TrackTable
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model says.
+    """The predictions of a model.
 
     Attributes:
         target: float64 [V, C], logits of the videos' classes.

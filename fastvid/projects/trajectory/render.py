@@ -1,4 +1,4 @@
-"""From scenes to pixels, many videos at once, and from pixels to the truth about what can be seen."""
+"""Rendering of scenes, many videos at once, and the truth about what can be seen in them."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ _CELLS = 8  # of a background's texture, along a side
 
 @dataclass(frozen=True)
 class Truth:
-    """What there is to see of each object.
+    """The visible part of each object.
 
     Attributes:
         boxes: float32 [V, O, T, 4], left, top, right and bottom of the whole disc, cut at the frame's border, as

@@ -1,4 +1,4 @@
-"""What a run found: the measures of each model, and the files and pictures that its users read."""
+"""Results of a run: the measures of each model, and the files and pictures that its users read."""
 
 import dataclasses
 import logging

@@ -19,7 +19,7 @@ FILE, WEIGHTS = "model.json", "model.safetensors"
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a saved model needs beside its weights.
+    """All that a saved model needs beside its weights.
 
     Attributes:
         worker: name of the worker that trained it.

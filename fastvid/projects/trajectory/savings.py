@@ -1,4 +1,4 @@
-"""What early decisions save: tokens, arithmetic and time, beside the most that these videos allow."""
+"""Savings by early decisions: tokens, arithmetic and time, beside the most that these videos allow."""
 
 import time
 from typing import Any

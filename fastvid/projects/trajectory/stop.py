@@ -1,4 +1,4 @@
-"""When a model is good enough to end its training."""
+"""Conditions under which a model is good enough to end its training."""
 
 from collections.abc import Mapping
 

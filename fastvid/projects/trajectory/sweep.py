@@ -1,4 +1,4 @@
-"""How trajectory runs are compared: the balanced accuracy of verdicts ranks, with attention ratio beside it."""
+"""Comparison of trajectory runs: the balanced accuracy of verdicts ranks, with attention ratio beside it."""
 
 from fastvid.projects.sweep import SEED, Measure, RunResult, SweepAxis, SweepPlan
 from fastvid.projects.trajectory.recipe_files import RESULT

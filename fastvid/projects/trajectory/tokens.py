@@ -1,4 +1,4 @@
-"""From videos to tokens: track, crop, compute features, and keep the result."""
+"""Tokens of videos: track, crop, compute features, and keep the result."""
 
 import logging
 from dataclasses import dataclass

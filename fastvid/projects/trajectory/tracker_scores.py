@@ -1,4 +1,4 @@
-"""How well the run's tracker does on its own test videos."""
+"""Scores of the run's tracker on its own test videos."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""What the comparison of V-JEPA 2 runs shows beside the common sections: parameters, time and confusion."""
+"""Sections of a comparison of V-JEPA 2 runs, beside the common ones: parameters, time and confusion."""
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence

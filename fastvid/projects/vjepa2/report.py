@@ -1,4 +1,4 @@
-"""What the page of a classifier's run says: how good it is, at what cost, and where it errs."""
+"""Sections of a classifier's page: how good it is, at what cost, and where it errs."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""How V-JEPA 2 runs are compared: validation accuracy ranks, test accuracy is tested in pairs and chooses nothing."""
+"""Comparison of V-JEPA 2 runs: validation accuracy ranks, test accuracy is tested in pairs and chooses nothing."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
