@@ -27,6 +27,7 @@ from fastvid.data import (
     open_source,
 )  # fmt: skip
 from fastvid.data.loader.buckets import BucketSampler, FrameBuckets
+from fastvid.data.shards.dataset_json import save_dataset
 from fastvid.video import ViewSpec, decode
 from tests.data.chatting import tokenizer
 from tests.video.clips import encode
@@ -354,6 +355,16 @@ def test_text_is_read_by_offset_and_not_kept(tmp_path):
     (index,) = tmp_path.glob("*.index.jsonl")
     assert index.stat().st_size < 2000
     assert len(open_source(tmp_path).fields(0)["conversations"]) == 50
+
+
+def test_text_of_streamed_shards_is_read_from_their_copy(tmp_path):
+    with ShardWriter(tmp_path / "shards", "s") as writer:
+        writer.add("0", ".mp4", VIDEO, extra=_talk(("what", "yes")))
+        writer.close()
+        save_dataset(tmp_path / "shards", writer.dataset())
+    source = open_source(f"file://{tmp_path}/shards", cache_dir=tmp_path / "cache")
+    ((batch, _),) = _take(source, EpochSampler(source.shard_sizes, batch=1, seed=0), 1)
+    assert batch.text[0].conversations[0].turns[0].answer == "yes"
 
 
 def test_text_without_a_collator_is_refused(tmp_path):
