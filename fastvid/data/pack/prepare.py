@@ -5,7 +5,7 @@ from pathlib import Path, PurePosixPath
 
 from fastvid.data.pack.item import MISSING, Item
 from fastvid.data.shards.entry import probe_indexable
-from fastvid.data.shards.index import PICTURES_SUFFIX
+from fastvid.data.shards.picture_samples import PICTURES_SUFFIX
 from fastvid.data.source import VIDEO_SUFFIXES
 from fastvid.video import DecodeError, Limits, VideoMetadata
 from fastvid.video.container import container_format

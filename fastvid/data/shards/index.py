@@ -9,19 +9,19 @@ import json
 import logging
 import os
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from fastvid.data.shards.entry import Entry, Place, probe_indexable
+from fastvid.data.shards.picture_samples import picture_samples
 from fastvid.data.shards.tar_reader import Member, tar_members
 from fastvid.data.shards.video_choice import counted_names, several_videos
 from fastvid.data.source import VIDEO_SUFFIXES
 from fastvid.data.walk import such_as
 from fastvid.files import write_whole
 from fastvid.video import DecodeError, Limits
-from fastvid.video.picture_archive import picture_number
 
 log = logging.getLogger(__name__)
 
@@ -29,9 +29,6 @@ VERSION = 3
 _READABLE = (2, VERSION)  # frame tables of version 2 took any timestamp for a presentation time
 _LONGEST_HEADER = 4096
 _LONGEST_TEXT = 16 << 20
-PICTURES_SUFFIX = ".pictures"
-"""Stands for the suffix of a sample whose frames are pictures."""
-
 _TEXTS = (".json", ".cls", ".txt")
 
 
@@ -88,8 +85,7 @@ class ShardIndex(Sequence[Entry]):
             entry = Entry.from_line(self._lines[row])
         except ValueError as error:
             raise ValueError(f"{self._where}, sample {row}: {error}; {_REMEDY}") from error
-        places = [entry] if entry.fields is None else [entry, entry.fields]
-        if any(place.offset + place.size > self.header.bytes for place in places):
+        if max(place.offset + place.size for place in (entry, entry.fields or entry)) > self.header.bytes:
             raise ValueError(f"{self._where}, sample {row}: lies beyond the end of the shard; {_REMEDY}")
         return entry
 
@@ -220,7 +216,7 @@ def scan_tar(shard: Path, refused: Callable[[str], None], video: str | None = No
                 raise ValueError(f"{shard} holds {member.name} twice: keys must be unique in a shard")
             members[suffix] = member
         videos = {key: [s for s in members if s.endswith(VIDEO_SUFFIXES)] for key, members in groups.items()}
-        pictures = {} if wanted is not None else _pictures(groups, videos, shard)
+        pictures = {} if wanted is not None else picture_samples(groups, videos, shard)
         if wanted is None and any(len(suffixes) > 1 for suffixes in videos.values()):
             raise ValueError(several_videos(shard, videos, groups))
         samples, silent = [], []
@@ -250,28 +246,6 @@ def scan_tar(shard: Path, refused: Callable[[str], None], video: str | None = No
             f"KEY{wanted} (they have {counted_names(without)}): passed over"
         )
     return samples
-
-
-def _pictures(
-    groups: Mapping[str, Mapping[str, Member]], videos: Mapping[str, Sequence[str]], shard: Path
-) -> dict[str, Member]:
-    """Return the samples that have no video but pictures, each as one member that covers all of its own.
-
-    Raises:
-        ValueError: the members of such a sample do not lie together.
-    """
-    found = {}
-    for key, members in groups.items():
-        if videos[key] or not any(picture_number(suffix) is not None for suffix in members):
-            continue
-        begin, end = min(m.begin for m in members.values()), max(m.end for m in members.values())
-        if end - begin != sum(m.end - m.begin for m in members.values()):
-            raise ValueError(
-                f"{shard}: the pictures of the sample {key!r} do not lie together: make the tar anew with its files in "
-                "the order of their names (tar --sort=name)"
-            )
-        found[key] = Member(key + PICTURES_SUFFIX, begin, end - begin, begin)
-    return found
 
 
 def build_index(
