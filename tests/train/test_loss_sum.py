@@ -4,8 +4,8 @@ import json
 
 import pytest
 import torch
-from torch import nn
 from torch import distributed as dist
+from torch import nn
 from torch.multiprocessing import spawn
 
 from fastvid.data import Batch, LoaderState
