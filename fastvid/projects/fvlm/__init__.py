@@ -1,0 +1,1 @@
+"""fVLM: a vision-language model that reads each frame through one glance."""
