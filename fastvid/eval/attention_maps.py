@@ -115,6 +115,7 @@ class Hits:
         frame: int64 [k], frame of the look.
         question: int64 [k], question of the look.
         tokens: N; a look that knows nothing hits with probability 1 / N.
+        questions: n, whether or not a target of theirs is known.
     """
 
     hit: np.ndarray
@@ -122,6 +123,7 @@ class Hits:
     frame: np.ndarray
     question: np.ndarray
     tokens: int
+    questions: int
 
     @classmethod
     def from_weights(cls, weights: ArrayLike, target: ArrayLike) -> "Hits":
@@ -142,12 +144,22 @@ class Hits:
             raise ValueError(f"a target is one of {tokens} tokens, or -1; got {target.min()} to {target.max()}")
         question, frame = np.nonzero(target >= 0)
         seen, wanted = weights.mean(2)[question, frame], target[question, frame]
-        return cls(seen.argmax(1) == wanted, seen[np.arange(len(seen)), wanted], frame, question, tokens)
+        return cls(seen.argmax(1) == wanted, seen[np.arange(len(seen)), wanted], frame, question, tokens, len(target))
+
+    @classmethod
+    def joined(cls, parts: Sequence["Hits"]) -> "Hits":
+        """Return the hits of several sets of questions as one; each set is a whole number of rows [T] of targets."""
+        if len({part.tokens for part in parts}) != 1:
+            raise ValueError("hits can be joined where there are some, and all are among as many tokens")
+        offsets = np.cumsum([0, *(part.questions for part in parts)])
+        question = [part.question + offset for part, offset in zip(parts, offsets[:-1], strict=True)]
+        arrays = [np.concatenate([getattr(part, name) for part in parts]) for name in ("hit", "mass", "frame")]
+        return cls(*arrays, np.concatenate(question), parts[0].tokens, int(offsets[-1]))
 
     def of(self, questions: ArrayLike) -> "Hits":
         """Return the hits of some questions, given as bool [n]."""
         kept = np.asarray(questions, dtype=bool)[self.question]
-        return Hits(self.hit[kept], self.mass[kept], self.frame[kept], self.question[kept], self.tokens)
+        return Hits(self.hit[kept], self.mass[kept], self.frame[kept], self.question[kept], self.tokens, self.questions)
 
     def as_dict(self) -> dict[str, object]:
         """Return plain values for JSON; null without a known target."""

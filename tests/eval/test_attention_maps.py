@@ -69,6 +69,9 @@ def test_a_hit_is_where_the_mean_over_heads_peaks():
     assert hits.as_dict() == {
         "hit_rate": 0.5, "mass": pytest.approx(0.275), "by_frame": [1.0, 0.0], "looks": 2, "chance": 1 / 3
     }  # fmt: skip
+    twice = Hits.joined([hits, hits])
+    assert twice.question.tolist() == [0, 0, 2, 2]
+    assert twice.of([False, False, True, False]).hit.tolist() == [True, False]
     nothing = hits.of([False, True]).as_dict()
     assert nothing["hit_rate"] is None
     assert nothing["looks"] == 0

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from fastvid.eval.attention import mean_of_sums
 from fastvid.eval.hierarchical import bootstrap_interval
+from fastvid.projects.fvlm.inputs import Inputs
+from fastvid.projects.fvlm.model import Output
 from fastvid.report.records import RunRecords
 
 ALL = "all"  # the row of all tasks together
@@ -77,25 +78,23 @@ def joined(parts: Sequence[Answers]) -> Answers:
     return Answers(task=[name for part in parts for name in part.task], **arrays)
 
 
-def token_scores(logits: torch.Tensor, labels: torch.Tensor, end: int) -> dict[str, np.ndarray]:
-    """Score each question's answer.
+def answers_of(output: Output, inputs: Inputs, clips: Sequence[int], tasks: Sequence[str], end: int) -> Answers:
+    """Score the answers to the real questions of a batch, in order.
 
     Args:
-        logits: [..., A, V]; position a predicts ``labels[..., a]``.
-        labels: int64 [..., A], -100 where nothing is to be said.
+        output: what the model said.
+        inputs: the batch.
+        clips: number of each clip.
+        tasks: task of each real question.
         end: id of the end token.
-
-    Returns:
-        ``loss``, ``tokens``, ``right`` and ``words`` of :class:`Answers`, each [...].
     """
-    learnt = labels >= 0
-    loss = functional.cross_entropy(logits.float().flatten(0, -2), labels.flatten(), reduction="none", ignore_index=-100)
-    words = learnt & (labels != end)
-    right = words & (logits.argmax(-1) == labels)
-    return {
-        "loss": loss.view_as(labels).double().sum(-1).cpu().numpy(), "tokens": learnt.sum(-1).cpu().numpy(),
-        "right": right.sum(-1).cpu().numpy(), "words": words.sum(-1).cpu().numpy(),
-    }  # fmt: skip
+    words = output.learnt & (output.spread(output.labels, -100) != end)
+    right = output.spread(output.right, False) & words
+    loss = output.spread(output.losses.detach().double())
+    real = inputs.questions
+    place = torch.as_tensor(clips)[:, None].expand(real.shape)[real.cpu()]
+    loss, *counts = (values.sum(-1)[real].cpu().numpy() for values in (loss, output.learnt, right, words))
+    return Answers(place.numpy(), tasks, loss, *counts)
 
 
 def ce_ratio(coarse: Answers, fine: Answers) -> dict[str, float | None]:
@@ -122,4 +121,3 @@ def legacy_ratio(run: RunRecords, stage: str) -> float | None:
         return None
     recent = [c / f for c, f in zip(coarse[-_RECENT:], fine[-_RECENT:], strict=True) if f > 0]
     return math.fsum(recent) / len(recent) if recent else None
-
