@@ -101,9 +101,7 @@ class Looks:
         starts = np.cumsum([0, *self.questions])
         flat = queries.reshape(n * T, -1)
         of_a_clip = [
-            place[first:end, t][frames[first:end, t]]
-            for first, end in itertools.pairwise(starts)
-            for t in range(T)
+            place[first:end, t][frames[first:end, t]] for first, end in itertools.pairwise(starts) for t in range(T)
         ]
         return {
             "frames of a question": diversity(flat, [place[i][frames[i]] for i in range(n)]),

@@ -9,7 +9,7 @@ import torch
 
 from fastvid.eval.attention_maps import Hits
 from fastvid.projects.fvlm.controls import COARSE, FINE, conditions, with_other_words
-from fastvid.projects.fvlm.evaluation import Evaluator, EvalBatch
+from fastvid.projects.fvlm.evaluation import EvalBatch, Evaluator
 from fastvid.projects.fvlm.inputs import Inputs
 from fastvid.projects.fvlm.measures import ALL, Answers, answers_of, ce_ratio, joined, legacy_ratio
 from fastvid.projects.fvlm.model import partners
