@@ -1,4 +1,4 @@
-"""``python -m fastvid.caption RUN VIDEO``: what a trained vision-language model says of a video, and where it looked."""
+"""``python -m fastvid.caption RUN VIDEO``: what a vision-language model says of a video, and where it looked."""
 
 import json
 import sys

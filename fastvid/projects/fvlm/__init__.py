@@ -17,6 +17,7 @@ PROJECT = Project(
     saved="model/fvlm.json",
     load="fastvid.projects.fvlm.saved:load",
     caption="fastvid.projects.fvlm.caption:caption",
+    sweep="fastvid.projects.fvlm.sweep:SWEEP",
     report="fastvid.projects.fvlm.report:sections",
 )
 
