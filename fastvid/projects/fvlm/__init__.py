@@ -1,1 +1,1 @@
-"""fVLM: a vision-language model that reads each frame through one glance."""
+"""Foveated vision-language model: each frame is read through one glance whose query the language model predicts."""

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastvid.projects.trajectory.draws import between, uniforms, whole
+from fastvid.draws import between, uniforms, whole
 from fastvid.projects.trajectory.motion import MOTIONS, PATH_DRAWS, ROOM, long_path
 from fastvid.projects.trajectory.scenes import HARD_FRAMES, MOST_TRANSIENTS, SceneConfig, Scenes, disc_radius
 

@@ -6,7 +6,7 @@ Coordinates are those of the original project: x to the right, y down and z away
 
 import numpy as np
 
-from fastvid.projects.trajectory.draws import between
+from fastvid.draws import between
 
 MOTIONS = ("linear", "circular", "helical", "parabolic")
 """Names of the motion classes; a class id is a position."""

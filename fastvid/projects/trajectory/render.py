@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastvid.projects.trajectory.draws import between, uniforms
+from fastvid.draws import between, uniforms
 from fastvid.projects.trajectory.scenes import Scenes
 
 _LOOK = 4  # Philox stream of backgrounds and bars

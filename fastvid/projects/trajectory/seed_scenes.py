@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fastvid.projects.trajectory.draws import between, uniforms, whole
+from fastvid.draws import between, uniforms, whole
 from fastvid.projects.trajectory.motion import MOTIONS, PATH_DRAWS, brief_path, long_path
 from fastvid.projects.trajectory.scenes import LONGEST_BRIEF, MOST_TRANSIENTS, SceneConfig, Scenes, disc_radius
 

@@ -1,4 +1,4 @@
-"""Random numbers of many generated videos at once: each a pure function of (seed, index, stream)."""
+"""Random numbers of many generated videos at once, in NumPy: each a pure function of (seed, index, stream)."""
 
 import numpy as np
 
