@@ -235,9 +235,9 @@ class VisionEncoder(nn.Module, ABC):
 
     def _normalised(self, frames: torch.Tensor) -> torch.Tensor:
         parameter = next(self.model.parameters())
-        mean, std = (frames.new_tensor(x, dtype=torch.float32) for x in (self.mean, self.std))
-        pixels = (frames.float() / 255 - mean) / std
-        return pixels.permute(0, 3, 1, 2).contiguous().to(parameter.dtype)
+        mean, std = (frames.new_tensor(x, dtype=torch.float32)[:, None, None] for x in (self.mean, self.std))
+        pixels = frames.permute(0, 3, 1, 2).contiguous().float()  # planes first: three channels in a row do not vectorise
+        return pixels.mul_(1 / (255 * std)).sub_(mean / std).to(parameter.dtype)
 
 
 def _finish(block: Block, tokens: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
