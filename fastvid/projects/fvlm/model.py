@@ -258,22 +258,27 @@ class Pass:
 
 
 def another_questions(queries: torch.Tensor, questions: torch.Tensor) -> torch.Tensor:
-    """Exchange the queries among questions: each gets those of the next question of its clip, or, where its clip has
-    one question only, of the next clip's first.
+    """Exchange the queries [C, S, T, D] among questions as :func:`partners` pairs them."""
+    return queries.flatten(0, 1)[partners(questions).flatten()].unflatten(0, questions.shape)
+
+
+def partners(questions: torch.Tensor) -> torch.Tensor:
+    """Return the partner of each question: the next one of its clip, or, where its clip has one question only, the next
+    clip's first.
 
     Args:
-        queries: [C, S, T, D].
-        questions: bool [C, S], real questions; the others keep their queries.
+        questions: bool [C, S], real questions; the others are their own partners.
+
+    Returns:
+        int64 [C, S], places in the flattened questions.
     """
-    found = queries.clone()
+    S = questions.shape[1]
+    found = torch.arange(questions.numel()).view(questions.shape)
     real = [row.nonzero().flatten().tolist() for row in questions.cpu()]
     clips = [clip for clip, row in enumerate(real) if row]
     for place, clip in enumerate(clips):
-        row = real[clip]
+        row, other = real[clip], clips[(place + 1) % len(clips)]
         for number, question in enumerate(row):
-            if len(row) > 1:
-                found[clip, question] = queries[clip, row[(number + 1) % len(row)]]
-            else:
-                other = clips[(place + 1) % len(clips)]
-                found[clip, question] = queries[other, real[other][0]]
-    return found
+            mine = clip * S + row[(number + 1) % len(row)]
+            found[clip, question] = mine if len(row) > 1 else other * S + real[other][0]
+    return found.to(questions.device)

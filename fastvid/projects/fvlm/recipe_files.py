@@ -1,0 +1,8 @@
+"""Names of the files that a run's result is in."""
+
+RESULT = "fvlm.json"
+"""All that was measured."""
+GAZE_VIDEO = "gaze.mp4"
+"""The gaze over the frames of some test clips."""
+MODEL, COARSE_MODEL = "model", "model-coarse-alone"
+"""Folders of the trained models."""
