@@ -38,7 +38,9 @@ class Dinov3Encoder(VisionEncoder):
 
     def blocks(self) -> list[Block]:
         """Return the layers."""
-        layers = self.model.layer if hasattr(self.model, "layer") else self.model.model.layer  # as transformers' version
+        layers = (
+            self.model.layer if hasattr(self.model, "layer") else self.model.model.layer
+        )  # as transformers' version
         return [_block(layer) for layer in layers]
 
     def norm(self, tokens: torch.Tensor) -> torch.Tensor:

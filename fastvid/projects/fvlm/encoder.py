@@ -236,7 +236,9 @@ class VisionEncoder(nn.Module, ABC):
     def _normalised(self, frames: torch.Tensor) -> torch.Tensor:
         parameter = next(self.model.parameters())
         mean, std = (frames.new_tensor(x, dtype=torch.float32)[:, None, None] for x in (self.mean, self.std))
-        pixels = frames.permute(0, 3, 1, 2).contiguous().float()  # planes first: three channels in a row do not vectorise
+        pixels = (
+            frames.permute(0, 3, 1, 2).contiguous().float()
+        )  # planes first: three channels in a row do not vectorise
         return pixels.mul_(1 / (255 * std)).sub_(mean / std).to(parameter.dtype)
 
 
@@ -249,5 +251,3 @@ def _finish(block: Block, tokens: torch.Tensor, attended: torch.Tensor) -> torch
 def same(x: torch.Tensor) -> torch.Tensor:
     """Return the argument: the rotation of an encoder whose positions are added."""
     return x
-
-

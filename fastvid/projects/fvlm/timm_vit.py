@@ -33,6 +33,7 @@ class TimmEncoder(VisionEncoder):
                 f"timm's {name} is no plain vision transformer: its layers cannot be looked at; use one such as "
                 "vit_small_patch14_dinov2.lvd142m"
             )
+        self.name = name
         shown = model.pretrained_cfg
         super().__init__(
             model, width=model.embed_dim, heads=model.blocks[0].attn.num_heads, patch=model.patch_embed.patch_size[0],
