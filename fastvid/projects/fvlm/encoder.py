@@ -19,6 +19,11 @@ Depth = Literal["deep", "shallow"]
 Map = Callable[[torch.Tensor], torch.Tensor]
 
 
+def same(x: torch.Tensor) -> torch.Tensor:
+    """Return the argument, as where positions are added and nothing has to be rotated, or nothing is normalised."""
+    return x
+
+
 @dataclass(frozen=True)
 class Block:
     """The parts of one transformer layer, as functions on its tokens [..., D].
@@ -46,8 +51,8 @@ class Block:
     norm2: Map
     mlp: Map
     scale2: Map
-    norm_query: Map = nn.Identity()
-    norm_key: Map = nn.Identity()
+    norm_query: Map = same
+    norm_key: Map = same
 
 
 @dataclass(frozen=True)
@@ -246,8 +251,3 @@ def _finish(block: Block, tokens: torch.Tensor, attended: torch.Tensor) -> torch
     """Return the tokens after a layer whose attention gave ``attended`` [..., heads * d]."""
     tokens = tokens + block.scale1(block.out(attended))
     return tokens + block.scale2(block.mlp(block.norm2(tokens)))
-
-
-def same(x: torch.Tensor) -> torch.Tensor:
-    """Return the argument: the rotation of an encoder whose positions are added."""
-    return x

@@ -1,4 +1,4 @@
-"""The foveated vision-language model: each frame becomes one token, read by a query that the language model predicts."""
+"""The foveated vision-language model: each frame is one token, read by a query that the language model predicts."""
 
 from dataclasses import dataclass
 from functools import cached_property
