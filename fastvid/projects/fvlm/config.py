@@ -4,9 +4,10 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from fastvid.data.text.conversation import CAPTION_PROMPT
+from fastvid.projects.fvlm.loss_config import LossConfig
 from fastvid.projects.fvlm.model_config import ModelConfig
 from fastvid.projects.fvlm.scenes import SceneConfig
-from fastvid.ranges import Count, Natural, NotNegative, Positive, Share, ShareAboveZero
+from fastvid.ranges import Count, Natural, Positive, Share, ShareAboveZero
 from fastvid.train.config import DataConfig, RunConfig
 from fastvid.train.optim import OptimConfig
 from fastvid.train.paths import PathOption
@@ -83,9 +84,8 @@ class FvlmConfig:
     """Order of the demo's clips."""
     model: ModelConfig = field(default_factory=ModelConfig)
     """The model."""
-    coarse_weight: NotNegative = 1.0
-    """Weight of the coarse pass in the loss. With 0 it is measured and not trained, and its ratio to the fine pass is
-    no evidence."""
+    loss: LossConfig = field(default_factory=LossConfig)
+    """Loss."""
     optim: OptimConfig = field(default_factory=OptimConfig)
     """Optimisation of the model."""
     coarse_alone: bool = True

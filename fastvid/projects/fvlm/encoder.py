@@ -19,6 +19,11 @@ Depth = Literal["deep", "shallow"]
 Map = Callable[[torch.Tensor], torch.Tensor]
 
 
+def same(x: torch.Tensor) -> torch.Tensor:
+    """Return the argument, as where positions are added and nothing has to be rotated, or nothing is normalised."""
+    return x
+
+
 @dataclass(frozen=True)
 class Block:
     """The parts of one transformer layer, as functions on its tokens [..., D].
@@ -46,8 +51,8 @@ class Block:
     norm2: Map
     mlp: Map
     scale2: Map
-    norm_query: Map = nn.Identity()
-    norm_key: Map = nn.Identity()
+    norm_query: Map = same
+    norm_key: Map = same
 
 
 @dataclass(frozen=True)
@@ -235,19 +240,14 @@ class VisionEncoder(nn.Module, ABC):
 
     def _normalised(self, frames: torch.Tensor) -> torch.Tensor:
         parameter = next(self.model.parameters())
-        mean, std = (frames.new_tensor(x, dtype=torch.float32) for x in (self.mean, self.std))
-        pixels = (frames.float() / 255 - mean) / std
-        return pixels.permute(0, 3, 1, 2).contiguous().to(parameter.dtype)
+        mean, std = (frames.new_tensor(x, dtype=torch.float32)[:, None, None] for x in (self.mean, self.std))
+        pixels = (
+            frames.permute(0, 3, 1, 2).contiguous().float()
+        )  # planes first: three channels in a row do not vectorise
+        return pixels.mul_(1 / (255 * std)).sub_(mean / std).to(parameter.dtype)
 
 
 def _finish(block: Block, tokens: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
     """Return the tokens after a layer whose attention gave ``attended`` [..., heads * d]."""
     tokens = tokens + block.scale1(block.out(attended))
     return tokens + block.scale2(block.mlp(block.norm2(tokens)))
-
-
-def same(x: torch.Tensor) -> torch.Tensor:
-    """Return the argument: the rotation of an encoder whose positions are added."""
-    return x
-
-

@@ -24,6 +24,40 @@ class LanguageModel(nn.Module):
         known = inspect.signature(model.get_decoder().forward).parameters
         self.cache_name = "cache" if "cache" in known else "past_key_values"  # as transformers named it before
 
+    @property
+    def embeddings(self) -> torch.Tensor:
+        """Return the embeddings of all tokens, [V, W]."""
+        found: torch.Tensor = self.model.get_input_embeddings().weight
+        return found
+
+    @property
+    def ends(self) -> set[int]:
+        """Return the tokens that end an answer, as the model's configuration names them; empty if it names none."""
+        named: set[int] = set()
+        for config in (self.model.config, self.model.generation_config):
+            ids = getattr(config, "eos_token_id", None)
+            named |= set(ids) if isinstance(ids, list) else {ids} - {None}
+        return named
+
+    @torch.no_grad()
+    def check(self) -> None:
+        """Raise ValueError unless reading in parts, behind padding, says what the model says itself.
+
+        It does not where a model changes its logits behind the output layer, or attends otherwise than a mask can say.
+        """
+        ids = torch.arange(4, device=self.embeddings.device)[None] % len(self.embeddings)
+        said = self.model(input_ids=ids).logits
+        reading, embeds = self.start(), self.embed(ids)
+        padded = torch.cat([embeds[:, :1], embeds], 1)
+        real = torch.ones(padded.shape[:2], dtype=torch.bool, device=ids.device)
+        real[:, 0] = False
+        parts = [reading.read(padded[:, :3], real[:, :3])[:, 1:], reading.read(padded[:, 3:], real[:, 3:])]
+        if not torch.allclose(self.logits(torch.cat(parts, 1)), said, rtol=1e-3, atol=1e-3):
+            raise ValueError(
+                f"a {self.model.config.model_type} model computes its answer in a way that is not supported; use one "
+                "of the Llama kind, such as HuggingFaceTB/SmolLM2-135M-Instruct"
+            )
+
     def embed(self, ids: torch.Tensor) -> torch.Tensor:
         """Return the embeddings [..., W] of token ids."""
         found: torch.Tensor = self.model.get_input_embeddings()(ids)

@@ -1,4 +1,4 @@
-"""The foveated vision-language model: each frame becomes one token, read by a query that the language model predicts."""
+"""The foveated vision-language model: each frame is one token, read by a query that the language model predicts."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -224,7 +224,7 @@ class Pass:
             uniform=self.gaze == "uniform", truth=truth, measure=self.look,
         )  # fmt: skip
         seen = gaze.seen.unflatten(0, (self.C, t)).transpose(1, 2).flatten(0, 1)
-        return self.connector.tokens(seen), gaze
+        return self.connector.tokens(seen) + self.connector.nothing(), gaze
 
     def read(self, reading: Reading, tokens: torch.Tensor, frame: int = 0) -> torch.Tensor:
         """Read visual tokens [R, t, W] from a frame on, then the text behind but its last token, whose successor nobody
@@ -235,8 +235,10 @@ class Pass:
 
     def output(self, hidden: torch.Tensor, queries: torch.Tensor, gazes: list[Gaze]) -> Output:
         """Return what hidden states [R, T + A - 1, W] of the frames and the text behind say."""
-        last = (self.real.sum(1) - 1).clamp(min=0)  # the last real frame predicts the first token behind
-        at_last = hidden[torch.arange(len(hidden), device=hidden.device), last]
+        count = self.real.sum(1)  # the last real frame predicts the first token behind
+        at_last = hidden[torch.arange(len(hidden), device=hidden.device), (count - 1).clamp(min=0)]
+        if self.text_hidden is not None:  # without a frame, the last token in front
+            at_last = torch.where(count[:, None] > 0, at_last, self.text_hidden)
         states = torch.cat([at_last[:, None], hidden[:, self.T :]], 1).unflatten(0, (self.C, self.S))
         learnt = self.inputs.learnt
         output = Output(

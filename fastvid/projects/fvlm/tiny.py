@@ -9,6 +9,7 @@ from fastvid.projects.fvlm.dinov2 import Dinov2Encoder
 from fastvid.projects.fvlm.language import LanguageModel
 from fastvid.projects.fvlm.model import FoveatedVLM
 from fastvid.projects.fvlm.model_config import ModelConfig
+from fastvid.projects.fvlm.tokenizer import END, PAD, SPECIAL, START
 
 TOKEN_STD = 0.5  # of embeddings, positions and visual tokens
 
@@ -48,11 +49,13 @@ def _encoder(config: ModelConfig, size: int) -> Any:
 def _language(config: ModelConfig, vocabulary: int) -> Any:
     from transformers import LlamaConfig, LlamaForCausalLM
 
+    special = {f"{kind}_token_id": SPECIAL.index(token) for kind, token in (("pad", PAD), ("bos", START), ("eos", END))}
     model: Any = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=vocabulary, hidden_size=config.tiny_width, intermediate_size=8 * config.tiny_width // 3,
             num_hidden_layers=config.tiny_layers, num_attention_heads=config.tiny_heads, tie_word_embeddings=False,
             max_position_embeddings=2048, attn_implementation="sdpa",
+            **special,
         )
     )  # fmt: skip
     _draw(model)

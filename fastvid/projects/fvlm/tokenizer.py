@@ -8,6 +8,8 @@ if TYPE_CHECKING:  # transformers takes seconds
     from transformers import PreTrainedTokenizerFast
 
 PAD, UNKNOWN, START, END = "<pad>", "<unk>", "<|im_start|>", "<|im_end|>"
+SPECIAL = [PAD, UNKNOWN, START, END]
+"""The first tokens of every vocabulary, in this order."""
 
 # One turn is "<|im_start|> role text <|im_end|>". There is no default system prompt: it would only cost time.
 CHAT_TEMPLATE = (
@@ -36,11 +38,10 @@ def word_tokenizer(texts: Iterable[str], most: int = 8192) -> "PreTrainedTokeniz
     counts: Counter[str] = Counter()
     for text in texts:
         counts.update(word for word, _ in split.pre_tokenize_str(lower.normalize_str(text)))
-    special = [PAD, UNKNOWN, START, END]
     words = sorted({"user", "assistant", "system"} | counts.keys(), key=lambda word: (-counts[word], word))
-    roles = [word for word in ("user", "assistant", "system") if word not in words[: most - len(special)]]
-    kept = [*words[: most - len(special) - len(roles)], *roles]
-    vocabulary = {token: index for index, token in enumerate([*special, *kept])}
+    roles = [word for word in ("user", "assistant", "system") if word not in words[: most - len(SPECIAL)]]
+    kept = [*words[: most - len(SPECIAL) - len(roles)], *roles]
+    vocabulary = {token: index for index, token in enumerate([*SPECIAL, *kept])}
     core = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
     core.normalizer = lower
     core.pre_tokenizer = split
