@@ -37,6 +37,7 @@ from fastvid.projects.fvlm.evaluation import EvalBatch
 from fastvid.projects.fvlm.measures import ALL
 from fastvid.train.data import check_data, open_videos, view_spec
 from fastvid.train.logs import progress
+from fastvid.train.optim import OptimConfig
 from fastvid.train.session import Session
 from fastvid.video import DecodeError, ViewSpec
 
@@ -171,6 +172,11 @@ class Clips:
             [level.shard_sizes for level in self.data.levels], shares, batch=batch, seed=seed, window=window,
             rank=world.rank, world=world.size, start=state,
         )  # fmt: skip
+
+    def shown(self, optim: OptimConfig) -> str:
+        """Describe how many clips a stage has shown at its end, and how often each."""
+        sampler = self.sampler(optim.micro_batch, LoaderState())
+        return str(sampler.coverage(sampler.advance(LoaderState(), optim.steps * optim.batch)))
 
     def loader(self, batch: int, state: LoaderState) -> TrainLoader:
         """Return the training batches from a state on."""

@@ -9,26 +9,24 @@
 """
 
 import logging
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from fastvid.command import user_errors
 from fastvid.data import ChatFormat
-from fastvid.projects.fvlm.acceptance import COARSE_ALONE
 from fastvid.projects.fvlm.config import FvlmConfig
-from fastvid.projects.fvlm.controls import COARSE, FINE, conditions
+from fastvid.projects.fvlm.controls import COARSE, FINE
 from fastvid.projects.fvlm.data import Clips, FvlmData, open_data, texts
-from fastvid.projects.fvlm.evaluation import Evaluation, Evaluator
 from fastvid.projects.fvlm.loss import TextLoss, freeze_unused
 from fastvid.projects.fvlm.model import FoveatedVLM
 from fastvid.projects.fvlm.model_config import Mode
-from fastvid.projects.fvlm.recipe_files import COARSE_MODEL, GAZE_VIDEO, MODEL, RESULT
-from fastvid.projects.fvlm.results import by_task, measured
-from fastvid.projects.fvlm.tiny import tiny_model
-from fastvid.projects.fvlm.tokenizer import word_tokenizer
-from fastvid.report.records import RunRecords
+from fastvid.projects.fvlm.open_model import open_model
+from fastvid.projects.fvlm.recipe_files import RESULTS
+from fastvid.projects.fvlm.testing import Test
 from fastvid.train.data import open_quarantine
 from fastvid.train.decoder import choose_decoder
-from fastvid.train.engine import Engine, Stage
+from fastvid.train.engine import Stage
 from fastvid.train.optim import OptimConfig, limit_epochs
 from fastvid.train.session import Session
 
@@ -45,10 +43,9 @@ def run(session: Session, config: FvlmConfig) -> None:
             optim.check_processes(world.size)
     data = open_data(session, config)
     with user_errors(ValueError, OSError):
-        tokenizer = word_tokenizer(texts(data.train, config.data.prompt))
+        model, tokenizer = new_model(config, data, mode)
+        alone = new_model(config, data, "coarse")[0] if config.coarse_alone else None
         chat = ChatFormat(tokenizer, config.model.layout)
-        model = new_model(config, tokenizer, data, mode).to(device)
-        alone = new_model(config, tokenizer, data, "coarse").to(device) if config.coarse_alone else None
     decoder = choose_decoder(session, config.data, data.train, data.views)
     videos = data.counts()["train"]
     optim, coarse_optim = (limit_epochs(one, videos) for one in (config.optim, config.coarse_optim))
@@ -56,14 +53,36 @@ def run(session: Session, config: FvlmConfig) -> None:
 
     engine = session.engine({FINE: optim.steps, **({COARSE: coarse_optim.steps} if alone is not None else {})})
     clips = Clips(session, config, data, chat, decoder, open_quarantine(session, config.data))
-    test = Test(session, config, clips, engine)
+    test = Test(session, config, clips, tokenizer, engine.cast)
 
-    # The model as it is used, and the fair opponent.
-    engine.train(stage(FINE, model, mode, optim, config, clips, test))
+    # The model as it is used, and its fair opponent.
+    engine.train(stage(FINE, model.to(device), mode, optim, config, clips, test))
+    log.info("%s: %s", FINE, clips.shown(optim))
     if alone is not None:
-        engine.train(stage(COARSE, alone, "coarse", coarse_optim, config, clips, test))
+        engine.train(stage(COARSE, alone.to(device), "coarse", coarse_optim, config, clips, test))
+        log.info("%s: %s", COARSE, clips.shown(coarse_optim))
 
     # What they say of clips that nothing was chosen by, and where they looked.
     if session.run is not None:
         test.write(model, alone)
     engine.close()
+
+
+def new_model(config: FvlmConfig, data: FvlmData, mode: Mode) -> tuple[FoveatedVLM, Any]:
+    """Open the model as it is before its first step, with what a mode does not train frozen, and its tokenizer."""
+    options = replace(config.model, init_seed=config.model.init_seed + config.run.seed)
+    words = texts(data.train, config.data.prompt)
+    model, tokenizer = open_model(options, size=data.views.size, texts=words)
+    freeze_unused(model, mode, config.loss.coarse_weight)
+    return model, tokenizer
+
+
+def stage(
+    name: str, model: FoveatedVLM, mode: Mode, optim: OptimConfig, config: FvlmConfig, clips: Clips, test: Test
+) -> Stage:
+    """Return the stage that trains a model in a mode."""
+    return Stage(
+        name, model, TextLoss(mode, config.loss), optim, partial(clips.loader, optim.micro_batch),
+        partial(test.validate, name, model, mode), config.test.every or optim.steps, results=RESULTS,
+        compile=config.run.compile,
+    )  # fmt: skip

@@ -35,9 +35,9 @@ class Sample:
     said: Mapping[str, str]
 
 
-def by_task(answers: Answers) -> dict[str, Any]:
-    """Return the measures of each task, and of all together."""
-    return {task: answers.of(task).as_dict() for task in (*answers.tasks, ALL)}
+def by_task(answers: Answers, *, intervals: bool = True) -> dict[str, Any]:
+    """Return the measures of each task, and of all together, with their intervals unless these are not wanted."""
+    return {task: answers.of(task).as_dict(intervals=intervals) for task in (*answers.tasks, ALL)}
 
 
 def accuracy_by_clip(answers: Answers, keys: Sequence[str]) -> dict[str, float]:
