@@ -9,7 +9,6 @@ from fastvid.projects.fvlm.inputs import Inputs
 from fastvid.projects.fvlm.loss import LossConfig, TextLoss
 from fastvid.projects.fvlm.model import Pass
 from fastvid.projects.fvlm.model_config import ModelConfig
-
 from tests.projects.fvlm.batches import SIZE, VOCABULARY, batch, tiny
 
 MODES = ["coarse", "parallel", "stream"]
@@ -187,7 +186,7 @@ def test_a_learnt_first_query_and_video_first():
     nothing = torch.zeros(2, 2, 0, dtype=torch.int64)
     bare = dataclasses.replace(whole, before=nothing, before_mask=nothing.bool())
     assert model(bare).logits.isfinite().all()
-    with pytest.raises(ValueError, match="use --model.first-query learnt"):
+    with pytest.raises(ValueError, match=r"use --model\.first-query learnt"):
         ModelConfig(layout="video-first")
 
 
