@@ -36,6 +36,13 @@ _HOMES = {
     "split_by_key": "sources.subset",
     "split_labelled": "splits.split",
     "subset": "sources.subset",
+    "ChatFormat": "text.chat",
+    "FixedShares": "loader.mixture",
+    "MixtureSampler": "loader.mixture",
+    "PaddedDraws": "loader.padded_views",
+    "PaddedEvaluation": "loader.padded_views",
+    "TextChoice": "text.conversation",
+    "TextCollator": "text.rows",
 }
 
 __all__ = sorted(_HOMES)
@@ -50,8 +57,12 @@ if TYPE_CHECKING:
     from fastvid.data.loader.flips import mirror_changes as mirror_changes
     from fastvid.data.loader.frame_cache import FrameCache as FrameCache
     from fastvid.data.loader.loader import TrainLoader as TrainLoader
+    from fastvid.data.loader.mixture import FixedShares as FixedShares
+    from fastvid.data.loader.mixture import MixtureSampler as MixtureSampler
     from fastvid.data.loader.order import EpochOrder as EpochOrder
     from fastvid.data.loader.order import LoaderState as LoaderState
+    from fastvid.data.loader.padded_views import PaddedDraws as PaddedDraws
+    from fastvid.data.loader.padded_views import PaddedEvaluation as PaddedEvaluation
     from fastvid.data.loader.plan import DecodeOptions as DecodeOptions
     from fastvid.data.loader.sampler import EpochSampler as EpochSampler
     from fastvid.data.loader.views import EvaluationDraws as EvaluationDraws
@@ -72,5 +83,8 @@ if TYPE_CHECKING:
     from fastvid.data.splits.split import LabelledSplits as LabelledSplits
     from fastvid.data.splits.split import split_labelled as split_labelled
     from fastvid.data.storage.remote import StreamError as StreamError
+    from fastvid.data.text.chat import ChatFormat as ChatFormat
+    from fastvid.data.text.conversation import TextChoice as TextChoice
+    from fastvid.data.text.rows import TextCollator as TextCollator
 
 __getattr__ = lazy_names(__name__, _HOMES)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from fastvid.video import Limits, VideoMetadata, probe
 
@@ -107,6 +107,28 @@ class Traceable(Protocol):
 def origin_of(source: Source, index: int) -> Origin:
     """Return where ``samples[index]`` comes from. For a source that does not say, the key is the name."""
     return source.origin(index) if isinstance(source, Traceable) else Origin(source.samples[index].key)
+
+
+@runtime_checkable
+class Described(Protocol):
+    """A source that knows more of its samples than label and caption, such as conversations about them."""
+
+    def fields(self, index: int) -> dict[str, Any]:
+        """Read what is written about ``samples[index]``: the fields of the ``.json`` beside it. Nothing is kept.
+
+        Raises:
+            DecodeError: ``read``, ``checksum`` or ``text``.
+        """
+        ...
+
+
+def fields_of(source: Source, index: int) -> dict[str, Any]:
+    """Return what is written about ``samples[index]``, empty for a source that does not say.
+
+    Raises:
+        DecodeError: it cannot be read.
+    """
+    return source.fields(index) if isinstance(source, Described) else {}
 
 
 def read_video(source: Source, index: int, limits: Limits) -> tuple[bytes, VideoMetadata]:

@@ -12,6 +12,7 @@ Reason = Literal[
     "corrupt",  # the decoder gave up or flagged a frame
     "frame_count",  # frames that should be there are missing
     "limit",  # larger than the limits allow
+    "text",  # what is written about it cannot be used
     "unsupported",  # not for the chosen decoder, though PyAV may well decode it
 ]
 

@@ -49,6 +49,10 @@ class View:
         """Return whether the video had fewer frames than the clip wants."""
         return len(set(self.frames)) < len(self.frames)
 
+    def is_whole(self, info: VideoMetadata) -> bool:
+        """Return whether it shows whole frames of the video, not mirrored."""
+        return self.box == (0, 0, *info.upright_size) and not self.flip
+
 
 @dataclass(frozen=True)
 class ViewSpec:

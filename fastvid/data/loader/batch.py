@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 import torch
 
+from fastvid.data.text.rows import ClipText
+
 
 @dataclass
 class Latents:
@@ -57,6 +59,7 @@ class Batch:
         repeats: per clip, whether it repeats frames because the video has fewer than the clip wants.
         windows: windows of the shuffle that the first and the last clip of the global batch are of, counted from the
             first epoch's first.
+        text: what is written about each clip, where a loader reads that.
         extra: further tensors of a project's own loader, such as ``{"tokens": ...}``, on the device.
     """
 
@@ -70,6 +73,7 @@ class Batch:
     repeats: list[bool] = field(default_factory=list)
     windows: tuple[int, int] = (0, 0)
     extra: dict[str, torch.Tensor] = field(default_factory=dict)
+    text: list[ClipText] = field(default_factory=list)
 
     def record_stream(self, stream: torch.cuda.Stream) -> None:
         """Tell the allocator that ``stream`` uses the tensors, which another stream made."""

@@ -11,7 +11,9 @@ import torch
 from fastvid.data.bad_samples import Quarantine
 from fastvid.data.loader.batch import Batch
 from fastvid.data.loader.views import EVERY_EPOCH, Draws
-from fastvid.data.source import Sample, Source, read_video
+from fastvid.data.source import Sample, Source, fields_of, read_video
+from fastvid.data.text.conversation import TextChoice
+from fastvid.data.text.rows import ClipText, TextCollator
 from fastvid.data.worker_pool import default_threads
 from fastvid.random import sample_id
 from fastvid.video import DecodeError, Limits, VideoMetadata, View, decode_clips
@@ -29,6 +31,8 @@ class SampleViews:
         pixels: uint8 [T, H, W, 3] of each view, None where it could not be decoded.
         errors: why, by view.
         repeats: of each view, whether it repeats frames.
+        frames: of each view, the numbers of the video's frames.
+        whole: of each view, whether it shows whole frames, not mirrored.
     """
 
     sample: Sample
@@ -36,6 +40,8 @@ class SampleViews:
     pixels: list[np.ndarray | None]
     errors: dict[int, DecodeError]
     repeats: list[bool]
+    frames: list[tuple[int, ...]]
+    whole: list[bool]
 
 
 def decode_sample(draws: Draws, source: Source, index: int) -> SampleViews:
@@ -43,7 +49,7 @@ def decode_sample(draws: Draws, source: Source, index: int) -> SampleViews:
     sample, count = source.samples[index], draws.count
     if count == EVERY_EPOCH:
         raise ValueError("these draws have no end: give them the count of the views that are to be decoded")
-    out = SampleViews(sample, [NO_VIEW] * count, [None] * count, {}, [False] * count)
+    out = SampleViews(sample, [NO_VIEW] * count, [None] * count, {}, [False] * count, [()] * count, [False] * count)
     try:
         data, info = read_video(source, index, Limits())
     except DecodeError as error:
@@ -56,6 +62,7 @@ def decode_sample(draws: Draws, source: Source, index: int) -> SampleViews:
         else:
             out.pixels[draw], out.hashes[draw] = draws.transform(pixels, sample, draw), views[draw].hash
             out.repeats[draw] = views[draw].repeats_frames
+            out.frames[draw], out.whole[draw] = views[draw].frames, views[draw].is_whole(info)
     return out
 
 
@@ -114,6 +121,8 @@ def eval_batches(
     quarantine: Quarantine,
     threads: int | None = None,
     device: torch.device | None = None,
+    text: TextChoice | None = None,
+    collate: TextCollator | None = None,
 ) -> Iterator[Batch]:
     """Decode every sample once, in order. One that lacks a view goes to the quarantine, and nothing takes its place.
 
@@ -125,6 +134,8 @@ def eval_batches(
         quarantine: where bad samples go.
         threads: decoding threads; default: half the processors.
         device: where forward passes run, see :func:`decode_ahead`; default: the processor. Batches stay in memory.
+        text: which of the conversations about a sample are taken, those of epoch 0; None reads none.
+        collate: makes tensors of them for ``batch.extra``.
 
     Yields:
         Batches of ``batch * V`` clips; the V views of a sample are side by side.
@@ -134,20 +145,28 @@ def eval_batches(
         device=device or torch.device("cpu"),
     )  # fmt: skip
     done: list[SampleViews] = []
-    for one in stream:
-        if one.errors:
-            quarantine.add(one.sample.key, next(iter(one.errors.values())))
+    written: list[ClipText] = []
+    for index, one in zip(indices, stream, strict=True):
+        key, error = one.sample.key, next(iter(one.errors.values()), None)
+        if error is None and text is not None:
+            try:
+                said = text.take(fields_of(source, index), one.sample.caption, key, 0)
+                written += [ClipText(said, *place) for place in zip(one.frames, one.whole, strict=True)]
+            except DecodeError as fault:
+                error = fault
+        if error is not None:
+            quarantine.add(key, error)
             continue
-        quarantine.count_good(one.sample.key)
+        quarantine.count_good(key)
         done.append(one)
         if len(done) == batch:
-            yield _stack(done)
-            done = []
+            yield _stack(done, written, collate)
+            done, written = [], []
     if done:
-        yield _stack(done)
+        yield _stack(done, written, collate)
 
 
-def _stack(done: list[SampleViews]) -> Batch:
+def _stack(done: list[SampleViews], written: list[ClipText], collate: TextCollator | None) -> Batch:
     keys = [one.sample.key for one in done for _ in one.hashes]
     return Batch(
         keys=keys,
@@ -157,4 +176,6 @@ def _stack(done: list[SampleViews]) -> Batch:
         labels=[one.sample.label for one in done for _ in one.hashes],
         substitutes=[False] * len(keys),
         repeats=[repeats for one in done for repeats in one.repeats],
+        text=written,
+        extra={} if collate is None else collate(written, len(done[0].frames[0])),
     )

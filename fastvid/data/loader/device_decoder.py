@@ -22,18 +22,25 @@ class DeviceDecoder:
         self._plan, self._quarantine, self._device = plan, quarantine, device
 
     def clips(self, made: list[Decoded]) -> torch.Tensor:
-        """Decode the files that were read to uint8 [B, T, H, W, 3], and record their samples in ``made``."""
-        files = [one.file for one in made if one.file is not None]
+        """Decode the files that were read to uint8 [B, T, H, W, 3], and record their samples in ``made``. The clip of
+        an empty turn is black.
+        """
+        turns = [one for one in made if one.file is not None]
+        files = [one.file for one in turns if one.file is not None]
         clips, errors = self._decode(files)
-        for slot, (one, file, error) in enumerate(zip(made, files, errors, strict=True)):
+        for slot, (one, file, error) in enumerate(zip(turns, files, errors, strict=True)):
             while error is not None:
                 one.bad.append((file.sample.key, error))
                 file = self._next_good(one)
                 clip, (error,) = self._decode([file])
                 clips[slot] = clip[0]
-            one.tell(file.sample, file.view)
+            one.tell(file.sample, file.view, file.info)
             one.file = None
-        return clips
+        if len(turns) == len(made):
+            return clips
+        every = clips.new_zeros((len(made), *clips.shape[1:]))
+        every[[slot for slot, one in enumerate(made) if not one.empty]] = clips
+        return every
 
     def _decode(self, files: list[VideoFile]) -> tuple[torch.Tensor, list[DecodeError | None]]:
         return decode_views(
@@ -51,9 +58,11 @@ class DeviceDecoder:
             self._quarantine.add_row(one.bad)
             if len(one.bad) >= plan.most_tries:
                 self._quarantine.give_up(one.bad, len(plan.source.samples))
-            position = sampler.advance(sampler.position(one.turn), len(one.bad))
-            index = sampler.index(position)
+            position = sampler.position(one.turn)
+            assert position is not None  # or there would have been no file
+            index, epoch = sampler.sample(sampler.advance(position, len(one.bad)))
             try:
-                return plan.read(index, position.epoch)
+                one.conversations = plan.conversations(index, epoch)
+                return plan.read(index, epoch, sampler.frames(one.turn))
             except DecodeError as error:
                 one.bad.append((plan.source.samples[index].key, error))

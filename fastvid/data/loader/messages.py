@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from fastvid.data.loader.plan import VideoFile
 from fastvid.data.source import Sample
-from fastvid.video import DecodeError, View
+from fastvid.data.text.conversation import Conversation
+from fastvid.video import DecodeError, VideoMetadata, View
 
 
 @dataclass
@@ -22,6 +23,10 @@ class Decoded:
         threads: decoding threads when it was finished.
         bad: samples that came before it in the order and could not be used, and why: (key, error).
         file: what is to be decoded, where the parent does that.
+        conversations: those about the sample that were chosen.
+        frames: numbers of the video's frames in the clip.
+        whole: whether these are shown whole and not mirrored.
+        empty: whether the turn has no clip, see :meth:`fastvid.data.EpochSampler.position`.
     """
 
     turn: int
@@ -32,10 +37,15 @@ class Decoded:
     threads: int = 0
     bad: list[tuple[str, DecodeError]] = field(default_factory=list)
     file: VideoFile | None = None
+    conversations: list[Conversation] = field(default_factory=list)
+    frames: tuple[int, ...] = ()
+    whole: bool = False
+    empty: bool = False
 
-    def tell(self, sample: Sample, view: View) -> None:
+    def tell(self, sample: Sample, view: View, info: VideoMetadata) -> None:
         """Record whose clip it is."""
         self.key, self.label = sample.key, sample.label
+        self.frames, self.whole = view.frames, view.is_whole(info)
         self.view_hash, self.repeats = view.hash, view.repeats_frames
 
 

@@ -68,8 +68,8 @@ class EpochOrder(Sequence[int]):
         if not 0 <= position < len(self):
             raise IndexError(f"position {position} of an epoch of {len(self)} samples")
         window = self.window_of(position)
-        begin = int(self._ends[window - 1]) if window else 0
-        repeat, at = divmod(position - begin, (int(self._ends[window]) - begin) // self._echo)
+        begin, end = self.span(window)
+        repeat, at = divmod(position - begin, (end - begin) // self._echo)
         return int(self._samples(window, repeat)[at])
 
     @property
@@ -80,6 +80,10 @@ class EpochOrder(Sequence[int]):
     def window_of(self, position: int) -> int:
         """Return the window that holds a position."""
         return int(np.searchsorted(self._ends, position, side="right"))
+
+    def span(self, window: int) -> tuple[int, int]:
+        """Return the first position of a window, and the one behind its last."""
+        return (int(self._ends[window - 1]) if window else 0), int(self._ends[window])
 
     def shards_of(self, window: int) -> list[int]:
         """Return the shards of a window."""

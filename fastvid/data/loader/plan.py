@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 
 from fastvid.data.loader.sampler import EpochSampler
 from fastvid.data.loader.views import ViewDraws
-from fastvid.data.source import Sample, Source, read_video
+from fastvid.data.source import Sample, Source, fields_of, read_video
+from fastvid.data.text.conversation import Conversation, TextChoice
 from fastvid.video import Limits, VideoMetadata, View
 from fastvid.video.decoders import GPU_DECODERS
 
@@ -56,6 +57,7 @@ class DecodePlan:
         threads: threads at the beginning.
         most_threads: as many as there may become.
         in_a_row: bad samples in a row after which a turn is given up.
+        text: which of the conversations about a sample are taken; None reads no text.
     """
 
     source: Source
@@ -65,6 +67,7 @@ class DecodePlan:
     threads: int
     most_threads: int
     in_a_row: int
+    text: TextChoice | None = None
 
     def __post_init__(self):
         if not len(self.source.samples):
@@ -93,15 +96,36 @@ class DecodePlan:
         """Return the number of consecutive positions that hold every sample at least once, wherever they begin."""
         return 2 * len(self.sampler) - 1
 
-    def read(self, index: int, epoch: int) -> "VideoFile":
+    def read(self, index: int, epoch: int, frames: int | None = None) -> "VideoFile":
         """Read a sample for an epoch.
+
+        Args:
+            index: which one.
+            epoch: how often it was shown before.
+            frames: of the clip; default: those of the views.
 
         Raises:
             DecodeError: it cannot be used.
         """
         sample = self.source.samples[index]
         data, info = read_video(self.source, index, self.options.limits)
-        return VideoFile(sample, data, info, self.draws.view(sample, epoch, info))
+        return VideoFile(sample, data, info, self.view(sample, epoch, info, frames))
+
+    def view(self, sample: Sample, epoch: int, info: VideoMetadata, frames: int | None = None) -> View:
+        """Return the view of a sample for an epoch, of ``frames`` frames where that is given."""
+        draws = self.draws if frames is None else self.draws.with_frames(frames)
+        return draws.view(sample, epoch, info)
+
+    def conversations(self, index: int, epoch: int) -> list[Conversation]:
+        """Read what is written about a sample and choose for an epoch; nothing where no text is read.
+
+        Raises:
+            DecodeError: it cannot be used.
+        """
+        if self.text is None:
+            return []
+        sample = self.source.samples[index]
+        return self.text.take(fields_of(self.source, index), sample.caption, sample.key, epoch)
 
 
 @dataclass

@@ -15,6 +15,7 @@ from fastvid.data.loader.messages import Decoded
 from fastvid.data.loader.order import LoaderState
 from fastvid.data.loader.plan import DecodePlan
 from fastvid.data.loader.worker_handle import DecodeWorker
+from fastvid.data.text.rows import ClipText, TextCollator
 from fastvid.random import sample_id
 
 
@@ -43,13 +44,22 @@ class Prefetcher:
         slots: clips decoded ahead of the batch being put together.
         quarantine: where bad samples go.
         device: where tensors are put.
+        collate: makes tensors of what is written about the clips; None where no text is read.
 
     Attributes:
         ready: finished batches, in order; an error is the last.
         process: which decodes.
     """
 
-    def __init__(self, plan: DecodePlan, slots: int, quarantine: Quarantine, device: torch.device):
+    def __init__(
+        self,
+        plan: DecodePlan,
+        slots: int,
+        quarantine: Quarantine,
+        device: torch.device,
+        collate: TextCollator | None = None,
+    ):
+        self._collate = collate
         self._plan, self._quarantine, self._device = plan, quarantine, device
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._device_decoder = DeviceDecoder(plan, quarantine, device)
@@ -98,22 +108,32 @@ class Prefetcher:
                 with torch.cuda.stream(self._stream):  # without a GPU there is none, and this does nothing
                     made = self._on_device(self._copy_batch(first, sampler.windows_of_batch(state)))
                 first += sampler.local
-                state = sampler.advance(state, sampler.batch)
+                state = sampler.after(state)
                 made.after = state
                 self.ready.put(made)
         except BaseException as error:
             self.ready.put(Made(error=error))
 
     def _copy_batch(self, first: int, windows: tuple[int, int]) -> Batch:
-        local = self._plan.sampler.local
-        pinned = self._stream is not None
+        sampler, pinned = self._plan.sampler, self._stream is not None
+        local, (T, *image) = sampler.clips(first), self._plan.clip_shape
+        shape = (local, sampler.frames(first) or T, *image)
         clips = None
         if not self._plan.options.by_device:
-            clips = torch.empty((local, *self._plan.clip_shape), dtype=torch.uint8, pin_memory=pinned)
+            clips = torch.empty(shape, dtype=torch.uint8, pin_memory=pinned)
         made: list[Decoded] = []
-        for turn in range(first, first + local):
-            made.append(self.process.decoded(turn))
-            self._note_bad(made[-1])
+        for turn in range(first, first + sampler.local):
+            one = self.process.decoded(turn)
+            if turn >= first + local:
+                self.process.forget(turn)
+                continue
+            made.append(one)
+            if one.empty:
+                self.process.forget(turn)
+                if clips is not None:
+                    clips[turn - first] = 0
+                continue
+            self._note_bad(one)
             if clips is not None:
                 self.process.take(turn, clips[turn - first].numpy())
             else:
@@ -121,8 +141,12 @@ class Prefetcher:
         if clips is None:
             clips = self._device_decoder.clips(made)
         for one in made:
-            self._quarantine.count_good(one.key)
+            if not one.empty:
+                self._quarantine.count_good(one.key)
+        text = [] if self._collate is None else [ClipText(one.conversations, one.frames, one.whole) for one in made]
         return Batch(
+            text=text,
+            extra={} if self._collate is None else self._collate(text, shape[1]),
             clips=clips,
             keys=[one.key for one in made],
             ids=torch.tensor([sample_id(one.key) for one in made], dtype=torch.int64, pin_memory=pinned),
@@ -144,4 +168,5 @@ class Prefetcher:
         assert batch.clips is not None
         batch.clips = batch.clips.to(self._device, non_blocking=True)
         batch.ids = batch.ids.to(self._device, non_blocking=True)
+        batch.extra = {n: t.pin_memory().to(self._device, non_blocking=True) for n, t in batch.extra.items()}
         return Made(batch, copied=self._stream.record_event())

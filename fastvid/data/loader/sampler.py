@@ -2,10 +2,30 @@
 
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from fastvid.data.loader.order import EpochOrder, LoaderState
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How much of the data has been shown.
+
+    Attributes:
+        clips: clips shown.
+        unique: different samples among them.
+        samples: samples that there are.
+    """
+
+    clips: int
+    unique: int
+    samples: int
+
+    def __str__(self) -> str:
+        epochs = self.clips / max(1, self.unique)
+        return f"{self.clips} clips of {self.unique} unique samples ({epochs:.2f} times each; {self.samples} there are)"
 
 
 class EpochSampler:
@@ -73,8 +93,10 @@ class EpochSampler:
         self.__dict__.update(state)
         self._lock = threading.Lock()
 
-    def position(self, turn: int) -> LoaderState:
-        """Return the position of a turn's sample in the order."""
+    def position(self, turn: int) -> LoaderState | None:
+        """Return the position of a turn's sample in the order; None for a turn without a clip, which only a sampler
+        has whose batches differ in size.
+        """
         batches, slot = divmod(turn, self.local)
         return self.advance(self.start, batches * self.batch + self.rank + slot * self.world)
 
@@ -82,9 +104,30 @@ class EpochSampler:
         """Return the position ``steps`` samples later."""
         return position.advance(steps, len(self))
 
+    def after(self, begin: LoaderState) -> LoaderState:
+        """Return where the global batch ends that begins at a position."""
+        return self.advance(begin, self.batch)
+
+    def clips(self, turn: int) -> int:
+        """Return the number of this process's clips, empty ones included, in the global batch that begins at a turn."""
+        return self.local
+
+    def frames(self, turn: int) -> int | None:
+        """Return the number of frames of a turn's clip; None for that of all clips."""
+        return None
+
+    def sample(self, position: LoaderState) -> tuple[int, int]:
+        """Return the index of a position's sample among all samples, and how often it was shown before."""
+        return self._order(position.epoch)[position.sample], position.epoch
+
     def index(self, position: LoaderState) -> int:
         """Return the index of a position's sample among all samples."""
-        return self._order(position.epoch)[position.sample]
+        return self.sample(position)[0]
+
+    def coverage(self, position: LoaderState) -> Coverage:
+        """Return how much has been shown before a position."""
+        shown = position.epoch * len(self) + position.sample
+        return Coverage(shown, min(shown, self.samples), self.samples)
 
     def window_of(self, position: LoaderState) -> int:
         """Return the number of a position's window, counted from the first epoch's first."""
@@ -94,7 +137,10 @@ class EpochSampler:
 
     def windows_of_batch(self, begin: LoaderState) -> tuple[int, int]:
         """Return the windows of the first and of the last position of the global batch that begins at a position."""
-        return self.window_of(begin), self.window_of(self.advance(begin, self.batch - 1))
+        return self.window_of(begin), self.window_of(self._last(begin))
+
+    def _last(self, begin: LoaderState) -> LoaderState:
+        return self.advance(begin, self.batch - 1)
 
     def shards_at(self, position: LoaderState) -> tuple[list[int], list[int]]:
         """Return the shards of a position's window, and those of the window after it."""

@@ -80,6 +80,10 @@ class ViewDraws:
         view = self.spec.draw(sample.key, self.seed, draw % self.count, info)
         return replace(view, flip=False) if sample.label in self.no_flip else view
 
+    def with_frames(self, frames: int) -> "ViewDraws":
+        """Return the same views with another number of frames."""
+        return self if frames == self.spec.frames else replace(self, spec=replace(self.spec, frames=frames))
+
     def views(self, sample: Sample, info: VideoMetadata) -> list[View]:
         return [self.view(sample, draw, info) for draw in range(self.count)]
 

@@ -20,7 +20,7 @@ from fastvid.data.loader.order import LoaderState
 from fastvid.data.loader.plan import DecodePlan
 from fastvid.data.loader.ring import Ring
 from fastvid.data.source import Sample
-from fastvid.video import DecodeError, View, decode_view
+from fastvid.video import DecodeError, VideoMetadata, View, decode_view
 
 
 class Worker:
@@ -91,15 +91,19 @@ class Worker:
     def _decode_turn(self, turn: int) -> Decoded:
         """Decode the turn's sample, or the first good one after it, into the turn's slot."""
         plan, out = self.plan, Decoded(turn)
-        position = plan.sampler.position(turn)
+        position, frames = plan.sampler.position(turn), plan.sampler.frames(turn)
+        if position is None:
+            out.empty = True
+            return out
         self._prefetch(position)
         while len(out.bad) < min(plan.in_a_row, plan.most_tries):
-            index = plan.sampler.index(position)
+            index, epoch = plan.sampler.sample(position)
             try:  # bad ones too: whether a view can be cut must not depend on what was met before
+                out.conversations = plan.conversations(index, epoch)
                 if plan.options.by_device:
-                    out.file = plan.read(index, position.epoch)
+                    out.file = plan.read(index, epoch, frames)
                     return out
-                out.tell(*self._decode(index, position, self._slot(turn)))
+                out.tell(*self._decode(index, epoch, frames, self._slot(turn)[:frames]))
                 return out
             except DecodeError as error:
                 out.bad.append((plan.source.samples[index].key, error))
@@ -118,21 +122,23 @@ class Worker:
         assert self.ring is not None
         return self.ring.slot(turn)
 
-    def _decode(self, index: int, position: LoaderState, out: np.ndarray) -> tuple[Sample, View]:
+    def _decode(
+        self, index: int, epoch: int, frames: int | None, out: np.ndarray
+    ) -> tuple[Sample, View, VideoMetadata]:
         cached = self._cache.get(index)
         if cached is not None:
             sample = self.plan.source.samples[index]
-            view = self.plan.draws.view(sample, position.epoch, cached.info)
+            view = self.plan.view(sample, epoch, cached.info, frames)
             cached.cut(view, out)
-            return sample, view
-        file, decoder = self.plan.read(index, position.epoch), self.plan.options.decoder
+            return sample, view, cached.info
+        file, decoder = self.plan.read(index, epoch, frames), self.plan.options.decoder
         if self._cache.reserve(file.info, file.view):
             # A video may be damaged where this view does not look.
             with contextlib.suppress(DecodeError):
                 self._cache.put(index, file.sample.key, file.data, file.info, decoder).cut(file.view, out)
-                return file.sample, file.view
+                return file.sample, file.view, file.info
         decode_view(file.data, file.view, info=file.info, out=out, decoder=decoder)
-        return file.sample, file.view
+        return file.sample, file.view, file.info
 
 
 def main(connection_descriptor: int, ring_descriptor: int) -> None:

@@ -77,9 +77,9 @@ class DecodeWorker:
         return self._decoded[turn]
 
     def take(self, turn: int, out: np.ndarray) -> None:
-        """Copy a decoded turn's clip out of the ring and free its slot."""
+        """Copy a decoded turn's clip out of the ring and free its slot. A clip may have less frames than a slot."""
         assert self.ring is not None
-        np.copyto(out, self.ring.slot(turn))
+        np.copyto(out, self.ring.slot(turn)[: len(out)])
         self.forget(turn)
 
     def forget(self, turn: int) -> None:
@@ -172,7 +172,8 @@ class DecodeWorker:
         """Return the keys of the samples that the child may have been busy with."""
         sampler, turns = self.plan.sampler, range(self._taken, self._taken + self.slots)
         open_turns = [turn for turn in turns if turn not in self._decoded and turn not in self._copied]
-        indices = [sampler.index(sampler.position(turn)) for turn in open_turns[: self.threads]]
+        positions = [sampler.position(turn) for turn in open_turns[: self.threads]]
+        indices = [sampler.index(position) for position in positions if position is not None]
         try:
             return [self.plan.source.samples[i].key for i in indices]
         except Exception:  # the index that names them may be what cannot be had

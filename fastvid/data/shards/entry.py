@@ -16,6 +16,15 @@ _MOST = 2**62  # of any number in an index: int64 with room for a sum
 
 
 @dataclass(frozen=True)
+class Place:
+    """The place of a member's bytes in a tar: offset, size, and CRC-32 of the bytes."""
+
+    offset: int
+    size: int
+    crc32: int
+
+
+@dataclass(frozen=True)
 class Entry:
     """One sample of a shard.
 
@@ -27,6 +36,7 @@ class Entry:
         video: its metadata and frame table, or None if it could not be read when it was indexed.
         label: from the sample's ``.json`` (field ``label``) or ``.cls`` member, or None.
         caption: from the sample's ``.json`` (field ``caption``) or ``.txt`` member, or None.
+        fields: where the ``.json`` member lies, if it holds more than label and caption, such as conversations.
     """
 
     key: str
@@ -36,11 +46,14 @@ class Entry:
     video: VideoMetadata | None = None
     label: str | None = None
     caption: str | None = None
+    fields: Place | None = None
 
     def to_line(self) -> bytes:
         """Return the entry as JSON, without the line's end."""
         fields: dict[str, Any] = {"key": self.key, "offset": self.offset, "size": self.size, "crc32": self.crc32}
         fields |= {name: text for name in ("label", "caption") if (text := getattr(self, name)) is not None}
+        if self.fields is not None:
+            fields["fields"] = [self.fields.offset, self.fields.size, self.fields.crc32]
         if self.video is not None:
             fields["video"] = _video_fields(self.video)
         return json.dumps(fields, separators=(",", ":")).encode()
@@ -69,6 +82,7 @@ class Entry:
                 video=_video(fields["video"], limits or Limits()) if "video" in fields else None,
                 label=fields.get("label"),
                 caption=fields.get("caption"),
+                fields=_place(*fields["fields"]) if "fields" in fields else None,
             )
         except (KeyError, TypeError, ValueError, RecursionError, OverflowError) as error:
             raise ValueError(f"not a sample's line of an index ({type(error).__name__}: {error})") from error
@@ -86,6 +100,10 @@ def probe_indexable(data: bytes) -> VideoMetadata:
     except ValueError as error:
         raise DecodeError("corrupt", f"its header makes no sense: {error.__cause__ or error}") from error
     return info
+
+
+def _place(offset: Any, size: Any, crc32: Any) -> Place:
+    return Place(_whole(offset), _whole(size), _whole(crc32, 2**32 - 1))
 
 
 def _video_fields(video: VideoMetadata) -> dict[str, Any]:

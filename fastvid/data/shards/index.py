@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from fastvid.data.shards.entry import Entry, probe_indexable
+from fastvid.data.shards.entry import Entry, Place, probe_indexable
 from fastvid.data.shards.tar_reader import Member, tar_members
 from fastvid.data.shards.video_choice import counted_names, several_videos
 from fastvid.data.source import VIDEO_SUFFIXES
@@ -83,7 +83,8 @@ class ShardIndex(Sequence[Entry]):
             entry = Entry.from_line(self._lines[row])
         except ValueError as error:
             raise ValueError(f"{self._where}, sample {row}: {error}; {_REMEDY}") from error
-        if entry.offset + entry.size > self.header.bytes:
+        places = [entry] if entry.fields is None else [entry, entry.fields]
+        if any(place.offset + place.size > self.header.bytes for place in places):
             raise ValueError(f"{self._where}, sample {row}: lies beyond the end of the shard; {_REMEDY}")
         return entry
 
@@ -172,6 +173,7 @@ class TarSample:
         label: from the members beside it, or None.
         caption: likewise.
         extra: further fields of its ``.json``.
+        fields: where this ``.json`` lies; None without further fields.
     """
 
     key: str
@@ -179,6 +181,7 @@ class TarSample:
     label: str | None
     caption: str | None
     extra: dict[str, Any]
+    fields: Place | None = None
 
 
 def scan_tar(shard: Path, refused: Callable[[str], None], video: str | None = None) -> list[TarSample]:
@@ -222,7 +225,11 @@ def scan_tar(shard: Path, refused: Callable[[str], None], video: str | None = No
             where, stem = f"{shard}: {key}", chosen[: chosen.rindex(".")]
             beside = {s: found for s in _TEXTS if (found := members.get(stem + s) or members.get(s)) is not None}
             texts = {s: _text_of(file, m, where) for s, m in beside.items()}
-            samples.append(TarSample(key, members[chosen], *_parse_texts(texts, where)))
+            label, caption, extra = _parse_texts(texts, where)
+            json_, place = beside.get(".json"), None
+            if json_ is not None and extra:
+                place = Place(json_.offset, json_.size, zlib.crc32(texts[".json"]))
+            samples.append(TarSample(key, members[chosen], label, caption, extra, place))
     without = [suffixes for suffixes in videos.values() if suffixes and wanted not in (None, *suffixes)]
     if without:
         refused(
@@ -241,14 +248,14 @@ def build_index(
     """
     samples = scan_tar(shard, refused, video)
     with shard.open("rb") as file:
-        return [_entry(file, s.key, s.member, s.label, s.caption) for s in samples]
+        return [_entry(file, sample) for sample in samples]
 
 
-def _entry(file: BinaryIO, key: str, video: Member, label: str | None, caption: str | None) -> Entry:
+def _entry(file: BinaryIO, sample: TarSample) -> Entry:
     """Make the entry of a video. A video that cannot be read is listed too, so that training finds it, names it and
     counts it.
     """
-    info, crc = None, 0
+    info, crc, video = None, 0, sample.member
     file.seek(video.offset)
     if video.size <= Limits().bytes:
         data = file.read(video.size)
@@ -258,7 +265,7 @@ def _entry(file: BinaryIO, key: str, video: Member, label: str | None, caption: 
     else:
         for start in range(0, video.size, 1 << 20):
             crc = zlib.crc32(file.read(min(1 << 20, video.size - start)), crc)
-    return Entry(key, video.offset, video.size, crc, info, label, caption)
+    return Entry(sample.key, video.offset, video.size, crc, info, sample.label, sample.caption, sample.fields)
 
 
 def _text_of(file: BinaryIO, member: Member, where: str) -> bytes:

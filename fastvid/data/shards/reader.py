@@ -1,6 +1,7 @@
 """Videos in WebDataset tar shards, read by offset."""
 
 import hashlib
+import json
 import logging
 import threading
 import zlib
@@ -9,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from fastvid.data.inventory import Item
 from fastvid.data.shards.dataset_json import NAME, ShardInfo, load_dataset
-from fastvid.data.shards.entry import Entry
+from fastvid.data.shards.entry import Entry, Place
 from fastvid.data.shards.index import ShardIndex, index_path, load_index, read_header
 from fastvid.data.source import VIDEO_SUFFIXES, Origin, Sample
 from fastvid.data.walk import such_as
@@ -214,24 +215,37 @@ class ShardSource:
         return Origin(entry.key, entry.size, entry.crc32, self._folder)
 
     def read(self, index: int) -> bytes:
+        return self._member(*self.samples.entry(index))
+
+    def fields(self, index: int) -> dict[str, Any]:
         shard, entry = self.samples.entry(index)
+        if entry.fields is None:
+            return {}
+        data = self._member(shard, entry.fields)
         try:
-            data = self._files.read(shard, entry.offset, entry.size)
-            if not _is_entry(data, entry):
+            fields = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise DecodeError("text", f"its .json in {self._files.names[shard]} is no JSON: {error}") from error
+        return fields if isinstance(fields, dict) else {}
+
+    def _member(self, shard: int, place: Entry | Place) -> bytes:
+        try:
+            data = self._files.read(shard, place.offset, place.size)
+            if not _is_member(data, place):
                 self._files.renew(shard)
-                data = self._files.read(shard, entry.offset, entry.size)
+                data = self._files.read(shard, place.offset, place.size)
         except OSError as error:
             raise DecodeError("read", f"{self._files.names[shard]}: {error.strerror or error}") from error
-        if not _is_entry(data, entry):
+        if not _is_member(data, place):
             raise DecodeError(
                 "checksum",
-                f"{entry.size} bytes at {entry.offset} of {self._files.names[shard]} are not those that were indexed",
+                f"{place.size} bytes at {place.offset} of {self._files.names[shard]} are not those that were indexed",
             )
         return data
 
 
-def _is_entry(data: bytes, entry: Entry) -> bool:
-    return len(data) == entry.size and zlib.crc32(data) == entry.crc32
+def _is_member(data: bytes, place: Entry | Place) -> bool:
+    return len(data) == place.size and zlib.crc32(data) == place.crc32
 
 
 class _ShardSamples(Sequence[Sample]):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fastvid.data.shards.dataset_json import ShardInfo
-from fastvid.data.shards.entry import Entry
+from fastvid.data.shards.entry import Entry, Place
 from fastvid.data.shards.index import index_bytes
 from fastvid.video import VideoMetadata
 
@@ -47,10 +47,13 @@ class TarShard:
             raise ValueError(f"the key {key!r} holds a dot, and readers of WebDataset shards end keys at the first dot")
         texts = {name: text for name, text in (("label", label), ("caption", caption)) if text is not None}
         members = {suffix: video}
+        place = None
         if texts or extra:
-            members[".json"] = json.dumps({**(extra or {}), **texts}).encode()
+            members[".json"] = fields = json.dumps({**(extra or {}), **texts}).encode()
+            behind = self.bytes + 2 * tarfile.BLOCKSIZE + len(video) + -len(video) % tarfile.BLOCKSIZE
+            place = Place(behind, len(fields), zlib.crc32(fields)) if extra else None
         headers = {s: tar_header(key + s, len(data)) for s, data in members.items()}  # all are good, or none is written
-        entry = Entry(key, self.bytes + tarfile.BLOCKSIZE, len(video), zlib.crc32(video), info, label, caption)
+        entry = Entry(key, self.bytes + tarfile.BLOCKSIZE, len(video), zlib.crc32(video), info, label, caption, place)
         for s, data in members.items():
             self._write(headers[s])
             self._write(data)

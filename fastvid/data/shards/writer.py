@@ -1,13 +1,16 @@
 """Writes videos to tar shards, one after the other."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from fastvid.data.shards.counts import Counts
 from fastvid.data.shards.dataset_json import Dataset, ShardInfo
 from fastvid.data.shards.entry import probe_indexable
 from fastvid.data.shards.index import index_path, save_index
 from fastvid.data.shards.tar_writer import TarShard
+from fastvid.video import VideoMetadata
 
 
 class ShardWriter:
@@ -33,18 +36,37 @@ class ShardWriter:
         self._counts = Counts()
         self._shard: TarShard | None = None
 
-    def add(self, key: str, suffix: str, video: bytes, label: str | None = None, caption: str | None = None) -> None:
-        """Append one video; ``suffix`` is its file name's, such as ``".mp4"``.
+    def add(
+        self,
+        key: str,
+        suffix: str,
+        video: bytes,
+        label: str | None = None,
+        caption: str | None = None,
+        extra: Mapping[str, Any] | None = None,
+        *,
+        info: VideoMetadata | None = None,
+    ) -> None:
+        """Append one video.
+
+        Args:
+            key: unique in the data set.
+            suffix: ending of its file name, such as ``".mp4"``.
+            video: the whole file.
+            label: its class.
+            caption: description of it in words.
+            extra: further fields of its ``.json``, such as ``conversations``.
+            info: what :func:`fastvid.data.shards.entry.probe_indexable` found in it, if at hand.
 
         Raises:
             ValueError: a dot in the file name of ``key``, where WebDataset would end it.
             DecodeError: the video cannot be used.
         """
-        info = probe_indexable(video)
+        info = info or probe_indexable(video)
         if self._shard is None:
             name = f"{self.prefix}-{len(self.shards):06d}.tar"
             self._shard = TarShard(self.folder / f"{name}.part", name)
-        self._counts.add(self._shard.add(key, suffix, video, info, label, caption))
+        self._counts.add(self._shard.add(key, suffix, video, info, label, caption, extra))
         if self._shard.bytes >= self.shard_bytes:
             self.close()
 

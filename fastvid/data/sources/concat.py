@@ -4,9 +4,10 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate
+from typing import Any
 
 from fastvid.data.inventory import Item, items_of
-from fastvid.data.source import Origin, Sample, Source, origin_of
+from fastvid.data.source import Origin, Sample, Source, fields_of, origin_of
 
 
 def join(sources: Mapping[str, Source]) -> Source:
@@ -58,6 +59,10 @@ class _Joined:
         name, source, row = self.place(index)
         origin = origin_of(source, row)
         return replace(origin, name=f"{name}/{origin.name}")
+
+    def fields(self, index: int) -> dict[str, Any]:
+        _, source, row = self.place(index)
+        return fields_of(source, row)
 
     def sample(self, index: int) -> Sample:
         name, source, row = self.place(index)

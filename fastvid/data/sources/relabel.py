@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from fastvid.data.source import Origin, Sample, Source, origin_of
+from fastvid.data.source import Origin, Sample, Source, fields_of, origin_of
 
 
 def relabel(source: Source, labels: Sequence[str | None], classes: Sequence[str]) -> Source:
@@ -46,6 +47,9 @@ class _Relabelled:
 
     def origin(self, index: int) -> Origin:
         return origin_of(self._source, index)
+
+    def fields(self, index: int) -> dict[str, Any]:
+        return fields_of(self._source, index)
 
 
 class _RelabelledSamples(Sequence[Sample]):

@@ -1,10 +1,11 @@
 """Part of a source: chosen samples, or a split in two by key."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from fastvid.data.source import Origin, Sample, Source, origin_of
+from fastvid.data.source import Origin, Sample, Source, fields_of, origin_of
 from fastvid.random import sample_id
 
 
@@ -53,6 +54,9 @@ class _Subset:
 
     def origin(self, index: int) -> Origin:
         return origin_of(self._source, self._rows[index])
+
+    def fields(self, index: int) -> dict[str, Any]:
+        return fields_of(self._source, self._rows[index])
 
 
 class _Picked(Sequence[Sample]):

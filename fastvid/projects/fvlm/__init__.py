@@ -16,6 +16,8 @@ PROJECT = Project(
     run="fastvid.projects.fvlm.recipe:run",
     saved="model/fvlm.json",
     load="fastvid.projects.fvlm.saved:load",
+    caption="fastvid.projects.fvlm.caption:caption",
+    sweep="fastvid.projects.fvlm.sweep:SWEEP",
     report="fastvid.projects.fvlm.report:sections",
 )
 

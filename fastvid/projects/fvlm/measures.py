@@ -58,14 +58,15 @@ class Answers:
         clips, place = np.unique(self.clip, return_inverse=True)
         return np.stack([np.bincount(place, value, minlength=len(clips)) for value in values], 1)
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return cross-entropy per token and accuracy per word, each with its 95 % interval over clips, and the share
-        of answers that are right in every word."""
+    def as_dict(self, *, intervals: bool = True) -> dict[str, Any]:
+        """Return cross-entropy per token and accuracy per word, each with its 95 % interval over clips unless that is
+        not wanted, and the share of answers that are right in every word."""
         found: dict[str, Any] = {"questions": len(self.task), "clips": len(np.unique(self.clip))}
         for name, value, count in (("ce", self.loss, self.tokens), ("accuracy", self.right, self.words)):
             rows = self.by_clip(value, count)
-            low, high = bootstrap_interval([rows], mean_of_sums)
-            found |= {name: float(mean_of_sums(rows.sum(0))), f"{name}_low": low, f"{name}_high": high}
+            found[name] = float(mean_of_sums(rows.sum(0)))
+            if intervals:
+                found[f"{name}_low"], found[f"{name}_high"] = bootstrap_interval([rows], mean_of_sums)
         return {**found, "exact": float((self.right == self.words).mean())}
 
 

@@ -238,7 +238,8 @@ def _curves(run: RunRecords) -> str:
     left.set(title="accuracy on validation clips", xlabel="optimizer step", ylim=(0, 1.02))
     right.set(title="training loss, nats a token", xlabel="optimizer step")
     for ax in (left, right):
-        ax.legend(frameon=False, fontsize=7)
+        if ax.get_legend_handles_labels()[0]:
+            ax.legend(frameon=False, fontsize=7)
     return svg(figure)
 
 

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from fastvid.projects.fvlm.acceptance import COARSE_ALONE, CRITERIA, judge
 from fastvid.projects.fvlm.controls import COARSE, FINE, Condition
 from fastvid.projects.fvlm.evaluation import Evaluation
@@ -33,9 +35,16 @@ class Sample:
     said: Mapping[str, str]
 
 
-def by_task(answers: Answers) -> dict[str, Any]:
-    """Return the measures of each task, and of all together."""
-    return {task: answers.of(task).as_dict() for task in (*answers.tasks, ALL)}
+def by_task(answers: Answers, *, intervals: bool = True) -> dict[str, Any]:
+    """Return the measures of each task, and of all together, with their intervals unless these are not wanted."""
+    return {task: answers.of(task).as_dict(intervals=intervals) for task in (*answers.tasks, ALL)}
+
+
+def accuracy_by_clip(answers: Answers, keys: Sequence[str]) -> dict[str, float]:
+    """Return the share of right words in the answers about each clip, by its key."""
+    right, words = answers.by_clip(answers.right, answers.words).T
+    clips = np.unique(answers.clip)
+    return {keys[clip]: float(r / w) for clip, r, w in zip(clips, right, words, strict=True) if w}
 
 
 def measured(
@@ -43,6 +52,7 @@ def measured(
     alone: Evaluation | None,
     conditions: Mapping[str, Condition],
     samples: Sequence[Sample],
+    keys: Sequence[str],
     *,
     accepts: bool,
 ) -> dict[str, Any]:
@@ -53,6 +63,7 @@ def measured(
         alone: of the model whose coarse pass alone was trained, or None.
         conditions: those of ``evaluation`` beside the fine and the coarse pass.
         samples: some answers.
+        keys: of the test clips, by their numbers.
         accepts: whether the clips are the demo's, whose measures have bounds.
     """
     answers = dict(evaluation.answers)
@@ -72,5 +83,6 @@ def measured(
         },
         "looks": looks,
         "acceptance": judge(values, looks, CRITERIA) if accepts else [],
+        "items": accuracy_by_clip(fine, keys),
         "said": list(samples[0].said) if samples else [], "samples": [vars(sample) for sample in samples],
     }  # fmt: skip

@@ -37,18 +37,35 @@ class SceneConfig:
     background: Background = "plain"
     """plain: one grey. texture: soft patches, another picture for each clip. moving: the patches drift."""
     jitter: Annotated[int, Range(0, 7)] = 0
-    """Pixels by which a tile is off its cell at most, drawn for each tile and frame."""
+    """Pixels by which a tile is off its cell at most, drawn for each tile and frame. Tiles may then overlap."""
+    train: Count = 9600
+    """Clips to train with: half of them have the most tiles, the others are of all lower levels alike."""
+    val: Count = 256
+    """Clips to validate with, of the highest level."""
+    test: Count = 512
+    """Clips to test with, of the highest level."""
     seed: Natural = 0
     """Seed of the clips. Runs with different run.seed share them."""
 
     def __post_init__(self) -> None:
         if self.tiles >= self.cells**2:
             raise ValueError(f"{self.tiles} tiles do not fit on {self.cells} x {self.cells} cells and move")
+        if self.train < 2 * self.tiles:
+            raise ValueError(f"{self.train} clips to train with are too few for {self.tiles} levels of two tasks")
 
     @property
     def size(self) -> int:
         """Return the side of the frame in pixels."""
         return 16 * self.cells
+
+    @property
+    def level_sizes(self) -> list[int]:
+        """Return how many training clips have 1, 2, ... tiles."""
+        if self.tiles == 1:
+            return [self.train]
+        lower = self.train // 2
+        sizes = [lower // (self.tiles - 1)] * (self.tiles - 1)
+        return [*sizes, self.train - sum(sizes)]
 
 
 @dataclass(frozen=True)

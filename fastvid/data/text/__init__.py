@@ -1,0 +1,1 @@
+"""Text about videos: conversations, how a chat template lays them out around the video, and batches of token ids."""
