@@ -7,6 +7,7 @@ from fastvid.data import Batch
 from fastvid.projects.fvlm.generate import Answer
 from fastvid.projects.fvlm.inputs import Inputs
 from fastvid.projects.fvlm.loss import TextLoss
+from fastvid.projects.fvlm.loss_config import LossConfig
 from fastvid.projects.fvlm.model_config import ModelConfig
 from fastvid.projects.fvlm.open_model import open_model
 
@@ -41,7 +42,7 @@ def taught():
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for _ in range(60):
         optimizer.zero_grad()
-        loss, _ = TextLoss("stream")(model, batch, 0)
+        loss, _ = TextLoss("stream", LossConfig())(model, batch, 0)
         loss.mean.backward()
         optimizer.step()
     return model.eval(), tokenizer, Inputs.of(batch), (before, front)
