@@ -34,8 +34,3 @@ class Connector(nn.Module):
         """Map what queries saw [..., D] to visual tokens [..., W]."""
         token: torch.Tensor = self.token_scale * self.token(self.leave(seen))
         return token
-
-    def nothing(self) -> torch.Tensor:
-        """Return a zero that depends on every parameter, so that each has a gradient whichever queries a pass uses:
-        processes that train together wait for all of them."""
-        return 0.0 * (self.static_query.sum() + self.first_query.sum() + self.predict.weight.sum())

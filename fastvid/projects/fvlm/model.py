@@ -224,7 +224,7 @@ class Pass:
             uniform=self.gaze == "uniform", truth=truth, measure=self.look,
         )  # fmt: skip
         seen = gaze.seen.unflatten(0, (self.C, t)).transpose(1, 2).flatten(0, 1)
-        return self.connector.tokens(seen) + self.connector.nothing(), gaze
+        return self.connector.tokens(seen), gaze
 
     def read(self, reading: Reading, tokens: torch.Tensor, frame: int = 0) -> torch.Tensor:
         """Read visual tokens [R, t, W] from a frame on, then the text behind but its last token, whose successor nobody

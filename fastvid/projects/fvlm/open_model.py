@@ -48,7 +48,7 @@ def open_model(config: ModelConfig, *, size: int, texts: Iterable[str]) -> tuple
         tokenizer = open_tokenizer(config.language)
         language = open_language(config.language)
         check_tokenizer(tokenizer, language, config.language)
-        scale = config.token_scale or float(language.embeddings.std())
+        scale = config.token_scale or float(language.embeddings.detach().std())
         encoder = open_encoder(config.encoder)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(config.init_seed)

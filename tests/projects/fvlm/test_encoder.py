@@ -58,7 +58,9 @@ def timm_vit(**options):
 
 
 def clips(count=2, frames=2, size=24):
-    return torch.randint(256, (count, frames, size, size, 3), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
+    return torch.randint(256, (count, frames, size, size, 3), generator=torch.Generator().manual_seed(1)).to(
+        torch.uint8
+    )
 
 
 def appended(encoder, pixels, query):
