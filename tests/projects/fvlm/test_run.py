@@ -167,3 +167,19 @@ def test_videos_that_cannot_be_read_are_one_sentence(run, tmp_path, capsys):
 def test_words_that_were_never_read_are_named(run, capsys):
     assert caption([str(run.path), str(run.path / "gaze.mp4"), "--ask", "Who is red", "--tokens", "1"]) == 0
     assert "has never read the words Who and" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["stream", "parallel"])
+def test_two_processes_are_one_process_at_the_same_global_batch(salt, tmp_path, mode):
+    """Answers differ in their number of tokens, so that a mean of the processes' means would not be theirs."""
+    options = [*SMALL, "--optim.accumulate", "2", "--model.mode", mode, "--data.questions", "3"]
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    two = salt(tmp_path / "two", *options, launcher=launcher, project="fvlm", tiny=False)
+    assert two.returncode == 0, two.stderr
+    one = salt(tmp_path / "one", *options, project="fvlm", tiny=False)
+    assert one.returncode == 0, one.stderr
+    for a, b in zip(records(tmp_path / "one"), records(tmp_path / "two"), strict=True):
+        assert a.keys() == b.keys()
+        for name in a.keys() - {"stage", "step"}:
+            assert b[name] == pytest.approx(a[name], rel=2e-3, abs=1e-4), (a["stage"], a["step"], name)
