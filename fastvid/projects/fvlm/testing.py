@@ -113,7 +113,7 @@ class Test:
         if self.clips.data.has_tasks:
             first = next(self.clips.evaluated(self.clips.data.test))
             asked = first.batch.text[0].conversations[0].turns[0].question
-        return {"views": dataclasses.asdict(views), "max_fps": data.max_fps, "question": asked, "mode": mode}
+        return {"views": dataclasses.asdict(views), "max_fps": self.clips.fps, "question": asked, "mode": mode}
 
     def _shown(self, model: FoveatedVLM, mode: Mode, tasks: Sequence[str]) -> Iterator[Shown]:
         """Yield the first test questions of each task, one of a clip, answered word by word in the fine and the coarse
