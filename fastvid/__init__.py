@@ -29,13 +29,16 @@ if TYPE_CHECKING:
     from fastvid import report as report
     from fastvid import train as train
     from fastvid import video as video
+    from fastvid.projects.load import load as load
 
 
 def __getattr__(name: str):
     if name in _PACKAGES:
         return importlib.import_module(f"fastvid.{name}")
+    if name == "load":
+        return importlib.import_module("fastvid.projects.load").load
     raise AttributeError(f"module 'fastvid' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *_PACKAGES]
+    return [*globals(), *_PACKAGES, "load"]

@@ -1,11 +1,12 @@
 """``fastvid COMMAND``, or ``python -m fastvid COMMAND``: the package's commands under one name.
 
-train    PROJECT       train a model: salt or vjepa2
+train    PROJECT       train a model: salt, vjepa2, trajectory or fvlm
 data     COMMAND       make, pack, check and describe data sets: demo, pack, check, info, index
 eval     RUN           probe the encoders of a run on labelled videos
 cache                  store what a frozen teacher makes of the videos
 sweep    PROJECT       train with many settings, and compare
 predict  RUN VIDEO...  classify videos with a trained classifier
+caption  RUN VIDEO     describe a video, or answer a question about it, and show where the model looked
 export   RUN           write a trained model for other programs
 report   RUN           write the report of a run anew
 info                   versions, devices and decoders, for a bug report
@@ -27,6 +28,7 @@ COMMANDS = {
     "cache": "fastvid.cache.__main__",
     "sweep": "fastvid.sweep.__main__",
     "predict": "fastvid.predict",
+    "caption": "fastvid.caption",
     "export": "fastvid.export",
     "report": "fastvid.report.__main__",
     "info": "fastvid.info",

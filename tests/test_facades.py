@@ -30,7 +30,7 @@ def shown_to_type_checkers(package) -> dict[str, str]:
 def test_the_packages_with_lazy_names_are_known():
     assert LAZY == [
         "fastvid", "fastvid.data", "fastvid.eval", "fastvid.latents", "fastvid.models", "fastvid.nn",
-        "fastvid.projects.salt", "fastvid.projects.trajectory", "fastvid.projects.vjepa2",
+        "fastvid.projects.fvlm", "fastvid.projects.salt", "fastvid.projects.trajectory", "fastvid.projects.vjepa2",
     ]  # fmt: skip
 
 
@@ -38,7 +38,7 @@ def test_the_packages_with_lazy_names_are_known():
 def test_type_checkers_see_the_names_that_are_loaded_on_use(name):
     package = importlib.import_module(name)
     if name == "fastvid":
-        expected = dict.fromkeys(package._PACKAGES, "fastvid")
+        expected = {**dict.fromkeys(package._PACKAGES, "fastvid"), "load": "fastvid.projects.load"}
     else:
         expected = {lazy: f"{name}.{home}" for lazy, home in package._HOMES.items()}
     assert shown_to_type_checkers(package) == expected

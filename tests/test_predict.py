@@ -229,7 +229,7 @@ def test_what_cannot_be_predicted_is_one_sentence(run, tmp_path, capsys):
     for arguments, complaint in (
         (
             [str(tmp_path / "salt"), "a.mp4"],
-            f"no classifier in {tmp_path}/salt: it is of salt, which trains an encoder",
+            f"no classifier in {tmp_path}/salt: it is of salt (",
         ),
         ([str(tmp_path / "none"), "a.mp4"], f"no run in {tmp_path}/none: there is no such folder"),
         ([str(tmp_path), "a.mp4"], f"no classifier in {tmp_path}: a fine-tuning run saves it at its end"),

@@ -58,12 +58,13 @@ class Misfits:
     mismatched: list[tuple[str, Sequence[int], Sequence[int]]] = field(default_factory=list)
 
 
-def open_config(source: str, families: Mapping[str, str]) -> Any:
+def open_config(source: str, families: Mapping[str, str], kind: str = "") -> Any:
     """Read the configuration of a transformers model.
 
     Args:
         source: local folder or hub name.
         families: the model types that are accepted, and the name of each for messages.
+        kind: name of all of them, for messages; empty to list their names.
 
     Raises:
         FileNotFoundError: no ``config.json`` there.
@@ -84,7 +85,8 @@ def open_config(source: str, families: Mapping[str, str]) -> Any:
     except Exception as error:  # of any type: transformers does not check a configuration's values as a whole
         raise ValueError(f"{path} describes no model that transformers can open: {first_line(error)}") from error
     if config.model_type not in families:
-        raise ValueError(f"{source!r} is a {family} model; {' and '.join(families.values())} are supported")
+        supported = kind or " and ".join(families.values())
+        raise ValueError(f"{source!r} is a {family} model; {supported} are supported")
     return config
 
 

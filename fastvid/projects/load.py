@@ -18,7 +18,7 @@ def load(run: str | Path, *, source: str | None = None) -> nn.Module:
 
     Returns:
         The best classifier of a fine-tuning run, with its classes and its preprocessing; the student encoder of a
-        pretraining run.
+        pretraining run; a vision-language model with its processor; a model of tracks with its metadata.
 
     Raises:
         FileNotFoundError: the run has saved nothing yet, or there is no run.
@@ -49,9 +49,8 @@ def find_saved(run: str | Path, *, classifier: bool = False, predicts: bool = Fa
             usable = project.classifies or (predicts and project.predict is not None)
             if (classifier or predicts) and not usable:
                 others = " or ".join(p.name for p in projects() if p.classifies or (predicts and p.predict))
-                trains = "an encoder" if project.predict is None else "a model of tracks"
                 raise FileNotFoundError(
-                    f"no classifier in {run}: it is of {project.name}, which trains {trains}; give a run of {others}"
+                    f"no classifier in {run}: it is of {project.name} ({project.summary}); give a run of {others}"
                 )
             return project, folder
     if not run.is_dir():
@@ -61,7 +60,7 @@ def find_saved(run: str | Path, *, classifier: bool = False, predicts: bool = Fa
             f"no classifier in {run}: a fine-tuning run saves it at its end, which --resume comes to"
         )
     if not (run / "config.json").is_file():
-        raise FileNotFoundError(f"{run} holds neither a run nor a saved classifier or encoder")
+        raise FileNotFoundError(f"{run} holds neither a run nor a saved model")
     teacher = run / "teacher"
     also = f"; its teacher is there: load_encoder({str(teacher)!r})" if (teacher / "encoder.json").is_file() else ""
-    raise FileNotFoundError(f"the run in {run} has saved neither a classifier nor a student encoder so far{also}")
+    raise FileNotFoundError(f"the run in {run} has saved no model so far{also}")

@@ -22,6 +22,10 @@ class Project:
         predict: ``predict(model, name, data, info, out) -> (answer, text)`` of one video: JSON values and what is
             printed; files go into the folder ``out``. None where ``classifies`` says it all, or there is nothing to
             predict.
+        caption: ``caption(model, data, info, *, question, mode, tokens) -> answer`` about one video: iterating over it
+            yields the answer's pieces as they are made; then it has ``as_dict()``, JSON values, and
+            ``write_gaze(path)``, which writes where the model looked. ``notes`` are sentences to print before. None
+            where the project says nothing in words.
         export: ``export(model, out, to, *, result, overwrite) -> path``, or None.
         sweep: how its runs are compared, a :class:`fastvid.projects.sweep.SweepPlan`, or None.
         report: ``report(run) -> ProjectSections``, the project's own sections of a run's page, or None; see
@@ -36,6 +40,7 @@ class Project:
     load: str
     classifies: bool = False
     predict: str | None = None
+    caption: str | None = None
     export: str | None = None
     sweep: str | None = None
     report: str | None = None

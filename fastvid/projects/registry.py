@@ -9,6 +9,7 @@ _PACKAGES = {
     "salt": "fastvid.projects.salt",
     "vjepa2": "fastvid.projects.vjepa2",
     "trajectory": "fastvid.projects.trajectory",
+    "fvlm": "fastvid.projects.fvlm",
 }
 
 

@@ -16,7 +16,7 @@ h1 { font-size: 1.5em; margin-bottom: 0; } h2 { font-size: 1.15em; margin: 2em 0
 table { border-collapse: collapse; margin: .5em 0; } td, th { padding: .25em .8em; text-align: left; }
 th { border-bottom: 1px solid #9aa5b1; font-weight: 600; } tr:nth-child(even) td { background: #f4f6f8; }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; } .big { font-size: 1.3em; margin: .8em 0 .2em; }
-img, svg { max-width: 100%; height: auto; }
+img, svg, video { max-width: 100%; height: auto; }
 pre { background: #f4f6f8; padding: 1em; overflow-x: auto; font-size: 12px; }
 .beside { display: flex; flex-wrap: wrap; gap: 0 2em; align-items: flex-start; } .beside > div { flex: 0 1 auto; }
 .beside > div:last-child { flex: 1 1 420px; max-width: max-content; } .beside figure { margin: 0; }
@@ -69,6 +69,15 @@ def picture(title: str, path: Path) -> str:
     return (
         f"<figure><img alt='{text(title)}' src='data:image/png;base64,{data}'><figcaption>{text(title)}</figcaption>"
         "</figure>"
+    )
+
+
+def video(title: str, path: Path) -> str:
+    """Embed an MP4 file in the page."""
+    data = base64.b64encode(path.read_bytes()).decode()
+    return (
+        f"<figure><video controls loop muted src='data:video/mp4;base64,{data}'></video><figcaption>{text(title)}"
+        "</figcaption></figure>"
     )
 
 

@@ -171,6 +171,15 @@ def all_reduce_mean(world: World, values: list[float]) -> list[float]:
     return (tensor / world.size).tolist()
 
 
+def average_over_processes(world: World, x: torch.Tensor) -> torch.Tensor:
+    """Return the mean of a tensor over the processes, on its device: nothing waits for a GPU."""
+    if world.size == 1:
+        return x
+    x = x.clone()
+    dist.all_reduce(x)
+    return x / world.size
+
+
 def all_gather_rows(world: World, x: torch.Tensor) -> torch.Tensor:
     """Gather [n, ...] of each process to [world * n, ...], with gradients: for losses on batch statistics.
 

@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import cast
@@ -16,9 +16,10 @@ from tqdm import tqdm
 from fastvid.data import Batch, LoaderState
 from fastvid.random import SampleRandom
 from fastvid.train.checkpoint import Checkpoints
-from fastvid.train.distributed import World, all_reduce_max, broadcast_text
+from fastvid.train.distributed import World, all_reduce_max, average_over_processes, broadcast_text
 from fastvid.train.loader import Loader
 from fastvid.train.logs import progress
+from fastvid.train.loss_sum import LossSum
 from fastvid.train.metrics import Tracker
 from fastvid.train.optim import OptimConfig, make_optimizer, set_schedules
 from fastvid.train.precision import autocast, precision_name
@@ -29,8 +30,10 @@ from fastvid.train.timers import SlowData, StepTimer
 
 log = logging.getLogger(__name__)
 
+# A mean over the clips of a micro-batch, or a sum over items of which each micro-batch has another number.
+Loss = torch.Tensor | LossSum
 # (module as called, batch on the device, index of the micro-batch) -> loss to minimise and terms to record
-LossFunction = Callable[[nn.Module, Batch, int], tuple[torch.Tensor, dict[str, torch.Tensor]]]
+LossFunction = Callable[[nn.Module, Batch, int], tuple[Loss, Mapping[str, Loss]]]
 
 
 @dataclass
@@ -173,6 +176,7 @@ class Engine:
         # What randomness modules use (stochastic depth) depends on the step alone: no generator state to save.
         torch.manual_seed(SampleRandom(stage.name, self.seed, step, stream=self.world.rank % 8).word())
         accumulate = stage.optim.accumulate
+        counts: list[torch.Tensor] = []  # of the items of losses that are sums
         for micro in range(accumulate):
             with timer.part("data"):
                 batch = next(loader)
@@ -182,13 +186,20 @@ class Engine:
                 with timer.part("forward"), self.cast():
                     loss, terms = stage.loss(module, batch, (step - 1) * accumulate + micro)
                 with timer.part("backward"):
-                    (loss / accumulate).backward()
+                    if isinstance(loss, LossSum):
+                        counts.append(loss.count)
+                        loss.total.backward()
+                    else:
+                        (loss / accumulate).backward()
             timer.clips += len(batch.keys) * self.world.size
             self._means.add({"loss": loss, **terms}, batch)
-            if not loss.is_cuda:  # a GPU's is looked at when it is recorded: nothing waits for it before
-                self._refuse_bad_loss(stage, step, float(loss.detach()), batch)
+            value = loss.total if isinstance(loss, LossSum) else loss
+            if not value.is_cuda:  # a GPU's is looked at when it is recorded: nothing waits for it before
+                self._refuse_bad_loss(stage, step, float(value.detach()), batch)
         with timer.part("optimizer"):
             parameters = [p for p in stage.module.parameters() if p.grad is not None]
+            if counts:
+                self._divide_gradients(stage, step, parameters, torch.stack(counts).sum())
             norm = nn.utils.clip_grad_norm_(parameters, stage.optim.clip_grad or math.inf)
             self._norm = norm.detach()
             if not norm.is_cuda:
@@ -196,6 +207,20 @@ class Engine:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         return norm
+
+    def _divide_gradients(
+        self, stage: Stage, step: int, parameters: Sequence[nn.Parameter], count: torch.Tensor
+    ) -> None:
+        """Divide gradients of sums by the number of items of the whole update.
+
+        DistributedDataParallel has averaged the gradients over the processes, so their counts are averaged too.
+        """
+        count = average_over_processes(self.world, count.detach().float())
+        if not count.is_cuda and not float(count):  # on a GPU the gradient, which is nan, is refused later
+            raise FloatingPointError(f"the batch of stage {stage.name} at step {step} has nothing to learn from")
+        for parameter in parameters:
+            assert parameter.grad is not None
+            parameter.grad.div_(count)
 
     def close(self) -> None:
         """Close the record of the run."""
@@ -224,8 +249,9 @@ class Engine:
         loader: Loader,
     ) -> None:
         values = self._means.take()
-        if not math.isfinite(values["loss"]):
-            raise FloatingPointError(f"the loss of stage {stage.name} became {values['loss']} before step {step}")
+        loss = values.get("loss", math.nan)
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"the loss of stage {stage.name} became {loss} before step {step}")
         self._refuse_bad_gradient(stage, step)
         counts = self._means.counts()
         speed = timer.report()

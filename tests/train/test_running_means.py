@@ -8,6 +8,7 @@ import torch
 from fastvid.data import Batch
 from fastvid.train import running_means
 from fastvid.train.distributed import World
+from fastvid.train.loss_sum import LossSum
 from fastvid.train.running_means import RunningMeans
 
 ALONE = World(0, 1, torch.device("cpu"))
@@ -58,3 +59,18 @@ def test_they_are_of_all_processes_and_only_the_main_one_goes_on_with_the_saved_
     others[:] = [[9.0], [0.0, 0.0]]
     assert means.take() == {"loss": (6.0 + 9.0) / 2 / 3}
     assert means.counts() == {"substituted_clips": 1, "short_clips": 6 if rank == 0 else 1}
+
+
+def test_sums_have_the_mean_of_their_items_also_after_a_resume():
+    def tokens(total, count):
+        return {"loss": LossSum(torch.tensor(total), torch.tensor(count)), "clips": torch.tensor(1.0)}
+
+    means = RunningMeans(ALONE, {})
+    means.add(tokens(6.0, 3), batch())
+    means = RunningMeans(ALONE, json.loads(json.dumps(means.state())))
+    means.add(tokens(2.0, 5), batch())
+    assert means.take() == {"loss": 1.0, "clips": 1.0}
+    means.add(tokens(0.0, 0), batch())
+    assert means.take() == {"clips": 1.0}
+    means.add(tokens(3.0, 1), batch())
+    assert means.take()["loss"] == 3.0

@@ -287,10 +287,10 @@ def test_runs(saved, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no run in .*: there is no such folder"):
         load(run)
     run.mkdir()
-    with pytest.raises(FileNotFoundError, match="holds neither a run nor a saved classifier or encoder"):
+    with pytest.raises(FileNotFoundError, match="holds neither a run nor a saved model"):
         load(run)
     (run / "config.json").write_text("{}")
-    with pytest.raises(FileNotFoundError, match=r"has saved neither a classifier nor a student encoder so far$"):
+    with pytest.raises(FileNotFoundError, match=r"has saved no model so far$"):
         load(run)
     encoder = VideoViT(VideoViTConfig("vit_tiny_patch16_224", frames=4, size=32, width=48, depth=1, heads=2))
     save_encoder(encoder, run / "teacher")

@@ -1,0 +1,146 @@
+"""Answers, token by token: frames come one at a time, and the language model keeps what it has read."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+
+from fastvid.projects.fvlm.encoder import Gaze, Keys
+from fastvid.projects.fvlm.language import Reading
+from fastvid.projects.fvlm.model import FoveatedVLM
+from fastvid.projects.fvlm.model_config import Mode
+
+
+class Answer:
+    """The answer to one question about one video, made while it is iterated: pieces of text.
+
+    In the modes ``coarse`` and ``stream`` one frame is in memory at a time, and frames are taken when they are needed;
+    ``parallel`` reads the video twice and keeps its keys and values. The likeliest token is taken each time, until the
+    end token.
+
+    Args:
+        model: in eval mode.
+        tokenizer: its tokenizer.
+        before: token ids in front of the video.
+        after: token ids behind it, up to where the answer begins.
+        mode: how frames are read.
+        most: tokens at most.
+        look: keep the attention of each frame.
+
+    Attributes:
+        ids: tokens of the answer so far, without the end token.
+        ended: whether the end token came.
+        attention: float32 [heads, N] of each layer, for each frame, with ``look``.
+        entropy: float32 [layers, heads] in nats, for each frame, with ``look``.
+    """
+
+    def __init__(
+        self,
+        model: FoveatedVLM,
+        tokenizer: Any,
+        before: Sequence[int],
+        after: Sequence[int],
+        *,
+        mode: Mode = "stream",
+        most: int = 128,
+        look: bool = False,
+    ):
+        self.model, self.tokenizer, self.mode, self.most, self.look = model, tokenizer, mode, most, look
+        self.before, self.after = list(before), list(after)
+        self.ids: list[int] = []
+        self.ended = False
+        self.attention: list[list[torch.Tensor]] = []
+        self.entropy: list[torch.Tensor] = []
+        self.ends = {tokenizer.eos_token_id} | model.language.ends
+
+    @property
+    def text(self) -> str:
+        """Return the answer so far."""
+        decoded: str = self.tokenizer.decode(self.ids, skip_special_tokens=True)
+        return decoded.strip()
+
+    @torch.no_grad()
+    def about(self, frames: Iterable[torch.Tensor]) -> Iterator[str]:
+        """Watch a video and yield the answer's words as they come.
+
+        Args:
+            frames: uint8 [H, W, 3] each.
+        """
+        reading = self.model.language.start()
+        hidden = self._text(reading, self.before)
+        hidden = self._watch(reading, hidden, frames)
+        if self.after:
+            hidden = self._text(reading, self.after)
+        if hidden is None:
+            raise ValueError("nothing to answer: no text and no frame")
+        said = ""
+        while len(self.ids) < self.most:
+            token = int(self.model.language.logits(hidden).argmax(-1))
+            if token in self.ends:
+                self.ended = True
+                break
+            self.ids.append(token)
+            text = self.text
+            if text.startswith(said) and not text.endswith("\N{REPLACEMENT CHARACTER}"):  # half a character: wait
+                yield text[len(said) :]
+                said = text
+            hidden = self._text(reading, [token])
+        if self.text != said and self.text.startswith(said):
+            yield self.text[len(said) :]
+
+    def _text(self, reading: Reading, ids: Sequence[int]) -> torch.Tensor | None:
+        """Read token ids. Return the last one's hidden state [1, W], None without any."""
+        if not ids:
+            return None
+        device = self.model.language.embeddings.device
+        return self._read(reading, self.model.language.embed(torch.tensor([list(ids)], device=device)))
+
+    def _read(self, reading: Reading, embeds: torch.Tensor) -> torch.Tensor:
+        real = torch.ones(embeds.shape[:2], dtype=torch.bool, device=embeds.device)
+        return reading.read(embeds, real)[:, -1]
+
+    def _watch(
+        self, reading: Reading, hidden: torch.Tensor | None, frames: Iterable[torch.Tensor]
+    ) -> torch.Tensor | None:
+        """Read one token a frame. Return the last one's hidden state, or ``hidden`` without a frame."""
+        if self.mode == "parallel":
+            return self._watch_twice(reading, hidden, frames)
+        connector = self.model.connector
+        query = self._first_query(hidden)
+        for frame in frames:
+            keys = self.model.encode(frame[None, None])
+            token = self._token(connector.static_query[None] if self.mode == "coarse" else query, keys, keep=True)
+            hidden = self._read(reading, token)
+            query = connector.predict(hidden)
+        return hidden
+
+    def _watch_twice(
+        self, reading: Reading, hidden: torch.Tensor | None, frames: Iterable[torch.Tensor]
+    ) -> torch.Tensor | None:
+        connector = self.model.connector
+        kept = [self.model.encode(frame[None, None]) for frame in frames]
+        queries = [connector.static_query[None]] * len(kept)
+        for _ in range(self.model.config.iterations):
+            draft, following = reading.fork(), [self._first_query(hidden)]
+            for query, keys in zip(queries, kept, strict=True):
+                following.append(connector.predict(self._read(draft, self._token(query, keys))))
+            queries = following[: len(kept)]
+        for query, keys in zip(queries, kept, strict=True):
+            hidden = self._read(reading, self._token(query, keys, keep=True))
+        return hidden
+
+    def _first_query(self, hidden: torch.Tensor | None) -> torch.Tensor:
+        connector = self.model.connector
+        if self.model.config.first_query == "learnt" or hidden is None:
+            return connector.first_query[None]
+        query: torch.Tensor = connector.predict(hidden)
+        return query
+
+    def _token(self, query: torch.Tensor, keys: Keys, keep: bool = False) -> torch.Tensor:
+        """Return the visual token [1, 1, W] of a frame, read with a query [1, D]."""
+        entered = self.model.connector.enter(query)[:, None]
+        gaze: Gaze = self.model.encoder.look(entered, keys, measure=self.look and keep)
+        if gaze.attention is not None and gaze.entropy is not None:
+            self.attention.append([layer[0, 0].cpu() for layer in gaze.attention])
+            self.entropy.append(gaze.entropy[:, 0, 0].cpu())
+        return self.model.connector.tokens(gaze.seen).to(self.model.language.embeddings.dtype)

@@ -1,0 +1,119 @@
+"""The language model: rows of embeddings in, hidden states out, with a cache of keys and values."""
+
+import inspect
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class LanguageModel(nn.Module):
+    """A Hugging Face causal language model that reads embeddings.
+
+    Every row has the same columns, and a mask says which of them are real. A token sees the real columns up to its own,
+    and positions count real columns only, so that padding changes nothing, wherever it stands.
+
+    Args:
+        model: such as ``LlamaForCausalLM``; attention by PyTorch's ``scaled_dot_product_attention``.
+    """
+
+    def __init__(self, model: Any):
+        super().__init__()
+        self.model = model
+        self.width: int = model.get_input_embeddings().embedding_dim
+        known = inspect.signature(model.get_decoder().forward).parameters
+        self.cache_name = "cache" if "cache" in known else "past_key_values"  # as transformers named it before
+
+    @property
+    def embeddings(self) -> torch.Tensor:
+        """Return the embeddings of all tokens, [V, W]."""
+        found: torch.Tensor = self.model.get_input_embeddings().weight
+        return found
+
+    @property
+    def ends(self) -> set[int]:
+        """Return the tokens that end an answer, as the model's configuration names them; empty if it names none."""
+        named: set[int] = set()
+        for config in (self.model.config, self.model.generation_config):
+            ids = getattr(config, "eos_token_id", None)
+            named |= set(ids) if isinstance(ids, list) else {ids} - {None}
+        return named
+
+    @torch.no_grad()
+    def check(self) -> None:
+        """Raise ValueError unless reading in parts, behind padding, says what the model says itself.
+
+        It does not where a model changes its logits behind the output layer, or attends otherwise than a mask can say.
+        """
+        ids = torch.arange(4, device=self.embeddings.device)[None] % len(self.embeddings)
+        said = self.model(input_ids=ids).logits
+        reading, embeds = self.start(), self.embed(ids)
+        padded = torch.cat([embeds[:, :1], embeds], 1)
+        real = torch.ones(padded.shape[:2], dtype=torch.bool, device=ids.device)
+        real[:, 0] = False
+        parts = [reading.read(padded[:, :3], real[:, :3])[:, 1:], reading.read(padded[:, 3:], real[:, 3:])]
+        if not torch.allclose(self.logits(torch.cat(parts, 1)), said, rtol=1e-3, atol=1e-3):
+            raise ValueError(
+                f"a {self.model.config.model_type} model computes its answer in a way that is not supported; use one "
+                "of the Llama kind, such as HuggingFaceTB/SmolLM2-135M-Instruct"
+            )
+
+    def embed(self, ids: torch.Tensor) -> torch.Tensor:
+        """Return the embeddings [..., W] of token ids."""
+        found: torch.Tensor = self.model.get_input_embeddings()(ids)
+        return found
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return the logits [..., V] of the next token after hidden states [..., W]."""
+        found: torch.Tensor = self.model.get_output_embeddings()(hidden)
+        return found
+
+    def start(self) -> "Reading":
+        """Return a reading that has read nothing."""
+        return Reading(self)
+
+
+class Reading:
+    """Rows of tokens that a language model has read so far.
+
+    Args:
+        language: the model that reads.
+    """
+
+    def __init__(self, language: LanguageModel):
+        from transformers import DynamicCache
+
+        self.language = language
+        self.cache = DynamicCache()
+        self.real: torch.Tensor | None = None
+
+    def read(self, embeds: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+        """Read further columns and return their hidden states after the final norm.
+
+        Args:
+            embeds: [R, n, W], the next columns of R rows.
+            real: bool [R, n]; the others are padding, and their hidden states mean nothing.
+        """
+        past = 0 if self.real is None else self.real.shape[1]
+        total = real if self.real is None else torch.cat([self.real, real], 1)
+        self.real = total
+        n = real.shape[1]
+        column = torch.arange(total.shape[1], device=real.device)
+        row = column[past:, None]
+        # A column of padding sees itself: an empty set of keys would give NaN.
+        mask = (column <= row) & total[:, None, None, :] | (column == row)
+        positions = total.long().cumsum(1).sub_(1).clamp_(min=0)[:, -n:]
+        out = self.language.model.get_decoder()(
+            inputs_embeds=embeds, attention_mask=mask, position_ids=positions, use_cache=True,
+            **{self.language.cache_name: self.cache},
+        )  # fmt: skip
+        hidden: torch.Tensor = out.last_hidden_state
+        return hidden
+
+    def fork(self) -> "Reading":
+        """Return a reading that has read the same, and goes on by itself."""
+        other = Reading(self.language)
+        other.real = self.real
+        for index, layer in enumerate(self.cache.layers):
+            other.cache.update(layer.keys, layer.values, index)
+        return other

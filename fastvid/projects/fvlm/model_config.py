@@ -1,0 +1,64 @@
+"""Options of the foveated vision-language model. No model code is imported, so that they are read quickly."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from fastvid.ranges import Count, Natural, Positive
+from fastvid.train.paths import PathOption
+
+Mode = Literal["coarse", "parallel", "stream"]
+"""``coarse``: every frame is read with one static query. ``parallel``: then once more with queries that the language
+model predicts from the coarse tokens. ``stream``: frame by frame, each query predicted from what was seen before."""
+
+GazeKind = Literal["learnt", "uniform", "oracle", "shuffled"]
+"""Where queries look: ``learnt`` where they want to, ``uniform`` everywhere alike, ``oracle`` at the true patch,
+``shuffled`` where another question's queries want to."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The model: an encoder that is looked at, and the language model that looks."""
+
+    init: Literal["pretrained", "tiny"] = "pretrained"
+    """tiny: a small encoder and a small language model with random weights, and a tokenizer of the training texts."""
+    encoder: Annotated[str, PathOption("model")] = "facebook/dinov2-small"
+    """DINOv2 or DINOv3 from the Hugging Face hub or a local folder, or timm:NAME."""
+    language: Annotated[str, PathOption("model")] = "HuggingFaceTB/SmolLM2-135M-Instruct"
+    """A causal language model with a chat template, from the Hugging Face hub or a local folder."""
+    init_seed: Natural = 0
+    """Seed of what starts at random."""
+    freeze_encoder: bool = False
+    """Do not train the encoder."""
+    freeze_language: bool = False
+    """Do not train the language model."""
+    query: Literal["deep", "shallow"] = "deep"
+    """deep: a query passes through every layer of the encoder; shallow: it reads the finished patches once."""
+    mode: Mode = "stream"
+    """How frames are read in training."""
+    iterations: Count = 1
+    """Fine passes of the parallel mode, each with the queries that the one before predicts."""
+    layout: Literal["question-first", "video-first"] = "question-first"
+    """What the language model reads first. Only behind the question can a look depend on it."""
+    first_query: Literal["text", "learnt"] = "text"
+    """Query of the first frame: predicted from the text in front of the video, or one that is learnt."""
+    token_scale: Positive | None = None
+    """Standard deviation of a visual token at the start; default: that of the language model's embeddings."""
+    tiny_width: Count = 96
+    """Width of the tiny encoder and of the tiny language model."""
+    tiny_layers: Count = 2
+    """Layers of each."""
+    tiny_heads: Count = 4
+    """Heads of each attention."""
+    tiny_patch: Count = 16
+    """Side of a patch of the tiny encoder, in pixels."""
+
+    def __post_init__(self) -> None:
+        if self.tiny_heads > 0 and self.tiny_width % (2 * self.tiny_heads):
+            raise ValueError(
+                f"model: a tiny width of {self.tiny_width} does not divide among {self.tiny_heads} heads of even width"
+            )
+        if self.layout == "video-first" and self.first_query == "text":
+            raise ValueError(
+                "model: video-first has no question in front of the video to predict the first query from: "
+                "use --model.first-query learnt"
+            )

@@ -1,0 +1,94 @@
+"""fVLM: a vision-language model that reads each frame through one glance, and says where it looked.
+
+    stage "fine":    the model as it is used: every glance is aimed by the language model; the static glance of the
+                     coarse pass is trained beside it
+    stage "coarse":  a model of its own, whose static glance alone is trained: the fair opponent
+    test, report:    both, on clips that nothing was chosen by; controls; where the glances went
+
+``python -m fastvid.train fvlm`` runs all of it on the demo's clips.
+"""
+
+import logging
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from fastvid.command import user_errors
+from fastvid.data import ChatFormat
+from fastvid.projects.fvlm.config import FvlmConfig
+from fastvid.projects.fvlm.controls import COARSE, FINE
+from fastvid.projects.fvlm.data import Clips, FvlmData, open_data, texts
+from fastvid.projects.fvlm.glyphs import CELL
+from fastvid.projects.fvlm.loss import TextLoss, freeze_unused
+from fastvid.projects.fvlm.model import FoveatedVLM
+from fastvid.projects.fvlm.model_config import Mode
+from fastvid.projects.fvlm.open_model import open_model
+from fastvid.projects.fvlm.recipe_files import RESULTS
+from fastvid.projects.fvlm.testing import Test
+from fastvid.train.data import open_quarantine
+from fastvid.train.decoder import choose_decoder
+from fastvid.train.engine import Stage
+from fastvid.train.optim import OptimConfig, limit_epochs
+from fastvid.train.session import Session
+
+log = logging.getLogger(__name__)
+
+
+def run(session: Session, config: FvlmConfig) -> None:
+    """Run the whole recipe, continuing where the run directory says it stopped."""
+    world, device, mode = session.world, session.world.device, config.model.mode
+
+    # All that a wrong option can break comes first: `session.begin` makes the run's directory.
+    with user_errors(ValueError, OSError):
+        for optim in (config.optim, config.coarse_optim):
+            optim.check_processes(world.size)
+    data = open_data(session, config)
+    with user_errors(ValueError, OSError):
+        model, tokenizer = new_model(config, data, mode)
+        alone = new_model(config, data, "coarse")[0] if config.coarse_alone else None
+        chat = ChatFormat(tokenizer, config.model.layout)
+    decoder = choose_decoder(session, config.data, data.train, data.views)
+    videos = data.counts()["train"]
+    optim, coarse_optim = (limit_epochs(one, videos) for one in (config.optim, config.coarse_optim))
+    session.begin()
+
+    engine = session.engine({FINE: optim.steps, **({COARSE: coarse_optim.steps} if alone is not None else {})})
+    clips = Clips(session, config, data, chat, decoder, open_quarantine(session, config.data))
+    test = Test(session, config, clips, tokenizer, engine.cast)
+
+    # The model as it is used, and its fair opponent.
+    engine.train(stage(FINE, model.to(device), mode, optim, config, clips, test))
+    log.info("%s: %s", FINE, clips.shown(optim))
+    if alone is not None:
+        engine.train(stage(COARSE, alone.to(device), "coarse", coarse_optim, config, clips, test))
+        log.info("%s: %s", COARSE, clips.shown(coarse_optim))
+
+    # What they say of clips that nothing was chosen by, and where they looked.
+    if session.run is not None:
+        test.write(model, alone)
+    engine.close()
+
+
+def new_model(config: FvlmConfig, data: FvlmData, mode: Mode) -> tuple[FoveatedVLM, Any]:
+    """Open the model as it is before its first step, with what a mode does not train frozen, and its tokenizer."""
+    options = replace(config.model, init_seed=config.model.init_seed + config.run.seed)
+    words = texts(data.train, config.data.prompt)
+    model, tokenizer = open_model(options, size=data.views.size, texts=words)
+    if data.has_tasks and model.encoder.patch != CELL:
+        raise ValueError(
+            f"the demo's tiles are {CELL} pixels wide, and where to look is known by patches of that size; the "
+            f"encoder's are {model.encoder.patch}: give --data.path, or another encoder"
+        )
+    freeze_unused(model, mode, config.loss.coarse_weight)
+    return model, tokenizer
+
+
+def stage(
+    name: str, model: FoveatedVLM, mode: Mode, optim: OptimConfig, config: FvlmConfig, clips: Clips, test: Test
+) -> Stage:
+    """Return the stage that trains a model in a mode."""
+    return Stage(
+        name, model, TextLoss(mode, config.loss), optim, partial(clips.loader, optim.micro_batch),
+        partial(test.validate, name, model, mode), config.test.every or optim.steps, results=RESULTS,
+        compile=config.run.compile,
+    )  # fmt: skip

@@ -1,0 +1,156 @@
+"""Validation of a stage, and the test of both models: measures, answers, pictures and the saved models."""
+
+import dataclasses
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from fastvid.data import Source
+from fastvid.projects.fvlm.config import FvlmConfig
+from fastvid.projects.fvlm.controls import COARSE, FINE, conditions
+from fastvid.projects.fvlm.data import Clips
+from fastvid.projects.fvlm.evaluation import EvalBatch, Evaluator
+from fastvid.projects.fvlm.generate import Answer
+from fastvid.projects.fvlm.measures import legacy_ratio
+from fastvid.projects.fvlm.model import FoveatedVLM
+from fastvid.projects.fvlm.model_config import Mode
+from fastvid.projects.fvlm.pictures import Shown, write_pictures, write_video
+from fastvid.projects.fvlm.recipe_files import COARSE_MODEL, GAZE_VIDEO, MODEL, RESULT
+from fastvid.projects.fvlm.results import Sample, by_task, measured
+from fastvid.projects.fvlm.saved import save
+from fastvid.report.records import RunRecords
+from fastvid.train.session import Session
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Test:
+    """The tests of a run.
+
+    Attributes:
+        session: of the run.
+        config: of the run.
+        clips: its batches.
+        tokenizer: of its models.
+        cast: makes the autocast context of forward passes.
+    """
+
+    session: Session
+    config: FvlmConfig
+    clips: Clips
+    tokenizer: Any
+    cast: Callable[[], AbstractContextManager[object]]
+
+    def evaluator(self, part: Source, check: Callable[[], None] = lambda: None) -> Evaluator:
+        """Return what tests a model on a part of the clips."""
+        return Evaluator(lambda: self.clips.evaluated(part), self.tokenizer.eos_token_id, self.cast, check)
+
+    def validate(self, name: str, model: FoveatedVLM, mode: Mode, step: int) -> dict[str, float]:
+        """Return the measures of the validation clips, to record."""
+        # A request to stop waits for the end of a validation: the step before it is to be saved.
+        found = self.evaluator(self.clips.data.val)(model, mode, {}, look=False)
+        passes = (COARSE,) if mode == "coarse" else (FINE, COARSE)
+        tables = {which: by_task(found.answers[which], intervals=False) for which in passes}
+        said = "; ".join(
+            f"{which} " + ", ".join(f"{task} {100 * one['accuracy']:.1f} %" for task, one in table.items())
+            for which, table in tables.items()
+        )
+        log.info("%s step %d, validation accuracy: %s", name, step, said)
+        return {
+            f"val_{measure}_{which}_{task}": one[measure]
+            for which, table in tables.items()
+            for task, one in table.items()
+            for measure in ("accuracy", "ce")
+        }
+
+    def write(self, model: FoveatedVLM, alone: FoveatedVLM | None) -> None:
+        """Save the models, test them, and write what was found, unless that was done."""
+        run, config = self.session.run, self.config
+        assert run is not None
+        if run.read_json(RESULT) is not None:
+            log.info("this run is tested already: see %s", RESULT)
+            return
+        data, mode = self.clips.data, config.model.mode
+        for folder, one, of in ((MODEL, model, mode), (COARSE_MODEL, alone, "coarse")):
+            if one is not None:
+                save(run.path / folder, one, self.tokenizer, self._about(of))
+        evaluate = self.evaluator(data.test, self.session.signals.check)
+        first = next(self.clips.evaluated(data.test), None)
+        truth = first is not None and bool((first.batch.extra["truth"] >= 0).any())
+        controls = conditions(mode, truth)
+        found = evaluate(model, mode, controls)
+        opponent = None if alone is None else evaluate(alone, "coarse", {}, look=False)
+        shown = list(self._shown(model, mode, found.answers[FINE].tasks))
+        samples = [Sample(one.key, one.question, one.answer, one.said) for one in shown]
+        keys = [sample.key for sample in data.test.samples]
+        values = measured(found, opponent, controls, samples, keys, accepts=data.has_tasks)
+        write_pictures(run.path / "pictures", shown)
+        write_video(run.path / GAZE_VIDEO, shown)
+        facts = {
+            "project": "fvlm", "seed": config.run.seed, "mode": mode, "layout": config.model.layout,
+            "query": config.model.query, "first_query": config.model.first_query,
+            "coarse_weight": config.loss.coarse_weight, "frames": data.views.frames, "clips": data.counts(),
+            "legacy_ratio": legacy_ratio(RunRecords.read(run.path), FINE),
+        }  # fmt: skip
+        run.write_json(RESULT, {**facts, **values})
+        for row in values["acceptance"]:
+            log.info(
+                "%s: %s, %s: %s, wanted %s %g: %s", row["task"], row["measure"], row["condition"],
+                "-" if row["value"] is None else f"{row['value']:.3f}", row["kind"], row["bound"],
+                "met" if row["met"] else "NOT MET",
+            )  # fmt: skip
+
+    def _about(self, mode: Mode) -> dict[str, Any]:
+        """Return what a saved model says of itself: how it reads videos, and what it was asked."""
+        data, views = self.config.data, self.clips.data.views
+        asked = data.prompt
+        if self.clips.data.has_tasks:
+            first = next(self.clips.evaluated(self.clips.data.test))
+            asked = first.batch.text[0].conversations[0].turns[0].question
+        return {"views": dataclasses.asdict(views), "max_fps": self.clips.fps, "question": asked, "mode": mode}
+
+    def _shown(self, model: FoveatedVLM, mode: Mode, tasks: Sequence[str]) -> Iterator[Shown]:
+        """Yield the first test questions of each task, one of a clip, answered word by word in the fine and the coarse
+        pass."""
+        left = dict.fromkeys(tasks, self.config.test.shown)
+        for test in self.clips.evaluated(self.clips.data.test):
+            first = 0  # question of the clip, among all of the batch
+            for clip, text in enumerate(test.batch.text):
+                if text.conversations and left[test.tasks[first]]:
+                    left[test.tasks[first]] -= 1
+                    yield self._answered(model, mode, test, clip)
+                first += len(text.conversations)
+            if not any(left.values()):
+                return
+
+    def _answered(self, model: FoveatedVLM, mode: Mode, test: EvalBatch, clip: int) -> Shown:
+        batch, chat = test.batch, self.clips.chat
+        assert batch.clips is not None
+        talk = batch.text[clip].conversations[0]
+        frames = batch.clips[clip][batch.extra["frames"][clip]]
+        before, after = chat.prompt(talk.turns[0].question, talk.system)
+        attention, said = {}, {}
+        for name, of in {FINE: mode, COARSE: "coarse"}.items():
+            answer = Answer(
+                model.eval(), self.tokenizer, before, after, mode=of, most=self.config.test.tokens, look=True
+            )
+            said[name] = "".join(answer.about(frames)).strip()
+            layers = zip(*answer.attention, strict=True)
+            attention[name] = np.stack([torch.stack(list(looks)).float().numpy() for looks in layers])
+        return Shown(
+            batch.keys[clip], talk.turns[0].question, self._words(talk.turns[0].answer), frames.cpu().numpy(),
+            model.encoder.patches(*frames.shape[1:3]), batch.extra["truth"][clip, 0][: len(frames)].tolist(),
+            attention, said,
+        )  # fmt: skip
+
+    def _words(self, answer: str) -> str:
+        """Return an answer as the tokenizer spells it."""
+        ids = self.tokenizer(answer, add_special_tokens=False)["input_ids"]
+        decoded: str = self.tokenizer.decode(ids)
+        return decoded.strip()
