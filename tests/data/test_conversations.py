@@ -28,6 +28,8 @@ def test_every_form_of_conversation_is_read():
     assert [c.gaze for c in conversations_of(several)] == [(1, 2), (3, -1)]
     system = [{"from": "system", "value": "be brief"}, *_llava("what is this", "a cat")]
     assert conversations_of({"conversations": system}) == [Conversation(short.turns, "be brief")]
+    answer = {"conversations": [{"from": "gpt", "value": "a cat"}]}  # a caption in the form of a conversation
+    assert conversations_of(answer, None, "what is this") == [short]
     assert conversations_of({}, " a cat ", "what is this") == conversations_of(
         {"caption": "a cat"}, None, "what is this"
     )
@@ -40,7 +42,7 @@ def test_every_form_of_conversation_is_read():
         ({"conversations": []}, "not a list of turns"),
         ({"conversations": _llava("what is this")}, "turn 1 of a conversation: a question and its answer"),
         ({"conversations": _llava("a", "b", "c")}, "turn 3 of a conversation"),
-        ({"conversations": [{"from": "gpt", "value": "a cat"}] * 2}, "there is gpt and gpt"),
+        ({"conversations": [{"from": "gpt", "value": "a cat"}] * 3}, "there is gpt and gpt"),
         ({"conversations": [{"from": "human"}]}, "not a list of turns"),
         ({"conversations": _llava("<video>\n", "a cat")}, "a question is empty"),
         ({"conversations": _llava("what", " ")}, "an answer is empty"),
@@ -83,6 +85,42 @@ def test_a_row_is_what_the_template_says_cut_at_the_video(layout, system):
     learnt = [TOKENS.decode([label]) for label in row.labels if label != IGNORED]
     assert learnt == ["a", "cat", "<|end|>", "yes", "it", "is", "<|end|>"]
     assert all(label in (IGNORED, token) for label, token in zip(row.labels, row.after, strict=True))
+
+
+# The forms of SmolLM2 (an instruction of its own), of Llama 2 (marks around the question, roles not named) and of a
+# template that puts something in front of the last answer alone.
+_TEMPLATES = {
+    "default system": (
+        "{% for m in messages %}{% if loop.first and m['role'] != 'system' %}"
+        "<|start|>system\nbe brief<|end|>\n{% endif %}"
+        "<|start|>{{ m['role'] }}\n{{ m['content'] }}<|end|>\n{% endfor %}"
+    ),
+    "end token by name": (
+        "{% for m in messages %}{% if m['role'] == 'user' %}? {{ m['content'].strip() }} ?"
+        "{% else %} {{ m['content'].strip() }} {{ eos_token }}{% endif %}{% endfor %}"
+    ),
+    "before the last answer": (
+        "{% for m in messages %}<|start|>{{ m['role'] }}\n{% if loop.last %}be brief\n{% endif %}"
+        "{{ m['content'] }}<|end|>\n{% endfor %}"
+    ),
+}
+
+
+@pytest.mark.parametrize("template", _TEMPLATES.values(), ids=_TEMPLATES)
+def test_templates_of_other_families_are_followed(template):
+    tokens = tokenizer("what is this a cat really yes it be brief", template)
+    chat = ChatFormat(tokens)
+    turns = (Turn("what is this", "a cat"), Turn("really", "yes it is"))
+    row = chat.row(Conversation(turns))
+    roles = [
+        {"role": role, "content": text}
+        for turn in turns
+        for role, text in zip(("user", "assistant"), (turn.question, turn.answer), strict=True)
+    ]
+    whole = tokens.encode(tokens.apply_chat_template(roles, tokenize=False), add_special_tokens=False)
+    assert row.before + row.after == whole
+    learnt = [tokens.decode([label]) for label in row.labels if label != IGNORED]
+    assert learnt == ["a", "cat", "<|end|>", "yes", "it", "is", "<|end|>"]
 
 
 def test_generation_begins_where_training_says_the_answer_begins():

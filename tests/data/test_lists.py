@@ -116,10 +116,23 @@ def test_every_turn_of_every_conversation_is_packed(tmp_path):
     assert (pair.turns[0].question, pair.turns[0].answer) == ("what", "yes it is")
 
 
-def test_a_conversation_that_makes_no_sense_is_said_when_it_is_packed(tmp_path):
-    _videos(tmp_path, "a.mp4")
-    (tmp_path / "qa.json").write_text(json.dumps([{"video": "a.mp4", "conversations": _talk("q", "a", "q")}]))
-    with pytest.raises(ValueError, match=r"qa.json, entry 1, about a.mp4: turn 3 of a conversation"):
+def test_conversations_that_make_no_sense_are_left_out_counted_and_one_is_named(tmp_path):
+    _videos(tmp_path, "a.mp4", "b.mp4")
+    wrong = [{"video": "a.mp4", "conversations": talk} for talk in (_talk("q", "a", "q"), _talk("q", " "))]
+    right = {"video": "b.mp4", "conversations": _talk("q", "a")}
+    path = tmp_path / "qa.json"
+    path.write_text(json.dumps([*wrong, right]))
+    found = llava(tmp_path)[""]
+    (note,) = found.notes
+    assert note == (
+        f"2 conversations make no sense and were left out, such as {path}, entry 1, about a.mp4: turn 3 of a "
+        "conversation: a question and its answer are expected, and there is human"
+    )
+    assert {item.key: (item.caption, dict(item.extra)) for item in found.items} == {
+        "a": (None, {}), "b": ("a", {"conversations": [_talk("q", "a")]}),
+    }  # fmt: skip
+    path.write_text(json.dumps([{"video": "a.mp4", "conversations": [1]}]))
+    with pytest.raises(ValueError, match=r"qa.json, entry 1, about a.mp4: its conversations are not"):
         llava(tmp_path)
 
 

@@ -206,7 +206,7 @@ class BucketSampler(EpochSampler):
     def _dealt(self, samples: np.ndarray, shards: Sequence[int]) -> _Window:
         """Deal a window's samples to batches of one length each."""
         starts = np.cumsum(self.shard_sizes) - np.asarray(self.shard_sizes)
-        bucket_of = {}
+        bucket_of: dict[int, int] = {}
         for shard in shards:
             first, count = int(starts[shard]), self.shard_sizes[shard]
             bucket_of.update(zip(range(first, first + count), self.buckets.of(self._source, first, count), strict=True))

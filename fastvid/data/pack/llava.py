@@ -2,14 +2,14 @@
 
 import gzip
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from fastvid.data.pack.item import Collection, Item, collect, file_item
 from fastvid.data.shards.keys import key_of
 from fastvid.data.shards.tar_reader import tar_members
-from fastvid.data.text.conversation import Conversation, conversations_of
+from fastvid.data.text.conversation import Conversation, NotAnswered, conversations_of
 from fastvid.data.text.lists import LIST_SUFFIXES, Written, left_out, read_list
 from fastvid.data.walk import walk
 from fastvid.video import Limits
@@ -33,22 +33,25 @@ def llava(src: Path) -> dict[str, Collection]:
 
     Raises:
         FileNotFoundError: there are no lists, or neither videos nor archives.
-        ValueError: a list is not one, or a conversation makes no sense.
+        ValueError: a list is not one, or holds something else than conversations or captions.
     """
     root = src if src.is_dir() else src.parent
     lists = [src] if src.is_file() else _lists(src)
     without: list[str] = []
-    captions: dict[str, str] = {}
+    wrong: list[str] = []
+    captions: dict[str, str | None] = {}
     labels: dict[str, str | None] = {}
     talks: dict[str, list[list[dict[str, str]]]] = {}
     for path in lists:
         for entry in read_list(path, without.append):
-            caption, talk = _written(entry)
+            caption, talk = _written(entry, wrong.append)
             captions.setdefault(entry.video, caption)
             label = entry.fields.get("label")
             labels.setdefault(entry.video, label if isinstance(label, str) else None)
             talks.setdefault(entry.video, []).extend(talk)
     notes = left_out(without)
+    if wrong:
+        notes.append(f"{len(wrong)} conversations make no sense and were left out, such as {wrong[0]}")
     if lists and not captions:
         raise ValueError(f"{src} names no video: " + "; ".join(notes or ["its lists are empty"]))
     archives = [] if any((root / video).exists() for video in captions) else _archives(root)
@@ -84,10 +87,13 @@ def _archives(root: Path) -> list[Path]:
     return sorted(root / name for name in names if name.lower().endswith(ARCHIVE_SUFFIXES))
 
 
-def _written(entry: Written) -> tuple[str, list[list[dict[str, str]]]]:
+def _written(entry: Written, wrong: Callable[[str], None]) -> tuple[str | None, list[list[dict[str, str]]]]:
     """Return the caption of an entry, and its conversations in LLaVA's form; none where it has only a caption."""
     try:
         found = conversations_of(entry.fields)
+    except NotAnswered as error:
+        wrong(f"{entry.where}, about {entry.video}: {error}")
+        return None, []
     except ValueError as error:
         raise ValueError(f"{entry.where}, about {entry.video}: {error}") from error
     talks = [_turns(conversation) for conversation in found]

@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from fastvid.data.shards.entry import Entry, Place, probe_indexable
+from fastvid.data.shards.picture_samples import picture_samples
 from fastvid.data.shards.tar_reader import Member, tar_members
 from fastvid.data.shards.video_choice import counted_names, several_videos
 from fastvid.data.source import VIDEO_SUFFIXES
+from fastvid.data.walk import such_as
 from fastvid.files import write_whole
 from fastvid.video import DecodeError, Limits
 
@@ -83,8 +85,7 @@ class ShardIndex(Sequence[Entry]):
             entry = Entry.from_line(self._lines[row])
         except ValueError as error:
             raise ValueError(f"{self._where}, sample {row}: {error}; {_REMEDY}") from error
-        places = [entry] if entry.fields is None else [entry, entry.fields]
-        if any(place.offset + place.size > self.header.bytes for place in places):
+        if max(place.offset + place.size for place in (entry, entry.fields or entry)) > self.header.bytes:
             raise ValueError(f"{self._where}, sample {row}: lies beyond the end of the shard; {_REMEDY}")
         return entry
 
@@ -215,21 +216,29 @@ def scan_tar(shard: Path, refused: Callable[[str], None], video: str | None = No
                 raise ValueError(f"{shard} holds {member.name} twice: keys must be unique in a shard")
             members[suffix] = member
         videos = {key: [s for s in members if s.endswith(VIDEO_SUFFIXES)] for key, members in groups.items()}
+        pictures = {} if wanted is not None else picture_samples(groups, videos, shard)
         if wanted is None and any(len(suffixes) > 1 for suffixes in videos.values()):
             raise ValueError(several_videos(shard, videos, groups))
-        samples = []
+        samples, silent = [], []
         for key, members in groups.items():
             chosen = next((s for s in videos[key] if wanted in (None, s)), None)
-            if chosen is None:
+            video_member = pictures.get(key) if chosen is None else members[chosen]
+            if video_member is None:
+                silent += [key] if ".json" in members and not videos[key] else []
                 continue
-            where, stem = f"{shard}: {key}", chosen[: chosen.rindex(".")]
+            where, stem = f"{shard}: {key}", "" if chosen is None else chosen[: chosen.rindex(".")]
             beside = {s: found for s in _TEXTS if (found := members.get(stem + s) or members.get(s)) is not None}
             texts = {s: _text_of(file, m, where) for s, m in beside.items()}
             label, caption, extra = _parse_texts(texts, where)
             json_, place = beside.get(".json"), None
             if json_ is not None and extra:
                 place = Place(json_.offset, json_.size, zlib.crc32(texts[".json"]))
-            samples.append(TarSample(key, members[chosen], label, caption, extra, place))
+            samples.append(TarSample(key, video_member, label, caption, extra, place))
+    if silent:
+        refused(
+            f"{shard}: {len(silent)} samples have a .json and neither a video nor pictures ({such_as(silent)}): passed "
+            "over"
+        )
     without = [suffixes for suffixes in videos.values() if suffixes and wanted not in (None, *suffixes)]
     if without:
         refused(

@@ -17,6 +17,10 @@ _WANTED = (
 )
 
 
+class NotAnswered(ValueError):
+    """Error that is raised for a conversation in which questions and answers do not belong together."""
+
+
 @dataclass(frozen=True)
 class Turn:
     """A question and its answer, without space around them."""
@@ -50,16 +54,17 @@ def conversations_of(
         fields: of its ``.json``: ``conversations``, as LLaVA has one conversation, or a list of several; or
             ``question`` and ``answer``; or ``user`` and ``assistant``. ``gaze`` may hold a list of cells for each.
         caption: its description in words, which is the answer to ``prompt`` where there is no conversation.
-        prompt: what a caption answers.
+        prompt: what a caption answers, and a conversation that begins with an answer.
 
     Raises:
-        ValueError: there is neither conversation nor caption, or one that makes no sense.
+        NotAnswered: a question without an answer, or an answer without a question.
+        ValueError: there is neither conversation nor caption, or something else in their place.
     """
     caption = fields["caption"] if caption is None and isinstance(fields.get("caption"), str) else caption
     if "conversations" in fields:
         written = fields["conversations"]
         several = isinstance(written, list) and bool(written) and isinstance(written[0], list)
-        found = [_conversation(one) for one in (written if several else [written])]
+        found = [_conversation(one, prompt) for one in (written if several else [written])]
     elif (pair := _pair(fields)) is not None:
         found = [Conversation((pair,))]
     elif caption is not None and caption.strip():
@@ -129,23 +134,25 @@ def _pair(fields: Mapping[str, Any]) -> Turn | None:
     return None
 
 
-def _conversation(written: Any) -> Conversation:
+def _conversation(written: Any, prompt: str) -> Conversation:
     """Parse a list of turns that alternate, the first of them asked by the user."""
     if not isinstance(written, list) or not written:
         raise ValueError(f"its conversations are not {_WANTED}: {written!r:.60}")
     said = [_said(turn) for turn in written]
     system = said.pop(0)[1].strip() if said[0][0] == "system" else None
+    if said and _side(said[0][0]) == "answers":
+        said.insert(0, ("human", prompt))
     turns = []
     for number in range(0, len(said), 2):
         pair = said[number : number + 2]
         if [_side(who) for who, _ in pair] != ["asks", "answers"]:
-            raise ValueError(
+            raise NotAnswered(
                 f"turn {number + 1} of a conversation: a question and its answer are expected, and there is "
                 f"{' and '.join(who for who, _ in pair)}"
             )
         turns.append(Turn(_question(pair[0][1]), _answer(pair[1][1])))
     if not turns:
-        raise ValueError("a conversation has no question and answer")
+        raise NotAnswered("a conversation has no question and answer")
     return Conversation(tuple(turns), system)
 
 
@@ -165,13 +172,13 @@ def _question(text: str) -> str:
     for marker in _MARKERS:
         text = text.replace(marker, "")
     if not text.strip():
-        raise ValueError("a question is empty")
+        raise NotAnswered("a question is empty")
     return text.strip()
 
 
 def _answer(text: str) -> str:
     if not text.strip():
-        raise ValueError("an answer is empty")
+        raise NotAnswered("an answer is empty")
     return text.strip()
 
 

@@ -60,4 +60,5 @@ def _background(scenes: Scenes) -> np.ndarray:
     np.put_along_axis(mix, low[..., None], 1 - weight[..., None], -1)
     np.put_along_axis(mix, low[..., None] + 1, weight[..., None], -1)
     texture = mix[:, :, 0] @ lattice[:, None] @ mix[:, :, 1].swapaxes(-1, -2)
-    return np.rint(texture + between(look[:, :1, None, None], 40, 100)).astype(np.uint8)
+    grey: np.ndarray = np.rint(texture + between(look[:, :1, None, None], 40, 100)).astype(np.uint8)
+    return grey
