@@ -208,7 +208,8 @@ class VisionEncoder(nn.Module, ABC):
             scale = query.shape[-1] ** -0.5
             if measure:
                 out, entropy, _ = query_attend(query, key, value, scale=scale, return_stats=True)
-                attention = (query.float() @ key.float().mT * scale).softmax(-1)
+                with torch.autocast(query.device.type, enabled=False):  # in float32, as the op computes them
+                    attention = (query.detach().float() @ key.detach().float().mT * scale).softmax(-1)
             else:
                 out = query_attend(query, key, value, scale=scale)
             if truth is not None:

@@ -224,13 +224,13 @@ class Pass:
             uniform=self.gaze == "uniform", truth=truth, measure=self.look,
         )  # fmt: skip
         seen = gaze.seen.unflatten(0, (self.C, t)).transpose(1, 2).flatten(0, 1)
-        return self.connector.tokens(seen), gaze
+        return self.connector.tokens(seen).to(self.model.language.embeddings.dtype), gaze
 
     def read(self, reading: Reading, tokens: torch.Tensor, frame: int = 0) -> torch.Tensor:
         """Read visual tokens [R, t, W] from a frame on, then the text behind but its last token, whose successor nobody
         asks for."""
         after = self.model.language.embed(self.inputs.after.flatten(0, 1)[:, :-1])
-        embeds = torch.cat([tokens.to(after.dtype), after], 1)
+        embeds = torch.cat([tokens, after], 1)
         return reading.read(embeds, torch.cat([self.real[:, frame:], self.after_real[:, :-1]], 1))
 
     def output(self, hidden: torch.Tensor, queries: torch.Tensor, gazes: list[Gaze]) -> Output:

@@ -202,3 +202,16 @@ def test_a_tiny_model_depends_on_its_seed_alone():
     assert not torch.equal(first.connector.token.weight, tiny(init_seed=1).connector.token.weight)
     assert first.language.embeddings.shape[0] == VOCABULARY
     assert first.encoder.patches(SIZE, SIZE) == (2, 2)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("query", ["deep", "shallow"])
+def test_bfloat16_is_near_float32(mode, query):
+    model, whole = tiny(query=query), inputs()
+    exact = model(whole, mode, look=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = model(whole, mode, look=True)
+        out.losses.sum().backward()
+    assert out.losses.dtype == torch.float32
+    torch.testing.assert_close(out.losses, exact.losses, rtol=0.1, atol=0.2)
+    torch.testing.assert_close(out.attention[0], exact.attention[0], rtol=0.1, atol=0.1)
