@@ -43,6 +43,8 @@ _HOMES = {
     "PaddedEvaluation": "loader.padded_views",
     "TextChoice": "text.conversation",
     "TextCollator": "text.rows",
+    "BucketSampler": "loader.buckets",
+    "FrameBuckets": "loader.buckets",
 }
 
 __all__ = sorted(_HOMES)
@@ -53,6 +55,8 @@ if TYPE_CHECKING:
     from fastvid.data.bad_samples import TooManyBadSamples as TooManyBadSamples
     from fastvid.data.loader.batch import Batch as Batch
     from fastvid.data.loader.batch import Latents as Latents
+    from fastvid.data.loader.buckets import BucketSampler as BucketSampler
+    from fastvid.data.loader.buckets import FrameBuckets as FrameBuckets
     from fastvid.data.loader.decode_ahead import eval_batches as eval_batches
     from fastvid.data.loader.flips import mirror_changes as mirror_changes
     from fastvid.data.loader.frame_cache import FrameCache as FrameCache

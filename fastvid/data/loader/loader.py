@@ -84,6 +84,8 @@ class TrainLoader:
         )  # fmt: skip
         # One batch of the ``prefetch`` is the one being assembled.
         slots = max((self.prefetch - 1) * sampler.local, self.plan.most_threads)
+        if sampler.slot_frames is not None:
+            slots += -slots % sampler.local
         self._prefetcher = Prefetcher(self.plan, slots, self.quarantine, device, collate)
         # Also for a loader that is dropped without being closed: its process would remain otherwise.
         self._close = weakref.finalize(self, self._prefetcher.close)
@@ -111,8 +113,9 @@ class TrainLoader:
         itself (:meth:`worker_bytes`), the files and frames that its threads work on, and the ``prefetch`` batches of
         files that wait for a GPU decoder.
         """
-        slots = 0 if self.plan.options.by_device else self._prefetcher.process.slots
-        return (slots + 3 * self.sampler.local) * self.clip_bytes + self.plan.options.cache_bytes
+        ring, (_, H, W, C) = self._prefetcher.process.ring, self.plan.clip_shape
+        batch = sum(self.plan.slot_frames) * H * W * C
+        return (0 if ring is None else ring.bytes) + 3 * batch + self.plan.options.cache_bytes
 
     @property
     def description(self) -> str:

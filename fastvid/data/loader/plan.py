@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from fastvid.data.loader.ring import Ring
 from fastvid.data.loader.sampler import EpochSampler
 from fastvid.data.loader.views import ViewDraws
 from fastvid.data.source import Sample, Source, fields_of, read_video
@@ -90,6 +91,15 @@ class DecodePlan:
         """Return the shape of one uint8 clip."""
         spec = self.draws.spec
         return (spec.frames, spec.size, spec.size, 3)
+
+    @property
+    def slot_frames(self) -> list[int]:
+        """Return the most frames that each of this process's clips of a batch can have."""
+        return self.sampler.slot_frames or [self.draws.spec.frames] * self.sampler.local
+
+    def ring(self, slots: int, descriptor: int | None = None) -> Ring:
+        """Return the memory for ``slots`` clips that are decoded ahead; see :class:`fastvid.data.loader.ring.Ring`."""
+        return Ring(slots, self.clip_shape, descriptor, self.sampler.slot_frames)
 
     @property
     def most_tries(self) -> int:

@@ -2,6 +2,8 @@
 
 import mmap
 import os
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ _LIMITS = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "m
 
 
 class Ring:
-    """A fixed number of equal slots of uint8 in memory shared with one child process.
+    """A fixed number of slots of uint8 in memory shared with one child process.
 
     The memory has no name: nothing is left behind when a process dies, and neither the size of ``/dev/shm`` nor what
     other programs put there matters.
@@ -22,13 +24,27 @@ class Ring:
         slots: how many.
         shape: shape of one slot, uint8.
         descriptor: of a ring that the parent process made; None makes one.
+        lengths: of slots that differ in their first dimension, in turns; default: all have ``shape``.
+
+    Attributes:
+        bytes: size of all slots.
     """
 
-    def __init__(self, slots: int, shape: tuple[int, ...], descriptor: int | None = None):
-        size = slots * int(np.prod(shape))
+    def __init__(
+        self,
+        slots: int,
+        shape: tuple[int, ...],
+        descriptor: int | None = None,
+        lengths: Sequence[int] | None = None,
+    ):
+        rows = np.resize(np.array(lengths or shape[:1], np.int64), slots)
+        starts = np.cumsum([0, *rows]) * int(np.prod(shape[1:]))
+        size = self.bytes = int(starts[-1])
         self.descriptor = _anonymous_file(size) if descriptor is None else descriptor
         self._memory = mmap.mmap(self.descriptor, size)
-        self._clips = np.frombuffer(self._memory, np.uint8).reshape(slots, *shape)
+        memory = np.frombuffer(self._memory, np.uint8)
+        self._clips = [memory[begin:end].reshape(-1, *shape[1:]) for begin, end in pairwise(starts)]
+        del memory
 
     @property
     def slots(self) -> int:

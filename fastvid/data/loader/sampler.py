@@ -108,6 +108,11 @@ class EpochSampler:
         """Return where the global batch ends that begins at a position."""
         return self.advance(begin, self.batch)
 
+    @property
+    def slot_frames(self) -> list[int] | None:
+        """Return the most frames of each of this process's clips of a batch; None where all clips have as many."""
+        return None
+
     def clips(self, turn: int) -> int:
         """Return the number of this process's clips, empty ones included, in the global batch that begins at a turn."""
         return self.local

@@ -153,7 +153,7 @@ def main(connection_descriptor: int, ring_descriptor: int) -> None:
         os._exit(0)
     try:
         plan, done, taken, slots = pickle.loads(pickled)
-        ring = Ring(slots, plan.clip_shape, ring_descriptor) if ring_descriptor >= 0 else None
+        ring = plan.ring(slots, ring_descriptor) if ring_descriptor >= 0 else None
         worker = Worker(plan, done, taken, slots, ring, connection)
     except (AttributeError, ModuleNotFoundError) as error:
         connection.send(

@@ -13,7 +13,6 @@ import numpy as np
 
 from fastvid.data.loader.messages import Decoded, Failed, Taken
 from fastvid.data.loader.plan import DecodePlan
-from fastvid.data.loader.ring import Ring
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +38,7 @@ class DecodeWorker:
     def __init__(self, plan: DecodePlan, slots: int):
         pickle.dumps(plan)  # what cannot be sent is said before anything is started
         self.plan, self.slots, self.threads = plan, slots, plan.threads
-        self.ring = None if plan.options.by_device else Ring(slots, plan.clip_shape)
+        self.ring = None if plan.options.by_device else plan.ring(slots)
         self._decoded: dict[int, Decoded] = {}
         self._taken = 0  # all turns before this one have been copied
         self._copied: set[int] = set()  # turns after it that have been copied too

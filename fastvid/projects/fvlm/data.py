@@ -84,9 +84,7 @@ def open_data(session: Session, config: FvlmConfig) -> FvlmData:
     check_data(session, data.whole)
     empty = [name for name, count in data.counts().items() if not count]
     if empty:
-        raise UserError(
-            f"{config.data.path}: no clips for {' and '.join(empty)}: give more, or other --data.shares"
-        )
+        raise UserError(f"{config.data.path}: no clips for {' and '.join(empty)}: give more, or other --data.shares")
     log.info("clips: %s", ", ".join(f"{count:,} to {name}" for name, count in data.counts().items()))
     return data
 

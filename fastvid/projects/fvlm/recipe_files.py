@@ -1,6 +1,6 @@
 """Names of the files that a run's result is in."""
 
-RESULT = "fvlm.json"
+RESULT = "measures.json"
 """All that was measured."""
 GAZE_VIDEO = "gaze.mp4"
 """The gaze over the frames of some test clips."""

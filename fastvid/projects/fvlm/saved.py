@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -18,6 +18,10 @@ from fastvid.projects.fvlm.model_config import ModelConfig
 from fastvid.projects.fvlm.open_model import ENCODERS
 from fastvid.projects.fvlm.timm_vit import TimmEncoder
 from fastvid.report.records import read_json
+from fastvid.video import probe
+
+if TYPE_CHECKING:
+    from fastvid.projects.fvlm.caption import VideoAnswer
 
 FILE, WEIGHTS = "fvlm.json", "model.safetensors"
 _ENCODER, _LANGUAGE, _TOKENIZER = "encoder", "language", "tokenizer"  # folders of their configurations
@@ -40,6 +44,23 @@ class TrainedFvlm(nn.Module):
         """Predict the learnt tokens; see :class:`fastvid.projects.fvlm.model.FoveatedVLM`."""
         said: Output = self.model(inputs, **options)
         return said
+
+    def ask(
+        self, video: str | Path, question: str | None = None, *, mode: str | None = None, tokens: int = 64
+    ) -> "VideoAnswer":
+        """Answer a question about a video file; see :func:`fastvid.projects.fvlm.caption.caption`.
+
+        Example:
+            >>> model = fastvid.load("runs/fvlm-...")
+            >>> answer = model.ask("clip.mp4", "Read the tile that is red")
+            >>> for words in answer:
+            ...     print(words, end="")
+            >>> answer.write_gaze(Path("gaze.mp4"))
+        """
+        from fastvid.projects.fvlm.caption import caption
+
+        data = Path(video).expanduser().read_bytes()
+        return caption(self, data, probe(data), question=question, mode=mode, tokens=tokens)
 
 
 def save(folder: Path, model: FoveatedVLM, tokenizer: Any, about: dict[str, Any]) -> None:

@@ -115,8 +115,9 @@ def draw_scenes(config: SceneConfig, indices: np.ndarray, tiles: np.ndarray | in
     number = drawn if tiles is None else np.broadcast_to(np.asarray(tiles, np.int64), indices.shape)
     if number.size and not 1 <= number.min() <= number.max() <= config.tiles:
         raise ValueError(f"a clip has 1 to {config.tiles} tiles; got {number.min()} to {number.max()}")
-    palette = kind[:, 1 : 1 + max(8, config.tiles)]  # fewer colours are told apart more easily
-    colour = np.argsort(palette, axis=1)[:, : config.tiles]
+    # Of all colours, whatever the number of tiles: what eight tiles of eight colours show fits into one token whole, so
+    # that a query which knows no question could answer them all.
+    colour = np.argsort(kind[:, 1:], axis=1)[:, : config.tiles]
     chain = indices % 2 == 1
     letter = _letters(config, indices, colour, number, chain)
     return Scenes(config, indices, chain, number, colour, _paths(config, indices, number), letter)

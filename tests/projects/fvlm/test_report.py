@@ -45,7 +45,7 @@ def page(folder, found=None, records=()):
     (folder / "config.json").write_text(json.dumps({"data": {"path": "demo"}}))
     (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     if found is not None:
-        (folder / "fvlm.json").write_text(json.dumps(found))
+        (folder / "measures.json").write_text(json.dumps(found))
     text = write_report(folder, sections).read_text()
     return re.sub(r"<(style|svg).*?</\1>", "", text, flags=re.DOTALL)
 
@@ -120,7 +120,7 @@ def test_the_table_over_seeds_marks_what_is_not_met(tmp_path, found):
     for seed in (0, 1):
         folder = tmp_path / str(seed)
         folder.mkdir()
-        (folder / "fvlm.json").write_text(json.dumps({**found, "seed": seed}))
+        (folder / "measures.json").write_text(json.dumps({**found, "seed": seed}))
         runs.append(folder)
     lines = table_over_seeds(runs).splitlines()
     assert len(lines) == 2 + len(CRITERIA) + 3 * 2 + 1
@@ -131,7 +131,7 @@ def test_the_table_over_seeds_marks_what_is_not_met(tmp_path, found):
         table_over_seeds([runs[0], runs[0]])
     with pytest.raises(UserError, match="--resume comes to"):
         table_over_seeds([tmp_path])
-    (runs[1] / "fvlm.json").write_text(json.dumps({**found, "seed": 1, "acceptance": []}))
+    (runs[1] / "measures.json").write_text(json.dumps({**found, "seed": 1, "acceptance": []}))
     with pytest.raises(UserError, match="not on the demo's clips"):
         table_over_seeds(runs)
 
