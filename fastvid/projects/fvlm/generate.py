@@ -26,6 +26,7 @@ class Answer:
         mode: how frames are read.
         most: tokens at most.
         look: keep the attention of each frame.
+        ends: tokens that end an answer, beside the tokenizer's and the model's own.
 
     Attributes:
         ids: tokens of the answer so far, without the end token.
@@ -44,6 +45,7 @@ class Answer:
         mode: Mode = "stream",
         most: int = 128,
         look: bool = False,
+        ends: Iterable[int] = (),
     ):
         self.model, self.tokenizer, self.mode, self.most, self.look = model, tokenizer, mode, most, look
         self.before, self.after = list(before), list(after)
@@ -51,7 +53,7 @@ class Answer:
         self.ended = False
         self.attention: list[list[torch.Tensor]] = []
         self.entropy: list[torch.Tensor] = []
-        self.ends = {tokenizer.eos_token_id} | model.language.ends
+        self.ends = {tokenizer.eos_token_id, *model.language.ends, *ends}
 
     @property
     def text(self) -> str:
