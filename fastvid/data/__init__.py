@@ -45,6 +45,7 @@ _HOMES = {
     "TextCollator": "text.rows",
     "BucketSampler": "loader.buckets",
     "FrameBuckets": "loader.buckets",
+    "open_described": "sources.described",
 }
 
 __all__ = sorted(_HOMES)
@@ -77,6 +78,7 @@ if TYPE_CHECKING:
     from fastvid.data.source import Source as Source
     from fastvid.data.source import classes_of as classes_of
     from fastvid.data.sources.concat import join as join
+    from fastvid.data.sources.described import open_described as open_described
     from fastvid.data.sources.filesystem import slow_filesystem_warning as slow_filesystem_warning
     from fastvid.data.sources.open import open_parts as open_parts
     from fastvid.data.sources.open import open_source as open_source

@@ -19,12 +19,14 @@ class Sample:
         label: its class, or None.
         caption: description of the video in words, or None.
         video: its metadata and frame table, where that is indexed.
+        described: whether more is written about it than label and caption, see :func:`fields_of`.
     """
 
     key: str
     label: str | None = None
     caption: str | None = None
     video: VideoMetadata | None = None
+    described: bool = False
 
 
 class Source(Protocol):

@@ -1,6 +1,7 @@
 """The videos that a configuration names, and how clips of them are loaded."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 from fastvid.command import UserError, user_errors
@@ -27,14 +28,18 @@ from fastvid.video import ViewSpec
 log = logging.getLogger(__name__)
 
 
-def open_videos(config: DataConfig) -> Source:
+def open_videos(config: DataConfig, opened: Callable[..., Source] = open_parts) -> Source:
     """Open ``config.path``, which is not the demo data set. Parts packed into folders of their own are opened as one.
+
+    Args:
+        config: the options.
+        opened: opens the path, as :func:`fastvid.data.open_parts` does.
 
     Raises:
         UserError: there are no videos there.
     """
     with user_errors(OSError, ValueError):
-        source = open_parts(
+        source = opened(
             config.path, config.labels, cache_dir=config.disk_dir, disk_bytes=int(config.disk_gb * 1e9),
             window=config.window,
         )  # fmt: skip

@@ -285,7 +285,9 @@ def test_llava(tmp_path):
     (part / "v.tar.gz").write_bytes(gzip.compress(tar({"./x/src/b.mp4": b"bb", "src/c.mp4": b"c", "src/a.mp4": b"a"})))
     found = llava(tmp_path)[""]
     assert {item.key: item.caption for item in found.items} == {"src/a": "A long caption.", "src/b": "C."}
-    assert found.notes == ["1 further conversations about the same videos were not kept"]
+    assert found.notes == []
+    talks = [[turns[1]["value"] for turns in item.extra["conversations"]] for item in found.items]
+    assert talks == [["A long caption.", "B."], ["C."]]  # of captions first, and all are kept
     wanted = {item.path: i for i, item in enumerate(found.items)}
     assert list(read_archive(found.archives[0], wanted, 0)) == [(1, 1, 2, b"bb"), (2, 0, 1, b"a")]
     assert list(read_archive(found.archives[0], wanted, 1)) == [(2, 0, 1, b"a")]

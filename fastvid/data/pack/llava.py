@@ -1,47 +1,107 @@
-"""LLaVA-Video: json lists of conversations, and tar.gz archives that hold the videos."""
+"""Lists of conversations as LLaVA and VideoLLaMA3 have them, with the videos in files or in tar.gz archives."""
 
 import gzip
-import json
-import posixpath
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from fastvid.data.labels.delimited import read_text
-from fastvid.data.pack.item import Collection, Item, collect
+from fastvid.data.pack.item import Collection, Item, collect, file_item
 from fastvid.data.shards.keys import key_of
 from fastvid.data.shards.tar_reader import tar_members
+from fastvid.data.text.conversation import Conversation, conversations_of
+from fastvid.data.text.lists import LIST_SUFFIXES, Written, left_out, read_list
 from fastvid.data.walk import walk
 from fastvid.video import Limits
 
 _GZIP = b"\x1f\x8b"
 ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".tar")
+_BESIDE_SHARDS = ("dataset.json", "rejects.jsonl", ".index.jsonl")
 ARCHIVE_ERRORS = (ValueError, OSError, EOFError, zlib.error)
 
 
 def llava(src: Path) -> dict[str, Collection]:
-    """Collect the videos that the json files below ``src`` name, to be read from the archives below ``src``.
+    """Collect the videos that json lists name, with every conversation about each of them.
 
-    The caption is the first answer of the first conversation about a video; lists whose name holds ``cap`` come first.
+    The caption is the first answer of the first conversation about a video, or the caption that is written; lists whose
+    name holds ``cap`` come first. The label is the first one that is written. All conversations, with all their turns,
+    go into the sample's ``.json``.
+
+    Args:
+        src: a list, or a folder with lists at any depth (``.json``, ``.jsonl``). The videos are files below the folder,
+            or members of the tar or tar.gz archives there.
+
+    Raises:
+        FileNotFoundError: there are no lists, or neither videos nor archives.
+        ValueError: a list is not one, or a conversation makes no sense.
     """
-    lists = sorted(src.rglob("*.json"), key=lambda path: ("cap" not in path.name, path.as_posix()))
-    found = walk(src)
-    archives = sorted(
-        src / name for name in (*found.tars, *found.compressed) if name.lower().endswith(ARCHIVE_SUFFIXES)
-    )
-    if not lists or not archives:
-        raise FileNotFoundError(f"{src} must hold json lists and tar.gz archives; found {len(lists)}, {len(archives)}")
-    captions: dict[str, str | None] = {}
-    further = 0
+    root = src if src.is_dir() else src.parent
+    lists = [src] if src.is_file() else _lists(src)
+    without: list[str] = []
+    captions: dict[str, str] = {}
+    labels: dict[str, str | None] = {}
+    talks: dict[str, list[list[dict[str, str]]]] = {}
     for path in lists:
-        for entry in _entries(path):
-            video = posixpath.normpath(entry["video"])
-            further += video in captions
-            captions.setdefault(video, _answer(entry, path))
-    items = (Item(key_of(video), video, caption=caption) for video, caption in captions.items())
-    notes = [f"{further} further conversations about the same videos were not kept"] if further else []
-    return {"": collect(src, items, archives, notes)}
+        for entry in read_list(path, without.append):
+            caption, talk = _written(entry)
+            captions.setdefault(entry.video, caption)
+            label = entry.fields.get("label")
+            labels.setdefault(entry.video, label if isinstance(label, str) else None)
+            talks.setdefault(entry.video, []).extend(talk)
+    notes = left_out(without)
+    if lists and not captions:
+        raise ValueError(f"{src} names no video: " + "; ".join(notes or ["its lists are empty"]))
+    archives = [] if any((root / video).exists() for video in captions) else _archives(root)
+    if not lists or not (archives or any((root / video).exists() for video in captions)):
+        raise FileNotFoundError(
+            f"{src} must hold json lists and the videos that they name, as files or in tar or tar.gz archives; found "
+            f"{len(lists)} lists, {len(captions)} names, 0 of these videos and {len(archives)} archives"
+        )
+    items = []
+    for video, caption in captions.items():
+        extra = {"conversations": talks[video]} if talks[video] else {}
+        facts: dict[str, Any] = {"label": labels[video], "caption": caption, "extra": extra}
+        items.append(Item(key_of(video), video, **facts) if archives else file_item(root, video, **facts))
+    return {"": collect(root, items, archives, notes)}
+
+
+def _lists(src: Path) -> list[Path]:
+    """Return the lists below a folder, those of captions first. The files that shards have beside them are none."""
+    found = [
+        path
+        for path in src.rglob("*")
+        if path.suffix.lower() in LIST_SUFFIXES
+        and not path.name.endswith(_BESIDE_SHARDS)
+        and not any(part.startswith(".") for part in path.relative_to(src).parts)
+        and path.is_file()
+    ]
+    return sorted(found, key=lambda path: ("cap" not in path.name, path.as_posix()))
+
+
+def _archives(root: Path) -> list[Path]:
+    found = walk(root)
+    names = (*found.tars, *found.compressed)
+    return sorted(root / name for name in names if name.lower().endswith(ARCHIVE_SUFFIXES))
+
+
+def _written(entry: Written) -> tuple[str, list[list[dict[str, str]]]]:
+    """Return the caption of an entry, and its conversations in LLaVA's form; none where it has only a caption."""
+    try:
+        found = conversations_of(entry.fields)
+    except ValueError as error:
+        raise ValueError(f"{entry.where}, about {entry.video}: {error}") from error
+    talks = [_turns(conversation) for conversation in found]
+    caption = entry.fields.get("caption")
+    if not isinstance(caption, str) or not caption.strip():
+        return found[0].turns[0].answer, talks
+    return caption.strip(), [] if found == conversations_of({}, caption) else talks
+
+
+def _turns(conversation: Conversation) -> list[dict[str, str]]:
+    said = [] if conversation.system is None else [{"from": "system", "value": conversation.system}]
+    for turn in conversation.turns:
+        said += [{"from": "human", "value": turn.question}, {"from": "gpt", "value": turn.answer}]
+    return said
 
 
 def read_archive(archive: Path, wanted: dict[str, int], skip: int) -> Iterator[tuple[int, int, int, bytes]]:
@@ -86,25 +146,3 @@ def _position(name: str, wanted: dict[str, int]) -> int | None:
             return wanted[name]
         name = name.partition("/")[2]
     return None
-
-
-def _entries(path: Path) -> Iterator[dict[str, Any]]:
-    text = read_text(path)
-    try:
-        content = json.loads(text)
-    except ValueError as error:
-        raise ValueError(f"{path} is no JSON: {error}") from error
-    if not isinstance(content, list):
-        raise ValueError(f"{path}: a list of conversations is expected")
-    for entry in content:
-        if not isinstance(entry, dict):
-            raise ValueError(f"{path}: not a conversation: {entry!r:.80}")
-        if isinstance(entry.get("video"), str):
-            yield entry
-
-
-def _answer(entry: dict[str, Any], path: Path) -> str | None:
-    try:
-        return next((turn["value"].strip() for turn in entry["conversations"] if turn["from"] == "gpt"), None)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path}: the entry for {entry['video']} has no conversations with from and value") from error

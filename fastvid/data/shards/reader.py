@@ -272,7 +272,7 @@ class _ShardSamples(Sequence[Sample]):
             return [self[i] for i in range(*index.indices(len(self)))]
         shard, entry = self.entry(index)
         stem = self._files.names[shard].removesuffix(".tar")
-        return Sample(spelled(f"{stem}/{entry.key}"), entry.label, entry.caption, entry.video)
+        return Sample(spelled(f"{stem}/{entry.key}"), entry.label, entry.caption, entry.video, entry.fields is not None)
 
     def entry(self, index: int) -> tuple[int, Entry]:
         """Return the shard and entry of a sample, without a frame table of an older version. Each thread keeps its

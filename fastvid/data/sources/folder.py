@@ -30,11 +30,14 @@ class FolderSource:
         labels: a table of paths and labels, see :func:`fastvid.data.labels.table.read_label_table`. Without it, a
             video's label is the name of the folder it is in, and None for videos directly in ``root`` or in folders
             named train, val and test there.
+        names: paths below ``root`` of the videos that are meant; default: all that are there.
     """
 
-    def __init__(self, root: str | Path, labels: str | Path | None = None):
+    def __init__(self, root: str | Path, labels: str | Path | None = None, names: Sequence[str] | None = None):
         root = Path(root)
-        if root.is_file():
+        if names is not None:
+            self.root, names = root, list(names)
+        elif root.is_file():
             if root.suffix.lower() not in VIDEO_SUFFIXES:
                 raise ValueError(f"{spelled(root)} is not a video: looked for {', '.join(VIDEO_SUFFIXES)} and .tar")
             self.root, names = root.parent, [root.name]

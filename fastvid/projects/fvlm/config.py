@@ -27,7 +27,12 @@ class TextDataConfig(DataConfig):
     sampling: Literal["span", "stride", "fps"] = "span"
     """Which frames: evenly over the whole video, every stride-th, or at fps frames per second."""
     max_fps: Positive | None = None
-    """Fewer frames of short videos: at most as many of each second."""
+    """Fewer frames of short videos: at most as many of each second; default: no limit, or 1 with lengths."""
+    lengths: tuple[Count, ...] = ()
+    """Batch videos of about the same length together: the numbers of frames that a clip may have, ascending, such as
+    8 16 32 64. Default: every clip has room for data.frames."""
+    budget: Count = 256
+    """Frames of a batch with lengths, over all processes, in the place of optim.batch: long clips are few."""
     scale: tuple[ShareAboveZero, ShareAboveZero] = (1.0, 1.0)
     """Share of the frame's area kept by a training crop."""
     ratio: tuple[Positive, Positive] = (1.0, 1.0)

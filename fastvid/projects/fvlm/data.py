@@ -9,9 +9,11 @@ import torch
 from fastvid.command import UserError, user_errors
 from fastvid.data import (
     Batch,
+    BucketSampler,
     ChatFormat,
     DecodeOptions,
     EpochSampler,
+    FrameBuckets,
     LoaderState,
     MixtureSampler,
     PaddedDraws,
@@ -23,6 +25,7 @@ from fastvid.data import (
     TrainLoader,
     eval_batches,
     join,
+    open_described,
     open_source,
     subset,
 )
@@ -42,6 +45,8 @@ from fastvid.train.session import Session
 from fastvid.video import DecodeError, ViewSpec
 
 log = logging.getLogger(__name__)
+
+_FPS = 1.0  # most frames of each second, where clips have lengths of their own and data.max_fps says nothing
 
 
 @dataclass(frozen=True)
@@ -107,7 +112,7 @@ def _open_demo(config: FvlmConfig) -> FvlmData:
 
 
 def _open_own(config: FvlmConfig) -> FvlmData:
-    source = open_videos(config.data)
+    source = open_videos(config.data, open_described)
     videos = list(videos_of(source))
     request = Request(config.data.shares, config.run.seed, lambda name: None)
     with user_errors(ValueError):
@@ -119,7 +124,10 @@ def _open_own(config: FvlmConfig) -> FvlmData:
         subset(source, [index in members for index in range(len(videos))])
         for members in ({video.index for video in part} for part in parts.videos)
     )
-    return FvlmData(source, [train], val, test, view_spec(config.data), has_tasks=False)
+    views = view_spec(config.data)
+    if config.data.lengths:
+        views = replace(views, frames=config.data.lengths[-1], sampling="span")
+    return FvlmData(source, [train], val, test, views, has_tasks=False)
 
 
 def texts(source: Source, prompt: str) -> Iterator[str]:
@@ -156,9 +164,20 @@ class Clips:
     decoder: str
     quarantine: Quarantine
 
+    @property
+    def fps(self) -> float | None:
+        """Return the most frames taken of each second of a video, None for no limit."""
+        return self.config.data.max_fps or (_FPS if self.config.data.lengths else None)
+
     def sampler(self, batch: int, state: LoaderState) -> EpochSampler:
         """Return the order of this process's training clips, of which ``batch`` are a global micro-batch."""
         world, seed, window = self.session.world, self.config.run.seed, self.config.data.window
+        data = self.config.data
+        if data.lengths:
+            buckets = FrameBuckets(data.lengths, self.fps or _FPS, data.budget)
+            return BucketSampler(
+                self.data.train, buckets, seed=seed, window=window, rank=world.rank, world=world.size, start=state
+            )
         if len(self.data.levels) == 1:
             return EpochSampler(
                 self.data.train.shard_sizes, batch=batch, seed=seed, window=window, rank=world.rank, world=world.size,
@@ -179,7 +198,7 @@ class Clips:
     def loader(self, batch: int, state: LoaderState) -> TrainLoader:
         """Return the training batches from a state on."""
         data, seed = self.config.data, self.config.run.seed
-        draws = PaddedDraws(self.data.views, seed, fps=data.max_fps)
+        draws = PaddedDraws(self.data.views, seed, fps=self.fps)
         # The demo's clips are small: a decoding thread is enough, and leaves the rest to training.
         threads = 1 if data.threads is None and data.path == "demo" else data.threads
         return TrainLoader(
@@ -194,7 +213,7 @@ class Clips:
         """Yield all clips of a part in order, with the questions that are always asked about them."""
         data, test, device = self.config.data, self.config.test, self.session.world.device
         batches = eval_batches(
-            part, range(len(part.samples)), PaddedEvaluation(self.data.views, fps=data.max_fps), batch=test.batch,
+            part, range(len(part.samples)), PaddedEvaluation(self.data.views, fps=self.fps), batch=test.batch,
             quarantine=self.quarantine, threads=data.threads, device=device,
             text=TextChoice(0, test.questions, data.prompt),
             collate=TextCollator(self.chat, test.questions, data.longest),

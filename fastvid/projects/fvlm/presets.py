@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from fastvid.projects.fvlm.config import FvlmConfig, TestConfig
+from fastvid.projects.fvlm.loss_config import LossConfig
 from fastvid.projects.fvlm.model_config import ModelConfig
 from fastvid.projects.fvlm.scenes import SceneConfig
 from fastvid.train.config import RunConfig
@@ -22,8 +23,9 @@ def demo() -> FvlmConfig:
     return FvlmConfig(
         demo=SceneConfig(),
         model=ModelConfig(init="tiny"),
-        optim=_optim(1500),
-        coarse_optim=_optim(800),
+        loss=LossConfig(coarse_weight=0.3),  # with 1 it takes 200 steps more until the fine pass begins to aim
+        optim=_optim(1100),
+        coarse_optim=_optim(500),
         run=RunConfig(checkpoint_every=250, precision="float32"),
     )
 

@@ -18,6 +18,7 @@ from fastvid.data import ChatFormat
 from fastvid.projects.fvlm.config import FvlmConfig
 from fastvid.projects.fvlm.controls import COARSE, FINE
 from fastvid.projects.fvlm.data import Clips, FvlmData, open_data, texts
+from fastvid.projects.fvlm.glyphs import CELL
 from fastvid.projects.fvlm.loss import TextLoss, freeze_unused
 from fastvid.projects.fvlm.model import FoveatedVLM
 from fastvid.projects.fvlm.model_config import Mode
@@ -73,6 +74,11 @@ def new_model(config: FvlmConfig, data: FvlmData, mode: Mode) -> tuple[FoveatedV
     options = replace(config.model, init_seed=config.model.init_seed + config.run.seed)
     words = texts(data.train, config.data.prompt)
     model, tokenizer = open_model(options, size=data.views.size, texts=words)
+    if data.has_tasks and model.encoder.patch != CELL:
+        raise ValueError(
+            f"the demo's tiles are {CELL} pixels wide, and where to look is known by patches of that size; the "
+            f"encoder's are {model.encoder.patch}: give --data.path, or another encoder"
+        )
     freeze_unused(model, mode, config.loss.coarse_weight)
     return model, tokenizer
 

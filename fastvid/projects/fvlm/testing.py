@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -86,7 +86,7 @@ class Test:
         controls = conditions(mode, truth)
         found = evaluate(model, mode, controls)
         opponent = None if alone is None else evaluate(alone, "coarse", {}, look=False)
-        shown = list(self._shown(model, mode))
+        shown = list(self._shown(model, mode, found.answers[FINE].tasks))
         samples = [Sample(one.key, one.question, one.answer, one.said) for one in shown]
         keys = [sample.key for sample in data.test.samples]
         values = measured(found, opponent, controls, samples, keys, accepts=data.has_tasks)
@@ -113,20 +113,20 @@ class Test:
         if self.clips.data.has_tasks:
             first = next(self.clips.evaluated(self.clips.data.test))
             asked = first.batch.text[0].conversations[0].turns[0].question
-        return {"views": dataclasses.asdict(views), "max_fps": data.max_fps, "question": asked, "mode": mode}
+        return {"views": dataclasses.asdict(views), "max_fps": self.clips.fps, "question": asked, "mode": mode}
 
-    def _shown(self, model: FoveatedVLM, mode: Mode) -> Iterator[Shown]:
-        """Yield the first test questions of each task, answered word by word in the fine and the coarse pass."""
-        left: dict[str, int] = {}
+    def _shown(self, model: FoveatedVLM, mode: Mode, tasks: Sequence[str]) -> Iterator[Shown]:
+        """Yield the first test questions of each task, one of a clip, answered word by word in the fine and the coarse
+        pass."""
+        left = dict.fromkeys(tasks, self.config.test.shown)
         for test in self.clips.evaluated(self.clips.data.test):
-            task_of = iter(test.tasks)
-            for clip in range(len(test.batch.keys)):
-                tasks = [next(task_of) for _ in test.batch.text[clip].conversations]
-                # One question of a clip is enough.
-                if tasks and left.setdefault(tasks[0], self.config.test.shown):
-                    left[tasks[0]] -= 1
+            first = 0  # question of the clip, among all of the batch
+            for clip, text in enumerate(test.batch.text):
+                if text.conversations and left[test.tasks[first]]:
+                    left[test.tasks[first]] -= 1
                     yield self._answered(model, mode, test, clip)
-            if len(left) == len(set(left) | set(test.tasks)) and not any(left.values()):
+                first += len(text.conversations)
+            if not any(left.values()):
                 return
 
     def _answered(self, model: FoveatedVLM, mode: Mode, test: EvalBatch, clip: int) -> Shown:

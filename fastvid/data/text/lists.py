@@ -1,0 +1,84 @@
+"""Lists of what is written about videos: json or json lines, of conversations or captions."""
+
+import json
+import os.path
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastvid.data.labels.delimited import read_text
+
+LIST_SUFFIXES = (".json", ".jsonl")
+CAPTIONS = ("captions.json", "captions.jsonl")
+"""Names of the list in a folder of videos."""
+
+_VIDEO = ("video", "file", "video_path")
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a list says about one video.
+
+    Attributes:
+        video: path of the video as it is written, normalised.
+        fields: the entry: conversations, caption and whatever else it has.
+        where: the list and the entry, for messages.
+    """
+
+    video: str
+    fields: dict[str, Any]
+    where: str
+
+
+def read_list(path: Path, without: Callable[[str], None] = lambda where: None) -> Iterator[Written]:
+    """Read a list: LLaVA's and VideoLLaMA3's conversations, with ``video`` and ``conversations``; captions, with
+    ``file`` and ``caption``; or one object of captions by file.
+
+    Args:
+        path: a ``.json`` file with a list, or a ``.jsonl`` file with an object on each line.
+        without: called with the place of each entry that is about no video, or about several, which is passed over.
+
+    Raises:
+        ValueError: something that is not such a list; the message names the file and the entry or line.
+    """
+    for where, entry in _entries(path):
+        if not isinstance(entry, dict):
+            raise ValueError(f"{where}: not a conversation: {entry!r:.80}")
+        videos = next((entry[name] for name in _VIDEO if name in entry), None)
+        if isinstance(videos, list) and len(videos) == 1:
+            (videos,) = videos
+        if not isinstance(videos, str) or not videos:
+            without(where)
+            continue
+        yield Written(os.path.normpath(videos), entry, where)
+
+
+def left_out(without: list[str]) -> list[str]:
+    """Return a note on the entries that were passed over; none where there are none."""
+    if not without:
+        return []
+    return [f"{len(without)} conversations without a video, or about several, were left out, such as {without[0]}"]
+
+
+def _entries(path: Path) -> Iterator[tuple[str, Any]]:
+    text = read_text(path)
+    if path.suffix.lower() == ".jsonl":
+        for number, line in enumerate(text.split("\n"), start=1):
+            if line.strip():
+                yield f"{path}, line {number}", _json(line, f"{path}, line {number}, is no JSON")
+        return
+    content = _json(text, f"{path} is no JSON")
+    if isinstance(content, dict) and content and all(isinstance(value, str) for value in content.values()):
+        content = [{"file": file, "caption": caption} for file, caption in content.items()]
+    if not isinstance(content, list):
+        raise ValueError(f"{path}: a list of conversations is expected")
+    for number, entry in enumerate(content, start=1):
+        yield f"{path}, entry {number}", entry
+
+
+def _json(text: str, fault: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{fault}: {error}") from error

@@ -1,0 +1,211 @@
+"""Lists of conversations and captions: read beside videos, and packed with every turn of every conversation."""
+
+import json
+
+import pytest
+
+from fastvid.data import (
+    DecodeOptions,
+    EpochSampler,
+    PaddedDraws,
+    Quarantine,
+    ShardWriter,
+    TextChoice,
+    TextCollator,
+    TrainLoader,
+    open_described,
+    open_source,
+)  # fmt: skip
+from fastvid.data.__main__ import main
+from fastvid.data.pack.llava import llava
+from fastvid.data.text.chat import ChatFormat
+from fastvid.data.text.conversation import conversations_of
+from fastvid.data.text.lists import read_list
+from fastvid.video import ViewSpec
+from tests.data.chatting import tokenizer
+from tests.data.packing import pack_folder
+from tests.video.clips import encode
+
+VIDEO = encode(12)
+
+
+def _talk(*texts: str) -> list[dict[str, str]]:
+    return [{"from": "gpt" if number % 2 else "human", "value": text} for number, text in enumerate(texts)]
+
+
+def _videos(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(VIDEO)
+
+
+def _all(path):
+    without = []
+    return [(entry.video, entry.fields) for entry in read_list(path, without.append)], without
+
+
+def test_forms_of_lists(tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps([{"video": "x/../a.mp4", "n": 1}, {"video": ["b.mp4"], "n": 2}]))
+    (tmp_path / "b.jsonl").write_text('{"file": "a.mp4", "caption": "one"}\n\n{"video_path": "b.mp4"}\n')
+    (tmp_path / "c.json").write_text(json.dumps({"a.mp4": "one", "b.mp4": "two"}))
+    assert [video for video, _ in _all(tmp_path / "a.json")[0]] == ["a.mp4", "b.mp4"]
+    assert [video for video, _ in _all(tmp_path / "b.jsonl")[0]] == ["a.mp4", "b.mp4"]
+    assert [fields["caption"] for _, fields in _all(tmp_path / "c.json")[0]] == ["one", "two"]
+
+
+def test_conversations_without_a_video_are_named(tmp_path):
+    path = tmp_path / "a.json"
+    several = {"video": ["a.mp4", "b.mp4"], "conversations": []}
+    path.write_text(json.dumps([{"conversations": _talk("q", "a")}, {"image": "a.jpg"}, several]))
+    assert _all(path)[1] == [f"{path}, entry 1", f"{path}, entry 2", f"{path}, entry 3"]
+    sentence = "names no video: 3 conversations without a video, or about several, were left out, such as .*, entry 1"
+    with pytest.raises(ValueError, match=sentence):
+        llava(path)
+    with pytest.raises(ValueError, match=sentence):
+        open_described(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("a.jsonl", '{"video": "a.mp4", "caption": "one"}\n{"video": "b.mp4",\n', "a.jsonl, line 2, is no JSON: "),
+        ("a.jsonl", "[1]\n", "a.jsonl, line 1: not a conversation"),
+        ("a.json", "[", "a.json is no JSON: "),
+        ("a.json", '{"a": 1}', "a.json: a list of conversations is expected"),
+        ("a.json", '[{"video": "a.mp4", "caption": "one"}, 3]', "a.json, entry 2: not a conversation: 3"),
+    ],
+)
+def test_broken_lists_are_said_with_file_and_line(tmp_path, capsys, name, content, sentence):
+    _videos(tmp_path, "a.mp4")
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=sentence) as error:
+        open_described(tmp_path / name)
+    assert "\n" not in str(error.value)
+    assert main(["pack", str(tmp_path), "--out", str(tmp_path / "out"), "--format", "llava"]) == 2
+    assert sentence.rstrip() in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_every_turn_of_every_conversation_is_packed(tmp_path):
+    src = tmp_path / "src"
+    _videos(src, "v/a.mp4", "v/b.mp4")
+    entries = [
+        {"video": "v/a.mp4", "conversations": _talk("<image>\nwhat is this", "a cat", "really", "yes")},
+        {"video": "v/a.mp4", "conversations": _talk("what <video>", "it is")},
+        {"video": ["v/b.mp4"], "question": "what", "answer": "yes it is"},
+        {"id": 7, "conversations": _talk("hello", "hello")},
+    ]
+    (src / "qa.json").write_text(json.dumps(entries))
+    (src / "cap.jsonl").write_text(json.dumps({"file": "v/b.mp4", "caption": "a dog", "label": "dog"}))
+    collection = llava(src)[""]
+    assert collection.notes == [
+        f"1 conversations without a video, or about several, were left out, such as {src}/qa.json, entry 4"
+    ]
+    pack_folder(None, tmp_path / "out", collection=collection)
+    source = open_source(tmp_path / "out")
+    found = {sample.key.split("/")[-1]: index for index, sample in enumerate(source.samples)}
+    a, b = found["a"], found["b"]
+    assert (source.samples[a].caption, source.samples[b].caption) == ("a cat", "a dog")
+    assert (source.samples[a].label, source.samples[b].label) == (None, "dog")
+    turns = [
+        [(turn.question, turn.answer) for turn in conversation.turns]
+        for conversation in conversations_of(source.fields(a), source.samples[a].caption)
+    ]
+    assert turns == [[("what is this", "a cat"), ("really", "yes")], [("what", "it is")]]
+    (pair,) = conversations_of(source.fields(b), source.samples[b].caption)
+    assert (pair.turns[0].question, pair.turns[0].answer) == ("what", "yes it is")
+
+
+def test_a_conversation_that_makes_no_sense_is_said_when_it_is_packed(tmp_path):
+    _videos(tmp_path, "a.mp4")
+    (tmp_path / "qa.json").write_text(json.dumps([{"video": "a.mp4", "conversations": _talk("q", "a", "q")}]))
+    with pytest.raises(ValueError, match=r"qa.json, entry 1, about a.mp4: turn 3 of a conversation"):
+        llava(tmp_path)
+
+
+def test_a_listed_video_that_is_missing_is_rejected_by_name(tmp_path):
+    _videos(tmp_path / "src", "a.mp4")
+    (tmp_path / "src" / "captions.json").write_text(json.dumps({"a.mp4": "one", "b.mp4": "two"}))
+    outcome = pack_folder(None, tmp_path / "out", collection=llava(tmp_path / "src")[""])
+    assert outcome.rejects == {"read": 1}
+    (line,) = [json.loads(line) for line in (tmp_path / "out" / "rejects.jsonl").read_text().splitlines()]
+    assert (line["key"], line["detail"]) == ("b", "there is no such file")
+
+
+def test_neither_videos_nor_archives(tmp_path):
+    (tmp_path / "captions.json").write_text(json.dumps({"a.mp4": "one"}))
+    with pytest.raises(FileNotFoundError, match="found 1 lists, 1 names, 0 of these videos and 0 archives"):
+        llava(tmp_path)
+
+
+def _loaded(source, count):
+    chat = ChatFormat(tokenizer("what is this a cat one two Describe the video."))
+    sampler = EpochSampler(source.shard_sizes, batch=1, seed=0)
+    quarantine = Quarantine()
+    spec = ViewSpec(frames=2, size=16)
+    with TrainLoader(
+        source, PaddedDraws(spec, 0), sampler, options=DecodeOptions(threads=1), quarantine=quarantine,
+        text=TextChoice(), collate=TextCollator(chat),
+    ) as loader:  # fmt: skip
+        return [next(loader) for _ in range(count)], quarantine
+
+
+def test_a_folder_of_videos_with_a_list_of_captions(tmp_path):
+    """What is not listed is left out, whatever it is; what is listed and missing is quarantined by name."""
+    _videos(tmp_path, "a.mp4", "b.mp4", "unlisted.mp4")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "x.tar").write_bytes(b"")
+    entries = [
+        {"file": "a.mp4", "label": "x", "caption": "one"},
+        {"file": "b.mp4", "conversations": _talk("what is this", "a cat")},
+        {"file": "c.mp4", "caption": "two"},
+    ]
+    (tmp_path / "captions.json").write_text(json.dumps(entries))
+    source = open_described(tmp_path)
+    assert [(s.key, s.label, s.caption) for s in source.samples] == [
+        ("a.mp4", "x", "one"), ("b.mp4", None, None), ("c.mp4", None, "two"),
+    ]  # fmt: skip
+    assert source.classes() == ["x"]
+    batches, quarantine = _loaded(source, 3)
+    said = {b.keys[0]: b.text[0].conversations[0].turns[0] for b in batches}
+    assert (said["a.mp4"].question, said["a.mp4"].answer) == ("Describe the video.", "one")
+    assert (said["b.mp4"].question, said["b.mp4"].answer) == ("what is this", "a cat")
+    assert {key: bad["reason"] for key, bad in quarantine.bad.items()} == {"c.mp4": "read"}
+
+
+@pytest.mark.parametrize(
+    ("entries", "sentence"),
+    [
+        ([{"file": "../a.mp4", "caption": "x"}], "entry 1: ../a.mp4 is not below the folder of the list"),
+        ([{"file": "a.mp4", "caption": "x"}] * 2, "entry 2: a.mp4 is listed before"),
+    ],
+)
+def test_lists_beside_videos_that_make_no_sense(tmp_path, entries, sentence):
+    _videos(tmp_path, "a.mp4")
+    (tmp_path / "captions.json").write_text(json.dumps(entries))
+    with pytest.raises(ValueError, match=sentence):
+        open_described(tmp_path)
+
+
+def test_several_conversations_about_one_listed_video(tmp_path):
+    _videos(tmp_path, "a.mp4")
+    entries = [{"video": "a.mp4", "conversations": _talk("what", answer)} for answer in ("one", "two")]
+    (tmp_path / "captions.jsonl").write_text("\n".join(json.dumps(entry) for entry in entries))
+    source = open_described(tmp_path)
+    assert [c.turns[0].answer for c in conversations_of(source.fields(0))] == ["one", "two"]
+
+
+def test_shards_in_which_something_is_written_about_some_videos(tmp_path, caplog):
+    with ShardWriter(tmp_path / "some", "s") as writer:
+        writer.add("0", ".mp4", VIDEO, caption="one")
+        writer.add("1", ".mp4", VIDEO, label="x")
+        writer.add("2", ".mp4", VIDEO, extra={"conversations": _talk("what", "two")})
+    source = open_described(tmp_path / "some")
+    assert [sample.key for sample in source.samples] == ["s-000000/0", "s-000000/2"]
+    assert source.fields(1)["conversations"] == _talk("what", "two")
+    assert "1 of 3 videos in 1 tar shards" in caplog.text
+
+
+def test_a_folder_about_which_nothing_is_written(folder):
+    with pytest.raises(ValueError, match="nothing is written about any of the 20 video files"):
+        open_described(folder)

@@ -1,0 +1,185 @@
+"""Whole runs of ``python -m fastvid.train fvlm``, small enough for tests."""
+
+import json
+from pathlib import Path
+from pkgutil import resolve_name
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import fastvid
+from fastvid.caption import main as caption
+from fastvid.data import TrainLoader
+from fastvid.projects import fvlm, registry
+from fastvid.projects.fvlm.config import FvlmConfig
+from fastvid.projects.fvlm.presets import PRESETS
+from fastvid.projects.train import restored
+from fastvid.train.config import Launch, parse, with_absolute_paths
+from fastvid.train.session import start
+from fastvid.video import probe
+from tests.train.conftest import records
+
+SMALL = """
+--demo.frames 3 --demo.cells 3 --demo.tiles 3 --demo.train 48 --demo.val 8 --demo.test 8
+--model.tiny-width 16 --model.tiny-heads 2 --data.questions 2 --test.questions 2 --test.every 4 --test.shown 1
+--optim.steps 8 --optim.batch 8 --optim.warmup 2 --coarse-optim.steps 4 --coarse-optim.batch 8 --coarse-optim.warmup 2
+--curriculum.rise 6 --run.log-every 2 --run.checkpoint-every 3 --run.tensorboard False --run.threads 1
+""".split()  # noqa: SIM905 (as it would be typed)
+
+
+def config_of(folder, *options) -> FvlmConfig:
+    found, _ = parse("fvlm", PRESETS, "demo", [*SMALL, "--run.dir", str(folder), *options])
+    return found
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    """A cache of the demo's clips that all runs share."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FASTVID_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, cache):
+    """A finished run."""
+    return fvlm.train(config_of(tmp_path_factory.mktemp("runs") / "run"))
+
+
+def result(folder) -> dict:
+    return json.loads((folder / "measures.json").read_text())
+
+
+def test_a_run_leaves_what_its_users_read(run):
+    names = {path.name for path in run.path.iterdir()}
+    assert {"measures.json", "gaze.mp4", "report.html", "model", "model-coarse-alone", "pictures"} <= names
+    found = result(run.path)
+    assert found["clips"] == {"train": 48, "val": 8, "test": 8}
+    assert found["questions"] == 16
+    assert {"fine", "coarse", "parallel", "oracle", "no frames", "coarse alone"} <= found["answers"].keys()
+    assert found["answers"]["fine"].keys() == {"tiles", "chain", "all"}
+    assert len(found["acceptance"]) == 13
+    assert None not in [row["value"] for row in found["acceptance"]]
+    assert len(found["samples"]) == 2  # one of each task
+    assert found["legacy_ratio"] > 0
+    assert probe((run.path / "gaze.mp4").read_bytes()).frames == 2 * 3
+
+
+def test_validation_is_recorded_by_pass_and_task_and_both_losses_are(run):
+    assert run.series("fine", "val_accuracy_fine_chain")[0] == [4, 8]
+    assert run.series("coarse", "val_accuracy_coarse_tiles")[0] == [4]
+    assert not run.series("coarse", "val_accuracy_fine_tiles")[0]
+    assert run.series("fine", "fine_loss")[0] == run.series("fine", "coarse_loss")[0] == [2, 4, 6, 8]
+
+
+class Killed(BaseException):
+    """What ends a process at once."""
+
+
+def go(config, launch) -> int:
+    config = with_absolute_paths(config, Path.cwd())
+    recipe = resolve_name(registry.find("fvlm").run)
+    with restored():
+        return start("fvlm", config, config.run, launch, lambda session: recipe(session, config))
+
+
+@pytest.mark.parametrize("batch", [5, 11])
+def test_a_run_that_is_killed_goes_on_bit_for_bit(run, tmp_path, monkeypatch, batch):
+    """It is cut off in the middle of one stage or the other, with nothing saved but what the disk has."""
+    folder, taken = tmp_path / "run", 0
+    next_batch = TrainLoader.__next__
+
+    def cut(loader):
+        nonlocal taken
+        taken += 1
+        if taken == batch:
+            raise Killed
+        return next_batch(loader)
+
+    monkeypatch.setattr(TrainLoader, "__next__", cut)
+    config = config_of(folder)
+    with pytest.raises(Killed):
+        go(config, Launch())
+    monkeypatch.undo()
+    assert go(config, Launch(resume=folder)) == 0
+    assert records(folder) == records(run.path)
+    for name in ("model", "model-coarse-alone"):
+        left, right = (load_file(path / name / "model.safetensors") for path in (folder, run.path))
+        assert all(torch.equal(left[key], right[key]) for key in left)
+    assert result(folder) == result(run.path)
+
+
+def test_what_was_saved_answers_a_question_about_a_video_file(run, tmp_path, capsys):
+    video = run.path / "gaze.mp4"
+    arguments = [str(run.path), str(video), "--ask", "Read the tile that is red", "--tokens", "5"]
+    assert caption([*arguments, "--gaze", str(tmp_path / "out" / "gaze.mp4")]) == 0
+    said = capsys.readouterr()
+    assert "where it looked" in said.err
+    looked = json.loads((tmp_path / "out" / "gaze.json").read_text())
+    assert looked["answer"] == said.out.strip()
+    assert looked["mode"] == "stream"
+    assert len(looked["looks"]) == 3
+    assert probe((tmp_path / "out" / "gaze.mp4").read_bytes()).frames == 3
+    assert caption([*arguments, "--mode", "coarse", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["mode"] == "coarse"
+
+
+def test_a_notebook_asks_the_loaded_model(run):
+    model = fastvid.load(run.path)
+    answer = model.ask(run.path / "gaze.mp4", tokens=4)
+    assert answer.question == model.about["question"]
+    with pytest.raises(RuntimeError, match="iterate over the answer first"):
+        answer.as_dict()
+    pieces = list(answer)
+    assert "".join(pieces).strip() == answer.text
+    weights = answer.attention
+    assert weights.shape == (2, 3, 2, 3, 3)  # layers, frames, heads, rows, columns
+    assert 0 < weights.sum((-2, -1)).min() <= weights.sum((-2, -1)).max() <= 1 + 1e-5
+    with pytest.raises(RuntimeError, match="made already"):
+        iter(answer)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--mode", "slow"], "no mode 'slow': choose coarse, parallel, stream"),
+        (["--ask", " "], "the question is empty"),
+        (["--gaze", "out.gif"], "must end in .mp4"),
+        (["--source", "x"], "saved whole"),
+    ],
+)
+def test_what_cannot_be_asked_is_one_sentence(run, capsys, arguments, said):
+    assert caption([str(run.path), str(run.path / "gaze.mp4"), *arguments]) == 2
+    found = capsys.readouterr().err
+    assert said in found
+    assert found.count("\n") == 1
+
+
+def test_videos_that_cannot_be_read_are_one_sentence(run, tmp_path, capsys):
+    assert caption([str(run.path), str(tmp_path / "none.mp4")]) == 2
+    assert "no video at" in capsys.readouterr().err
+    (tmp_path / "text.mp4").write_text("no video")
+    assert caption([str(run.path), str(tmp_path / "text.mp4")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_words_that_were_never_read_are_named(run, capsys):
+    assert caption([str(run.path), str(run.path / "gaze.mp4"), "--ask", "Who is red", "--tokens", "1"]) == 0
+    assert "has never read the words Who and" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["stream", "parallel"])
+def test_two_processes_are_one_process_at_the_same_global_batch(salt, tmp_path, mode):
+    """Answers differ in their number of tokens, so that a mean of the processes' means would not be theirs."""
+    options = [*SMALL, "--optim.accumulate", "2", "--model.mode", mode, "--data.questions", "3"]
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    two = salt(tmp_path / "two", *options, launcher=launcher, project="fvlm", tiny=False)
+    assert two.returncode == 0, two.stderr
+    one = salt(tmp_path / "one", *options, project="fvlm", tiny=False)
+    assert one.returncode == 0, one.stderr
+    for a, b in zip(records(tmp_path / "one"), records(tmp_path / "two"), strict=True):
+        assert a.keys() == b.keys()
+        for name in a.keys() - {"stage", "step"}:
+            assert b[name] == pytest.approx(a[name], rel=2e-3, abs=1e-4), (a["stage"], a["step"], name)
