@@ -17,6 +17,7 @@ from fastvid.video.errors import DecodeError
 from fastvid.video.ffmpeg import first_line, open_video
 from fastvid.video.frame_table import FrameTable, decode_table, read_table
 from fastvid.video.limits import Limits
+from fastvid.video.picture_archive import PICTURES, is_pictures, open_pictures, picture_size
 
 log = logging.getLogger(__name__)
 
@@ -140,6 +141,8 @@ def probe(data: bytes, limits: Limits | None = None) -> VideoMetadata:
     """
     limits = limits or Limits()
     limits.check(size=len(data))
+    if is_pictures(data):
+        return _probe_pictures(data, limits)
     try:
         return _probe(data, limits)
     except DecodeError as error:
@@ -154,6 +157,8 @@ def check_complete(data: bytes, info: VideoMetadata) -> None:
     Raises:
         DecodeError: ``truncated``; ``container`` for what is not a video file.
     """
+    if is_pictures(data):
+        return  # these are not looked for in a file: its checksum says whether it is whole
     if missing_bytes(data) and probe(data).frames < info.frames:
         raise _truncated(data, missing_bytes(data))
 
@@ -189,6 +194,17 @@ def _probe(data: bytes, limits: Limits) -> VideoMetadata:
         if reason := why_incomplete(data, container, stream, table):
             raise DecodeError("truncated", reason)
         return info
+
+
+def _probe_pictures(data: bytes, limits: Limits) -> VideoMetadata:
+    archive = open_pictures(data)
+    frames = len(archive.pictures)
+    limits.check(frames=frames, seconds=frames / archive.fps)
+    width, height = picture_size(archive.pictures[0][1], 0, limits)
+    return VideoMetadata(
+        codec=PICTURES, width=width, height=height, rotation=0, frames=frames, fps=archive.fps,
+        duration=frames / archive.fps, pts=None, time_base=1 / archive.fps, keyframes=np.empty((0, 2), dtype=np.int64),
+    )  # fmt: skip
 
 
 def _decoded_table(data: bytes, limits: Limits) -> FrameTable:

@@ -5,10 +5,12 @@ from pathlib import Path, PurePosixPath
 
 from fastvid.data.pack.item import MISSING, Item
 from fastvid.data.shards.entry import probe_indexable
+from fastvid.data.shards.index import PICTURES_SUFFIX
 from fastvid.data.source import VIDEO_SUFFIXES
 from fastvid.video import DecodeError, Limits, VideoMetadata
 from fastvid.video.container import container_format
 from fastvid.video.frame_table import decode_table
+from fastvid.video.picture_archive import PICTURES
 from fastvid.video.probe import with_table
 from fastvid.video.transcode import Normalisation, transcode
 from fastvid.video.verify import verified_metadata
@@ -77,8 +79,12 @@ def prepare(task: PackTask, treatment: Treatment) -> Prepared | Reject:
         data = _read(task)
         info = probe_indexable(data)
         suffix = PurePosixPath(task.item.member or task.item.path).suffix.lower()
-        if suffix not in VIDEO_SUFFIXES:
+        if info.codec == PICTURES:
+            suffix = PICTURES_SUFFIX
+        elif suffix not in VIDEO_SUFFIXES:
             suffix = _SUFFIXES[container_format(data)]
+        if treatment.normal is not None and info.codec == PICTURES:
+            raise DecodeError("unsupported", "its frames are pictures, which are packed as they are: no --transcode")
         if treatment.normal is not None:
             data = _transcoded(data, info, treatment.normal)
             info, suffix = probe_indexable(data), ".mp4"

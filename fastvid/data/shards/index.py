@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,8 +18,10 @@ from fastvid.data.shards.entry import Entry, Place, probe_indexable
 from fastvid.data.shards.tar_reader import Member, tar_members
 from fastvid.data.shards.video_choice import counted_names, several_videos
 from fastvid.data.source import VIDEO_SUFFIXES
+from fastvid.data.walk import such_as
 from fastvid.files import write_whole
 from fastvid.video import DecodeError, Limits
+from fastvid.video.picture_archive import picture_number
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +29,9 @@ VERSION = 3
 _READABLE = (2, VERSION)  # frame tables of version 2 took any timestamp for a presentation time
 _LONGEST_HEADER = 4096
 _LONGEST_TEXT = 16 << 20
+PICTURES_SUFFIX = ".pictures"
+"""Stands for the suffix of a sample whose frames are pictures."""
+
 _TEXTS = (".json", ".cls", ".txt")
 
 
@@ -215,21 +220,29 @@ def scan_tar(shard: Path, refused: Callable[[str], None], video: str | None = No
                 raise ValueError(f"{shard} holds {member.name} twice: keys must be unique in a shard")
             members[suffix] = member
         videos = {key: [s for s in members if s.endswith(VIDEO_SUFFIXES)] for key, members in groups.items()}
+        pictures = {} if wanted is not None else _pictures(groups, videos, shard)
         if wanted is None and any(len(suffixes) > 1 for suffixes in videos.values()):
             raise ValueError(several_videos(shard, videos, groups))
-        samples = []
+        samples, silent = [], []
         for key, members in groups.items():
             chosen = next((s for s in videos[key] if wanted in (None, s)), None)
-            if chosen is None:
+            video_member = pictures.get(key) if chosen is None else members[chosen]
+            if video_member is None:
+                silent += [key] if ".json" in members and not videos[key] else []
                 continue
-            where, stem = f"{shard}: {key}", chosen[: chosen.rindex(".")]
+            where, stem = f"{shard}: {key}", "" if chosen is None else chosen[: chosen.rindex(".")]
             beside = {s: found for s in _TEXTS if (found := members.get(stem + s) or members.get(s)) is not None}
             texts = {s: _text_of(file, m, where) for s, m in beside.items()}
             label, caption, extra = _parse_texts(texts, where)
             json_, place = beside.get(".json"), None
             if json_ is not None and extra:
                 place = Place(json_.offset, json_.size, zlib.crc32(texts[".json"]))
-            samples.append(TarSample(key, members[chosen], label, caption, extra, place))
+            samples.append(TarSample(key, video_member, label, caption, extra, place))
+    if silent:
+        refused(
+            f"{shard}: {len(silent)} samples have a .json and neither a video nor pictures ({such_as(silent)}): passed "
+            "over"
+        )
     without = [suffixes for suffixes in videos.values() if suffixes and wanted not in (None, *suffixes)]
     if without:
         refused(
@@ -237,6 +250,28 @@ def scan_tar(shard: Path, refused: Callable[[str], None], video: str | None = No
             f"KEY{wanted} (they have {counted_names(without)}): passed over"
         )
     return samples
+
+
+def _pictures(
+    groups: Mapping[str, Mapping[str, Member]], videos: Mapping[str, Sequence[str]], shard: Path
+) -> dict[str, Member]:
+    """Return the samples that have no video but pictures, each as one member that covers all of its own.
+
+    Raises:
+        ValueError: the members of such a sample do not lie together.
+    """
+    found = {}
+    for key, members in groups.items():
+        if videos[key] or not any(picture_number(suffix) is not None for suffix in members):
+            continue
+        begin, end = min(m.begin for m in members.values()), max(m.end for m in members.values())
+        if end - begin != sum(m.end - m.begin for m in members.values()):
+            raise ValueError(
+                f"{shard}: the pictures of the sample {key!r} do not lie together: make the tar anew with its files in "
+                "the order of their names (tar --sort=name)"
+            )
+        found[key] = Member(key + PICTURES_SUFFIX, begin, end - begin, begin)
+    return found
 
 
 def build_index(

@@ -26,11 +26,18 @@ class Member:
         name: without a leading ``./``.
         offset: offset of its bytes in the tar.
         size: bytes.
+        begin: offset of its first header, those that extend its name included.
     """
 
     name: str
     offset: int
     size: int
+    begin: int = 0
+
+    @property
+    def end(self) -> int:
+        """Return the offset behind its last block."""
+        return self.offset + self.size + -self.size % _BLOCK
 
 
 def tar_members(file: BinaryIO, where: str, length: int | None, refused: Callable[[str], None]) -> Iterator[Member]:
@@ -48,7 +55,7 @@ def tar_members(file: BinaryIO, where: str, length: int | None, refused: Callabl
         OSError, EOFError, zlib.error: the file cannot be read, or its compression is damaged.
     """
     at, given, pax_size = 0, "", None
-    sparse = False
+    sparse, begin = False, 0
     while True:
         file.seek(at)
         header = file.read(_BLOCK)
@@ -93,8 +100,8 @@ def tar_members(file: BinaryIO, where: str, length: int | None, refused: Callabl
             elif not _sane(name):
                 refused(f"{where}: {name!r:.200} is not a plain relative name: passed over")
             elif kind != b"5" and not name.endswith("/"):
-                yield Member(name, data, size)
-            given, pax_size, sparse = "", None, False
+                yield Member(name, data, size, begin)
+            given, pax_size, sparse, begin = "", None, False, following
         at = following
 
 

@@ -13,6 +13,7 @@ from fastvid.data.shards.dataset_json import ShardInfo
 from fastvid.data.shards.entry import Entry, Place
 from fastvid.data.shards.index import index_bytes
 from fastvid.video import VideoMetadata
+from fastvid.video.picture_archive import PICTURES, open_pictures
 
 
 class TarShard:
@@ -38,7 +39,8 @@ class TarShard:
         caption: str | None = None,
         extra: Mapping[str, Any] | None = None,
     ) -> Entry:
-        """Append a video, and a ``.json`` member where there is something to say of it.
+        """Append a video, and a ``.json`` member where there is something to say of it. A video of pictures becomes a
+        member for each (:mod:`fastvid.video.picture_archive`).
 
         Raises:
             ValueError: a dot in the file name of ``key``, where WebDataset would end it, or too long a name.
@@ -47,17 +49,24 @@ class TarShard:
             raise ValueError(f"the key {key!r} holds a dot, and readers of WebDataset shards end keys at the first dot")
         texts = {name: text for name, text in (("label", label), ("caption", caption)) if text is not None}
         members = {suffix: video}
-        place = None
+        pictures = info.codec == PICTURES
+        if pictures:
+            members = dict(open_pictures(video).pictures)
         if texts or extra:
-            members[".json"] = fields = json.dumps({**(extra or {}), **texts}).encode()
-            behind = self.bytes + 2 * tarfile.BLOCKSIZE + len(video) + -len(video) % tarfile.BLOCKSIZE
-            place = Place(behind, len(fields), zlib.crc32(fields)) if extra else None
-        headers = {s: tar_header(key + s, len(data)) for s, data in members.items()}  # all are good, or none is written
-        entry = Entry(key, self.bytes + tarfile.BLOCKSIZE, len(video), zlib.crc32(video), info, label, caption, place)
-        for s, data in members.items():
-            self._write(headers[s])
-            self._write(data)
-            self._write(bytes(-len(data) % tarfile.BLOCKSIZE))
+            members[".json"] = json.dumps({**(extra or {}), **texts}).encode()
+        blocks = {s: tar_header(key + s, len(data)) for s, data in members.items()}  # all are good, or none is written
+        begin, offsets, crc = self.bytes, {}, 0
+        for s, header in blocks.items():
+            offsets[s] = self.bytes + len(header)
+            for part in (header, members[s], bytes(-len(members[s]) % tarfile.BLOCKSIZE)):
+                self._write(part)
+                crc = zlib.crc32(part, crc)
+        place = None
+        if extra:
+            place = Place(offsets[".json"], len(members[".json"]), zlib.crc32(members[".json"]))
+        # Pictures are read together with their headers, which number them.
+        at = (begin, self.bytes - begin, crc) if pictures else (offsets[suffix], len(video), zlib.crc32(video))
+        entry = Entry(key, *at, info, label, caption, place)
         self.entries.append(entry)
         return entry
 

@@ -9,6 +9,7 @@ from av.video.reformatter import VideoReformatter
 from fastvid.video.errors import DecodeError
 from fastvid.video.ffmpeg import open_video
 from fastvid.video.frame_table import decoded_frames, is_key
+from fastvid.video.picture_archive import PICTURES, read_pictures
 from fastvid.video.probe import VideoMetadata, check_size
 
 
@@ -18,6 +19,9 @@ def read_frames(data: bytes, indices: Sequence[int], info: VideoMetadata) -> Ite
     Raises:
         DecodeError: the file cannot be used; see its ``reason``.
     """
+    if info.codec == PICTURES:
+        yield from read_pictures(data, indices, info.width, info.height)
+        return
     reader = _Reader(data, info)
     try:
         for index in indices:
