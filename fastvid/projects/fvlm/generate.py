@@ -141,7 +141,7 @@ class Answer:
     def _token(self, query: torch.Tensor, keys: Keys, keep: bool = False) -> torch.Tensor:
         """Return the visual token [1, 1, W] of a frame, read with a query [1, D]."""
         entered = self.model.connector.enter(query)[:, None]
-        gaze: Gaze = self.model.encoder.look(entered, keys, measure=self.look and keep)
+        gaze: Gaze = self.model.encoder.look(entered, keys, attention=self.look and keep)
         if gaze.attention is not None and gaze.entropy is not None:
             self.attention.append([layer[0, 0].cpu() for layer in gaze.attention])
             self.entropy.append(gaze.entropy[:, 0, 0].cpu())
