@@ -28,7 +28,7 @@ def talk(*pairs: tuple[str, str]) -> dict:
     return {"conversations": turns}
 
 
-def write_talks(folder, count=20, shard=3, **facts):
+def write_talks(folder, count=20, shard=3):
     """Write ``count`` samples with six conversations each, in shards of ``shard`` samples."""
     with ShardWriter(folder, "s") as writer:
         for number in range(count):

@@ -1,5 +1,8 @@
 """Batches of clips of one length each, within a budget of frames."""
 
+import os
+import signal
+
 import pytest
 
 from fastvid.data import BucketSampler, FrameBuckets, LoaderState, ShardWriter, open_source
@@ -68,6 +71,20 @@ def test_batches_by_length_resume_exactly_and_refuse_another_budget(tmp_path):
     start = next(state for state in begins if state not in theirs)
     with pytest.raises(ValueError, match="resume with the frame budget"):
         BucketSampler(source, other, seed=2, window=2, start=start)
+
+
+def test_a_decoding_process_that_is_killed_changes_nothing(tmp_path):
+    source = _lengths(tmp_path, [3, 20, 9, 2, 30, 5, 8, 4, 16, 10, 3, 2])
+    buckets = FrameBuckets((2, 4, 8), fps=source.samples[0].video.fps / 3, budget=16)
+    made = {}
+    for killed in (False, True):
+        sampler = BucketSampler(source, buckets, seed=2, window=2)
+        with talk_loader(source, sampler, spec=ViewSpec(frames=8, size=16), fps=buckets.fps) as loader:
+            made[killed] = [next(loader)]
+            if killed:
+                os.kill(loader._prefetcher.process.pid, signal.SIGKILL)
+            made[killed] += [next(loader) for _ in range(7)]
+    assert all(same(a, b) for a, b in zip(made[False], made[True], strict=True))
 
 
 def test_memory_for_clips_is_bounded_by_the_budget_not_by_the_longest_clip(tmp_path):

@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from fastvid.data import Quarantine, open_source
-from fastvid.video import ViewSpec
+from fastvid.data import BucketSampler, FrameBuckets, Quarantine, ShardWriter, open_source
+from fastvid.video import ViewSpec, probe
 from fastvid.video.decoders import why_not
 from tests.data.loading import train_loader
+from tests.data.talks import take, talk
 from tests.video.clips import encode
 
 pytestmark = pytest.mark.skipif(bool(why_not("dali", "cpu")), reason=str(why_not("dali", "cpu")))
@@ -38,6 +39,28 @@ def test_batches_are_those_of_the_other_decoders(folder):
         assert difference.float().mean() <= 1
         assert difference.max() <= 4
     assert any(any(batch.substitutes) for batch in made["dali"])
+
+
+def test_batches_by_length_with_text_are_those_of_the_other_decoder(tmp_path):
+    with ShardWriter(tmp_path, "s") as writer:
+        for number, frames in enumerate((3, 12, 6, 2, 12)):
+            video = b"rubbish" if number == 2 else encode(frames, "libvpx-vp9", "webm")
+            info = probe(encode(frames)) if number == 2 else None
+            writer.add(str(number), ".webm", video, extra=talk(("what", str(number))), info=info)
+    source, made = open_source(tmp_path), {}
+    fps = source.samples[0].video.fps
+    for decoder in ("pyav", "dali"):
+        sampler = BucketSampler(source, FrameBuckets((3, 6), fps, budget=12), seed=0)
+        spec = ViewSpec(frames=6, size=32)
+        made[decoder] = take(source, sampler, 3, questions=1, spec=spec, fps=fps, decoder=decoder)
+    for (a, after), (b, then) in zip(made["pyav"], made["dali"], strict=True):
+        assert (a.keys, a.clips.shape, after) == (b.keys, b.clips.shape, then)
+        assert [one.conversations for one in a.text] == [one.conversations for one in b.text]
+        assert all(torch.equal(a.extra[name], b.extra[name]) for name in a.extra)
+        assert (a.clips.int() - b.clips.int()).abs().float().mean() <= 1
+    keys = [key for batch, _ in made["dali"] for key in batch.keys]
+    assert "" in keys
+    assert "s-000000/2" not in keys
 
 
 def test_frames_of_the_device_are_not_kept_in_memory(folder):

@@ -42,11 +42,11 @@ class PackCommand:
     is given. Videos that cannot be used are listed in rejects.jsonl, with the reason."""
 
     src: tyro.conf.Positional[Path]
-    """Folder with the collection; for csv, the table."""
+    """Folder with the collection; for csv, the table; for llava, a folder or a list."""
     out: str
     """Folder for the shards, or a URL such as s3://bucket/folder."""
     format: Literal["folder", "csv", "ssv2", "ucf101", "ntu", "webdataset", "llava"] = "folder"
-    """How the collection is laid out."""
+    """How the collection is laid out; llava: json lists of conversations or captions, and the videos that they name."""
     split: int = 1
     """ucf101: which of the three splits; makes the folders train and test. 0: all videos in one."""
     names: bool = False
