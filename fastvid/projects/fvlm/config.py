@@ -101,3 +101,10 @@ class FvlmConfig:
     """Validation and test."""
     run: RunConfig = field(default_factory=RunConfig)
     """Run directory, logging, checkpoints."""
+
+    def __post_init__(self) -> None:
+        if self.model.mode == "coarse":
+            raise ValueError(
+                "model: the mode coarse aims no glance: train stream or parallel, beside which the coarse pass is "
+                "trained too, and alone"
+            )

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 
@@ -190,10 +191,22 @@ class Clips:
             rank=world.rank, world=world.size, start=state,
         )  # fmt: skip
 
-    def shown(self, optim: OptimConfig) -> str:
-        """Describe how many clips a stage has shown at its end, and how often each."""
-        sampler = self.sampler(optim.micro_batch, LoaderState())
-        return str(sampler.coverage(sampler.advance(LoaderState(), optim.steps * optim.batch)))
+    @cached_property
+    def collator(self) -> TextCollator:
+        """Return what makes tensors of the training conversations, and counts those that were too long."""
+        return TextCollator(self.chat, self.config.data.questions, self.config.data.longest)
+
+    def report(self, stage: str, optim: OptimConfig) -> None:
+        """Log how many clips a stage has shown at its end, how often each, and how many conversations were cut."""
+        sampler, state = self.sampler(optim.micro_batch, LoaderState()), LoaderState()
+        for _ in range(optim.steps * optim.accumulate):
+            state = sampler.after(state)
+        log.info("%s: %s", stage, sampler.coverage(state))
+        if self.collator.cut:
+            log.warning(
+                "%d conversations so far were longer than --data.longest %d tokens, and were cut",
+                self.collator.cut, self.config.data.longest,
+            )  # fmt: skip
 
     def loader(self, batch: int, state: LoaderState) -> TrainLoader:
         """Return the training batches from a state on."""
@@ -206,7 +219,7 @@ class Clips:
             options=DecodeOptions(self.decoder, threads, data.prefetch, cache_bytes=int(data.cache_gb * 2**30)),
             quarantine=self.quarantine, device=self.session.world.device,
             text=TextChoice(seed, data.questions, data.prompt),
-            collate=TextCollator(self.chat, data.questions, data.longest),
+            collate=self.collator,
         )  # fmt: skip
 
     def evaluated(self, part: Source) -> Iterator[EvalBatch]:

@@ -28,8 +28,8 @@ class Dinov2Encoder(VisionEncoder):
             model, width=config.hidden_size, heads=config.num_attention_heads, patch=config.patch_size,
             prefix=1 + getattr(config, "num_register_tokens", 0), mean=mean, std=std,
         )  # fmt: skip
-        if model.embeddings.mask_token is not None:  # for masked pretraining: nothing here reads it
-            model.embeddings.mask_token.requires_grad_(False)
+        if (mask_token := getattr(model.embeddings, "mask_token", None)) is not None:
+            mask_token.requires_grad_(False)  # it is for masked pretraining: nothing here reads it
 
     def embed(self, pixels: torch.Tensor) -> tuple[torch.Tensor, Map]:
         """Map normalised pixels [F, 3, H, W] to tokens [F, N, D]; positions are added, and nothing is rotated."""

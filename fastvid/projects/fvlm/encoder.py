@@ -187,7 +187,8 @@ class VisionEncoder(nn.Module, ABC):
         *,
         uniform: bool = False,
         truth: torch.Tensor | None = None,
-        measure: bool = False,
+        entropy: bool = False,
+        attention: bool = False,
     ) -> Gaze:
         """Let queries look at frames.
 
@@ -196,32 +197,30 @@ class VisionEncoder(nn.Module, ABC):
             keys: of these frames.
             uniform: attend to all tokens alike, whatever the queries are.
             truth: int64 [F, S], the patch that all heads of all layers attend to alone; -1 to leave a query as it is.
-            measure: also return the attention and its entropy.
+            entropy: also return the attention's entropy, which is differentiable.
+            attention: also return both.
         """
-        entropies, weights = [], []
+        entropies: list[torch.Tensor] = []
+        weights: list[torch.Tensor] = []
 
         def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
             """Attend with queries [F, S, heads * d]."""
             query = query.unflatten(-1, (key.shape[1], -1)).transpose(1, 2).to(value.dtype)
             if uniform:
                 query = torch.zeros_like(query)
-            scale = query.shape[-1] ** -0.5
-            if measure:
-                out, entropy, _ = query_attend(query, key, value, scale=scale, return_stats=True)
-                attention = (query.float() @ key.float().mT * scale).softmax(-1)
+            at = None if truth is None else (truth + self.prefix).masked_fill(truth < 0, -1)[:, None, :, None]
+            if entropy or attention:
+                out, found, _ = query_attend(query, key, value, return_stats=True)
+                if at is not None:
+                    found = found.masked_fill(at[..., 0] >= 0, 0.0)
+                entropies.append(found.transpose(1, 2))
             else:
-                out = query_attend(query, key, value, scale=scale)
-            if truth is not None:
-                known = (truth >= 0)[:, None, :, None]
-                at = (truth.clamp(min=0) + self.prefix)[:, None, :, None].expand(-1, value.shape[1], -1, -1)
-                out = torch.where(known, value.gather(2, at.expand(-1, -1, -1, value.shape[-1])), out)
-                if measure:
-                    sharp = torch.zeros_like(attention).scatter(-1, at, 1.0)
-                    attention = torch.where(known, sharp, attention)
-                    entropy = torch.where(known[..., 0], 0.0, entropy)
-            if measure:
-                weights.append(attention.transpose(1, 2))
-                entropies.append(entropy.transpose(1, 2))
+                out = query_attend(query, key, value)
+            if attention:
+                weights.append(_weights(query, key, at).transpose(1, 2))
+            if at is not None:
+                places = at.clamp(min=0).expand(-1, value.shape[1], -1, value.shape[-1])
+                out = torch.where(at >= 0, value.gather(2, places), out)
             return out.transpose(1, 2).flatten(2)
 
         tokens = queries
@@ -229,11 +228,10 @@ class VisionEncoder(nn.Module, ABC):
             tokens = attend(queries, *keys.layers[0])
         else:
             for block, (key, value) in zip(self.blocks(), keys.layers, strict=True):
-                query = self._heads(block.query(block.norm1(tokens)))
-                query = block.norm_query(query).transpose(1, 2).flatten(2)
-                tokens = _finish(block, tokens, attend(query, key, value))
+                query = block.norm_query(self._heads(block.query(block.norm1(tokens))))
+                tokens = _finish(block, tokens, attend(query.transpose(1, 2).flatten(2), key, value))
             tokens = self.norm(tokens)
-        return Gaze(tokens, torch.stack(entropies), weights) if measure else Gaze(tokens)
+        return Gaze(tokens, torch.stack(entropies) if entropies else None, weights or None)
 
     def _heads(self, x: torch.Tensor) -> torch.Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(-3, -2)
@@ -251,3 +249,21 @@ def _finish(block: Block, tokens: torch.Tensor, attended: torch.Tensor) -> torch
     """Return the tokens after a layer whose attention gave ``attended`` [..., heads * d]."""
     tokens = tokens + block.scale1(block.out(attended))
     return tokens + block.scale2(block.mlp(block.norm2(tokens)))
+
+
+def _weights(query: torch.Tensor, key: torch.Tensor, at: torch.Tensor | None) -> torch.Tensor:
+    """Return the attention of queries [F, heads, S, d] on keys [F, heads, N, d], float32 [F, heads, S, N], as the op
+    computes it, without a gradient.
+
+    Args:
+        query: queries.
+        key: keys.
+        at: int64 [F, 1, S, 1], the only token attended to; -1 for queries that attend by themselves.
+    """
+    with torch.autocast(query.device.type, enabled=False):
+        scores = query.detach().float() @ key.detach().float().mT * query.shape[-1] ** -0.5
+    weights = scores.softmax(-1)
+    if at is None:
+        return weights
+    sharp = torch.zeros_like(weights).scatter(-1, at.clamp(min=0).expand(-1, weights.shape[1], -1, -1), 1.0)
+    return torch.where(at >= 0, sharp, weights)

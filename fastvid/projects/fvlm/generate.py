@@ -26,6 +26,7 @@ class Answer:
         mode: how frames are read.
         most: tokens at most.
         look: keep the attention of each frame.
+        ends: tokens that end an answer, beside the tokenizer's and the model's own.
 
     Attributes:
         ids: tokens of the answer so far, without the end token.
@@ -44,6 +45,7 @@ class Answer:
         mode: Mode = "stream",
         most: int = 128,
         look: bool = False,
+        ends: Iterable[int] = (),
     ):
         self.model, self.tokenizer, self.mode, self.most, self.look = model, tokenizer, mode, most, look
         self.before, self.after = list(before), list(after)
@@ -51,7 +53,7 @@ class Answer:
         self.ended = False
         self.attention: list[list[torch.Tensor]] = []
         self.entropy: list[torch.Tensor] = []
-        self.ends = {tokenizer.eos_token_id} | model.language.ends
+        self.ends = {tokenizer.eos_token_id, *model.language.ends, *ends}
 
     @property
     def text(self) -> str:
@@ -139,7 +141,7 @@ class Answer:
     def _token(self, query: torch.Tensor, keys: Keys, keep: bool = False) -> torch.Tensor:
         """Return the visual token [1, 1, W] of a frame, read with a query [1, D]."""
         entered = self.model.connector.enter(query)[:, None]
-        gaze: Gaze = self.model.encoder.look(entered, keys, measure=self.look and keep)
+        gaze: Gaze = self.model.encoder.look(entered, keys, attention=self.look and keep)
         if gaze.attention is not None and gaze.entropy is not None:
             self.attention.append([layer[0, 0].cpu() for layer in gaze.attention])
             self.entropy.append(gaze.entropy[:, 0, 0].cpu())

@@ -30,9 +30,12 @@ class TextLoss:
     def __call__(self, module: nn.Module, batch: Batch, micro: int) -> tuple[LossSum, dict[str, LossSum]]:
         """Return the sum over tokens to minimise, and the terms to record."""
         inputs, weight = Inputs.of(batch), self.config.coarse_weight
-        out: Output = module(inputs, self.mode, coarse=self.mode != "coarse" and weight > 0)
+        soft = 0.0 if self.mode == "coarse" else self.config.entropy_weight_at(micro)
+        out: Output = module(inputs, self.mode, coarse=self.mode != "coarse" and weight > 0, entropy=soft > 0)
         count = torch.tensor(float(len(out.labels)), device=out.logits.device)
         total = out.losses.sum()
+        if soft:
+            total = total + soft * count * self._below_floor(out, inputs)
         terms = _terms("coarse" if self.mode == "coarse" else "fine", out, count)
         if out.coarse is not None:
             total = total + weight * out.coarse.losses.sum()
@@ -41,6 +44,12 @@ class TextLoss:
             with torch.no_grad():
                 terms |= _terms("coarse", module(inputs, "coarse"), count)
         return LossSum(total, count), terms
+
+    def _below_floor(self, out: Output, inputs: Inputs) -> torch.Tensor:
+        """Return how far the attention of real looks is below the entropy's floor, in the mean."""
+        assert out.entropy is not None
+        real = inputs.questions[:, :, None] & inputs.frames[:, None]
+        return (self.config.entropy_floor - out.entropy[:, real]).relu().mean()
 
 
 def freeze_unused(model: FoveatedVLM, mode: Mode, coarse_weight: float) -> None:

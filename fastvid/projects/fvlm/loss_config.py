@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from fastvid.ranges import NotNegative
+from fastvid.ranges import Natural, NotNegative
 
 
 @dataclass(frozen=True)
@@ -12,3 +12,16 @@ class LossConfig:
     coarse_weight: NotNegative = 1.0
     """Of the coarse pass's cross-entropy. With 0 the coarse pass is measured and not trained, and no fair
     comparison."""
+    entropy_floor: NotNegative = 0.0
+    """Keep the attention of aimed glances above this entropy, in nats, while training begins: attention that settles
+    on one place before it makes use of the question stays there long. 0 for no floor."""
+    entropy_weight: NotNegative = 0.3
+    """Of what is missing to the floor, in the mean over layers, heads and glances."""
+    entropy_steps: Natural = 200
+    """Micro-batches over which that weight falls to 0."""
+
+    def entropy_weight_at(self, micro: int) -> float:
+        """Return the weight of the entropy's floor in a micro-batch."""
+        if not self.entropy_floor or micro >= self.entropy_steps:
+            return 0.0
+        return self.entropy_weight * (1 - micro / self.entropy_steps)

@@ -97,6 +97,7 @@ class FoveatedVLM(nn.Module):
         queries: torch.Tensor | None = None,
         coarse: bool = False,
         look: bool = False,
+        entropy: bool = False,
         keys: Keys | None = None,
     ) -> Output:
         """Predict the learnt tokens of every question.
@@ -108,12 +109,13 @@ class FoveatedVLM(nn.Module):
             queries: [C, S, T, D] to use instead of predicted ones.
             coarse: also make the coarse pass.
             look: also return attention and entropy.
+            entropy: also return the entropy, which is differentiable, alone.
             keys: of the clips, from :meth:`encode`; None to compute them.
         """
         keys = self.encode(inputs.clips) if keys is None else keys
-        step = Pass(self, inputs, keys, gaze, look)
+        step = Pass(self, inputs, keys, gaze, look=look, entropy=entropy)
         if gaze == "shuffled" and queries is None:
-            queries = another_questions(Pass(self, inputs, keys, "learnt", False).run(mode).queries, inputs.questions)
+            queries = another_questions(Pass(self, inputs, keys, "learnt").run(mode).queries, inputs.questions)
             step.gaze = "learnt"
         if queries is not None:
             return step.fine(queries)
@@ -129,10 +131,21 @@ class Pass:
         keys: of the clips.
         gaze: where queries look.
         look: keep attention and entropy.
+        entropy: keep the entropy.
     """
 
-    def __init__(self, model: FoveatedVLM, inputs: Inputs, keys: Keys, gaze: GazeKind, look: bool):
-        self.model, self.inputs, self.keys, self.gaze, self.look = model, inputs, keys, gaze, look
+    def __init__(
+        self,
+        model: FoveatedVLM,
+        inputs: Inputs,
+        keys: Keys,
+        gaze: GazeKind,
+        *,
+        look: bool = False,
+        entropy: bool = False,
+    ):
+        self.model, self.inputs, self.keys, self.gaze = model, inputs, keys, gaze
+        self.look, self.entropy = look, entropy
         self.connector = model.connector
         (self.C, self.T), self.S = inputs.frames.shape, inputs.questions.shape[1]
         questions = inputs.questions.flatten()[:, None]  # what is no question is read as if it were one: never empty
@@ -221,16 +234,16 @@ class Pass:
             truth = self.inputs.truth[:, :S, frame : frame + t].transpose(1, 2).flatten(0, 1)
         gaze = self.model.encoder.look(
             self.connector.enter(queries.transpose(1, 2).flatten(0, 1)), keys,
-            uniform=self.gaze == "uniform", truth=truth, measure=self.look,
+            uniform=self.gaze == "uniform", truth=truth, attention=self.look, entropy=self.entropy,
         )  # fmt: skip
         seen = gaze.seen.unflatten(0, (self.C, t)).transpose(1, 2).flatten(0, 1)
-        return self.connector.tokens(seen), gaze
+        return self.connector.tokens(seen).to(self.model.language.embeddings.dtype), gaze
 
     def read(self, reading: Reading, tokens: torch.Tensor, frame: int = 0) -> torch.Tensor:
         """Read visual tokens [R, t, W] from a frame on, then the text behind but its last token, whose successor nobody
         asks for."""
         after = self.model.language.embed(self.inputs.after.flatten(0, 1)[:, :-1])
-        embeds = torch.cat([tokens.to(after.dtype), after], 1)
+        embeds = torch.cat([tokens, after], 1)
         return reading.read(embeds, torch.cat([self.real[:, frame:], self.after_real[:, :-1]], 1))
 
     def output(self, hidden: torch.Tensor, queries: torch.Tensor, gazes: list[Gaze]) -> Output:
@@ -247,8 +260,9 @@ class Pass:
         )  # fmt: skip
         if self.look:
             attention = zip(*(gaze.attention or [] for gaze in gazes), strict=True)
-            entropy = zip(*(() if gaze.entropy is None else gaze.entropy for gaze in gazes), strict=True)
             output.attention = [self.joined(looks) for looks in attention]
+        if self.look or self.entropy:
+            entropy = zip(*(() if gaze.entropy is None else gaze.entropy for gaze in gazes), strict=True)
             output.entropy = torch.stack([self.joined(looks) for looks in entropy])
         return output
 

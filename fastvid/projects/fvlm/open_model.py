@@ -37,8 +37,8 @@ def open_model(config: ModelConfig, *, size: int, texts: Iterable[str]) -> tuple
 
     Raises:
         FileNotFoundError: nothing to open.
-        ValueError: files that are damaged or do not fit; a language model without a chat template, or whose tokenizer
-            is another model's; frames that do not divide into patches.
+        ValueError: files that are damaged or do not fit; a language model whose tokenizer is another model's; frames
+            that do not divide into patches.
         OSError: a file that cannot be read.
     """
     if config.init == "tiny":
@@ -97,7 +97,7 @@ def open_language(source: str) -> LanguageModel:
 
 
 def open_tokenizer(source: str) -> Any:
-    """Open a language model's tokenizer, which needs a chat template and an end token.
+    """Open a language model's tokenizer. Whether it can chat, :class:`fastvid.data.ChatFormat` says.
 
     Args:
         source: a local folder, or a name on the Hugging Face hub.
@@ -112,15 +112,6 @@ def open_tokenizer(source: str) -> Any:
         raise
     except Exception as error:  # of any type: its files are not checked as a whole
         raise ValueError(f"the tokenizer of {source!r} cannot be opened: {first_line(error)}") from error
-    if not tokenizer.chat_template:
-        raise ValueError(
-            f"{source!r} has no chat template: use a language model that was trained to chat, such as "
-            "HuggingFaceTB/SmolLM2-135M-Instruct, or save a chat_template beside its tokenizer"
-        )
-    if tokenizer.eos_token_id is None:
-        raise ValueError(f"the tokenizer of {source!r} has no end token (eos_token): answers would never end")
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token  # padding is masked, so that any token will do
     return tokenizer
 
 
@@ -133,7 +124,7 @@ def check_tokenizer(tokenizer: Any, language: LanguageModel, source: str) -> Non
             f"{rows} tokens"
         )
     ends = language.ends
-    if ends and tokenizer.eos_token_id not in ends:
+    if ends and tokenizer.eos_token_id is not None and tokenizer.eos_token_id not in ends:
         raise ValueError(
             f"the tokenizer of {source!r} does not belong to its model: its end token {tokenizer.eos_token!r} is "
             f"number {tokenizer.eos_token_id}, and the model's is {' or '.join(map(str, sorted(ends)))}"

@@ -8,7 +8,7 @@
 ``python -m fastvid.train fvlm`` runs all of it on the demo's clips.
 """
 
-import logging
+import copy
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -31,8 +31,6 @@ from fastvid.train.engine import Stage
 from fastvid.train.optim import OptimConfig, limit_epochs
 from fastvid.train.session import Session
 
-log = logging.getLogger(__name__)
-
 
 def run(session: Session, config: FvlmConfig) -> None:
     """Run the whole recipe, continuing where the run directory says it stopped."""
@@ -44,9 +42,12 @@ def run(session: Session, config: FvlmConfig) -> None:
             optim.check_processes(world.size)
     data = open_data(session, config)
     with user_errors(ValueError, OSError):
-        model, tokenizer = new_model(config, data, mode)
-        alone = new_model(config, data, "coarse")[0] if config.coarse_alone else None
+        model, tokenizer = new_model(config, data)
+        alone = copy.deepcopy(model) if config.coarse_alone else None  # both begin alike
         chat = ChatFormat(tokenizer, config.model.layout)
+    freeze_unused(model, mode, config.loss.coarse_weight)
+    if alone is not None:
+        freeze_unused(alone, "coarse", config.loss.coarse_weight)
     decoder = choose_decoder(session, config.data, data.train, data.views)
     videos = data.counts()["train"]
     optim, coarse_optim = (limit_epochs(one, videos) for one in (config.optim, config.coarse_optim))
@@ -58,10 +59,10 @@ def run(session: Session, config: FvlmConfig) -> None:
 
     # The model as it is used, and its fair opponent.
     engine.train(stage(FINE, model.to(device), mode, optim, config, clips, test))
-    log.info("%s: %s", FINE, clips.shown(optim))
+    clips.report(FINE, optim)
     if alone is not None:
         engine.train(stage(COARSE, alone.to(device), "coarse", coarse_optim, config, clips, test))
-        log.info("%s: %s", COARSE, clips.shown(coarse_optim))
+        clips.report(COARSE, coarse_optim)
 
     # What they say of clips that nothing was chosen by, and where they looked.
     if session.run is not None:
@@ -69,8 +70,8 @@ def run(session: Session, config: FvlmConfig) -> None:
     engine.close()
 
 
-def new_model(config: FvlmConfig, data: FvlmData, mode: Mode) -> tuple[FoveatedVLM, Any]:
-    """Open the model as it is before its first step, with what a mode does not train frozen, and its tokenizer."""
+def new_model(config: FvlmConfig, data: FvlmData) -> tuple[FoveatedVLM, Any]:
+    """Open the model as it is before its first step, and its tokenizer."""
     options = replace(config.model, init_seed=config.model.init_seed + config.run.seed)
     words = texts(data.train, config.data.prompt)
     model, tokenizer = open_model(options, size=data.views.size, texts=words)
@@ -79,7 +80,6 @@ def new_model(config: FvlmConfig, data: FvlmData, mode: Mode) -> tuple[FoveatedV
             f"the demo's tiles are {CELL} pixels wide, and where to look is known by patches of that size; the "
             f"encoder's are {model.encoder.patch}: give --data.path, or another encoder"
         )
-    freeze_unused(model, mode, config.loss.coarse_weight)
     return model, tokenizer
 
 

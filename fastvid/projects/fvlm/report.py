@@ -215,9 +215,8 @@ def _samples(found: Values) -> str:
 
 
 def _said(sample: Values, name: str) -> str:
-    said = sample["said"][name]
-    right = said.split() == sample["answer"].split()
-    return f"<span class='{'good' if right else 'bad'}'>{text(said) or '(nothing)'}</span>"
+    kind = "good" if sample["right"][name] else "bad"
+    return f"<span class='{kind}'>{text(sample['said'][name]) or '(nothing)'}</span>"
 
 
 def _curves(run: RunRecords) -> str:

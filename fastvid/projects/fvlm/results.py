@@ -27,12 +27,14 @@ class Sample:
         question: its words.
         answer: the true one.
         said: answer by pass.
+        right: by pass, whether it is the true one, word by word.
     """
 
     key: str
     question: str
     answer: str
     said: Mapping[str, str]
+    right: Mapping[str, bool]
 
 
 def by_task(answers: Answers, *, intervals: bool = True) -> dict[str, Any]:

@@ -87,7 +87,7 @@ class Test:
         found = evaluate(model, mode, controls)
         opponent = None if alone is None else evaluate(alone, "coarse", {}, look=False)
         shown = list(self._shown(model, mode, found.answers[FINE].tasks))
-        samples = [Sample(one.key, one.question, one.answer, one.said) for one in shown]
+        samples = [Sample(one.key, one.question, one.answer, one.said, self._right(one)) for one in shown]
         keys = [sample.key for sample in data.test.samples]
         values = measured(found, opponent, controls, samples, keys, accepts=data.has_tasks)
         write_pictures(run.path / "pictures", shown)
@@ -144,13 +144,13 @@ class Test:
             layers = zip(*answer.attention, strict=True)
             attention[name] = np.stack([torch.stack(list(looks)).float().numpy() for looks in layers])
         return Shown(
-            batch.keys[clip], talk.turns[0].question, self._words(talk.turns[0].answer), frames.cpu().numpy(),
+            batch.keys[clip], talk.turns[0].question, talk.turns[0].answer, frames.cpu().numpy(),
             model.encoder.patches(*frames.shape[1:3]), batch.extra["truth"][clip, 0][: len(frames)].tolist(),
             attention, said,
         )  # fmt: skip
 
-    def _words(self, answer: str) -> str:
-        """Return an answer as the tokenizer spells it."""
-        ids = self.tokenizer(answer, add_special_tokens=False)["input_ids"]
-        decoded: str = self.tokenizer.decode(ids)
-        return decoded.strip()
+    def _right(self, one: Shown) -> dict[str, bool]:
+        """Return whether each answer is the true one, as the tokenizer spells it."""
+        ids = self.tokenizer(one.answer, add_special_tokens=False)["input_ids"]
+        spelled = self.tokenizer.decode(ids).split()
+        return {name: said.split() == spelled for name, said in one.said.items()}

@@ -119,7 +119,7 @@ def test_the_attention_that_is_returned_is_the_one_that_was_used():
     encoder, shown = dinov2(), clips(1, 2)
     keys = encoder.encode(shown)
     queries = torch.randn(2, 3, 16, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    gaze = encoder.look(queries, keys, measure=True)
+    gaze = encoder.look(queries, keys, attention=True)
     assert len(gaze.attention) == len(gaze.entropy) == 3
     for weights, entropy in zip(gaze.attention, gaze.entropy, strict=True):
         assert weights.shape == (2, 3, 2, 10)  # frames, questions, heads, tokens
@@ -132,9 +132,9 @@ def test_a_uniform_gaze_sees_the_mean_and_an_oracle_the_true_patch():
     encoder = dinov2()
     keys = encoder.encode(clips(1, 2))
     queries = torch.randn(2, 1, 16, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
-    uniform = encoder.look(queries, keys, uniform=True, measure=True)
+    uniform = encoder.look(queries, keys, uniform=True, attention=True)
     torch.testing.assert_close(uniform.entropy, torch.full_like(uniform.entropy, 10).log())
-    oracle = encoder.look(queries, keys, truth=torch.tensor([[4], [-1]]), measure=True)
+    oracle = encoder.look(queries, keys, truth=torch.tensor([[4], [-1]]), attention=True)
     assert (oracle.attention[0][0, 0].argmax(-1) == 4 + encoder.prefix).all()
     assert (oracle.entropy[:, 0] == 0).all()
     free = encoder.look(queries, keys)

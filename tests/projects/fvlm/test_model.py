@@ -70,7 +70,7 @@ def test_streaming_is_reading_everything_anew_for_every_frame():
     model, whole = tiny().double(), inputs()
     with torch.no_grad():
         out = model(whole, "stream")
-        alone = Pass(model, whole, model.encode(whole.clips), "learnt", False)
+        alone = Pass(model, whole, model.encode(whole.clips), "learnt")
         queries = out.queries
         tokens, _ = alone.tokens(queries)
         before = model.language.embed(whole.before.flatten(0, 1))
@@ -90,7 +90,7 @@ def test_streaming_is_reading_everything_anew_for_every_frame():
 def test_the_language_models_own_forward_pass_says_the_same():
     model, whole = tiny().double(), of_clip(inputs(), 0, [1])
     out = model(whole, "coarse")
-    tokens, _ = Pass(model, whole, model.encode(whole.clips), "learnt", False).tokens(
+    tokens, _ = Pass(model, whole, model.encode(whole.clips), "learnt").tokens(
         model.connector.static_query.expand(1, 1, 3, -1)
     )
     rows = [
@@ -162,6 +162,28 @@ def test_the_loss_is_a_sum_over_tokens_and_the_coarse_pass_has_a_weight():
     torch.testing.assert_close(only.total.detach(), terms["fine_loss"].total)
 
 
+def test_the_floor_of_the_entropy_fades_out_and_pulls_attention_apart():
+    config = LossConfig(entropy_floor=5.0, entropy_weight=0.5, entropy_steps=10)  # above all that 5 tokens can have
+    model, part = tiny(), batch()
+    plain, _ = TextLoss("stream", LossConfig())(model, part, 0)
+    inputs = Inputs.of(part)
+    entropy = model(inputs, entropy=True).entropy[:, inputs.questions[:, :, None] & inputs.frames[:, None]]
+    for micro, weight in ((0, 0.5), (4, 0.3), (10, 0.0), (99, 0.0)):
+        loss, _ = TextLoss("stream", config)(model, part, micro)
+        expected = plain.total + weight * 9 * (5.0 - entropy.mean())
+        torch.testing.assert_close(loss.total, expected)
+    loss, _ = TextLoss("stream", config)(model, part, 0)
+    ((loss.total - plain.total) / 9).backward()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.grad is not None:
+                parameter -= 0.05 * parameter.grad
+    assert model(inputs, entropy=True).entropy.mean() > entropy.mean()
+    alone, _ = TextLoss("coarse", config)(model, part, 0)
+    without, _ = TextLoss("coarse", LossConfig())(model, part, 0)
+    assert torch.equal(alone.total, without.total)
+
+
 def test_another_questions_gaze_answers_otherwise_and_an_oracle_needs_the_truth():
     model, whole = tiny(), inputs()
     own, shuffled = model(whole), model(whole, gaze="shuffled")
@@ -202,3 +224,16 @@ def test_a_tiny_model_depends_on_its_seed_alone():
     assert not torch.equal(first.connector.token.weight, tiny(init_seed=1).connector.token.weight)
     assert first.language.embeddings.shape[0] == VOCABULARY
     assert first.encoder.patches(SIZE, SIZE) == (2, 2)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("query", ["deep", "shallow"])
+def test_bfloat16_is_near_float32(mode, query):
+    model, whole = tiny(query=query), inputs()
+    exact = model(whole, mode, look=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = model(whole, mode, look=True)
+        out.losses.sum().backward()
+    assert out.losses.dtype == torch.float32
+    torch.testing.assert_close(out.losses, exact.losses, rtol=0.1, atol=0.2)
+    torch.testing.assert_close(out.attention[0], exact.attention[0], rtol=0.1, atol=0.1)

@@ -19,6 +19,7 @@ from transformers import (
     ViTModel,
 )
 
+from fastvid.data import ChatFormat
 from fastvid.projects.fvlm.inputs import Inputs
 from fastvid.projects.fvlm.model import FoveatedVLM
 from fastvid.projects.fvlm.model_config import ModelConfig
@@ -117,8 +118,9 @@ def test_a_damaged_model_is_refused_in_one_sentence(folders, tmp_path):
 
 def test_a_language_model_without_a_chat_template_is_refused(folders):
     (folders / "language" / "chat_template.jinja").unlink()
-    with pytest.raises(ValueError, match="has no chat template: use a language model that was trained to chat"):
-        open_model(config(folders), size=32, texts=())
+    _, tokenizer = open_model(config(folders), size=32, texts=())
+    with pytest.raises(ValueError, match="language has no chat template"):
+        ChatFormat(tokenizer)
 
 
 def test_the_tokenizer_of_another_model_is_refused(folders):

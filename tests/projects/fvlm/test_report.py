@@ -35,7 +35,7 @@ def found():
     evaluate = Evaluator(lambda: [test], END, nullcontext)
     controls = conditions("stream", truth=True)
     alone = evaluate(tiny(init_seed=1), "coarse", {}, look=False)
-    said = Sample("clip 0", "Read <b>it</b>", "A B", {FINE: "A B", COARSE: "B B"})
+    said = Sample("clip 0", "Read <b>it</b>", "A B", {FINE: "a b", COARSE: "b b"}, {FINE: True, COARSE: False})
     whole = measured(evaluate(tiny(), "stream", controls), alone, controls, [said], ["a", "b"], accepts=True)
     return {**ABOUT, **json.loads(json.dumps(whole))}  # as it is read from its file
 
@@ -60,8 +60,8 @@ def test_the_page_has_every_condition_ratio_hit_and_answer(tmp_path, found):
     hits = found["looks"][FINE]["hits"]["chain"]
     assert f"{hits['hit_rate']:.3f}" in text
     assert "Read &lt;b&gt;it&lt;/b&gt;" in text
-    assert "<span class='good'>A B</span>" in text
-    assert "<span class='bad'>B B</span>" in text
+    assert "<span class='good'>a b</span>" in text
+    assert "<span class='bad'>b b</span>" in text
     assert f"of {len(CRITERIA)} met" in text
     assert "Dead gaze" not in text
     assert "was not trained" not in text
