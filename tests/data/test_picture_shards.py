@@ -176,7 +176,7 @@ def test_a_conversation_without_video_in_a_shard_is_said(tmp_path, capsys):
     _tar(tmp_path / "s-000000.tar", members)
     assert main(["index", str(tmp_path)]) == 0
     said = capsys.readouterr()
-    assert "1 samples have a .json and neither a video nor pictures (b): passed over" in said.out + said.err
+    assert "samples with a .json and neither a video nor pictures are passed over: 1 (b)" in said.out + said.err
 
 
 def test_a_video_goes_before_pictures_beside_it(tmp_path):

@@ -51,9 +51,10 @@ def llava(src: Path) -> dict[str, Collection]:
             talks.setdefault(entry.video, []).extend(talk)
     notes = left_out(without)
     if wrong:
-        notes.append(f"{len(wrong)} conversations make no sense and were left out, such as {wrong[0]}")
+        found = "1 conversation" if len(wrong) == 1 else f"{len(wrong)} conversations"
+        notes.append(f"left out: {found} in which questions and answers do not belong together, such as {wrong[0]}")
     if lists and not captions:
-        raise ValueError(f"{src} names no video: " + "; ".join(notes or ["its lists are empty"]))
+        raise ValueError(f"{src} names no video; " + "; ".join(notes or ["its lists are empty"]))
     archives = [] if any((root / video).exists() for video in captions) else _archives(root)
     if not lists or not (archives or any((root / video).exists() for video in captions)):
         raise FileNotFoundError(

@@ -236,8 +236,8 @@ def scan_tar(shard: Path, refused: Callable[[str], None], video: str | None = No
             samples.append(TarSample(key, video_member, label, caption, extra, place))
     if silent:
         refused(
-            f"{shard}: {len(silent)} samples have a .json and neither a video nor pictures ({such_as(silent)}): passed "
-            "over"
+            f"{shard}: samples with a .json and neither a video nor pictures are passed over: {len(silent)} "
+            f"({such_as(silent)})"
         )
     without = [suffixes for suffixes in videos.values() if suffixes and wanted not in (None, *suffixes)]
     if without:

@@ -67,10 +67,10 @@ def _of_list(path: Path, labels: str | Path | None) -> Source:
             fields[key]["conversations"] = _several(fields[key]) + _several(entry.fields)
         else:
             raise ValueError(f"{entry.where}: {entry.video} is listed before; only conversations may be several")
+    if not fields:
+        raise ValueError(f"{path} names no video; " + "; ".join(left_out(without) or ["it is empty"]))
     for note in left_out(without):
         log.warning("%s: %s", path, note)
-    if not fields:
-        raise ValueError(f"{path} names no video: " + "; ".join(left_out(without) or ["it is empty"]))
     return _Described(FolderSource(path.parent, labels, list(fields)), fields, path)
 
 

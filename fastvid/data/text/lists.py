@@ -58,7 +58,8 @@ def left_out(without: list[str]) -> list[str]:
     """Return a note on the entries that were passed over; none where there are none."""
     if not without:
         return []
-    return [f"{len(without)} conversations without a video, or about several, were left out, such as {without[0]}"]
+    found = "1 conversation" if len(without) == 1 else f"{len(without)} conversations"
+    return [f"left out: {found} without a video, or about several, such as {without[0]}"]
 
 
 def _entries(path: Path) -> Iterator[tuple[str, Any]]:
@@ -66,9 +67,9 @@ def _entries(path: Path) -> Iterator[tuple[str, Any]]:
     if path.suffix.lower() == ".jsonl":
         for number, line in enumerate(text.split("\n"), start=1):
             if line.strip():
-                yield f"{path}, line {number}", _json(line, f"{path}, line {number}, is no JSON")
+                yield f"{path}, line {number}", _json(line, f"{path}, line {number},", one_line=True)
         return
-    content = _json(text, f"{path} is no JSON")
+    content = _json(text, f"{path}")
     if isinstance(content, dict) and content and all(isinstance(value, str) for value in content.values()):
         content = [{"file": file, "caption": caption} for file, caption in content.items()]
     if not isinstance(content, list):
@@ -77,8 +78,11 @@ def _entries(path: Path) -> Iterator[tuple[str, Any]]:
         yield f"{path}, entry {number}", entry
 
 
-def _json(text: str, fault: str) -> Any:
+def _json(text: str, where: str, one_line: bool = False) -> Any:
     try:
         return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{fault}: {error}") from error
+    except json.JSONDecodeError as error:
+        place = f"column {error.colno}" if one_line else f"line {error.lineno}, column {error.colno}"
+        raise ValueError(f"{where} is no JSON: {error.msg} at {place}") from error
+    except RecursionError as error:
+        raise ValueError(f"{where} is no JSON that can be read: it is nested too deeply") from error
