@@ -63,6 +63,19 @@ def test_batches_by_length_with_text_are_those_of_the_other_decoder(tmp_path):
     assert "s-000000/2" not in keys
 
 
+@pytest.mark.parametrize("decoder", ["pyav", "dali"])
+def test_a_process_without_a_clip_in_a_batch_has_an_empty_one(tmp_path, decoder):
+    with ShardWriter(tmp_path, "s") as writer:
+        writer.add("0", ".webm", encode(3, "libvpx-vp9", "webm"), extra=talk(("what", "0")))
+    source = open_source(tmp_path)
+    sampler = BucketSampler(source, FrameBuckets((2, 6), fps=1e-3, budget=12), seed=0, rank=1, world=2)
+    ((batch, after),) = take(source, sampler, 1, spec=ViewSpec(frames=6, size=32), fps=1e-3, decoder=decoder)
+    assert batch.keys == [""] * 3
+    assert batch.clips.shape == (3, 2, 32, 32, 3)
+    assert not any(batch.extra[name].any() for name in ("frames", "questions", "after_mask"))
+    assert after.epoch == 1
+
+
 def test_frames_of_the_device_are_not_kept_in_memory(folder):
     with pytest.raises(ValueError, match=r"dali .* cache_bytes to 0"):
         train_loader(open_source(folder), SPEC, batch=4, seed=0, decoder="dali", cache_bytes=1)
