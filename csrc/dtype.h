@@ -30,6 +30,11 @@ FV_HD uint32_t bits_from_float(float value) {
 FV_HD float bf16_to_float(uint16_t v) { return float_from_bits(static_cast<uint32_t>(v) << 16); }
 
 FV_HD uint16_t float_to_bf16(float value) {
+#if defined(__CUDA_ARCH__)
+  uint16_t narrow;
+  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(narrow) : "f"(value));
+  return narrow;
+#endif
   const uint32_t bits = bits_from_float(value);
   const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
   const uint32_t quiet = (bits >> 16) | 0x40u;  // keeps a NaN a NaN
@@ -37,6 +42,11 @@ FV_HD uint16_t float_to_bf16(float value) {
 }
 
 FV_HD float fp16_to_float(uint16_t v) {
+#if defined(__CUDA_ARCH__)
+  float wide;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(wide) : "h"(v));
+  return wide;
+#endif
   const uint32_t sign = static_cast<uint32_t>(v & 0x8000u) << 16;
   const uint32_t magnitude = v & 0x7fffu;
   if (magnitude >= 0x7c00u) return float_from_bits(sign | 0x7f800000u | ((magnitude & 0x3ffu) << 13));
@@ -46,6 +56,11 @@ FV_HD float fp16_to_float(uint16_t v) {
 }
 
 FV_HD uint16_t float_to_fp16(float value) {
+#if defined(__CUDA_ARCH__)
+  uint16_t narrow;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(narrow) : "f"(value));
+  return narrow;
+#endif
   const uint32_t bits = bits_from_float(value);
   const uint32_t sign = (bits >> 16) & 0x8000u;
   const uint32_t magnitude = bits & 0x7fffffffu;

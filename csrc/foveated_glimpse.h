@@ -93,18 +93,20 @@ FV_HD GlimpseWindow glimpse_window(const GlimpseAxis& axis, int i) {
 }
 
 // Share of the window that pixel j's cell covers; first <= j <= last. The outermost windows' ends count as the frame's
-// repeated pixels do: to the first and the last.
-FV_HD float glimpse_weight(const GlimpseWindow& w, int j) {
-  const float begin = j == w.first ? w.left : static_cast<float>(j) - 0.5f;
-  const float end = j == w.last ? w.right : static_cast<float>(j) + 0.5f;
+// repeated pixels do: to the first and the last. `x` is j.
+FV_HD float glimpse_weight(const GlimpseWindow& w, int j, float x) {
+  const float begin = j == w.first ? w.left : x - 0.5f;
+  const float end = j == w.last ? w.right : x + 0.5f;
   return (end - begin) * w.inverse;
 }
+
+FV_HD float glimpse_weight(const GlimpseWindow& w, int j) { return glimpse_weight(w, j, static_cast<float>(j)); }
 
 // Share of the window that is inside the frame (all of it for padding "border").
 FV_HD float glimpse_inside(const GlimpseWindow& w) { return w.last < w.first ? 0.0f : (w.right - w.left) * w.inverse; }
 
-// On a GPU a thread block takes a tile of a level's samples.
-constexpr int kGlimpseTileX = 32, kGlimpseTileY = 8;
+// On a GPU a thread block takes a tile of a level's samples, and a thread some rows of a column of it.
+constexpr int kGlimpseTileX = 32, kGlimpseTileY = 32, kGlimpseThreadsY = 8;
 
 // Tiles of a level: that many partial sums, of 3 floats each, foveated_glimpse_gaze_grad_cuda needs room for in `partial`
 // per fixation and level.

@@ -87,10 +87,11 @@ FV_HD Block draw_block(const MaskPlan& plan, const SampleRng& rng, uint32_t b) {
 // so that what is left is a smaller block and no time slot or side is preferred. Returns t * H * W + h * W + w.
 FV_HD int64_t trim_token(const MaskPlan& plan, const Block& box, int64_t rank) {
   const bool rows_first = box.order & 1u;
-  const int mid_extent = rows_first ? box.w : box.h;
-  int t = static_cast<int>(rank % box.t);
-  int mid = static_cast<int>((rank / box.t) % mid_extent);
-  int slow = static_cast<int>(rank / box.t / mid_extent);
+  // In 32 bits, whose division a GPU has done several times faster: a block has fewer tokens than memory has bytes.
+  const uint32_t mid_extent = static_cast<uint32_t>(rows_first ? box.w : box.h);
+  const uint32_t site = static_cast<uint32_t>(rank) / static_cast<uint32_t>(box.t);
+  int t = static_cast<int>(static_cast<uint32_t>(rank) - site * static_cast<uint32_t>(box.t));
+  const int slow = static_cast<int>(site / mid_extent), mid = static_cast<int>(site % mid_extent);
   int h = rows_first ? slow : mid;
   int w = rows_first ? mid : slow;
   if (box.order & 2u) h = box.h - 1 - h;

@@ -9,6 +9,7 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int kDigits = 256;  // radix of the selection by random key
+static_assert(kDigits == kThreads, "a thread looks at one digit");
 
 enum State : uint8_t { kFree, kBlocked, kMasked, kVisible };
 
@@ -75,11 +76,13 @@ __device__ void take_lowest(uint8_t* state, const SampleRng& rng, Shared& sh, in
       if (shift == 24 || key >> (shift + 8) == prefix) atomicAdd(&sh.histogram[(key >> shift) & 255u], 1u);
     }
     __syncthreads();
-    if (threadIdx.x == 0) {
-      uint32_t below = 0, digit = 0;
-      while (below + sh.histogram[digit] < rank) below += sh.histogram[digit++];
-      sh.digit = digit;
-      sh.rank = rank - below;
+    // Digits are as many as threads: one of them finds the rank in its own.
+    const uint32_t here = sh.histogram[threadIdx.x];
+    uint32_t all;
+    const uint32_t through = block_scan(here, sh, &all);
+    if (through >= rank && through - here < rank) {
+      sh.digit = threadIdx.x;
+      sh.rank = rank - (through - here);
     }
     __syncthreads();
     prefix = (prefix << 8) | sh.digit;

@@ -150,8 +150,10 @@ def _glimpse_backward(place: Place, to_frames: bool):
 
 WORKLOADS = [
     Workload("ViT-L B24", ("masked_latent_loss_kernel", "sum_rows_kernel"), lambda place: _loss(place, 24)),
-    Workload("1 query", ("query_attend_backward_kernel",), lambda place: _attend_backward(place, 1)),
-    Workload("1 query", ("query_attend_kernel",), lambda place: _attend(place, 1)),
+    Workload("1 query", ("query_attend_few_backward_kernel",), lambda place: _attend_backward(place, 1)),
+    Workload("1 query", ("query_attend_few_kernel",), lambda place: _attend(place, 1)),
+    Workload("4 queries", ("query_attend_few_backward_kernel",), lambda place: _attend_backward(place, 4)),
+    Workload("4 queries", ("query_attend_few_kernel",), lambda place: _attend(place, 4)),
     Workload("ViT-L B24", ("scale_gradient_kernel",), _scale),
     Workload("ViT-L B24", ("scatter_tokens_kernel",), lambda place: _scatter(place, VIT_L, 24)),
     Workload("ViT-L B24", ("gather_tokens_kernel",), lambda place: _gather(place, VIT_L, 24)),

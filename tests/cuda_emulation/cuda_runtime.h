@@ -144,6 +144,14 @@ T __shfl_down_sync(unsigned mask, T value, unsigned step) {
   return emulated::shuffle(mask, value, [=](unsigned lane) { return lane + step; });
 }
 
+inline int __reduce_max_sync(unsigned mask, int value) {
+  for (unsigned step = 16; step > 0; step /= 2) {
+    const int other = emulated::shuffle(mask, value, [=](unsigned lane) { return lane ^ step; });
+    value = other > value ? other : value;
+  }
+  return value;
+}
+
 inline uint32_t atomicAdd(uint32_t* address, uint32_t value) { return __atomic_fetch_add(address, value, __ATOMIC_RELAXED); }
 
 inline cudaError_t cudaGetLastError() {

@@ -50,7 +50,7 @@ CARD = Scale(
     device=Cuda(),
     build={"FASTVID_CUDA": "1"},
     presets=(
-        ("demo", ("--probe.attentive-epochs", "5")),
+        ("demo", ("--teacher.optim.steps", "300", "--optim.steps", "300", "--probe.attentive-epochs", "5")),
         (
             "proof",
             ("--teacher.optim.steps", "400", "--optim.steps", "400", "--demo.train", "1024", "--demo.test", "512"),

@@ -1,6 +1,7 @@
 """Triton kernels of query_attend: a program loops once over the tokens of one head of one batch entry.
 
-Up to four queries are multiplied by broadcasting; more go through ``tl.dot`` in full float32, padded to sixteen rows.
+Up to four queries have kernels of their own, in ``triton_few.py``. More go through ``tl.dot`` in full float32, padded
+to sixteen rows.
 """
 
 import functools
@@ -12,54 +13,35 @@ import triton.language as tl
 from fastvid.ops._launch import Options, choose_launch, options
 from fastvid.ops._layout import rows_contiguous
 from fastvid.ops.query_attend.op import empty_gradients, empty_outputs
+from fastvid.ops.query_attend.triton_few import (
+    load_queries,
+    query_attend_few_backward_kernel,
+    query_attend_few_kernel,
+    query_places,
+)
 
 _TILE = 16  # queries of one program
-_BROADCAST = 4  # at most so many queries are multiplied by broadcasting
+_FEW = 4  # at most so many queries have all of their rows in one program
 
 
 @triton.jit
-def _scores(x, y, DOT: tl.constexpr):
+def _scores(x, y):
     """Multiply x [Q, D] with y [N, D] to [Q, N]. tl.dot takes narrow numbers as such: their products are exact in
     float32.
     """
-    if DOT:
-        return tl.dot(x, tl.trans(y), input_precision="ieee")
-    return tl.sum(x.to(tl.float32)[:, None, :] * y.to(tl.float32)[None, :, :], 2)
+    return tl.dot(x, tl.trans(y), input_precision="ieee")
 
 
 @triton.jit
-def _mix(weights, y, DOT: tl.constexpr):
+def _mix(weights, y):
     """Multiply weights [Q, N] with y [N, D] to [Q, D]."""
-    if DOT:
-        return tl.dot(weights, y, input_precision="ieee")
-    return tl.sum(weights[:, :, None] * y[None, :, :], 1)
+    return tl.dot(weights, y, input_precision="ieee")
 
 
 @triton.jit
-def _spread(weights, x, DOT: tl.constexpr):
+def _spread(weights, x):
     """Multiply weights [Q, N] with x [Q, D] to [N, D]."""
-    if DOT:
-        return tl.dot(tl.trans(weights), x, input_precision="ieee")
-    return tl.sum(weights[:, :, None] * x[:, None, :], 0)
-
-
-@triton.jit
-def _query_places(first, b, h, S, H, Q, BLOCK_Q: tl.constexpr):
-    """Return, for the queries from `first` on: set, place in the set, row in a contiguous [B, S, H, Q], and if they
-    exist.
-    """
-    i = first + tl.arange(0, BLOCK_Q)
-    s = i // Q
-    q = i % Q
-    row = ((b * S + s) * H + h) * Q + q  # int64, as b is
-    return s.to(tl.int64), q.to(tl.int64), row, i < S * Q
-
-
-@triton.jit
-def _load_queries(x, b, h, s, q, exists, stride_b, stride_s, stride_h, stride_q, D, BLOCK_D: tl.constexpr):
-    d = tl.arange(0, BLOCK_D)
-    at = b * stride_b + h * stride_h + (s * stride_s + q * stride_q)[:, None] + d[None, :]
-    return tl.load(x + at, mask=exists[:, None] & (d[None, :] < D), other=0.0)
+    return tl.dot(tl.trans(weights), x, input_precision="ieee")
 
 
 @triton.jit
@@ -74,13 +56,13 @@ def query_attend_kernel(
     query, key, value, out, precise, lse, entropy, peak,
     scale: tl.float32, S, H, Q, N, D,
     q_b, q_s, q_h, q_q, k_b, k_h, k_n, v_b, v_h, v_n,
-    STATS: tl.constexpr, PRECISE: tl.constexpr, DOT: tl.constexpr,
+    STATS: tl.constexpr, PRECISE: tl.constexpr,
     BLOCK_Q: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
     b = (tl.program_id(0) // H).to(tl.int64)
     h = (tl.program_id(0) % H).to(tl.int64)
-    s, q, row, exists = _query_places(tl.program_id(1) * BLOCK_Q, b, h, S, H, Q, BLOCK_Q)
-    x = _load_queries(query, b, h, s, q, exists, q_b, q_s, q_h, q_q, D, BLOCK_D)  # [Q, D]
+    s, q, row, exists = query_places(tl.program_id(1) * BLOCK_Q + tl.arange(0, BLOCK_Q), b, h, S, H, Q)
+    x = load_queries(query, b, h, s, q, exists, q_b, q_s, q_h, q_q, D, BLOCK_D)  # [Q, D]
     key += b * k_b + h * k_h
     value += b * v_b + h * v_h
     top = tl.full([BLOCK_Q], float("-inf"), tl.float32)  # largest score so far
@@ -90,7 +72,7 @@ def query_attend_kernel(
     mixed = tl.zeros([BLOCK_Q, BLOCK_D], tl.float32)
     for start in range(0, N, BLOCK_N):
         n = start + tl.arange(0, BLOCK_N)
-        scores = _scores(x, _load_tokens(key, n, k_n, N, D, BLOCK_D), DOT) * scale
+        scores = _scores(x, _load_tokens(key, n, k_n, N, D, BLOCK_D)) * scale
         scores = tl.where(n[None, :] < N, scores, float("-inf"))  # [Q, N]
         block_top = tl.max(scores, 1)
         if STATS:  # strictly larger, then the lowest index: the first of equals stays
@@ -105,7 +87,7 @@ def query_attend_kernel(
             total_log = tl.exp(down) * (total_log + down * total) + terms
         total = tl.exp(down) * total + tl.sum(weights, 1)
         v = _load_tokens(value, n, v_n, N, D, BLOCK_D).to(tl.float32)
-        mixed = tl.exp(down)[:, None] * mixed + _mix(weights, v, DOT)
+        mixed = tl.exp(down)[:, None] * mixed + _mix(weights, v)
         top = new_top
     mixed = mixed / total[:, None]
     d = tl.arange(0, BLOCK_D)
@@ -125,7 +107,7 @@ def query_attend_backward_kernel(
     grad_out, grad_entropy, query, key, value, precise, lse, entropy, grad_query, grad_key, grad_value,
     scale: tl.float32, S, H, Q, N, D, tiles,
     o_b, o_s, o_h, o_q, q_b, q_s, q_h, q_q, k_b, k_h, k_n, v_b, v_h, v_n, g_b, g_h, g_n,
-    ENTROPY: tl.constexpr, WITH_QUERY: tl.constexpr, WITH_CACHE: tl.constexpr, DOT: tl.constexpr,
+    ENTROPY: tl.constexpr, WITH_QUERY: tl.constexpr, WITH_CACHE: tl.constexpr,
     BLOCK_Q: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
     """Write the gradients of key and value from `tiles` tiles of queries, and that of query from one."""
@@ -144,33 +126,34 @@ def query_attend_backward_kernel(
         key_block = tl.zeros([BLOCK_N, BLOCK_D], tl.float32)
         value_block = tl.zeros([BLOCK_N, BLOCK_D], tl.float32)
         for tile in range(0, tiles):
-            first = (tl.program_id(1) + tile) * BLOCK_Q
-            s, q, row, exists = _query_places(first, b, h, S, H, Q, BLOCK_Q)
-            x = _load_queries(query, b, h, s, q, exists, q_b, q_s, q_h, q_q, D, BLOCK_D)
-            g = _load_queries(grad_out, b, h, s, q, exists, o_b, o_s, o_h, o_q, D, BLOCK_D)
+            i = (tl.program_id(1) + tile) * BLOCK_Q + tl.arange(0, BLOCK_Q)
+            s, q, row, exists = query_places(i, b, h, S, H, Q)
+            x = load_queries(query, b, h, s, q, exists, q_b, q_s, q_h, q_q, D, BLOCK_D)
+            g = load_queries(grad_out, b, h, s, q, exists, o_b, o_s, o_h, o_q, D, BLOCK_D)
             there = exists[:, None] & (d[None, :] < D)
             o = tl.load(precise + row[:, None] * D + d[None, :], mask=there, other=0.0)
-            log_weights = _scores(x, k, DOT) * scale - tl.load(lse + row, mask=exists, other=0.0)[:, None]
+            log_weights = _scores(x, k) * scale - tl.load(lse + row, mask=exists, other=0.0)[:, None]
             log_weights = tl.where((n[None, :] < N) & exists[:, None], log_weights, float("-inf"))
             weights = tl.exp(log_weights)
-            slopes = _scores(g, v, DOT) - tl.sum(g.to(tl.float32) * o, 1)[:, None]
+            slopes = _scores(g, v) - tl.sum(g.to(tl.float32) * o, 1)[:, None]
             if ENTROPY:
                 g_entropy = tl.load(grad_entropy + row, mask=exists, other=0.0)[:, None]
                 spread = tl.load(entropy + row, mask=exists, other=0.0)[:, None]
                 slopes -= g_entropy * (tl.where(weights == 0, 0.0, log_weights) + spread)  # 0 log 0 = 0
             slopes *= weights
             if WITH_CACHE:
-                key_block += _spread(slopes, x.to(tl.float32), DOT)
-                value_block += _spread(weights, g.to(tl.float32), DOT)
+                key_block += _spread(slopes, x.to(tl.float32))
+                value_block += _spread(weights, g.to(tl.float32))
             if WITH_QUERY:
-                mixed += _mix(slopes, k.to(tl.float32), DOT)
+                mixed += _mix(slopes, k.to(tl.float32))
         if WITH_CACHE:
             at = n.to(tl.int64)[:, None] * g_n + d[None, :]
             there = (n[:, None] < N) & (d[None, :] < D)
             tl.store(grad_key + at, (key_block * scale).to(grad_key.dtype.element_ty), mask=there)
             tl.store(grad_value + at, value_block.to(grad_value.dtype.element_ty), mask=there)
     if WITH_QUERY:
-        _, _, row, exists = _query_places(tl.program_id(1) * BLOCK_Q, b, h, S, H, Q, BLOCK_Q)
+        i = tl.program_id(1) * BLOCK_Q + tl.arange(0, BLOCK_Q)
+        _, _, row, exists = query_places(i, b, h, S, H, Q)
         at = row[:, None] * D + d[None, :]
         there = exists[:, None] & (d[None, :] < D)
         tl.store(grad_query + at, (mixed * scale).to(grad_query.dtype.element_ty), mask=there)
@@ -179,30 +162,38 @@ def query_attend_backward_kernel(
 @functools.cache
 def attend_options(queries: int, dim: int, dtype: torch.dtype, backward: bool) -> Options:
     """Return the launches for `queries` of dimension `dim`; the default keeps a program's tiles in registers."""
-    dot = queries > _BROADCAST
+    few = queries <= _FEW
     block_d = max(triton.next_power_of_2(dim), 16)
-    block_q = _TILE if dot else triton.next_power_of_2(queries)
+    block_q = triton.next_power_of_2(queries) if few else _TILE
     wide = dtype == torch.float32
-    if backward:
-        elements, warps = 2048, 8 if block_q >= 4 else 4
-    elif dot:
-        elements, warps = 1024 if wide else 2048, 8 if block_d > 64 else 4
+    if few:
+        # Elements of the tile of all rows, and warps.
+        if backward:
+            tiles = [(2048, 4), (1024, 2), (4096, 8), (1024, 4)]
+        elif block_q == 1:
+            tiles = [(1024, 2), (1024, 1), (2048, 4), (2048, 2), (4096, 8)]
+        else:
+            tiles = [(1024, 4), (1024, 2), (2048, 4)] if wide else [(2048, 2), (2048, 4), (4096, 4), (1024, 2)]
+        sizes = [(max(elements // (block_d * block_q), 2), warps, 1) for elements, warps in tiles]
     else:
-        elements, warps = 2048 if wide else min(4096, 8192 // block_q), 4
-    block_n = max(elements // block_d, 16)
-    # With float32 tiles a third stage fits a narrow forward pass only.
-    stages = 2 if wide and dot and (backward or block_d > 64) else 3
-    around = [(block_n, warps, stages), (block_n // 2, warps, stages)]
-    around += [(block_n, warps, stages - 1), (block_n, warps, stages + 1)]
-    # What gives a thread more to hold than the default does spills, and so do these two under some compilers.
-    around += [(block_n, 2 * warps, stages)] if dot or not backward else []
-    around += [(block_n // 2, warps // 2, stages), (2 * block_n, 2 * warps, stages)] if not dot else []
+        if backward:
+            elements, warps = 2048, 8
+        else:
+            elements, warps = 1024 if wide else 2048, 8 if block_d > 64 else 4
+        block_n = max(elements // block_d, 16)
+        # With float32 tiles a third stage fits a narrow forward pass only.
+        stages = 2 if wide and (backward or block_d > 64) else 3
+        sizes = [(block_n, warps, stages), (max(block_n // 2, 16), warps, stages), (block_n, warps, stages - 1)]
+        # What gives a thread more to hold than the default does spills.
+        sizes += [(block_n, warps, stages + 1), (block_n, 2 * warps, stages)]
+    # Left alone, ptxas spills two registers of these for the sake of more threads.
+    room = {"maxnreg": 168} if few and (backward or wide) else {}
     launches = [
-        {"BLOCK_Q": block_q, "BLOCK_N": max(n, 16), "BLOCK_D": block_d, "num_warps": w, "num_stages": s}
-        for n, w, s in around
+        {"BLOCK_Q": block_q, "BLOCK_N": n, "BLOCK_D": block_d, "num_warps": warps, "num_stages": stages, **room}
+        for n, warps, stages in sizes
     ]
-    shape = f"tiles of {block_q} queries, {block_d} x {dtype.itemsize} bytes"
-    return options(f"query_attend{'_backward' if backward else ''}_kernel", shape, launches)
+    name = f"query_attend_{'few_' if few else ''}{'backward_' if backward else ''}kernel"
+    return options(name, f"tiles of {block_q} queries, {block_d} x {dtype.itemsize} bytes", launches)
 
 
 def grouped(query: torch.Tensor) -> torch.Tensor:
@@ -217,11 +208,12 @@ def query_attend(query, key, value, scale, with_stats, with_grad, backend):
     query, key, value = rows_contiguous(grouped(query)), rows_contiguous(key), rows_contiguous(value)
     (B, S, H, Q, D), N = query.shape, key.shape[2]
     tile = choose_launch(attend_options(S * Q, D, query.dtype, backward=False), query.device)
-    query_attend_kernel[(B * H, triton.cdiv(S * Q, tile["BLOCK_Q"]))](
+    kernel = query_attend_few_kernel if S * Q <= _FEW else query_attend_kernel
+    kernel[(B * H, triton.cdiv(S * Q, tile["BLOCK_Q"]))](
         query, key, value, out, precise, lse, entropy, peak,
         scale, S, H, Q, N, D,
         *query.stride()[:-1], *key.stride()[:-1], *value.stride()[:-1],
-        STATS=with_stats, PRECISE=precise.numel() > 0, DOT=tile["BLOCK_Q"] > _BROADCAST, **tile,
+        STATS=with_stats, PRECISE=precise.numel() > 0, **tile,
     )  # fmt: skip
     return result
 
@@ -251,16 +243,21 @@ def query_attend_backward(
     with_entropy = grad_entropy is not None
     if with_entropy:
         grad_entropy = grad_entropy.contiguous()
+    tensors = (
+        grad_out, grad_entropy if with_entropy else lse, query, key, value, precise, lse,
+        entropy if with_entropy else lse, *result,
+    )  # fmt: skip
+    strides = (*grad_out.stride()[:-1], *query.stride()[:-1], *key.stride()[:-1], *value.stride()[:-1])
 
     def launch(tiles_of_query: int, tiles_of_cache: int, query_too: bool, cache_too: bool) -> None:
-        query_attend_backward_kernel[(B * H, tiles_of_query)](
-            grad_out, grad_entropy if with_entropy else lse, query, key, value, precise, lse,
-            entropy if with_entropy else lse, *result,
-            scale, S, H, Q, N, D, tiles_of_cache,
-            *grad_out.stride()[:-1], *query.stride()[:-1], *key.stride()[:-1], *value.stride()[:-1],
-            *(result[1].stride()[:-1] if cache_too else (0, 0, 0)),
-            ENTROPY=with_entropy, WITH_QUERY=query_too, WITH_CACHE=cache_too, DOT=tile["BLOCK_Q"] > _BROADCAST, **tile,
-        )  # fmt: skip
+        options = {"ENTROPY": with_entropy, "WITH_QUERY": query_too, "WITH_CACHE": cache_too, **tile}
+        ours = (*strides, *(result[1].stride()[:-1] if cache_too else (0, 0, 0)))
+        if S * Q <= _FEW:
+            query_attend_few_backward_kernel[(B * H,)](*tensors, scale, S, H, Q, N, D, *ours, **options)
+        else:
+            query_attend_backward_kernel[(B * H, tiles_of_query)](
+                *tensors, scale, S, H, Q, N, D, tiles_of_cache, *ours, **options
+            )
 
     if tiles == 1:
         launch(1, 1, with_query, with_cache)

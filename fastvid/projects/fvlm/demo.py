@@ -23,7 +23,7 @@ from fastvid.projects.fvlm.render import render
 from fastvid.projects.fvlm.scenes import TASKS, SceneConfig, draw_scenes
 from fastvid.video import VideoMetadata
 
-_VERSION = 2  # version of the pictures and texts: part of the cached folder's name
+_VERSION = 3  # version of the pictures and texts: part of the cached folder's name
 _AT_ONCE = 64  # clips of a task of a rendering process
 _FPS = 2
 _SHARD_BYTES = 8 << 20  # small, so that a level has several

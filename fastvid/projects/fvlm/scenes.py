@@ -33,7 +33,8 @@ class SceneConfig:
     cells: Annotated[int, Range(2, 32)] = 6
     """Cells of 16 pixels along a side of the square frame."""
     tiles: Annotated[int, Range(1, len(COLOURS))] = 8
-    """Most tiles of a clip: its level of difficulty is how many it has, 1 to this."""
+    """Most tiles of a clip: its level of difficulty is how many it has, 1 to this. At level 1 the letter stays the same
+    over a clip."""
     background: Background = "plain"
     """plain: one grey. texture: soft patches, another picture for each clip. moving: the patches drift."""
     jitter: Annotated[int, Range(0, 7)] = 0
@@ -126,14 +127,20 @@ def draw_scenes(config: SceneConfig, indices: np.ndarray, tiles: np.ndarray | in
 def _letters(
     config: SceneConfig, indices: np.ndarray, colour: np.ndarray, number: np.ndarray, chain: np.ndarray
 ) -> np.ndarray:
-    """Return int64 [V, O, T]: in each frame a shuffle of all letters, or for chain of those that name tiles."""
+    """Return int64 [V, O, T]: in each frame a shuffle of all letters, or for chain of those that name tiles.
+
+    The easiest clips, of one tile and not for chain, show one letter throughout: letters are learnt from them before it
+    must be learnt too which frame each letter of an answer is of.
+    """
     order = uniforms(config.seed, indices, (config.frames, len(COLOURS)), _GLYPHS)
     own = np.zeros((len(indices), len(COLOURS)), bool)
     rows, slots = np.nonzero(np.arange(config.tiles) < number[:, None])
     own[rows, colour[rows, slots]] = True
     usable = own | ~chain[:, None]
     shuffled = np.argsort(np.where(usable[:, None], order, 2.0), axis=2)[..., : config.tiles]
-    return np.moveaxis(shuffled, 1, 2)
+    letter = np.moveaxis(shuffled, 1, 2)
+    easiest = (number == 1) & ~chain & (config.tiles > 1)
+    return np.where(easiest[:, None, None], letter[..., :1], letter)
 
 
 def _paths(config: SceneConfig, indices: np.ndarray, number: np.ndarray) -> np.ndarray:

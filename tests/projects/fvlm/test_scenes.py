@@ -30,6 +30,17 @@ def test_tiles_move_by_one_cell_and_never_share_a_cell_a_colour_or_a_letter():
         assert (np.diff(np.sort(what, axis=1), axis=1) > 0).all()
 
 
+def test_the_easiest_clips_show_one_letter_throughout():
+    config = SceneConfig()
+    easiest, harder = (draw_scenes(config, np.arange(40), tiles) for tiles in (1, 2))
+    still = (easiest.letter == easiest.letter[..., :1]).all(-1)[:, 0]
+    assert still.all()  # those of chain have but one letter to show
+    assert not (harder.letter == harder.letter[..., :1]).all(-1)[::2, :2].any()
+    assert len(np.unique(easiest.letter[:, 0, 0])) > 6
+    only = draw_scenes(SceneConfig(tiles=1), np.arange(0, 40, 2))
+    assert (only.letter != only.letter[..., :1]).any(-1).mean() > 0.9  # where there are no harder ones
+
+
 def test_levels_are_drawn_or_given():
     config = SceneConfig()
     drawn = draw_scenes(config, np.arange(800)).tiles
