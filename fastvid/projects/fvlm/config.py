@@ -54,8 +54,10 @@ class TextDataConfig(DataConfig):
 class CurriculumConfig:
     """How the demo's clips get harder."""
 
+    hold: Natural = 75
+    """Micro-batches of clips with one tile, by which letters are learnt."""
     rise: Natural = 400
-    """Micro-batches until clips have the most tiles."""
+    """Micro-batches from there until clips have the most tiles."""
     top: ShareAboveZero = 0.5
     """Share of each batch that has the most tiles so far; the others have any smaller number."""
 

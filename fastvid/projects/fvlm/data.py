@@ -185,7 +185,7 @@ class Clips:
                 start=state,
             )  # fmt: skip
         curriculum = self.config.curriculum
-        shares = LevelShares(len(self.data.levels), curriculum.rise, curriculum.top)
+        shares = LevelShares(len(self.data.levels), curriculum.rise, curriculum.top, curriculum.hold)
         return MixtureSampler(
             [level.shard_sizes for level in self.data.levels], shares, batch=batch, seed=seed, window=window,
             rank=world.rank, world=world.size, start=state,

@@ -23,7 +23,7 @@ def demo() -> FvlmConfig:
     return FvlmConfig(
         demo=SceneConfig(),
         model=ModelConfig(init="tiny"),
-        loss=LossConfig(coarse_weight=0.3, entropy_floor=1.2),
+        loss=LossConfig(coarse_weight=0.3),
         optim=_optim(1100),
         coarse_optim=_optim(500),
         run=RunConfig(checkpoint_every=250, precision="float32", threads=1),

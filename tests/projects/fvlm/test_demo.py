@@ -87,6 +87,12 @@ def test_levels_rise_and_the_highest_in_use_has_its_share():
     assert np.allclose(shares[0] / shares[0].sum(), [1, 0, 0, 0])
 
 
+def test_the_first_level_is_held():
+    held, plain = LevelShares(4, 40, hold=7)(np.arange(60)), LevelShares(4, 40)(np.arange(60))
+    assert np.array_equal(held[7:], plain[:-7])
+    assert np.array_equal(held[:7], np.tile(plain[0], (7, 1)))
+
+
 def test_training_goes_through_the_levels(demo):
     levels = [open_source(demo / f"train/{level}") for level in (1, 2, 3)]
     train = join({str(level): source for level, source in enumerate(levels, start=1)})
