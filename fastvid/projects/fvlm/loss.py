@@ -46,10 +46,11 @@ class TextLoss:
         return LossSum(total, count), terms
 
     def _below_floor(self, out: Output, inputs: Inputs) -> torch.Tensor:
-        """Return how far the attention of real looks is below the entropy's floor, in the mean."""
+        """Return how far the attention of real looks is below the entropy's floor, in the mean; 0 without a real one."""
         assert out.entropy is not None
         real = inputs.questions[:, :, None] & inputs.frames[:, None]
-        return (self.config.entropy_floor - out.entropy[:, real]).relu().mean()
+        missing = (self.config.entropy_floor - out.entropy[:, real]).relu()
+        return missing.sum() / max(1, missing.numel())
 
 
 def freeze_unused(model: FoveatedVLM, mode: Mode, coarse_weight: float) -> None:

@@ -184,6 +184,18 @@ def test_the_floor_of_the_entropy_fades_out_and_pulls_attention_apart():
     assert torch.equal(alone.total, without.total)
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_a_batch_without_a_question_has_no_loss(mode):
+    model, part = tiny(), batch()
+    for name in ("frames", "questions", "before_mask", "after_mask"):
+        part.extra[name] = torch.zeros_like(part.extra[name])
+    part.extra["labels"] = torch.full_like(part.extra["labels"], -100)
+    loss, _ = TextLoss(mode, LossConfig(entropy_floor=1.0))(model, part, 0)
+    assert (float(loss.total), float(loss.count)) == (0.0, 0.0)
+    loss.total.backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+
+
 def test_another_questions_gaze_answers_otherwise_and_an_oracle_needs_the_truth():
     model, whole = tiny(), inputs()
     own, shuffled = model(whole), model(whole, gaze="shuffled")
