@@ -46,7 +46,7 @@ class TextLoss:
         return LossSum(total, count), terms
 
     def _below_floor(self, out: Output, inputs: Inputs) -> torch.Tensor:
-        """Return how far the attention of real looks is below the entropy's floor, in the mean; 0 without a real one."""
+        """Return how far the attention of real looks is below the floor, in the mean; 0 without a real look."""
         assert out.entropy is not None
         real = inputs.questions[:, :, None] & inputs.frames[:, None]
         missing = (self.config.entropy_floor - out.entropy[:, real]).relu()
