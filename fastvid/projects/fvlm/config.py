@@ -63,6 +63,22 @@ class CurriculumConfig:
 
 
 @dataclass(frozen=True)
+class RestartConfig:
+    """When a model that does not begin to look is given up, and trained anew from other first weights.
+
+    Attention may settle on one place before it makes use of the question, and a small model then stays there for long.
+    Validation clips tell early.
+    """
+
+    step: Natural = 0
+    """Optimizer step of the validation that decides, a multiple of test.every; 0: nothing is given up."""
+    accuracy: Share = 0.25
+    """Least accuracy of the fine pass there, over all validation questions."""
+    times: Natural = 2
+    """Most restarts; the last attempt is trained to its end, whatever it reaches."""
+
+
+@dataclass(frozen=True)
 class TestConfig:
     """Validation while a model trains, and the test at its end."""
 
@@ -95,6 +111,8 @@ class FvlmConfig:
     """Loss."""
     optim: OptimConfig = field(default_factory=OptimConfig)
     """Optimisation of the model."""
+    restart: RestartConfig = field(default_factory=RestartConfig)
+    """Restarts."""
     coarse_alone: bool = True
     """Also train a model whose coarse pass alone is trained: the fair opponent."""
     coarse_optim: OptimConfig = field(default_factory=OptimConfig)
@@ -105,6 +123,8 @@ class FvlmConfig:
     """Run directory, logging, checkpoints."""
 
     def __post_init__(self) -> None:
+        if self.restart.step and (not self.test.every or self.restart.step % self.test.every):
+            raise ValueError(f"restart: the step {self.restart.step} is not one of every {self.test.every} validations")
         if self.model.mode == "coarse":
             raise ValueError(
                 "model: the mode coarse aims no glance: train stream or parallel, beside which the coarse pass is "

@@ -9,6 +9,7 @@
 """
 
 import copy
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -31,6 +32,8 @@ from fastvid.train.engine import Stage
 from fastvid.train.optim import OptimConfig, limit_epochs
 from fastvid.train.session import Session
 
+_APART = 1_000_003  # between the seeds of attempts, so that those of near runs differ
+
 
 def run(session: Session, config: FvlmConfig) -> None:
     """Run the whole recipe, continuing where the run directory says it stopped."""
@@ -45,34 +48,47 @@ def run(session: Session, config: FvlmConfig) -> None:
         model, tokenizer = new_model(config, data)
         alone = copy.deepcopy(model) if config.coarse_alone else None  # both begin alike
         chat = ChatFormat(tokenizer, config.model.layout)
-    freeze_unused(model, mode, config.loss.coarse_weight)
-    if alone is not None:
-        freeze_unused(alone, "coarse", config.loss.coarse_weight)
     decoder = choose_decoder(session, config.data, data.train, data.views)
     videos = data.counts()["train"]
     optim, coarse_optim = (limit_epochs(one, videos) for one in (config.optim, config.coarse_optim))
     session.begin()
 
-    engine = session.engine({FINE: optim.steps, **({COARSE: coarse_optim.steps} if alone is not None else {})})
+    attempts = [
+        FINE,
+        *(f"{FINE}-{number}" for number in range(2, 2 + config.restart.times * bool(config.restart.step))),
+    ]
+    engine = session.engine(
+        {**dict.fromkeys(attempts, optim.steps), **({COARSE: coarse_optim.steps} if alone is not None else {})}
+    )
     clips = Clips(session, config, data, chat, decoder, open_quarantine(session, config.data))
     test = Test(session, config, clips, tokenizer, engine.cast)
 
-    # The model as it is used, and its fair opponent.
-    engine.train(stage(FINE, model.to(device), mode, optim, config, clips, test))
-    clips.report(FINE, optim)
+    # The model as it is used. One that does not begin to look is given up, and begins anew from other weights.
+    for number, name in enumerate(attempts):
+        if number:
+            model = new_model(config, data, number)[0]
+        freeze_unused(model, mode, config.loss.coarse_weight)
+        give_up = partial(why_give_up, config) if name != attempts[-1] else None
+        engine.train(stage(name, model.to(device), mode, optim, config, clips, test, give_up))
+        if max(engine.checkpoints.steps(name), default=optim.steps) == optim.steps:
+            break
+    clips.report(name, optim)
+
+    # Its fair opponent.
     if alone is not None:
+        freeze_unused(alone, "coarse", config.loss.coarse_weight)
         engine.train(stage(COARSE, alone.to(device), "coarse", coarse_optim, config, clips, test))
         clips.report(COARSE, coarse_optim)
 
     # What they say of clips that nothing was chosen by, and where they looked.
     if session.run is not None:
-        test.write(model, alone)
+        test.write(model, alone, attempts[: number + 1])
     engine.close()
 
 
-def new_model(config: FvlmConfig, data: FvlmData) -> tuple[FoveatedVLM, Any]:
-    """Open the model as it is before its first step, and its tokenizer."""
-    options = replace(config.model, init_seed=config.model.init_seed + config.run.seed)
+def new_model(config: FvlmConfig, data: FvlmData, attempt: int = 0) -> tuple[FoveatedVLM, Any]:
+    """Open the model as it is before the first step of an attempt, and its tokenizer."""
+    options = replace(config.model, init_seed=config.model.init_seed + config.run.seed + _APART * attempt)
     words = texts(data.train, config.data.prompt)
     model, tokenizer = open_model(options, size=data.views.size, texts=words)
     if data.has_tasks and model.encoder.patch != CELL:
@@ -83,12 +99,30 @@ def new_model(config: FvlmConfig, data: FvlmData) -> tuple[FoveatedVLM, Any]:
     return model, tokenizer
 
 
+def why_give_up(config: FvlmConfig, step: int, values: dict[str, float]) -> str | None:
+    """Return why an attempt ends after a validation, or None to go on."""
+    reached = values["val_accuracy_fine_all"]
+    if step != config.restart.step or reached >= config.restart.accuracy:
+        return None
+    return (
+        f"the fine pass has a validation accuracy of {100 * reached:.1f} %, less than "
+        f"{100 * config.restart.accuracy:g} %: it begins anew from other weights"
+    )
+
+
 def stage(
-    name: str, model: FoveatedVLM, mode: Mode, optim: OptimConfig, config: FvlmConfig, clips: Clips, test: Test
+    name: str,
+    model: FoveatedVLM,
+    mode: Mode,
+    optim: OptimConfig,
+    config: FvlmConfig,
+    clips: Clips,
+    test: Test,
+    stop: Callable[[int, dict[str, float]], str | None] | None = None,
 ) -> Stage:
     """Return the stage that trains a model in a mode."""
     return Stage(
         name, model, TextLoss(mode, config.loss), optim, partial(clips.loader, optim.micro_batch),
-        partial(test.validate, name, model, mode), config.test.every or optim.steps, results=RESULTS,
-        compile=config.run.compile,
+        partial(test.validate, name, model, mode), config.test.every or optim.steps, stop=stop,
+        results=RESULTS, compile=config.run.compile,
     )  # fmt: skip

@@ -50,8 +50,22 @@ def _headline(found: Values) -> str:
         f"{found['coarse_weight']:g}, seed {found['seed']}. {clips['train']:,} clips to train, {clips['val']:,} to "
         f"validate, {clips['test']:,} to test with {found['questions']:,} questions; {found['frames']} frames a clip, "
         f"{found['tokens']} tokens a frame. In brackets: 95 % intervals over the test clips of this one run; other "
-        f"seeds spread wider.</p>{said}"
+        f"seeds spread wider.</p>{_restarts(found)}{said}"
     )
+
+
+def _restarts(found: Values) -> str:
+    if not found["restart"]["step"]:
+        return ""
+    rule = (
+        f"a model with a validation accuracy below {100 * found['restart']['accuracy']:g} % at step "
+        f"{found['restart']['step']:,} is given up for one with other first weights, at most "
+        f"{found['restart']['times']} times"
+    )
+    if not found["given_up"]:
+        return f"<p>No restart was needed; the rule: {rule}.</p>"
+    reached = ", ".join(f"{100 * value:.1f} %" for value in found["given_up"])
+    return f"<p><b>{len(found['given_up'])} given up</b>, with {reached}; the rule: {rule}.</p>"
 
 
 def _acceptance(found: Values) -> str:
@@ -228,11 +242,11 @@ def _curves(run: RunRecords) -> str:
         for i, name in enumerate(names):
             steps, values = run.series(stage, name)
             label = name.removeprefix("val_accuracy_").replace("_", " ")
-            style = "-" if stage == "fine" else ":"
+            style = ":" if stage == "coarse" else "-"
             left.plot(steps, values, color=COLOURS[i % len(COLOURS)], linestyle=style, label=_stage_label(label, stage))
         for colour, name in zip(COLOURS, ("fine_loss", "coarse_loss"), strict=False):
             steps, values = run.series(stage, name)
-            style = "-" if stage == "fine" else ":"
+            style = ":" if stage == "coarse" else "-"
             right.plot(steps, values, color=colour, linestyle=style, label=_stage_label(name.replace("_", " "), stage))
     left.set(title="accuracy on validation clips", xlabel="optimizer step", ylim=(0, 1.02))
     right.set(title="training loss, nats a token", xlabel="optimizer step")
@@ -243,7 +257,7 @@ def _curves(run: RunRecords) -> str:
 
 
 def _stage_label(label: str, stage: str) -> str:
-    return label if stage == "fine" else f"{label} ({stage} alone)"
+    return label if stage == "fine" else f"{label} ({'alone' if stage == 'coarse' else stage})"
 
 
 def _tasks(found: Values) -> list[str]:

@@ -13,7 +13,7 @@ def read(run: RunRecords) -> RunResult:
     fine, coarse = (found["answers"][name][ALL] for name in (FINE, COARSE))
     ratio, hits = found["ratios"][ALL]["fair"], found["looks"][FINE]["hits"][ALL]
     measures = {
-        "fine, validation": Measure(run.last("fine", "val_accuracy_fine_all") or 0.0, unit="%"),
+        "fine, validation": Measure(run.last(found["stage"], "val_accuracy_fine_all") or 0.0, unit="%"),
         "fine": Measure(fine["accuracy"], fine["accuracy_low"], fine["accuracy_high"], "%"),
         "fine, clip by clip": Measure(
             sum(found["items"].values()) / len(found["items"]), unit="%", items=found["items"]
@@ -24,8 +24,8 @@ def read(run: RunRecords) -> RunResult:
     if hits["hit_rate"] is not None:
         measures["hit rate"] = Measure(hits["hit_rate"], unit="%", chance=hits["chance"])
     curves = {
-        "training loss, by optimizer step": run.series("fine", "fine_loss"),
-        "accuracy of the fine pass on validation clips": run.series("fine", "val_accuracy_fine_all"),
+        "training loss, by optimizer step": run.series(found["stage"], "fine_loss"),
+        "accuracy of the fine pass on validation clips": run.series(found["stage"], "val_accuracy_fine_all"),
     }
     return RunResult(measures, curves)
 

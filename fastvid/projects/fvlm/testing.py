@@ -69,8 +69,14 @@ class Test:
             for measure in ("accuracy", "ce")
         }
 
-    def write(self, model: FoveatedVLM, alone: FoveatedVLM | None) -> None:
-        """Save the models, test them, and write what was found, unless that was done."""
+    def write(self, model: FoveatedVLM, alone: FoveatedVLM | None, attempts: Sequence[str]) -> None:
+        """Save the models, test them, and write what was found, unless that was done.
+
+        Args:
+            model: the model as it is used.
+            alone: the one whose coarse pass alone was trained, or None.
+            attempts: stages that were given up, and the one that trained the model.
+        """
         run, config = self.session.run, self.config
         assert run is not None
         if run.read_json(RESULT) is not None:
@@ -92,11 +98,14 @@ class Test:
         values = measured(found, opponent, controls, samples, keys, accepts=data.has_tasks)
         write_pictures(run.path / "pictures", shown)
         write_video(run.path / GAZE_VIDEO, shown)
+        records = RunRecords.read(run.path)
         facts = {
             "project": "fvlm", "seed": config.run.seed, "mode": mode, "layout": config.model.layout,
             "query": config.model.query, "first_query": config.model.first_query,
             "coarse_weight": config.loss.coarse_weight, "frames": data.views.frames, "clips": data.counts(),
-            "legacy_ratio": legacy_ratio(RunRecords.read(run.path), FINE),
+            "legacy_ratio": legacy_ratio(records, attempts[-1]), "stage": attempts[-1],
+            "given_up": [records.last(name, "val_accuracy_fine_all") for name in attempts[:-1]],
+            "restart": dataclasses.asdict(config.restart),
         }  # fmt: skip
         run.write_json(RESULT, {**facts, **values})
         for row in values["acceptance"]:

@@ -26,6 +26,7 @@ TASKS = ["tiles", "chain", "tiles"]
 ABOUT = {
     "mode": "stream", "layout": "question-first", "query": "deep", "first_query": "text", "coarse_weight": 1.0,
     "seed": 0, "frames": 3, "clips": {"train": 8, "val": 2, "test": 2}, "legacy_ratio": 1.25,
+    "stage": "fine", "given_up": [], "restart": {"step": 0, "accuracy": 0.25, "times": 2},
 }  # fmt: skip
 
 
@@ -74,6 +75,13 @@ def test_a_coarse_pass_without_weight_and_a_dead_gaze_are_said_aloud(tmp_path, f
     assert "<b>Dead gaze.</b> The fine pass: all heads" in text
     assert "it was not trained, and its ratio compares" in text
     assert "not recorded" in text
+
+
+def test_attempts_that_were_given_up_are_named_with_the_rule(tmp_path, found):
+    rule = {"step": 350, "accuracy": 0.25, "times": 2}
+    text = page(tmp_path / "run", {**found, "given_up": [0.123], "restart": rule, "stage": "fine-2"})
+    assert "<b>1 given up</b>, with 12.3 %; the rule: a model with a validation accuracy below 25 %" in text
+    assert "No restart was needed" in page(tmp_path / "other", {**found, "restart": rule})
 
 
 def test_without_truth_and_without_bounds_the_page_says_so(tmp_path, found):

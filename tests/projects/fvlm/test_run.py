@@ -110,6 +110,31 @@ def test_a_run_that_is_killed_goes_on_bit_for_bit(run, tmp_path, monkeypatch, ba
     assert result(folder) == result(run.path)
 
 
+def test_a_model_that_does_not_begin_to_look_begins_anew_from_other_weights(tmp_path, monkeypatch):
+    """By a rule, with validation clips; and a resume knows how often."""
+    options = ("--restart.step", "4", "--restart.accuracy", "1", "--restart.times", "2", "--coarse-alone", "False")
+    run = fvlm.train(config_of(tmp_path / "run", *options))
+    assert run.stages == ["fine", "fine-2", "fine-3"]
+    assert [run.series(name, "val_accuracy_fine_all")[0] for name in run.stages] == [[4], [4], [4, 8]]
+    first = [run.series(name, "fine_loss")[1][0] for name in run.stages]
+    assert len(set(first)) == 3
+    found = result(run.path)
+    assert found["stage"] == "fine-3"
+    assert found["given_up"] == [run.last(name, "val_accuracy_fine_all") for name in run.stages[:2]]
+    before = load_file(run.path / "model" / "model.safetensors")
+    (run.path / "measures.json").unlink()
+    assert go(config_of(run.path, *options), Launch(resume=run.path)) == 0
+    after = load_file(run.path / "model" / "model.safetensors")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert result(run.path) == found
+
+
+def test_a_restart_is_decided_by_a_validation(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        config_of(tmp_path / "run", "--restart.step", "5")
+    assert "not one of every 4 validations" in " ".join(capsys.readouterr().err.replace("│", "").split())
+
+
 def test_what_was_saved_answers_a_question_about_a_video_file(run, tmp_path, capsys):
     video = run.path / "gaze.mp4"
     arguments = [str(run.path), str(video), "--ask", "Read the tile that is red", "--tokens", "5"]
