@@ -91,7 +91,7 @@ class VideoAnswer:
         if unknown is not None and unknown in (*before, *after):
             strange = [word for word in question.split() if unknown in chat.prompt(word)[0] + chat.prompt(word)[1]]
             self.notes.append(f"the model has never read the words {', '.join(strange)} and cannot know what they mean")
-        self._answer = Answer(trained.model, trained.tokenizer, before, after, mode=mode, most=tokens, look=True)
+        self._answer = Answer(trained.model, chat, before, after, mode=mode, most=tokens, look=True)
         self._pictures: list[np.ndarray] = []
 
     def __iter__(self) -> Iterator[str]:

@@ -1,10 +1,10 @@
 """Answers, token by token: frames come one at a time, and the language model keeps what it has read."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 import torch
 
+from fastvid.data import ChatFormat
 from fastvid.projects.fvlm.encoder import Gaze, Keys
 from fastvid.projects.fvlm.language import Reading
 from fastvid.projects.fvlm.model import FoveatedVLM
@@ -20,13 +20,12 @@ class Answer:
 
     Args:
         model: in eval mode.
-        tokenizer: its tokenizer.
+        chat: its chat format, which knows the tokens that end an answer.
         before: token ids in front of the video.
         after: token ids behind it, up to where the answer begins.
         mode: how frames are read.
         most: tokens at most.
         look: keep the attention of each frame.
-        ends: tokens that end an answer, beside the tokenizer's and the model's own.
 
     Attributes:
         ids: tokens of the answer so far, without the end token.
@@ -38,22 +37,21 @@ class Answer:
     def __init__(
         self,
         model: FoveatedVLM,
-        tokenizer: Any,
+        chat: ChatFormat,
         before: Sequence[int],
         after: Sequence[int],
         *,
         mode: Mode = "stream",
         most: int = 128,
         look: bool = False,
-        ends: Iterable[int] = (),
     ):
-        self.model, self.tokenizer, self.mode, self.most, self.look = model, tokenizer, mode, most, look
+        self.model, self.tokenizer, self.mode, self.most, self.look = model, chat.tokenizer, mode, most, look
         self.before, self.after = list(before), list(after)
         self.ids: list[int] = []
         self.ended = False
         self.attention: list[list[torch.Tensor]] = []
         self.entropy: list[torch.Tensor] = []
-        self.ends = {tokenizer.eos_token_id, *model.language.ends, *ends}
+        self.ends = {*chat.end_ids, *model.language.ends}
 
     @property
     def text(self) -> str:

@@ -146,9 +146,7 @@ class Test:
         before, after = chat.prompt(talk.turns[0].question, talk.system)
         attention, said = {}, {}
         for name, of in {FINE: mode, COARSE: "coarse"}.items():
-            answer = Answer(
-                model.eval(), self.tokenizer, before, after, mode=of, most=self.config.test.tokens, look=True
-            )
+            answer = Answer(model.eval(), chat, before, after, mode=of, most=self.config.test.tokens, look=True)
             said[name] = "".join(answer.about(frames)).strip()
             layers = zip(*answer.attention, strict=True)
             attention[name] = np.stack([torch.stack(list(looks)).float().numpy() for looks in layers])

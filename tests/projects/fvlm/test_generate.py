@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from fastvid.data import Batch
+from fastvid.data import Batch, ChatFormat
+from fastvid.data.text.conversation import Conversation, Turn
 from fastvid.projects.fvlm.generate import Answer
 from fastvid.projects.fvlm.inputs import Inputs
 from fastvid.projects.fvlm.loss import TextLoss
@@ -11,7 +12,7 @@ from fastvid.projects.fvlm.loss_config import LossConfig
 from fastvid.projects.fvlm.model_config import ModelConfig
 from fastvid.projects.fvlm.open_model import open_model
 
-CHAT = [{"role": "user", "content": "Read the tile that is red"}]
+QUESTION = "Read the tile that is red"
 ANSWERS = ("A B C", "D E")
 MODES = ["coarse", "parallel", "stream"]
 
@@ -20,17 +21,17 @@ MODES = ["coarse", "parallel", "stream"]
 def taught():
     """A model that was taught to say one thing of each of two clips, and the batch that taught it."""
     config = ModelConfig(init="tiny", tiny_width=32, tiny_layers=1, tiny_heads=2)
-    model, tokenizer = open_model(config, size=32, texts=[CHAT[0]["content"], *ANSWERS])
-    before = tokenizer.encode("<|im_start|> user read the tile that is red")
-    front = tokenizer.encode("<|im_end|> <|im_start|> assistant")
-    texts = [tokenizer.encode(f"{answer} <|im_end|>") for answer in ANSWERS]
-    width = len(front) + max(map(len, texts))
+    model, tokenizer = open_model(config, size=32, texts=[QUESTION, *ANSWERS])
+    chat = ChatFormat(tokenizer)
+    before, front = chat.prompt(QUESTION)
+    talks = [chat.row(Conversation((Turn(QUESTION, answer),))) for answer in ANSWERS]
+    width = max(len(talk.after) for talk in talks)
     after, mask = torch.zeros(2, 1, width, dtype=torch.int64), torch.zeros(2, 1, width, dtype=torch.bool)
     labels = torch.full_like(after, -100)
-    for row, text in enumerate(texts):
-        after[row, 0, : len(front) + len(text)] = torch.tensor(front + text)
-        mask[row, 0, : len(front) + len(text)] = True
-        labels[row, 0, len(front) : len(front) + len(text)] = torch.tensor(text)
+    for row, talk in enumerate(talks):
+        after[row, 0, : len(talk.after)] = torch.tensor(talk.after)
+        mask[row, 0, : len(talk.after)] = True
+        labels[row, 0, : len(talk.after)] = torch.tensor(talk.labels)
     clips = torch.randint(256, (2, 3, 32, 32, 3), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     ids = torch.arange(2)
     extra = {
@@ -45,12 +46,12 @@ def taught():
         loss, _ = TextLoss("stream", LossConfig())(model, batch, 0)
         loss.mean.backward()
         optimizer.step()
-    return model.eval(), tokenizer, Inputs.of(batch), (before, front)
+    return model.eval(), chat, Inputs.of(batch), (before, front)
 
 
 def answer(taught, clip, frames=None, **options):
-    model, tokenizer, inputs, (before, front) = taught
-    found = Answer(model, tokenizer, before, front, **options)
+    model, chat, inputs, (before, front) = taught
+    found = Answer(model, chat, before, front, **options)
     return found, list(found.about(inputs.clips[clip] if frames is None else frames))
 
 
@@ -106,6 +107,6 @@ def test_frames_are_taken_one_at_a_time(taught, mode):
 
 
 def test_nothing_to_answer_is_refused(taught):
-    model, tokenizer, _, _ = taught
+    model, chat, _, _ = taught
     with pytest.raises(ValueError, match="no text and no frame"):
-        list(Answer(model, tokenizer, [], []).about([]))
+        list(Answer(model, chat, [], []).about([]))
