@@ -28,6 +28,8 @@ class Tokenizer(Protocol):
 
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]: ...
 
+    def decode(self, token_ids: list[int], *, skip_special_tokens: bool) -> str: ...
+
 
 @dataclass(frozen=True)
 class Row:

@@ -34,7 +34,8 @@ class Dinov3Encoder(VisionEncoder):
     def embed(self, pixels: torch.Tensor) -> tuple[torch.Tensor, Map]:
         """Map normalised pixels [F, 3, H, W] to tokens [F, N, D], and return the rotation by their places."""
         cos, sin = self.model.rope_embeddings(pixels)
-        return self.model.embeddings(pixels), partial(_rotate, cos=cos, sin=sin, prefix=self.prefix)
+        tokens: torch.Tensor = self.model.embeddings(pixels)
+        return tokens, partial(_rotate, cos=cos, sin=sin, prefix=self.prefix)
 
     def blocks(self) -> list[Block]:
         """Return the layers."""

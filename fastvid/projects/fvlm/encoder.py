@@ -7,7 +7,7 @@ token appended to the sequence would if no other token could see it.
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -113,6 +113,8 @@ class VisionEncoder(nn.Module, ABC):
         mean: per-channel mean of pixels in [0, 1].
         std: per-channel standard deviation of pixels in [0, 1].
     """
+
+    model: Any
 
     def __init__(
         self,
@@ -234,21 +236,22 @@ class VisionEncoder(nn.Module, ABC):
         return Gaze(tokens, torch.stack(entropies) if entropies else None, weights or None)
 
     def _heads(self, x: torch.Tensor) -> torch.Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(-3, -2)
+        heads: torch.Tensor = x.unflatten(-1, (self.heads, -1))
+        return heads.transpose(-3, -2)
 
     def _normalised(self, frames: torch.Tensor) -> torch.Tensor:
         parameter = next(self.model.parameters())
         mean, std = (frames.new_tensor(x, dtype=torch.float32)[:, None, None] for x in (self.mean, self.std))
-        pixels = (
-            frames.permute(0, 3, 1, 2).contiguous().float()
-        )  # planes first: three channels in a row do not vectorise
+        # Planes first: three channels in a row do not vectorise.
+        pixels = frames.permute(0, 3, 1, 2).contiguous().float()
         return pixels.mul_(1 / (255 * std)).sub_(mean / std).to(parameter.dtype)
 
 
 def _finish(block: Block, tokens: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
     """Return the tokens after a layer whose attention gave ``attended`` [..., heads * d]."""
     tokens = tokens + block.scale1(block.out(attended))
-    return tokens + block.scale2(block.mlp(block.norm2(tokens)))
+    finished: torch.Tensor = tokens + block.scale2(block.mlp(block.norm2(tokens)))
+    return finished
 
 
 def _weights(query: torch.Tensor, key: torch.Tensor, at: torch.Tensor | None) -> torch.Tensor:

@@ -69,8 +69,7 @@ class Answer:
         reading = self.model.language.start()
         hidden = self._text(reading, self.before)
         hidden = self._watch(reading, hidden, frames)
-        if self.after:
-            hidden = self._text(reading, self.after)
+        hidden = self._text(reading, self.after) if self.after else hidden
         if hidden is None:
             raise ValueError("nothing to answer: no text and no frame")
         said = ""
@@ -84,16 +83,17 @@ class Answer:
             if text.startswith(said) and not text.endswith("\N{REPLACEMENT CHARACTER}"):  # half a character: wait
                 yield text[len(said) :]
                 said = text
-            hidden = self._text(reading, [token])
+            hidden = self._read(reading, self._embedded([token]))
         if self.text != said and self.text.startswith(said):
             yield self.text[len(said) :]
 
     def _text(self, reading: Reading, ids: Sequence[int]) -> torch.Tensor | None:
         """Read token ids. Return the last one's hidden state [1, W], None without any."""
-        if not ids:
-            return None
+        return self._read(reading, self._embedded(ids)) if ids else None
+
+    def _embedded(self, ids: Sequence[int]) -> torch.Tensor:
         device = self.model.language.embeddings.device
-        return self._read(reading, self.model.language.embed(torch.tensor([list(ids)], device=device)))
+        return self.model.language.embed(torch.tensor([list(ids)], device=device))
 
     def _read(self, reading: Reading, embeds: torch.Tensor) -> torch.Tensor:
         real = torch.ones(embeds.shape[:2], dtype=torch.bool, device=embeds.device)

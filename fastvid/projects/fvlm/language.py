@@ -36,7 +36,7 @@ class LanguageModel(nn.Module):
         named: set[int] = set()
         for config in (self.model.config, self.model.generation_config):
             ids = getattr(config, "eos_token_id", None)
-            named |= set(ids) if isinstance(ids, list) else {ids} - {None}
+            named |= set(ids) if isinstance(ids, list) else set() if ids is None else {ids}
         return named
 
     @torch.no_grad()

@@ -1,5 +1,6 @@
 """The foveated vision-language model: each frame is one token, read by a query that the language model predicts."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -61,6 +62,8 @@ class FoveatedVLM(nn.Module):
         language: reads text and one token a frame.
         token_scale: standard deviation of visual tokens at the start.
     """
+
+    __call__: Callable[..., Output]
 
     def __init__(self, config: ModelConfig, encoder: VisionEncoder, language: LanguageModel, token_scale: float):
         super().__init__()
@@ -215,7 +218,9 @@ class Pass:
     def following(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return the queries [C, S, T, D] that hidden states [R, T, W] of the frames predict for the frames behind."""
         later = self.connector.predict(hidden[:, :-1])
-        return torch.cat([self.first_query()[:, None], later], 1).unflatten(0, (self.C, self.S))
+        rows = torch.cat([self.first_query()[:, None], later], 1)
+        queries: torch.Tensor = rows.unflatten(0, (self.C, self.S))
+        return queries
 
     def tokens(self, queries: torch.Tensor, keys: Keys | None = None, frame: int = 0) -> tuple[torch.Tensor, Gaze]:
         """Look at t frames with queries [C, S, t, D]. Return visual tokens [C * S, t, W].
@@ -275,7 +280,8 @@ class Pass:
 
 def another_questions(queries: torch.Tensor, questions: torch.Tensor) -> torch.Tensor:
     """Exchange the queries [C, S, T, D] among questions as :func:`partners` pairs them."""
-    return queries.flatten(0, 1)[partners(questions).flatten()].unflatten(0, questions.shape)
+    exchanged: torch.Tensor = queries.flatten(0, 1)[partners(questions).flatten()].view_as(queries)
+    return exchanged
 
 
 def partners(questions: torch.Tensor) -> torch.Tensor:
