@@ -265,7 +265,7 @@ def _weights(query: torch.Tensor, key: torch.Tensor, at: torch.Tensor | None) ->
     """
     with torch.autocast(query.device.type, enabled=False):
         scores = query.detach().float() @ key.detach().float().mT * query.shape[-1] ** -0.5
-    weights = scores.softmax(-1)
+    weights: torch.Tensor = scores.softmax(-1)
     if at is None:
         return weights
     sharp = torch.zeros_like(weights).scatter(-1, at.clamp(min=0).expand(-1, weights.shape[1], -1, -1), 1.0)
