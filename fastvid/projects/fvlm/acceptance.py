@@ -37,7 +37,9 @@ def _criteria() -> list[Criterion]:
             Criterion(task, "accuracy", FINE, 0.95, "at least", "the model answers"),
             Criterion(task, "accuracy", COARSE, 0.35, "at most", "one static look a frame does not do"),
             Criterion(task, "accuracy", COARSE_ALONE, 0.35, "at most", "nor does it where nothing else is trained"),
-            Criterion(task, "hit rate", FINE, 0.9, "at least", "the first layer looks at the tile to read"),
+            Criterion(
+                task, "hit rate", FINE, 0.9, "at least", "the first layer looks at the tile to read"
+            ),
             Criterion(task, "accuracy", "uniform gaze", 0.25, "at most", "without aiming, nothing is read"),
             Criterion(
                 task, "accuracy", "another's gaze", 0.25, "at most", "aimed by another question, another tile is"

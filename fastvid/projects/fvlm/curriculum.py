@@ -11,7 +11,7 @@ class LevelShares:
 
     Levels 1 to ``tiles`` are clips of one frame with so many tiles; those after them are clips of 2 to ``frames``
     frames. The first ``hold`` batches have one tile. Then the most tiles grow evenly over ``rise`` batches, and after
-    them the most frames over ``frames_rise``. ``top`` of a batch have the most so far, and the rest any number up to it.
+    them the most frames over ``frames_rise``. ``top`` of a batch have the most so far, the rest any number up to it.
 
     So what is to be learnt comes apart: to read a letter, to look where the question says, and to keep the frames of an
     answer in order. All at once they are learnt late, or not at all.
