@@ -55,11 +55,13 @@ class CurriculumConfig:
     """How the demo's clips get harder."""
 
     hold: Natural = 75
-    """Micro-batches of clips with one tile, by which letters are learnt."""
-    rise: Natural = 400
+    """Micro-batches of clips with one frame and one tile, by which letters are learnt."""
+    rise: Natural = 225
     """Micro-batches from there until clips have the most tiles."""
+    frames_rise: Natural = 250
+    """Micro-batches from there until clips have all frames."""
     top: ShareAboveZero = 0.5
-    """Share of each batch that has the most tiles so far; the others have any smaller number."""
+    """Share of each batch that has the most tiles or frames so far; the others have any number up to it."""
 
 
 @dataclass(frozen=True)

@@ -7,27 +7,42 @@ import numpy as np
 
 @dataclass(frozen=True)
 class LevelShares:
-    """Shares of the levels 1 to ``levels``: a pure function of the batch's number.
+    """Shares of the demo's levels: a pure function of the batch's number.
 
-    The first ``hold`` batches are of level 1. Then the highest level in use grows evenly to ``levels`` over ``rise``
-    batches. ``top`` of each batch are of it, and the rest of all lower levels alike.
+    Levels 1 to ``tiles`` are clips of one frame with so many tiles; those after them are clips of 2 to ``frames``
+    frames. The first ``hold`` batches have one tile. Then the most tiles grow evenly over ``rise`` batches, and after
+    them the most frames over ``frames_rise``. ``top`` of a batch have the most so far, the rest any number up to it.
+
+    So what is to be learnt comes apart: to read a letter, to look where the question says, and to keep the frames of an
+    answer in order. All at once they are learnt late, or not at all.
 
     Attributes:
-        levels: number of levels.
-        rise: batches from there until the highest level is reached.
-        top: share of the highest level in use.
-        hold: batches of level 1 at the start.
+        tiles: most tiles of all.
+        frames: most frames of all.
+        hold: batches of the first level.
+        rise: batches from there until clips have the most tiles.
+        frames_rise: batches from there until they have the most frames.
+        top: share of each batch that has the most so far.
     """
 
-    levels: int
+    tiles: int
+    frames: int
+    hold: int
     rise: int
+    frames_rise: int
     top: float = 0.5
-    hold: int = 0
 
     def __call__(self, batches: np.ndarray) -> np.ndarray:
         since = np.maximum(0, batches - self.hold)
-        highest = np.minimum(self.levels, 1 + since * self.levels // max(1, self.rise))
-        level = np.arange(1, self.levels + 1)
-        lower = (level < highest[:, None]) * ((1 - self.top) / np.maximum(1, highest[:, None] - 1))
-        shares: np.ndarray = lower + (level == highest[:, None]) * self.top
-        return shares
+        tiles = np.minimum(self.tiles, 1 + since * self.tiles // max(1, self.rise))
+        later = since - self.rise
+        frames = np.where(later < 0, 1, 2 + np.maximum(0, later) * (self.frames - 1) // max(1, self.frames_rise))
+        of_frames = self._shares(np.minimum(self.frames, frames), self.frames)
+        single = self._shares(tiles, self.tiles)
+        return np.concatenate([of_frames[:, :1] * single, of_frames[:, 1:]], axis=1)
+
+    def _shares(self, most: np.ndarray, count: int) -> np.ndarray:
+        """Return float64 [G, count]: the shares of 1 to ``count`` where ``most`` [G] is the most so far."""
+        number = np.arange(1, count + 1)
+        shares: np.ndarray = self.top * (number == most[:, None])
+        return shares + (1 - self.top) * (number <= most[:, None]) / most[:, None]

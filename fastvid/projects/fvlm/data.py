@@ -105,7 +105,7 @@ def _open_demo(config: FvlmConfig) -> FvlmData:
             bar.update()
 
         folder = cached_demo(demo, show)
-        levels = [open_source(folder / "train" / str(level)) for level in range(1, demo.tiles + 1)]
+        levels = [open_source(folder / "train" / str(level)) for level in range(1, len(demo.level_sizes) + 1)]
         val, test = (open_source(folder / name) for name in ("val", "test"))
         whole = join({**{f"train/{n}": level for n, level in enumerate(levels, 1)}, "val": val, "test": test})
     views = replace(view_spec(config.data), frames=demo.frames, size=demo.size, sampling="span")
@@ -185,7 +185,10 @@ class Clips:
                 start=state,
             )  # fmt: skip
         curriculum = self.config.curriculum
-        shares = LevelShares(len(self.data.levels), curriculum.rise, curriculum.top, curriculum.hold)
+        shares = LevelShares(
+            self.config.demo.tiles, self.config.demo.frames, curriculum.hold, curriculum.rise, curriculum.frames_rise,
+            curriculum.top,
+        )  # fmt: skip
         return MixtureSampler(
             [level.shard_sizes for level in self.data.levels], shares, batch=batch, seed=seed, window=window,
             rank=world.rank, world=world.size, start=state,

@@ -23,7 +23,7 @@ from fastvid.projects.fvlm.render import render
 from fastvid.projects.fvlm.scenes import TASKS, SceneConfig, draw_scenes
 from fastvid.video import VideoMetadata
 
-_VERSION = 3  # version of the pictures and texts: part of the cached folder's name
+_VERSION = 4  # version of the pictures and texts: part of the cached folder's name
 _AT_ONCE = 64  # clips of a task of a rendering process
 _FPS = 2
 _SHARD_BYTES = 8 << 20  # small, so that a level has several
@@ -35,23 +35,40 @@ _Written = tuple[int, bytes, VideoMetadata, str, dict[str, Any]]  # number, vide
 class _Task:
     config: SceneConfig
     indices: tuple[int, ...]
-    tiles: int
+    tiles: int | None
 
 
-def demo_parts(config: SceneConfig) -> dict[str, tuple[int, range]]:
-    """Return the folders of the demo, and of each the number of tiles and the numbers of its clips."""
+@dataclass(frozen=True)
+class Part:
+    """A folder of the demo.
+
+    Attributes:
+        indices: numbers of its clips.
+        frames: frames of each.
+        tiles: tiles of each; None where that is drawn.
+    """
+
+    indices: range
+    frames: int
+    tiles: int | None
+
+
+def demo_parts(config: SceneConfig) -> dict[str, Part]:
+    """Return the folders of the demo by their names."""
     parts, first = {}, 0
-    sizes = {f"train/{level}": (level, size) for level, size in enumerate(config.level_sizes, start=1)}
-    sizes |= {"val": (config.tiles, config.val), "test": (config.tiles, config.test)}
-    for name, (tiles, size) in sizes.items():
-        parts[name] = (tiles, range(first, first + size))
+    levels = {f"train/{tiles}": (1, tiles) for tiles in range(1, config.tiles + 1)}
+    levels |= {f"train/{config.tiles + frames - 1}": (frames, None) for frames in range(2, config.frames + 1)}
+    whole = (config.frames, config.tiles)
+    sizes = [*config.level_sizes, config.val, config.test]
+    for (name, (frames, tiles)), size in zip({**levels, "val": whole, "test": whole}.items(), sizes, strict=True):
+        parts[name] = Part(range(first, first + size), frames, tiles)
         first += size
     return parts
 
 
 def cached_demo(config: SceneConfig, progress: Callable[[int, int], None] | None = None) -> Path:
-    """Return the folder of the demo in the cache directory, made if it is not there: shards of ``train/1`` (one tile)
-    to ``train/8``, ``val`` and ``test``.
+    """Return the folder of the demo in the cache directory, made if it is not there: shards of ``train/1``,
+    ``train/2``, ... in the order of their difficulty, ``val`` and ``test``.
 
     Args:
         config: the clips.
@@ -76,11 +93,11 @@ def write_demo(folder: Path, config: SceneConfig, progress: Callable[[int, int],
     in which cell the answer is to be seen in each frame.
     """
     parts = demo_parts(config)
-    total, done = sum(len(numbers) for _, numbers in parts.values()), 0
+    total, done = sum(len(part.indices) for part in parts.values()), 0
     written = _written(config, parts)
-    for name, (_, numbers) in parts.items():
+    for name, part in parts.items():
         with ShardWriter(folder / name, "tiles", _SHARD_BYTES) as writer:
-            for _ in numbers:
+            for _ in part.indices:
                 number, video, info, label, fields = next(written)
                 writer.add(f"{number:06d}", ".mp4", video, label, extra=fields, info=info)
                 done += 1
@@ -91,7 +108,9 @@ def write_demo(folder: Path, config: SceneConfig, progress: Callable[[int, int],
         )
 
 
-def conversations(config: SceneConfig, indices: np.ndarray, tiles: int) -> tuple[np.ndarray, list[dict[str, Any]]]:
+def conversations(
+    config: SceneConfig, indices: np.ndarray, tiles: int | None
+) -> tuple[np.ndarray, list[dict[str, Any]]]:
     """Return the pictures of some clips, uint8 [V, T, H, W, 3], and the fields of each one's ``.json``."""
     scenes = draw_scenes(config, indices, tiles)
     asked = ask(scenes)
@@ -124,11 +143,11 @@ def encode_png(frames: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def _written(config: SceneConfig, parts: dict[str, tuple[int, range]]) -> Iterator[_Written]:
+def _written(config: SceneConfig, parts: dict[str, Part]) -> Iterator[_Written]:
     tasks = [
-        _Task(config, tuple(numbers[at : at + _AT_ONCE]), tiles)
-        for tiles, numbers in parts.values()
-        for at in range(0, len(numbers), _AT_ONCE)
+        _Task(dataclasses.replace(config, frames=part.frames), tuple(part.indices[at : at + _AT_ONCE]), part.tiles)
+        for part in parts.values()
+        for at in range(0, len(part.indices), _AT_ONCE)
     ]
     jobs = min(cores(), len(tasks)) if len(tasks) > 2 else 0
     for _, clips in in_order(_encode, tasks, jobs, _died):

@@ -33,26 +33,26 @@ class SceneConfig:
     cells: Annotated[int, Range(2, 32)] = 6
     """Cells of 16 pixels along a side of the square frame."""
     tiles: Annotated[int, Range(1, len(COLOURS))] = 8
-    """Most tiles of a clip: its level of difficulty is how many it has, 1 to this. At level 1 the letter stays the same
-    over a clip."""
+    """Most tiles of a clip."""
     background: Background = "plain"
     """plain: one grey. texture: soft patches, another picture for each clip. moving: the patches drift."""
     jitter: Annotated[int, Range(0, 7)] = 0
     """Pixels by which a tile is off its cell at most, drawn for each tile and frame. Tiles may then overlap."""
     train: Count = 9600
-    """Clips to train with: half of them have the most tiles, the others are of all lower levels alike."""
+    """Clips to train with, of all levels of difficulty: first of one frame with 1 tile, 2 tiles, ..., then of 2 frames,
+    3 frames, ..., half of which have the most tiles and the others any number."""
     val: Count = 256
-    """Clips to validate with, of the highest level."""
+    """Clips to validate with, which have all frames and the most tiles."""
     test: Count = 512
-    """Clips to test with, of the highest level."""
+    """Clips to test with, which have all frames and the most tiles."""
     seed: Natural = 0
     """Seed of the clips. Runs with different run.seed share them."""
 
     def __post_init__(self) -> None:
         if self.tiles >= self.cells**2:
             raise ValueError(f"{self.tiles} tiles do not fit on {self.cells} x {self.cells} cells and move")
-        if self.train < 2 * self.tiles:
-            raise ValueError(f"{self.train} clips to train with are too few for {self.tiles} levels of two tasks")
+        if min(self.level_sizes) < 1:
+            raise ValueError(f"{self.train} clips to train with are too few for {len(self.level_sizes)} levels")
 
     @property
     def size(self) -> int:
@@ -61,12 +61,21 @@ class SceneConfig:
 
     @property
     def level_sizes(self) -> list[int]:
-        """Return how many training clips have 1, 2, ... tiles."""
-        if self.tiles == 1:
-            return [self.train]
-        lower = self.train // 2
-        sizes = [lower // (self.tiles - 1)] * (self.tiles - 1)
-        return [*sizes, self.train - sum(sizes)]
+        """Return how many training clips each level has: 1 to ``tiles`` tiles with one frame, then 2 to ``frames``
+        frames. A quarter has one frame, and about 40 % have all frames.
+        """
+        if self.frames == 1:
+            return _alike(self.train, self.tiles)
+        single, between = self.train // 4, self.train // 3 if self.frames > 2 else 0
+        return [
+            *_alike(single, self.tiles),
+            *(_alike(between, self.frames - 2) if between else []),
+            self.train - single - between,
+        ]
+
+
+def _alike(count: int, parts: int) -> list[int]:
+    return [count * (part + 1) // parts - count * part // parts for part in range(parts)]
 
 
 @dataclass(frozen=True)
@@ -100,19 +109,21 @@ class Scenes:
 
 
 def draw_scenes(config: SceneConfig, indices: np.ndarray, tiles: np.ndarray | int | None = None) -> Scenes:
-    """Draw the scenes with these numbers. Those with an odd number are made for the task chain.
+    """Draw the scenes with these numbers. Those with an odd number are made for the task chain. With less frames a
+    scene is the beginning of what it is with more.
 
     Args:
         config: size and difficulty.
         indices: int64 [V].
-        tiles: how many tiles each clip has, int64 [V] or one number; default: drawn uniformly.
+        tiles: how many tiles each clip has, int64 [V] or one number; default: half have the most, the others any
+            number.
 
     Raises:
         ValueError: more tiles than ``config.tiles``, or less than one.
     """
     indices = np.asarray(indices, np.int64)
     kind = uniforms(config.seed, indices, (1 + len(COLOURS),), _KINDS)
-    drawn = whole(kind[:, 0], 1, config.tiles)
+    drawn = np.where(kind[:, 0] < 0.5, config.tiles, whole(2 * kind[:, 0] - 1, 1, config.tiles))
     number = drawn if tiles is None else np.broadcast_to(np.asarray(tiles, np.int64), indices.shape)
     if number.size and not 1 <= number.min() <= number.max() <= config.tiles:
         raise ValueError(f"a clip has 1 to {config.tiles} tiles; got {number.min()} to {number.max()}")
@@ -127,20 +138,14 @@ def draw_scenes(config: SceneConfig, indices: np.ndarray, tiles: np.ndarray | in
 def _letters(
     config: SceneConfig, indices: np.ndarray, colour: np.ndarray, number: np.ndarray, chain: np.ndarray
 ) -> np.ndarray:
-    """Return int64 [V, O, T]: in each frame a shuffle of all letters, or for chain of those that name tiles.
-
-    The easiest clips, of one tile and not for chain, show one letter throughout: letters are learnt from them before it
-    must be learnt too which frame each letter of an answer is of.
-    """
+    """Return int64 [V, O, T]: in each frame a shuffle of all letters, or for chain of those that name tiles."""
     order = uniforms(config.seed, indices, (config.frames, len(COLOURS)), _GLYPHS)
     own = np.zeros((len(indices), len(COLOURS)), bool)
     rows, slots = np.nonzero(np.arange(config.tiles) < number[:, None])
     own[rows, colour[rows, slots]] = True
     usable = own | ~chain[:, None]
     shuffled = np.argsort(np.where(usable[:, None], order, 2.0), axis=2)[..., : config.tiles]
-    letter = np.moveaxis(shuffled, 1, 2)
-    easiest = (number == 1) & ~chain & (config.tiles > 1)
-    return np.where(easiest[:, None, None], letter[..., :1], letter)
+    return np.moveaxis(shuffled, 1, 2)
 
 
 def _paths(config: SceneConfig, indices: np.ndarray, number: np.ndarray) -> np.ndarray:

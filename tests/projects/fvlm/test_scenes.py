@@ -30,22 +30,20 @@ def test_tiles_move_by_one_cell_and_never_share_a_cell_a_colour_or_a_letter():
         assert (np.diff(np.sort(what, axis=1), axis=1) > 0).all()
 
 
-def test_the_easiest_clips_show_one_letter_throughout():
-    config = SceneConfig()
-    easiest, harder = (draw_scenes(config, np.arange(40), tiles) for tiles in (1, 2))
-    still = (easiest.letter == easiest.letter[..., :1]).all(-1)[:, 0]
-    assert still.all()  # those of chain have but one letter to show
-    assert not (harder.letter == harder.letter[..., :1]).all(-1)[::2, :2].any()
-    assert len(np.unique(easiest.letter[:, 0, 0])) > 6
-    only = draw_scenes(SceneConfig(tiles=1), np.arange(0, 40, 2))
-    assert (only.letter != only.letter[..., :1]).any(-1).mean() > 0.9  # where there are no harder ones
+def test_fewer_frames_are_the_beginning_of_a_scene():
+    whole, short = (draw_scenes(SceneConfig(frames=frames, jitter=2), np.arange(20)) for frames in (6, 2))
+    assert np.array_equal(render(whole)[:, :2], render(short))
+    assert np.array_equal(ask(whole).letter[..., :2], ask(short).letter)
+    assert np.array_equal(ask(whole).cell[..., :2], ask(short).cell)
 
 
 def test_levels_are_drawn_or_given():
     config = SceneConfig()
     drawn = draw_scenes(config, np.arange(800)).tiles
     assert np.array_equal(np.unique(drawn), np.arange(1, 9))
-    assert np.bincount(drawn)[1:].min() > 70
+    counts = np.bincount(drawn)[1:]
+    assert counts[:-1].min() > 30  # 50 are expected of each
+    assert 400 < counts[-1] < 500
     given = draw_scenes(config, np.arange(8), np.arange(1, 9))
     assert np.array_equal(given.exists.sum(1), np.arange(1, 9))
     with pytest.raises(ValueError, match="1 to 8 tiles; got 9 to 9"):
