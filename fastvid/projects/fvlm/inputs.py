@@ -35,10 +35,16 @@ class Inputs:
 
     @classmethod
     def of(cls, batch: Batch) -> "Inputs":
-        """Return what a loader's batch holds."""
+        """Return what a loader's batch holds. Frames that are padding in every clip are left out."""
         if batch.clips is None:
             raise ValueError("a batch without clips: fvlm reads videos")
-        return cls(clips=batch.clips, **batch.extra)
+        # Known from the texts, so that nothing waits for a GPU.
+        longest = max((len(set(text.frames)) for text in batch.text), default=0) or batch.clips.shape[1]
+        extra = dict(batch.extra)
+        extra["frames"] = extra["frames"][:, :longest]
+        if extra.get("truth") is not None:
+            extra["truth"] = extra["truth"][..., :longest]
+        return cls(clips=batch.clips[:, :longest], **extra)
 
     @property
     def learnt(self) -> torch.Tensor:

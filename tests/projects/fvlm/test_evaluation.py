@@ -1,12 +1,14 @@
 """The test of a model: answers are scored without their end, controls take away what they say, looks are compared."""
 
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from fastvid.data.text.rows import ClipText
 from fastvid.eval.attention_maps import Hits
 from fastvid.projects.fvlm.controls import COARSE, FINE, conditions, with_other_words
 from fastvid.projects.fvlm.evaluation import EvalBatch, Evaluator
@@ -36,6 +38,18 @@ def test_an_answer_is_scored_token_by_token_and_its_end_is_no_word():
     assert answers.loss.sum() == pytest.approx(float(output.losses.detach().sum()), rel=1e-6)
     right = output.right & (output.labels != END)
     assert answers.right.sum() == int(right.sum())
+
+
+def test_frames_that_are_padding_in_every_clip_are_left_out():
+    whole = batch()
+    whole.extra["frames"][:, 2] = False
+    shorter = replace(whole, text=[ClipText([], (4, 9, 9)), ClipText([], (0, 0, 0))])
+    inputs = Inputs.of(shorter)
+    assert inputs.clips.shape[1] == inputs.frames.shape[1] == inputs.truth.shape[2] == 2
+    model = tiny()
+    with torch.no_grad():
+        cut, padded = (model(one, "stream").losses for one in (inputs, Inputs.of(whole)))
+    assert torch.allclose(cut, padded, atol=1e-5)
 
 
 def test_a_perfect_model_and_one_that_only_ends():
