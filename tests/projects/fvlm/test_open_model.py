@@ -113,7 +113,7 @@ def test_an_encoder_that_timm_saved_is_opened_and_saved(folders, tmp_path):
     assert found.model.encoder.mean == (0.1, 0.2, 0.3)
     assert torch.equal(found(inputs).logits, model(inputs).logits)
     (tmp_path / "moved" / "config.json").write_text(json.dumps({**about, "architecture": "vit_of_nobody"}))
-    with pytest.raises(ValueError, match="timm cannot build the model of .*vit_of_nobody"):
+    with pytest.raises(ValueError, match=r"timm cannot build the model of .*vit_of_nobody"):
         open_encoder(str(tmp_path / "moved"))
 
 
