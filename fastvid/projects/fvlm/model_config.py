@@ -22,7 +22,7 @@ class ModelConfig:
     init: Literal["pretrained", "tiny"] = "pretrained"
     """tiny: a small encoder and a small language model with random weights, and a tokenizer of the training texts."""
     encoder: Annotated[str, PathOption("model")] = "facebook/dinov2-small"
-    """DINOv2 or DINOv3 from the Hugging Face hub or a local folder, or timm:NAME."""
+    """DINOv2, DINOv3 or a vision transformer of timm, from the Hugging Face hub or a local folder; or timm:NAME."""
     language: Annotated[str, PathOption("model")] = "HuggingFaceTB/SmolLM2-135M-Instruct"
     """A causal language model with a chat template, from the Hugging Face hub or a local folder."""
     init_seed: Natural = 0

@@ -7,14 +7,14 @@ import torch
 
 from fastvid.models.pixel_statistics import pixel_statistics
 from fastvid.models.pretrained import load_pretrained, load_timm, open_config
-from fastvid.models.weight_files import find_file, first_line, local_or_hub
+from fastvid.models.weight_files import find_file, first_line, local_or_hub, read_json
 from fastvid.projects.fvlm.dinov2 import Dinov2Encoder
 from fastvid.projects.fvlm.dinov3 import Dinov3Encoder
 from fastvid.projects.fvlm.encoder import VisionEncoder
 from fastvid.projects.fvlm.language import LanguageModel
 from fastvid.projects.fvlm.model import FoveatedVLM
 from fastvid.projects.fvlm.model_config import ModelConfig
-from fastvid.projects.fvlm.timm_vit import TimmEncoder
+from fastvid.projects.fvlm.timm_vit import ALWAYS, TimmEncoder
 from fastvid.projects.fvlm.tiny import tiny_model
 from fastvid.projects.fvlm.tokenizer import word_tokenizer
 
@@ -61,11 +61,16 @@ def open_encoder(source: str) -> VisionEncoder:
     """Open a pretrained encoder.
 
     Args:
-        source: ``timm:`` and a timm name, a local folder, or a name on the Hugging Face hub.
+        source: ``timm:`` and a timm name, a local folder, or a name on the Hugging Face hub; the two may also hold what
+            timm saved.
     """
     if source.startswith(TIMM):
         name = source.removeprefix(TIMM)
-        return TimmEncoder(load_timm(name, num_classes=0, dynamic_img_size=True), name)
+        return TimmEncoder(load_timm(name, **ALWAYS), name)
+    path = find_file(source, "config.json")
+    fields = {} if path is None else read_json(path)
+    if "architecture" in fields and "model_type" not in fields:
+        return _timm_of(source, fields)
     from transformers import AutoModel
 
     families = {"dinov2": "DINOv2", "dinov2_with_registers": "DINOv2 with registers", "dinov3_vit": "DINOv3 ViT"}
@@ -74,6 +79,23 @@ def open_encoder(source: str) -> VisionEncoder:
     mean, std = pixel_statistics(source)
     encoder: VisionEncoder = ENCODERS[config.model_type](model, mean, std)
     return encoder
+
+
+def _timm_of(source: str, fields: dict[str, Any]) -> TimmEncoder:
+    """Open a model that timm saved, in a folder or on the hub.
+
+    Args:
+        source: the folder or the hub name.
+        fields: its config.json.
+    """
+    name, arguments = str(fields["architecture"]), dict(fields.get("model_args") or {})
+    shown = fields.get("pretrained_cfg") or {}
+    try:
+        model = load_timm(name, weights=source, **ALWAYS, **arguments)
+    except (RuntimeError, TypeError) as error:  # of a name that timm does not know, or of its arguments
+        raise ValueError(f"timm cannot build the model of {source!r}: {first_line(error)}") from error
+    mean, std = (tuple(shown[key]) if key in shown else None for key in ("mean", "std"))
+    return TimmEncoder(model, name, arguments, mean, std)
 
 
 def open_language(source: str) -> LanguageModel:

@@ -16,7 +16,7 @@ from fastvid.projects.fvlm.language import LanguageModel
 from fastvid.projects.fvlm.model import FoveatedVLM, Output
 from fastvid.projects.fvlm.model_config import ModelConfig
 from fastvid.projects.fvlm.open_model import ENCODERS
-from fastvid.projects.fvlm.timm_vit import TimmEncoder
+from fastvid.projects.fvlm.timm_vit import ALWAYS, TimmEncoder
 from fastvid.report.records import read_json
 from fastvid.video import probe
 
@@ -82,7 +82,8 @@ def save(folder: Path, model: FoveatedVLM, tokenizer: Any, about: dict[str, Any]
         "about": about,
     }
     if isinstance(encoder, TimmEncoder):
-        fields["timm"] = {"name": encoder.name, "size": list(encoder.model.patch_embed.img_size)}
+        size = list(encoder.model.patch_embed.img_size)
+        fields["timm"] = {"name": encoder.name, "arguments": {**encoder.arguments, "img_size": size}}
     else:
         encoder.model.config.save_pretrained(folder / _ENCODER)
     language.config.save_pretrained(folder / _LANGUAGE)
@@ -134,17 +135,16 @@ def load(folder: Path, *, source: str | None = None) -> TrainedFvlm:
 
 def _encoder(folder: Path, fields: dict[str, Any]) -> VisionEncoder:
     """Build an encoder with random weights."""
+    mean, std = tuple(fields["mean"]), tuple(fields["std"])
     if "timm" in fields:
         import timm
 
-        name, size = fields["timm"]["name"], fields["timm"]["size"]
-        return TimmEncoder(timm.create_model(name, num_classes=0, dynamic_img_size=True, img_size=size), name)
+        name, arguments = fields["timm"]["name"], fields["timm"]["arguments"]
+        return TimmEncoder(timm.create_model(name, **ALWAYS, **arguments), name, arguments, mean, std)
     from transformers import AutoConfig, AutoModel
 
     config = AutoConfig.from_pretrained(folder / _ENCODER)
-    encoder: VisionEncoder = ENCODERS[config.model_type](
-        AutoModel.from_config(config), tuple(fields["mean"]), tuple(fields["std"])
-    )
+    encoder: VisionEncoder = ENCODERS[config.model_type](AutoModel.from_config(config), mean, std)
     return encoder
 
 

@@ -8,19 +8,32 @@ from torch.nn import functional
 
 from fastvid.projects.fvlm.encoder import Block, Map, VisionEncoder, same
 
+ALWAYS: dict[str, Any] = {"num_classes": 0, "dynamic_img_size": True}
+"""Arguments that every encoder is made with: no head, and frames of any size."""
+
 
 class TimmEncoder(VisionEncoder):
     """A timm ``VisionTransformer`` of ordinary blocks.
 
     Args:
-        model: made with ``num_classes=0``.
-        name: of the model, for messages.
+        model: made by :func:`timm.create_model`, with :data:`ALWAYS`.
+        name: of the model.
+        arguments: further arguments that it was made with, plain values for JSON.
+        mean: per-channel mean of pixels in [0, 1]; default: the model's own.
+        std: per-channel standard deviation of pixels in [0, 1]; likewise.
 
     Raises:
         ValueError: its layers are not ordinary ones.
     """
 
-    def __init__(self, model: Any, name: str):
+    def __init__(
+        self,
+        model: Any,
+        name: str,
+        arguments: dict[str, Any] | None = None,
+        mean: tuple[float, float, float] | None = None,
+        std: tuple[float, float, float] | None = None,
+    ):
         from timm.models.vision_transformer import Block as TimmBlock
         from timm.models.vision_transformer import VisionTransformer
 
@@ -33,12 +46,13 @@ class TimmEncoder(VisionEncoder):
                 f"timm's {name} is no plain vision transformer: its layers cannot be looked at; use one such as "
                 "vit_small_patch14_dinov2.lvd142m"
             )
-        self.name = name
         shown = model.pretrained_cfg
         super().__init__(
             model, width=model.embed_dim, heads=model.blocks[0].attn.num_heads, patch=model.patch_embed.patch_size[0],
-            prefix=model.num_prefix_tokens, mean=tuple(shown["mean"]), std=tuple(shown["std"]),
+            prefix=model.num_prefix_tokens, mean=mean or tuple(shown["mean"]), std=std or tuple(shown["std"]),
         )  # fmt: skip
+
+        self.name, self.arguments = name, arguments or {}
 
     def embed(self, pixels: torch.Tensor) -> tuple[torch.Tensor, Map]:
         """Map normalised pixels [F, 3, H, W] to tokens [F, N, D]; positions are added, and nothing is rotated."""

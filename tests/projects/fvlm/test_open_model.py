@@ -1,5 +1,6 @@
 """Opening and saving of models: pretrained ones from folders, and one sentence for what does not fit."""
 
+import json
 import re
 
 import pytest
@@ -21,11 +22,9 @@ from transformers import (
 
 from fastvid.data import ChatFormat
 from fastvid.projects.fvlm.inputs import Inputs
-from fastvid.projects.fvlm.model import FoveatedVLM
 from fastvid.projects.fvlm.model_config import ModelConfig
 from fastvid.projects.fvlm.open_model import open_encoder, open_language, open_model, open_tokenizer
 from fastvid.projects.fvlm.saved import load, save
-from fastvid.projects.fvlm.timm_vit import TimmEncoder
 from fastvid.projects.fvlm.tokenizer import END, word_tokenizer
 from tests.projects.fvlm.batches import batch
 
@@ -93,14 +92,29 @@ def _with_encoder(folders, kind):
     return config(folders)
 
 
-def test_an_encoder_of_timm_is_saved_with_its_name(folders, tmp_path):
-    model, tokenizer = open_model(config(folders), size=32, texts=())
-    vit = timm.create_model("vit_tiny_patch16_224", num_classes=0, dynamic_img_size=True, img_size=32, depth=12)
-    encoder = TimmEncoder(vit, "vit_tiny_patch16_224")
-    model = FoveatedVLM(model.config, encoder, model.language, 0.1)
+def test_an_encoder_that_timm_saved_is_opened_and_saved(folders, tmp_path):
+    arguments = {"img_size": 32, "embed_dim": 32, "depth": 2, "num_heads": 2}
+    theirs = timm.create_model("vit_tiny_patch16_224", num_classes=0, **arguments)
+    (tmp_path / "timm").mkdir()
+    save_file(theirs.state_dict(), tmp_path / "timm" / "model.safetensors")
+    about = {
+        "architecture": "vit_tiny_patch16_224",
+        "model_args": arguments,
+        "pretrained_cfg": {"mean": [0.1, 0.2, 0.3]},
+    }
+    (tmp_path / "timm" / "config.json").write_text(json.dumps(about))
+    options = {**vars(config(folders)), "encoder": str(tmp_path / "timm")}
+    model, tokenizer = open_model(ModelConfig(**options), size=32, texts=())
+    assert torch.equal(model.encoder.model.pos_embed, theirs.pos_embed)
+    assert (model.encoder.mean, model.encoder.std) == ((0.1, 0.2, 0.3), tuple(theirs.pretrained_cfg["std"]))
     save(tmp_path / "model", model, tokenizer, {})
+    (tmp_path / "timm").rename(tmp_path / "moved")
     found, inputs = load(tmp_path / "model"), Inputs.of(batch())
+    assert found.model.encoder.mean == (0.1, 0.2, 0.3)
     assert torch.equal(found(inputs).logits, model(inputs).logits)
+    (tmp_path / "moved" / "config.json").write_text(json.dumps({**about, "architecture": "vit_of_nobody"}))
+    with pytest.raises(ValueError, match=r"timm cannot build the model of .*vit_of_nobody"):
+        open_encoder(str(tmp_path / "moved"))
 
 
 def test_a_damaged_model_is_refused_in_one_sentence(folders, tmp_path):
