@@ -54,14 +54,10 @@ class TextDataConfig(DataConfig):
 class CurriculumConfig:
     """How the demo's clips get harder."""
 
-    hold: Natural = 75
-    """Micro-batches of clips with one frame and one tile, by which letters are learnt."""
-    rise: Natural = 225
-    """Micro-batches from there until clips have the most tiles."""
-    frames_rise: Natural = 250
-    """Micro-batches from there until clips have all frames."""
-    top: ShareAboveZero = 0.5
-    """Share of each batch that has the most tiles or frames so far; the others have any number up to it."""
+    one_frame: Natural = 250
+    """Micro-batches of clips with one frame, at the start: to read where the question says is learnt by them."""
+    few_tiles: Natural = 200
+    """Micro-batches of clips with few tiles after them: to carry on from frame to frame is learnt by them."""
 
 
 @dataclass(frozen=True)

@@ -35,8 +35,8 @@ from fastvid.data.splits.known_videos import videos_of
 from fastvid.data.splits.protocols import Request, assign
 from fastvid.data.text.conversation import conversations_of
 from fastvid.projects.fvlm.config import FvlmConfig
-from fastvid.projects.fvlm.curriculum import LevelShares
-from fastvid.projects.fvlm.demo import cached_demo
+from fastvid.projects.fvlm.curriculum import PartsInTurn
+from fastvid.projects.fvlm.demo import cached_demo, demo_parts
 from fastvid.projects.fvlm.evaluation import EvalBatch
 from fastvid.projects.fvlm.measures import ALL
 from fastvid.train.data import check_data, open_videos, view_spec
@@ -56,7 +56,7 @@ class FvlmData:
 
     Attributes:
         whole: all of them, before they are split.
-        levels: training clips, in parts that are mixed by the curriculum; one part without.
+        parts: training clips, in the order of the curriculum; one part without.
         val: validation clips.
         test: clips that are looked at once, at the end.
         views: what a clip is.
@@ -64,7 +64,7 @@ class FvlmData:
     """
 
     whole: Source
-    levels: Sequence[Source]
+    parts: Sequence[Source]
     val: Source
     test: Source
     views: ViewSpec
@@ -73,7 +73,7 @@ class FvlmData:
     @property
     def train(self) -> Source:
         """Return all training clips."""
-        return self.levels[0] if len(self.levels) == 1 else join({f"{n}": s for n, s in enumerate(self.levels, 1)})
+        return self.parts[0] if len(self.parts) == 1 else join({f"{n}": s for n, s in enumerate(self.parts, 1)})
 
     def counts(self) -> dict[str, int]:
         """Return the number of clips of each part."""
@@ -105,11 +105,10 @@ def _open_demo(config: FvlmConfig) -> FvlmData:
             bar.update()
 
         folder = cached_demo(demo, show)
-        levels = [open_source(folder / "train" / str(level)) for level in range(1, len(demo.level_sizes) + 1)]
-        val, test = (open_source(folder / name) for name in ("val", "test"))
-        whole = join({**{f"train/{n}": level for n, level in enumerate(levels, 1)}, "val": val, "test": test})
+        sources = {name: open_source(folder / name) for name in demo_parts(demo)}
     views = replace(view_spec(config.data), frames=demo.frames, size=demo.size, sampling="span")
-    return FvlmData(whole, levels, val, test, views, has_tasks=True)
+    *parts, val, test = sources.values()
+    return FvlmData(join(sources), parts, val, test, views, has_tasks=True)
 
 
 def _open_own(config: FvlmConfig) -> FvlmData:
@@ -179,19 +178,15 @@ class Clips:
             return BucketSampler(
                 self.data.train, buckets, seed=seed, window=window, rank=world.rank, world=world.size, start=state
             )
-        if len(self.data.levels) == 1:
+        if len(self.data.parts) == 1:
             return EpochSampler(
                 self.data.train.shard_sizes, batch=batch, seed=seed, window=window, rank=world.rank, world=world.size,
                 start=state,
             )  # fmt: skip
         curriculum = self.config.curriculum
-        shares = LevelShares(
-            self.config.demo.tiles, self.config.demo.frames, curriculum.hold, curriculum.rise, curriculum.frames_rise,
-            curriculum.top,
-        )  # fmt: skip
         return MixtureSampler(
-            [level.shard_sizes for level in self.data.levels], shares, batch=batch, seed=seed, window=window,
-            rank=world.rank, world=world.size, start=state,
+            [part.shard_sizes for part in self.data.parts], PartsInTurn((curriculum.one_frame, curriculum.few_tiles)),
+            batch=batch, seed=seed, window=window, rank=world.rank, world=world.size, start=state,
         )  # fmt: skip
 
     @cached_property

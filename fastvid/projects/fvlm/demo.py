@@ -23,7 +23,7 @@ from fastvid.projects.fvlm.render import render
 from fastvid.projects.fvlm.scenes import TASKS, SceneConfig, draw_scenes
 from fastvid.video import VideoMetadata
 
-_VERSION = 4  # version of the pictures and texts: part of the cached folder's name
+_VERSION = 5  # version of the pictures and texts: part of the cached folder's name
 _AT_ONCE = 64  # clips of a task of a rendering process
 _FPS = 2
 _SHARD_BYTES = 8 << 20  # small, so that a level has several
@@ -31,11 +31,15 @@ _SHARD_BYTES = 8 << 20  # small, so that a level has several
 _Written = tuple[int, bytes, VideoMetadata, str, dict[str, Any]]  # number, video, metadata, label, fields
 
 
+_FEW = 3  # tiles at most of the training clips with few
+
+
 @dataclass(frozen=True)
 class _Task:
     config: SceneConfig
     indices: tuple[int, ...]
     tiles: int | None
+    varied: bool
 
 
 @dataclass(frozen=True)
@@ -45,30 +49,40 @@ class Part:
     Attributes:
         indices: numbers of its clips.
         frames: frames of each.
-        tiles: tiles of each; None where that is drawn.
+        tiles: tiles of each; None for half with the most, and half with any number.
+        varied: whether ``tiles`` is the most, and all numbers up to it are as frequent.
     """
 
     indices: range
     frames: int
     tiles: int | None
+    varied: bool = False
 
 
 def demo_parts(config: SceneConfig) -> dict[str, Part]:
-    """Return the folders of the demo by their names."""
-    parts, first = {}, 0
-    levels = {f"train/{tiles}": (1, tiles) for tiles in range(1, config.tiles + 1)}
-    levels |= {f"train/{config.tiles + frames - 1}": (frames, None) for frames in range(2, config.frames + 1)}
-    whole = (config.frames, config.tiles)
-    sizes = [*config.level_sizes, config.val, config.test]
-    for (name, (frames, tiles)), size in zip({**levels, "val": whole, "test": whole}.items(), sizes, strict=True):
-        parts[name] = Part(range(first, first + size), frames, tiles)
+    """Return the folders of the demo by their names.
+
+    What is to be learnt comes apart in the training parts: to look where the question says, and to read a letter, on
+    clips of one frame; to carry on from frame to frame, where few tiles are in the way; then all of it.
+    """
+    quarter = config.train // 4
+    parts: dict[str, Part] = {}
+    first = 0
+    for name, size, frames, tiles, varied in (
+        ("train/one-frame", quarter, 1, config.tiles, True),
+        ("train/few-tiles", quarter, config.frames, min(_FEW, config.tiles), True),
+        ("train/whole", config.train - 2 * quarter, config.frames, None, False),
+        ("val", config.val, config.frames, config.tiles, False),
+        ("test", config.test, config.frames, config.tiles, False),
+    ):
+        parts[name] = Part(range(first, first + size), frames, tiles, varied)
         first += size
     return parts
 
 
 def cached_demo(config: SceneConfig, progress: Callable[[int, int], None] | None = None) -> Path:
-    """Return the folder of the demo in the cache directory, made if it is not there: shards of ``train/1``,
-    ``train/2``, ... in the order of their difficulty, ``val`` and ``test``.
+    """Return the folder of the demo in the cache directory, made if it is not there: shards of each of
+    :func:`demo_parts`.
 
     Args:
         config: the clips.
@@ -109,7 +123,7 @@ def write_demo(folder: Path, config: SceneConfig, progress: Callable[[int, int],
 
 
 def conversations(
-    config: SceneConfig, indices: np.ndarray, tiles: int | None
+    config: SceneConfig, indices: np.ndarray, tiles: np.ndarray | int | None
 ) -> tuple[np.ndarray, list[dict[str, Any]]]:
     """Return the pictures of some clips, uint8 [V, T, H, W, 3], and the fields of each one's ``.json``."""
     scenes = draw_scenes(config, indices, tiles)
@@ -145,7 +159,12 @@ def encode_png(frames: np.ndarray) -> bytes:
 
 def _written(config: SceneConfig, parts: dict[str, Part]) -> Iterator[_Written]:
     tasks = [
-        _Task(dataclasses.replace(config, frames=part.frames), tuple(part.indices[at : at + _AT_ONCE]), part.tiles)
+        _Task(
+            dataclasses.replace(config, frames=part.frames),
+            tuple(part.indices[at : at + _AT_ONCE]),
+            part.tiles,
+            part.varied,
+        )
         for part in parts.values()
         for at in range(0, len(part.indices), _AT_ONCE)
     ]
@@ -155,7 +174,12 @@ def _written(config: SceneConfig, parts: dict[str, Part]) -> Iterator[_Written]:
 
 
 def _encode(task: _Task) -> list[_Written]:
-    frames, fields = conversations(task.config, np.array(task.indices), task.tiles)
+    indices, tiles = np.array(task.indices), task.tiles
+    if task.varied:  # every number for both tasks, which take turns
+        assert tiles is not None
+        frames, fields = conversations(task.config, indices, 1 + indices // 2 % tiles)
+    else:
+        frames, fields = conversations(task.config, indices, tiles)
     clips = []
     for number, pictures, said in zip(task.indices, frames, fields, strict=True):
         video = encode_png(pictures)

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from fastvid.projects.fvlm.config import FvlmConfig, TestConfig
+from fastvid.projects.fvlm.config import FvlmConfig, RestartConfig, TestConfig
 from fastvid.projects.fvlm.loss_config import LossConfig
 from fastvid.projects.fvlm.model_config import ModelConfig
 from fastvid.projects.fvlm.scenes import SceneConfig
@@ -12,7 +12,7 @@ from fastvid.train.optim import OptimConfig
 
 def _optim(steps: int) -> OptimConfig:
     return OptimConfig(
-        steps=steps, batch=16, lr=2e-3, min_lr=4e-5, warmup=100, betas=(0.9, 0.98), weight_decay=0.02,
+        steps=steps, batch=16, lr=2e-3, min_lr=1e-4, warmup=100, betas=(0.9, 0.98), weight_decay=0.02,
         weight_decay_end=0.02,
     )  # fmt: skip
 
@@ -25,7 +25,8 @@ def demo() -> FvlmConfig:
         model=ModelConfig(init="tiny"),
         loss=LossConfig(coarse_weight=0.3),
         optim=_optim(1100),
-        coarse_optim=_optim(500),
+        restart=RestartConfig(step=600, accuracy=0.35, times=1),
+        coarse_optim=_optim(700),
         run=RunConfig(checkpoint_every=250, precision="float32", threads=1),
     )
 
@@ -37,6 +38,7 @@ def proof() -> FvlmConfig:
         base,
         demo=replace(base.demo, tiles=12, background="moving", train=30_000),
         optim=_optim(6000),
+        restart=RestartConfig(step=1500, accuracy=0.35, times=2),
         coarse_optim=_optim(2000),
         test=TestConfig(every=500),
     )

@@ -38,10 +38,9 @@ class SceneConfig:
     """plain: one grey. texture: soft patches, another picture for each clip. moving: the patches drift."""
     jitter: Annotated[int, Range(0, 7)] = 0
     """Pixels by which a tile is off its cell at most, drawn for each tile and frame. Tiles may then overlap."""
-    train: Count = 9600
-    """Clips to train with, of all levels of difficulty: first of one frame with 1 tile, 2 tiles, ..., then of 2 frames,
-    3 frames, ..., half of which have the most tiles and the others any number."""
-    val: Count = 256
+    train: Count = 12_000
+    """Clips to train with: a quarter of one frame, a quarter of few tiles, and half as hard as those of the test."""
+    val: Count = 128
     """Clips to validate with, which have all frames and the most tiles."""
     test: Count = 512
     """Clips to test with, which have all frames and the most tiles."""
@@ -51,31 +50,13 @@ class SceneConfig:
     def __post_init__(self) -> None:
         if self.tiles >= self.cells**2:
             raise ValueError(f"{self.tiles} tiles do not fit on {self.cells} x {self.cells} cells and move")
-        if min(self.level_sizes) < 1:
-            raise ValueError(f"{self.train} clips to train with are too few for {len(self.level_sizes)} levels")
+        if self.train < 8:
+            raise ValueError(f"{self.train} clips to train with are too few: there are two tasks and three parts")
 
     @property
     def size(self) -> int:
         """Return the side of the frame in pixels."""
         return 16 * self.cells
-
-    @property
-    def level_sizes(self) -> list[int]:
-        """Return how many training clips each level has: 1 to ``tiles`` tiles with one frame, then 2 to ``frames``
-        frames. A quarter has one frame, and about 40 % have all frames.
-        """
-        if self.frames == 1:
-            return _alike(self.train, self.tiles)
-        single, between = self.train // 4, self.train // 3 if self.frames > 2 else 0
-        return [
-            *_alike(single, self.tiles),
-            *(_alike(between, self.frames - 2) if between else []),
-            self.train - single - between,
-        ]
-
-
-def _alike(count: int, parts: int) -> list[int]:
-    return [count * (part + 1) // parts - count * part // parts for part in range(parts)]
 
 
 @dataclass(frozen=True)
