@@ -24,7 +24,8 @@ SMALL = """
 --demo.frames 3 --demo.cells 3 --demo.tiles 3 --demo.train 48 --demo.val 8 --demo.test 8
 --model.tiny-width 16 --model.tiny-heads 2 --data.questions 2 --test.questions 2 --test.every 4 --test.shown 1
 --optim.steps 8 --optim.batch 8 --optim.warmup 2 --coarse-optim.steps 4 --coarse-optim.batch 8 --coarse-optim.warmup 2
---curriculum.rise 6 --run.log-every 2 --run.checkpoint-every 3 --run.tensorboard False --run.threads 1
+--curriculum.one-frame 2 --curriculum.few-tiles 2 --restart.step 0
+--run.log-every 2 --run.checkpoint-every 3 --run.tensorboard False --run.threads 1
 """.split()  # noqa: SIM905 (as it would be typed)
 
 
