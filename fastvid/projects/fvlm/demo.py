@@ -26,12 +26,11 @@ from fastvid.video import VideoMetadata
 _VERSION = 5  # version of the pictures and texts: part of the cached folder's name
 _AT_ONCE = 64  # clips of a task of a rendering process
 _FPS = 2
-_SHARD_BYTES = 8 << 20  # small, so that a level has several
-
-_Written = tuple[int, bytes, VideoMetadata, str, dict[str, Any]]  # number, video, metadata, label, fields
-
+_SHARD_BYTES = 8 << 20  # small, so that a part has several
 
 _FEW = 3  # tiles at most of the training clips with few
+
+_Written = tuple[int, bytes, VideoMetadata, str, dict[str, Any]]  # number, video, metadata, label, fields
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
-"""The demo as shards: what is read from them is what the scenes say, and the curriculum that mixes its levels."""
+"""The demo as shards: what is read from them is what the scenes say, and the curriculum goes through its parts."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from fastvid.projects.fvlm.render import render
 from fastvid.projects.fvlm.scenes import TASKS, SceneConfig, draw_scenes
 from fastvid.video import decode
 
-CONFIG = SceneConfig(frames=4, tiles=4, train=24, val=4, test=4, seed=5)
+CONFIG = SceneConfig(frames=4, tiles=5, train=24, val=4, test=4, seed=5)
 
 
 @pytest.fixture
@@ -27,16 +28,15 @@ def demo(tmp_path) -> Path:
 
 def test_shards_hold_the_scenes_pictures_and_questions(demo):
     parts = demo_parts(CONFIG)
-    assert {name: (part.frames, part.tiles, len(part.indices)) for name, part in parts.items()} == {
-        "train/one-frame": (1, 4, 6), "train/few-tiles": (4, 3, 6), "train/whole": (4, None, 12), "val": (4, 4, 4),
-        "test": (4, 4, 4),
+    assert {name: (part.frames, part.tiles, part.varied, len(part.indices)) for name, part in parts.items()} == {
+        "train/one-frame": (1, 5, True, 6), "train/few-tiles": (4, 3, True, 6), "train/whole": (4, None, False, 12),
+        "val": (4, 5, False, 4), "test": (4, 5, False, 4),
     }  # fmt: skip
     assert [index for part in parts.values() for index in part.indices] == list(range(32))  # no clip is in two parts
     for name, part in parts.items():
         source = open_source(demo / name)
-        numbers = np.array(part.indices)
-        tiles = 1 + numbers // 2 % part.tiles if part.varied else part.tiles
-        scenes = draw_scenes(replace(CONFIG, frames=part.frames), numbers, tiles)
+        tiles = [1, 1, 2, 2, 3, 3] if part.varied else part.tiles
+        scenes = draw_scenes(replace(CONFIG, frames=part.frames), np.array(part.indices), tiles)
         pictures, asked = render(scenes), ask(scenes)
         assert len(source.samples) == len(part.indices)
         for index, sample in enumerate(source.samples):
@@ -67,7 +67,7 @@ def test_the_demo_is_made_once(tmp_path, monkeypatch):
     said = []
     folder = cached_demo(CONFIG, lambda done, total: said.append((done, total)))
     assert said[-1] == (32, 32)
-    assert json.loads((folder / "val" / "dataset.json").read_text())["made_by"]["tiles"] == 4
+    assert json.loads((folder / "val" / "dataset.json").read_text())["made_by"]["tiles"] == 5
     assert cached_demo(CONFIG, lambda done, total: said.append((done, total))) == folder
     assert said[-1] == (32, 32)
     assert len(said) == 32
@@ -77,26 +77,26 @@ def test_the_demo_is_made_once(tmp_path, monkeypatch):
 def test_too_few_clips_are_refused():
     with pytest.raises(ValueError, match="7 clips to train with are too few"):
         SceneConfig(train=7)
-    for config in (SceneConfig(), SceneConfig(train=1001, frames=2), SceneConfig(frames=1, train=77)):
-        parts = demo_parts(config)
-        assert sum(len(part.indices) for name, part in parts.items() if name.startswith("train")) == config.train
 
 
-def test_clips_of_every_number_of_tiles_and_of_both_tasks_are_as_frequent(tmp_path):
-    config = replace(CONFIG, train=4 * 24)
-    write_demo(tmp_path / "demo", config)
-    source = open_source(tmp_path / "demo" / "train" / "one-frame")
-    found = [(sample.label, len(source.fields(i)["conversations"])) for i, sample in enumerate(source.samples)]
-    assert {pair: found.count(pair) for pair in found} == {(task, tiles): 3 for task in TASKS for tiles in (1, 2, 3, 4)}
+def test_the_easier_parts_have_every_number_of_tiles_for_both_tasks(tmp_path):
+    write_demo(tmp_path / "demo", SceneConfig(frames=2, tiles=3, train=48, val=2, test=2))
+    for name in ("one-frame", "few-tiles"):
+        source = open_source(tmp_path / "demo" / "train" / name)
+        found = [
+            (sample.label, len(source.fields(index)["conversations"])) for index, sample in enumerate(source.samples)
+        ]
+        assert Counter(found) == {(task, tiles): 2 for task in TASKS for tiles in (1, 2, 3)}
 
 
-def test_parts_are_shown_in_turn(demo):
-    assert PartsInTurn((2, 3))(np.arange(8)).argmax(1).tolist() == [0, 0, 1, 1, 1, 2, 2, 2]
-    assert (PartsInTurn((0, 0))(np.arange(3)) == [0, 0, 1]).all()
-    names = ("one-frame", "few-tiles", "whole")
-    parts = [open_source(demo / "train" / name) for name in names]
+def test_training_goes_through_the_parts_one_after_the_other(demo):
+    names = [name for name in demo_parts(CONFIG) if name.startswith("train/")]
+    parts = [open_source(demo / name) for name in names]
     train = join(dict(zip(names, parts, strict=True)))
-    sampler = MixtureSampler([part.shard_sizes for part in parts], PartsInTurn((2, 1)), batch=4, seed=0)
-    shown = [train.samples[sampler.index(sampler.position(turn))].key.split("/")[0] for turn in range(4 * 6)]
-    assert shown == ["one-frame"] * 8 + ["few-tiles"] * 4 + ["whole"] * 12
-    assert sampler.coverage(LoaderState(0, 0)).clips == 0
+    sampler = MixtureSampler([part.shard_sizes for part in parts], PartsInTurn((5, 3)), batch=4, seed=0)
+    shown = [train.samples[sampler.index(sampler.position(turn))].key.split("/")[1] for turn in range(4 * 20)]
+    assert shown == ["one-frame"] * 20 + ["few-tiles"] * 12 + ["whole"] * 48
+    assert PartsInTurn((0, 2))(np.arange(3)).tolist() == [[0, 1, 0], [0, 1, 0], [0, 0, 1]]
+    end = LoaderState().advance(80, len(sampler))
+    assert [part.clips for part in sampler.part_coverage(end)] == [20, 12, 48]
+    assert str(sampler.coverage(end)) == "80 clips of 24 unique samples (3.33 times each; 24 there are)"
