@@ -24,9 +24,9 @@ def demo() -> FvlmConfig:
         demo=SceneConfig(),
         model=ModelConfig(init="tiny"),
         loss=LossConfig(coarse_weight=0.3),
-        optim=_optim(1100),
+        optim=_optim(1000),
         restart=RestartConfig(step=600, accuracy=0.35, times=1),
-        coarse_optim=_optim(700),
+        coarse_optim=_optim(600),
         run=RunConfig(checkpoint_every=250, precision="float32", threads=1),
     )
 
