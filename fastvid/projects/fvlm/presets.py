@@ -25,7 +25,7 @@ def demo() -> FvlmConfig:
         model=ModelConfig(init="tiny"),
         loss=LossConfig(coarse_weight=0.3),
         optim=_optim(1000),
-        restart=RestartConfig(step=600, accuracy=0.35, times=1),
+        restart=RestartConfig(step=400, accuracy=0.2),
         coarse_optim=_optim(600),
         run=RunConfig(checkpoint_every=250, precision="float32", threads=1),
     )

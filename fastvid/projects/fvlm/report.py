@@ -59,8 +59,8 @@ def _restarts(found: Values) -> str:
         return ""
     rule = (
         f"a model with a validation accuracy below {100 * found['restart']['accuracy']:g} % at step "
-        f"{found['restart']['step']:,} is given up for one with other first weights, at most "
-        f"{found['restart']['times']} times"
+        f"{found['restart']['step']:,} is given up for one with other first weights (most restarts: "
+        f"{found['restart']['times']})"
     )
     if not found["given_up"]:
         return f"<p>No restart was needed; the rule: {rule}.</p>"
@@ -243,10 +243,14 @@ def _curves(run: RunRecords) -> str:
             steps, values = run.series(stage, name)
             label = name.removeprefix("val_accuracy_").replace("_", " ")
             style = ":" if stage == "coarse" else "-"
+            if not steps:
+                continue
             left.plot(steps, values, color=COLOURS[i % len(COLOURS)], linestyle=style, label=_stage_label(label, stage))
         for colour, name in zip(COLOURS, ("fine_loss", "coarse_loss"), strict=False):
             steps, values = run.series(stage, name)
             style = ":" if stage == "coarse" else "-"
+            if not steps:
+                continue
             right.plot(steps, values, color=colour, linestyle=style, label=_stage_label(name.replace("_", " "), stage))
     left.set(title="accuracy on validation clips", xlabel="optimizer step", ylim=(0, 1.02))
     right.set(title="training loss, nats a token", xlabel="optimizer step")
