@@ -100,7 +100,10 @@ class AttentionEntropy:
         return {
             "mean": self.mean, "uniform": self.most, "tokens": self.tokens, "by_layer_and_head": self.by_head.tolist(),
             "by_frame": [None if math.isnan(value) else float(value) for value in by_frame],
-            "by_layer_frame_and_head": np.where(np.isnan(self.values), None, self.values.astype(object)).tolist(),
+            "by_layer_frame_and_head": [
+                [[None if math.isnan(value) else float(value) for value in heads] for heads in frames]
+                for frames in self.values
+            ],
             "uniform_heads": [list(place) for place in self.uniform_heads], "alarm": self.alarm,
         }  # fmt: skip
 
@@ -153,8 +156,9 @@ class Hits:
             raise ValueError("hits can be joined where there are some, and all are among as many tokens")
         offsets = np.cumsum([0, *(part.questions for part in parts)])
         question = [part.question + offset for part, offset in zip(parts, offsets[:-1], strict=True)]
-        arrays = [np.concatenate([getattr(part, name) for part in parts]) for name in ("hit", "mass", "frame")]
-        return cls(*arrays, np.concatenate(question), parts[0].tokens, int(offsets[-1]))
+        names = ("hit", "mass", "frame")
+        hit, mass, frame = (np.concatenate([getattr(part, name) for part in parts]) for name in names)
+        return cls(hit, mass, frame, np.concatenate(question), parts[0].tokens, int(offsets[-1]))
 
     def of(self, questions: ArrayLike) -> "Hits":
         """Return the hits of some questions, given as bool [n]."""

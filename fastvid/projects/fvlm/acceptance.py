@@ -52,7 +52,9 @@ CRITERIA = _criteria()
 """The demo's acceptance."""
 
 
-def judge(answers: Mapping[str, Any], looks: Mapping[str, Any], criteria: Sequence[Criterion] = CRITERIA) -> list[dict]:
+def judge(
+    answers: Mapping[str, Any], looks: Mapping[str, Any], criteria: Sequence[Criterion] = CRITERIA
+) -> list[dict[str, Any]]:
     """Compare a run's measures with the criteria.
 
     Args:

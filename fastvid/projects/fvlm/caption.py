@@ -49,7 +49,7 @@ def caption(
         ValueError: no such mode, or nothing is asked.
     """
     about = trained.about
-    chosen = about["mode"] if mode is None else mode
+    chosen: Any = about["mode"] if mode is None else mode
     if chosen not in get_args(Mode):
         raise ValueError(f"no mode {chosen!r}: choose {', '.join(get_args(Mode))}")
     asked = about["question"] if question is None else question.strip()

@@ -118,7 +118,8 @@ def with_other_words(inputs: Inputs) -> Inputs:
     which = torch.tensor(partner, device=inputs.before.device)
 
     def exchanged(x: torch.Tensor) -> torch.Tensor:
-        return x.flatten(0, 1)[which].unflatten(0, shape)
+        rows: torch.Tensor = x.flatten(0, 1)[which].unflatten(0, shape)
+        return rows
 
     return replace(
         inputs, before=exchanged(inputs.before), before_mask=exchanged(inputs.before_mask),

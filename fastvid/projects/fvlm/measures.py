@@ -94,8 +94,8 @@ def answers_of(output: Output, inputs: Inputs, clips: Sequence[int], tasks: Sequ
     loss = output.spread(output.losses.detach().double())
     real = inputs.questions
     place = torch.as_tensor(clips)[:, None].expand(real.shape)[real.cpu()]
-    loss, *counts = (values.sum(-1)[real].cpu().numpy() for values in (loss, output.learnt, right, words))
-    return Answers(place.numpy(), tasks, loss, *counts)
+    sums, *counts = (values.sum(-1)[real].cpu().numpy() for values in (loss, output.learnt, right, words))
+    return Answers(place.numpy(), tasks, sums, *counts)
 
 
 def ce_ratio(coarse: Answers, fine: Answers) -> dict[str, float | None]:

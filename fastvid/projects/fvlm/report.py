@@ -193,7 +193,7 @@ def _heads(found: Values) -> str:
         image = ax.imshow(page, aspect="auto", cmap="viridis", vmin=0, vmax=one["entropy"]["uniform"])
         heads = len(cube[0][0])
         ax.set_yticks(range(len(page)), [f"{i // heads + 1}.{i % heads + 1}" for i in range(len(page))], size=7)
-        ax.set_xticks(range(len(cube[0])), range(1, len(cube[0]) + 1))
+        ax.set_xticks(range(len(cube[0])), [str(number + 1) for number in range(len(cube[0]))])
         ax.set(title=f"{name}: entropy, nats", xlabel="frame", ylabel="layer.head")
         ax.set_facecolor(GRID)
         ax.grid(False)

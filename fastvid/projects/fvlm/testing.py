@@ -83,7 +83,8 @@ class Test:
             log.info("this run is tested already: see %s", RESULT)
             return
         data, mode = self.clips.data, config.model.mode
-        for folder, one, of in ((MODEL, model, mode), (COARSE_MODEL, alone, "coarse")):
+        saved: list[tuple[str, FoveatedVLM | None, Mode]] = [(MODEL, model, mode), (COARSE_MODEL, alone, "coarse")]
+        for folder, one, of in saved:
             if one is not None:
                 save(run.path / folder, one, self.tokenizer, self._about(of))
         evaluate = self.evaluator(data.test, self.session.signals.check)
