@@ -36,7 +36,7 @@ _ROUNDS = {"cuda": 50, "cpu": 1}
 
 @dataclass(frozen=True)
 class Found:
-    """What was found of one kernel at one class of shapes; the times are of the whole call."""
+    """The result for one kernel at one class of shapes; the times are of the whole call."""
 
     options: Options
     best: Launch

@@ -8,13 +8,13 @@
 namespace fv {
 
 enum MaskKind : int64_t { kBlocks = 0, kTube = 1, kRandom = 2 };
-enum MaskMeet : int64_t { kTrim = 0, kTruncate = 1, kTokens = 2 };
+enum MaskFill : int64_t { kTrim = 0, kTruncate = 1, kTokens = 2 };
 
 // Field order is that of MaskSpec.plan() in fastvid/ops/multiblock_mask/spec.py.
 struct MaskPlan {
   int64_t T, H, W;            // token grid
   int64_t masked, visible;    // tokens wanted in each set
-  int64_t kind, meet, tail;   // MaskKind; MaskMeet; tail = 1 keeps the first tokens instead of random ones
+  int64_t kind, fill, tail;   // MaskKind; MaskFill; tail = 1 keeps the first tokens instead of random ones
   int64_t count_lo, count_hi; // blocks drawn before the target is looked at, inclusive
   int64_t same_size;          // 1: all blocks of a sample share block 0's size
   int64_t t_lo, t_hi;         // temporal extent, Q24 share of T

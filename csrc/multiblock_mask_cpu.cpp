@@ -66,13 +66,13 @@ void take(Scratch& s, const SampleRng& rng, uint8_t from, uint8_t to, int64_t co
 
 // Marks blocks until the plan's stopping rule holds; returns how many tokens they cover.
 int64_t draw_blocks(const MaskPlan& plan, const SampleRng& rng, std::vector<uint8_t>& state) {
-  const int64_t room = plan.meet == kTrim       ? plan.masked
-                       : plan.meet == kTruncate ? plan.T * plan.H * plan.W - plan.visible
+  const int64_t room = plan.fill == kTrim       ? plan.masked
+                       : plan.fill == kTruncate ? plan.T * plan.H * plan.W - plan.visible
                                                 : plan.T * plan.H * plan.W;
-  const uint32_t wanted = plan.meet == kTrim ? 0 : block_count(plan, rng);
+  const uint32_t wanted = plan.fill == kTrim ? 0 : block_count(plan, rng);
   int64_t covered = 0;
   for (uint32_t b = 0; b < kMaxBlocks; ++b) {
-    const bool enough = plan.meet == kTokens || covered >= plan.masked;
+    const bool enough = plan.fill == kTokens || covered >= plan.masked;
     if ((b >= wanted && enough) || covered >= room) break;
     const Block box = draw_block(plan, rng, b);
     const auto each_row = [&](auto visit) {
@@ -111,7 +111,7 @@ void mask_cells(const MaskPlan& plan, const SampleRng& rng, Scratch& s, int64_t 
     if (covered < masked) take(s, rng, kFree, kBlocked, masked - covered, false);
     take(s, rng, kBlocked, kMasked, masked, plan.tail);
     // A surplus of covered tokens stays out of both sets, except where i.i.d. tokens meet the target.
-    if (plan.meet == kTokens) take_all(s.state, kBlocked, kFree);
+    if (plan.fill == kTokens) take_all(s.state, kBlocked, kFree);
   } else {
     take(s, rng, kFree, kMasked, masked, false);
   }

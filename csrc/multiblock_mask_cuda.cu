@@ -117,11 +117,11 @@ __device__ void take(uint8_t* state, const SampleRng& rng, Shared& sh, int64_t c
 
 __device__ int64_t draw_blocks(const MaskPlan& plan, const SampleRng& rng, uint8_t* state, Shared& sh) {
   const int64_t cells = plan.T * plan.H * plan.W;
-  const int64_t room = plan.meet == kTrim ? plan.masked : plan.meet == kTruncate ? cells - plan.visible : cells;
-  const uint32_t wanted = plan.meet == kTrim ? 0 : block_count(plan, rng);
+  const int64_t room = plan.fill == kTrim ? plan.masked : plan.fill == kTruncate ? cells - plan.visible : cells;
+  const uint32_t wanted = plan.fill == kTrim ? 0 : block_count(plan, rng);
   int64_t covered = 0;
   for (uint32_t b = 0; b < kMaxBlocks; ++b) {
-    const bool enough = plan.meet == kTokens || covered >= plan.masked;
+    const bool enough = plan.fill == kTokens || covered >= plan.masked;
     if ((b >= wanted && enough) || covered >= room) break;
     const Block box = draw_block(plan, rng, b);
     const int64_t volume = static_cast<int64_t>(box.t) * box.h * box.w;
@@ -171,7 +171,7 @@ __global__ void __launch_bounds__(kThreads) multiblock_mask_kernel(MultiblockMas
     const int64_t covered = draw_blocks(plan, rng, state, sh);
     if (covered < masked) take(state, rng, sh, cells, masked - covered, kFree, kBlocked, false);
     take(state, rng, sh, cells, masked, kBlocked, kMasked, plan.tail);
-    if (plan.meet == kTokens) {
+    if (plan.fill == kTokens) {
       for (int64_t i = threadIdx.x; i < cells; i += kThreads) state[i] = state[i] == kBlocked ? kFree : state[i];
       __syncthreads();
     }

@@ -26,7 +26,7 @@ class ExportConfig:
     overwrite: bool = False
     """Replace an earlier export in the folder."""
     source: str | None = None
-    """Where the model that was fine-tuned is now, if it was moved."""
+    """Present place of the model that was fine-tuned, if it was moved."""
 
 
 @command

@@ -46,7 +46,7 @@ class PredictConfig:
     crops: Literal[1, 3] = 1
     """Squares per clip: the centred one, or three along the longer side, averaged."""
     source: str | None = None
-    """Where the model that was fine-tuned is now, if it was moved."""
+    """Present place of the model that was fine-tuned, if it was moved."""
     out: Path | None = None
     """Folder for the files that runs of some projects write about each video; default: predictions in the run."""
 

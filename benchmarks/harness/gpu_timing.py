@@ -17,7 +17,7 @@ _NO_KERNEL = "the GPU ran nothing for it: are its tensors on the CPU?"
 
 @dataclass
 class Run:
-    """What is timed between two events: ``calls`` calls, replayed from a graph or, where ``how`` says so, eager."""
+    """One timed run between two events: ``calls`` calls, replayed from a graph or, where ``how`` says so, eager."""
 
     replay: Callable[[], object]
     how: str

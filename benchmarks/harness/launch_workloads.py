@@ -26,7 +26,7 @@ _HEADS, _DIM, _TOKENS = 12, 64, 257  # of a ViT-B's keys and values over 16x16 p
 
 @dataclass(frozen=True)
 class Place:
-    """Where a workload runs; ``tiny`` shrinks batches and tokens, not what a kernel is compiled for."""
+    """The place where a workload runs; ``tiny`` shrinks batches and tokens, not what a kernel is compiled for."""
 
     device: str
     tiny: bool = False

@@ -1,4 +1,4 @@
-"""What a benchmark does with its variants: check that they agree, time them, compare with thresholds, keep results."""
+"""The treatment of a benchmark's variants: check that they agree, time them, compare with thresholds, keep results."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict

@@ -47,7 +47,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Scale:
-    """How large the models are."""
+    """Sizes of the models."""
 
     batch: int
     side: int

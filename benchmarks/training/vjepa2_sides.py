@@ -147,7 +147,7 @@ class _Kept:
 
 
 class Recipe:
-    """What ``python -m fastvid.train vjepa2`` does in an epoch, made of the recipe's own parts.
+    """The work of ``python -m fastvid.train vjepa2`` in an epoch, made of the recipe's own parts.
 
     Args:
         model: trained in place.

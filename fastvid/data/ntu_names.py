@@ -14,16 +14,16 @@ LAST_OF_NTU_60 = 60
 """The highest action of NTU RGB+D; higher ones belong to NTU RGB+D 120."""
 
 TRAINING_PERFORMERS_60 = frozenset((1, 2, 4, 5, 8, 9, 13, 14, 15, 16, 17, 18, 19, 25, 27, 28, 31, 34, 35, 38))
-"""Of the cross-subject protocol of NTU RGB+D; all other performers are tested."""
+"""Training performers of the cross-subject protocol of NTU RGB+D; all other performers are tested."""
 
 TRAINING_PERFORMERS_120 = TRAINING_PERFORMERS_60 | {
     45, 46, 47, 49, 50, 52, 53, 54, 55, 56, 57, 58, 59, 70, 74, 78, 80, 81, 82, 83, 84, 85, 86, 89, 91, 92, 93, 94, 95,
     97, 98, 100, 103,
 }  # fmt: skip
-"""Of the cross-subject protocol of NTU RGB+D 120."""
+"""Training performers of the cross-subject protocol of NTU RGB+D 120."""
 
 TRAINING_CAMERAS = frozenset((2, 3))
-"""Of the cross-view protocol; camera 1 is tested."""
+"""Training cameras of the cross-view protocol; camera 1 is tested."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ MISSING = -1
 """The size of a video that is a link to nothing."""
 
 UNPACK = "videos in a compressed archive are not read: unpack it, or make a plain .tar of a .tar.gz with gunzip"
-"""What to do about compressed archives."""
+"""Advice about compressed archives."""
 
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".zip", ".rar", ".7z")
 _OF_THE_SYSTEM = ("__MACOSX", "lost+found", "$RECYCLE.BIN", "System Volume Information", "@eaDir")
@@ -24,7 +24,7 @@ _OF_THE_SYSTEM = ("__MACOSX", "lost+found", "$RECYCLE.BIN", "System Volume Infor
 
 @dataclass
 class Listing:
-    """What lies below a folder. Paths are relative to it, with slashes, sorted.
+    """The content of a folder. Paths are relative to it, with slashes, sorted.
 
     Attributes:
         root: the folder.

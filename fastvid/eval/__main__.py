@@ -33,7 +33,7 @@ class EvalData:
     holdout: Share = 0.3
     """Share of the videos that probes are tested on, chosen by key, where the data set shows no split of its own."""
     sampling: str | None = None
-    """Which frames, see the run's own option; default: as in the run."""
+    """Choice of frames, see the run's own option; default: as in the run."""
 
 
 @dataclass(frozen=True, kw_only=True)

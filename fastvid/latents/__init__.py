@@ -1,4 +1,4 @@
-"""What a frozen model saw, stored: latents on disk, in memory and in a window, and their loaders."""
+"""Latents, which are what a frozen model saw: on disk, in memory and in a window, and their loaders."""
 
 from typing import TYPE_CHECKING
 

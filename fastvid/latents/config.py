@@ -29,7 +29,7 @@ class CacheData:
     size: Count | None = None
     """Side of a clip in pixels."""
     sampling: Literal["span", "stride", "fps"] | None = None
-    """Which frames: evenly over the whole video, every stride-th, or at fps frames per second."""
+    """Choice of frames: evenly over the whole video, every stride-th, or at fps frames per second."""
     stride: Count | None = None
     """For sampling=stride."""
     fps: Positive | None = None
@@ -43,9 +43,9 @@ class CacheData:
     threads: Count | None = None
     """Decoding threads; default: half of the processors."""
     disk_dir: str | None = None
-    """Where shards from a URL are kept, as for training."""
+    """Folder in which shards from a URL are kept, as for training."""
     disk_gb: NotNegative = 8.0
-    """What they take there at most."""
+    """Most that they take there."""
 
     def open(self) -> "Source":
         """Open the videos. Shards are read one by one; two shards of a URL have to fit on the disk at a time.
@@ -80,7 +80,7 @@ class CacheConfig:
     out: Path
     """Folder of the cache; what is there already is kept, and must have been made with the same options."""
     form: Literal["fp16", "bf16", "int8"] = "fp16"
-    """How an element is stored; int8 has a float16 scale for each token."""
+    """Number format of an element; int8 has a float16 scale for each token."""
     views: Count = 1
     """Views of each clip; training shows them in turn, one an epoch."""
     projection: str = "none"
@@ -90,7 +90,7 @@ class CacheConfig:
     tokens: ShareAboveZero = 1.0
     """Share of each clip's tokens that is stored, drawn at random; training then predicts only these."""
     seed: Natural = 0
-    """Of views, projection and token choice."""
+    """Seed of views, projection and token choice."""
     batch: Count = 16
     """Clips per forward pass of the teacher."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -117,13 +117,13 @@ class VerifyConfig:
     folder: Annotated[Path, tyro.conf.Positional]
     """The cache."""
     teacher: str
-    """Where the teacher is, as the cache was made with."""
+    """The teacher that the cache was made with."""
     data: CacheData
-    """Where the videos are; views are drawn as the cache says."""
+    """The videos; views are drawn as the cache says."""
     sample: Share = 0.01
     """Share of the views to recompute; at least one."""
     seed: Natural = 0
-    """Of the sample."""
+    """Seed of the sample."""
 
 
 def projection_dim(projection: str) -> int | None:

@@ -162,7 +162,7 @@ class LatentFile:
 
 @dataclass
 class LatentIndex:
-    """What lies where in a file.
+    """The layout of a file.
 
     Attributes:
         keys: keys of the clips.

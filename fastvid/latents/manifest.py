@@ -23,7 +23,7 @@ Form = Literal["fp16", "bf16", "int8"]
 
 @dataclass(frozen=True)
 class LatentManifest:
-    """What a cache holds. All fields but ``notes`` make the fingerprint.
+    """The content of a cache. All fields but ``notes`` make the fingerprint.
 
     Attributes:
         teacher: kind of the teacher and sha256 of its configuration; not where it was read from, which may change.

@@ -1,4 +1,4 @@
-"""What a cache will take, before anything is computed: disk, time, and what else could be done."""
+"""The cost of a cache before anything is computed: disk, time, and what else could be done."""
 
 import dataclasses
 import shutil

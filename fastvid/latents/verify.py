@@ -23,7 +23,7 @@ _SAMPLE_DRAW = 2**31 + 1  # an epoch that no training comes to
 
 @dataclass(frozen=True)
 class Verdict:
-    """How stored latents compare with recomputed ones.
+    """The difference between stored latents and recomputed ones.
 
     Attributes:
         views: compared.

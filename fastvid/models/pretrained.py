@@ -45,7 +45,7 @@ class Parts:
 
 @dataclass
 class Misfits:
-    """How a model and its files differ.
+    """The differences between a model and its files.
 
     Attributes:
         missing: tensors of the model that the files lack.

@@ -29,7 +29,7 @@ class ViTOptions:
     positions: Literal["sincos", "learned"] = "sincos"
     """Fixed 3-D sine-cosine positions, or learnt ones that start there."""
     init: Init = "xavier"
-    """How weights start; mimetic ties query and key weights, which helps small models on small data."""
+    """Start of the weights; mimetic ties query and key weights, which helps small models on small data."""
     drop_path: Share = 0.0
     """Stochastic depth."""
     pretrained: bool = False

@@ -20,7 +20,7 @@ class PredictorConfig:
     """Run on visible and masked tokens only, scatter into the full grid as SALT-VLA does, or let masked tokens attend
     to the visible ones alone: the cheapest."""
     temperature: Positive = 10000.0
-    """Of the positions: smaller tells the few positions of a small grid apart better."""
+    """Base of the positions' frequencies: smaller tells the few positions of a small grid apart better."""
     position_scale: Positive = 1.0
     """Positions are multiplied by this; more than 1 makes a small predictor look at once where tokens are."""
 

@@ -1,4 +1,4 @@
-"""What a project tells ``python -m fastvid.sweep``: how a finished run is read, which measure ranks, what varies.
+"""A project as ``python -m fastvid.sweep`` sees it: how a finished run is read, which measure ranks, what varies.
 
 A project needs :func:`SweepPlan.read` and the name of the measure that ranks; everything else has a default.
 """

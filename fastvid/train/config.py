@@ -38,7 +38,7 @@ class DataConfig:
     size: Count = 224
     """Side of a clip in pixels."""
     sampling: Literal["span", "stride", "fps"] = "stride"
-    """Which frames: evenly over the whole video, every stride-th, or at fps frames per second."""
+    """Choice of frames: evenly over the whole video, every stride-th, or at fps frames per second."""
     stride: Count = 4
     """For sampling=stride."""
     fps: Positive = 4.0
@@ -63,7 +63,7 @@ class DataConfig:
     disk_gb: NotNegative = 8.0
     """Shards from a URL take this much disk at most, in 10^9 bytes."""
     disk_dir: Annotated[str, PathOption()] | None = None
-    """Where shards from a URL are kept; default: $FASTVID_CACHE, or the user's cache directory."""
+    """Folder in which shards from a URL are kept; default: $FASTVID_CACHE, or the user's cache directory."""
     holdout: Share = 0.2
     """Share of labelled videos kept from training for the probe, chosen by key."""
     bad_share: Share = 0.01
@@ -81,7 +81,7 @@ class RunConfig:
     dir: str | None = None
     """The run's directory; default: a new one under runs/."""
     seed: Natural = 0
-    """Of weights, order, views and masks."""
+    """Seed of weights, order, views and masks."""
     log_every: Count = 10
     """Steps between records in metrics.jsonl."""
     checkpoint_every: Count = 500
@@ -93,7 +93,7 @@ class RunConfig:
     compile: bool = False
     """torch.compile the training step, for its one set of shapes."""
     memory_budget: ShareAboveZero = 1.0
-    """Of a compiled step: share of its activations kept for the backward pass, which computes the others again, first
+    """Share of a compiled step's activations kept for the backward pass, which computes the others again, first
     of all what costs next to nothing."""
     threads: Count | None = None
     """Processor threads for the arithmetic; default: torch's choice."""
@@ -260,10 +260,10 @@ class LabelledDataConfig(DataConfig):
     """Labelled videos, how they are split, and the clips cut from them."""
 
     protocol: str = "auto"
-    """Which videos train, validate and test: auto (the split that the data set shows, such as folders train and test),
-    hash, hash-group, folders, table, ucf101-1 (-2, -3), ntu-subject, ntu-view or random."""
+    """Split into training, validation and test videos: auto (the one that the data set shows, such as folders train and
+    test), hash, hash-group, folders, table, ucf101-1 (-2, -3), ntu-subject, ntu-view or random."""
     shares: tuple[Share, Share, Share] = (0.7, 0.15, 0.15)
-    """Of training, validation and test videos, where the protocol leaves them open."""
+    """Shares of training, validation and test videos, where the protocol leaves them open."""
     classes: str | None = None
     """ntu-4 (sitting down, standing up, waving, other), or LABEL=CLASS,LABEL=CLASS,... to rename, merge and leave out
     labels; * stands for all others."""

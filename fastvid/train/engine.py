@@ -74,7 +74,7 @@ class Stage:
 
 @dataclass
 class Engine:
-    """What all stages of a run share.
+    """The state that all stages of a run share.
 
     Attributes:
         run: the run's directory, on the main process.

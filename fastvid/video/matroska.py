@@ -19,7 +19,7 @@ _TAGGED_TIME = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 
 @dataclass(frozen=True)
 class Extent:
-    """Where the parts of a Segment end, whether or not they are there.
+    """The places at which the parts of a Segment end, whether or not they are there.
 
     Attributes:
         segment: the Segment; 0 where its size is not stated or what follows the pictures has begun.

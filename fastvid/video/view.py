@@ -56,7 +56,7 @@ class View:
 
 @dataclass(frozen=True)
 class ViewSpec:
-    """How views are drawn.
+    """The rule by which views are drawn.
 
     Attributes:
         frames: frames per clip.

@@ -67,7 +67,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Task:
-    """What a stage's process is given.
+    """The task of a stage's process.
 
     Attributes:
         record: where its results go.

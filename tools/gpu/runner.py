@@ -17,7 +17,7 @@ _REAP = 5.0  # seconds to wait for a killed process: one that hangs in the drive
 
 @dataclass(frozen=True)
 class Ended:
-    """How a process ended.
+    """The end of a process.
 
     Attributes:
         code: exit code, negative for a signal; None of one that was killed and has not gone.

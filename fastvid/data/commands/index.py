@@ -31,7 +31,7 @@ class IndexCommand:
     jobs: int = field(default_factory=cores)
     """Processes; each takes a shard at a time."""
     video: str | None = None
-    """Which video of each sample, where they have several, such as left.mp4 for 0.left.mp4 beside 0.right.mp4."""
+    """Video to take of each sample, where they have several, such as left.mp4 for 0.left.mp4 beside 0.right.mp4."""
 
 
 @dataclass(frozen=True)

@@ -31,9 +31,9 @@ class InfoCommand:
     folder: tyro.conf.Positional[Path]
     """Holds the shards and their dataset.json, or folders train, val and test of such."""
     labels: int = 10
-    """How many labels to list."""
+    """Number of labels to list."""
     seconds: float = 3.0
-    """How long to measure decoding; 0 not at all."""
+    """Seconds for which decoding is measured; 0 for not at all."""
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ class PackCommand:
     out: str
     """Folder for the shards, or a URL such as s3://bucket/folder."""
     format: Literal["folder", "csv", "ssv2", "ucf101", "ntu", "webdataset", "llava"] = "folder"
-    """How the collection is laid out; llava: json lists of conversations or captions, and the videos that they name."""
+    """Layout of the collection; llava: json lists of conversations or captions, and the videos that they name."""
     split: int = 1
     """ucf101: which of the three splits; makes the folders train and test. 0: all videos in one."""
     names: bool = False

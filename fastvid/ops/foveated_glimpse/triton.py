@@ -1,4 +1,4 @@
-"""Triton kernels of foveated glimpses. csrc/foveated_glimpse.h holds the same window arithmetic."""
+"""Triton kernels of foveated glimpses."""
 
 import functools
 from collections.abc import Iterable
@@ -10,6 +10,7 @@ import triton.language as tl
 from fastvid.ops._launch import Launch, Options, choose_launch, options
 from fastvid.ops._layout import interleaved
 from fastvid.ops.foveated_glimpse.op import glimpses, normalization
+from fastvid.ops.foveated_glimpse.triton_windows import crop, offset, samples_over, weight_of, window
 
 # (rows and columns of a program's tile, warps), the default first.
 _FORWARD = [(16, 32, 4), (4, 32, 4), (8, 32, 4), (8, 32, 8), (16, 32, 8), (16, 16, 4)]
@@ -20,64 +21,6 @@ _SUM = [(128, 4), (128, 1), (128, 2), (64, 2), (32, 1)]
 
 # Sizes that are 1 would otherwise become constants without a dtype, and every frame size a compilation of its own.
 _SIZES = ("T", "G", "H", "W", "size", "batch_stride", "frame_stride", "row_stride")
-
-
-@triton.jit
-def _cell(x, extent):
-    """Return the pixel whose cell holds a coordinate, clamped to the frame; NaN gives 0."""
-    cell, end = tl.floor(x + 0.5), (extent - 1).to(tl.float32)
-    cell = tl.where(cell > 0.0, cell, 0.0)
-    return tl.where(cell < end, cell, end).to(tl.int32)
-
-
-@triton.jit
-def _offset(index, size):
-    return tl.div_rn(index.to(tl.float32) + 0.5, size.to(tl.float32)) - 0.5
-
-
-@triton.jit
-def _window(middle, side, width, extent, index, size, ZEROS: tl.constexpr):
-    """Return (left edge, right edge, 1 / width, first pixel, last pixel, cell of the left edge, of the right edge)."""
-    u = middle + _offset(index, size) * side
-    left, right = u - width / 2, u + width / 2
-    inverse = 1.0 / (right - left)  # not 1 / width: the weights sum to one whatever u was rounded to
-    first, last = _cell(left, extent), _cell(right, extent)
-    left_cell, right_cell = first, last
-    if ZEROS:  # a cell of -1 is outside, where there is nothing
-        begin, end = -0.5, extent.to(tl.float32) - 0.5
-        left_cell = tl.where((left < begin) | (left >= end), -1, first)
-        right_cell = tl.where((right < begin) | (right >= end), -1, last)
-        last = tl.where((right <= begin) | (left >= end), first - 1, last)
-        left = tl.where(left < begin, begin, left)
-        right = tl.where(right > end, end, right)
-    return left, right, inverse, first, last, left_cell, right_cell
-
-
-@triton.jit
-def _weight(left, right, inverse, first, last, pixel):
-    """Return the share of the window that the pixel's cell covers; 0 for pixels outside the window."""
-    begin = tl.where(pixel == first, left, pixel.to(tl.float32) - 0.5)
-    end = tl.where(pixel == last, right, pixel.to(tl.float32) + 0.5)
-    return tl.where((pixel >= first) & (pixel <= last), (end - begin) * inverse, 0.0)
-
-
-@triton.jit
-def _crop(center, scale, fixation, level, H, W, size, ratio, LEVELS: tl.constexpr, ANTIALIAS: tl.constexpr):
-    """Return (middle x, middle y, side, width of a window, d(side) / d(scale)) of a glimpse's level, in pixels."""
-    side_of_one = tl.minimum(H, W).to(tl.float32)
-    growth = tl.full((), 1.0, tl.float32)
-    for below in tl.static_range(LEVELS):
-        growth = tl.where(below < level, growth * ratio, growth)
-    side_of_one = side_of_one * growth
-    s = tl.load(scale + fixation)
-    side = tl.where(s > 0.0, s, float("nan")) * side_of_one
-    step = tl.div_rn(side, size.to(tl.float32))
-    width = tl.full((), 1.0, tl.float32)
-    if ANTIALIAS:
-        width = tl.where(step <= 1.0, 1.0, step)  # a NaN stays one
-    x = ((tl.load(center + 2 * fixation) + 1.0) * W.to(tl.float32) - 1.0) / 2
-    y = ((tl.load(center + 2 * fixation + 1) + 1.0) * H.to(tl.float32) - 1.0) / 2
-    return x, y, side, width, side_of_one
 
 
 @triton.jit(do_not_specialize=_SIZES)
@@ -94,11 +37,11 @@ def foveated_glimpse_kernel(
     fixation, level = unit // LEVELS, unit % LEVELS
     frame = fixation // G
     base = frames + frame // T * batch_stride.to(tl.int64) + frame % T * frame_stride.to(tl.int64)
-    mx, my, side, width, _ = _crop(center, scale, fixation, level, H, W, size, ratio, LEVELS, ANTIALIAS)
+    mx, my, side, width, _ = crop(center, scale, fixation, level, H, W, size, ratio, LEVELS, ANTIALIAS)
     i = (tile // tiles_x * BLOCK_Y + tl.arange(0, BLOCK_Y))[:, None]  # [BY, 1]
     k = (tile % tiles_x * BLOCK_X + tl.arange(0, BLOCK_X))[None, :]  # [1, BX]
-    top, bottom, over_height, y0, y1, _, _ = _window(my, side, width, H, tl.minimum(i, size - 1), size, ZEROS)
-    left, right, over_width, x0, x1, _, _ = _window(mx, side, width, W, tl.minimum(k, size - 1), size, ZEROS)
+    top, bottom, over_height, y0, y1, _, _ = window(my, side, width, H, tl.minimum(i, size - 1), size, ZEROS)
+    left, right, over_width, x0, x1, _, _ = window(mx, side, width, W, tl.minimum(k, size - 1), size, ZEROS)
     red = tl.zeros((BLOCK_Y, BLOCK_X), tl.float32)
     green, blue = red, red
     inside = red + 1.0
@@ -107,11 +50,11 @@ def foveated_glimpse_kernel(
         inside = inside_y * tl.where(x1 < x0, 0.0, (right - left) * over_width)
     for dy in range(0, tl.max(y1 - y0) + 1):
         y = y0 + dy
-        wy = _weight(top, bottom, over_height, y0, y1, y)
+        wy = weight_of(top, bottom, over_height, y0, y1, y)
         row = base + y.to(tl.int64) * row_stride
         for dx in range(0, tl.max(x1 - x0) + 1):
             x = x0 + dx
-            weight = wy * _weight(left, right, over_width, x0, x1, x)  # [BY, BX]
+            weight = wy * weight_of(left, right, over_width, x0, x1, x)  # [BY, BX]
             under = (y <= y1) & (x <= x1)
             pixel = row + 3 * x
             red += weight * tl.load(pixel, mask=under, other=0).to(tl.float32)
@@ -156,13 +99,13 @@ def foveated_glimpse_gaze_kernel(
     fixation, level = unit // LEVELS, unit % LEVELS
     frame = fixation // G
     base = frames + frame // T * batch_stride.to(tl.int64) + frame % T * frame_stride.to(tl.int64)
-    mx, my, side, width, side_of_one = _crop(
+    mx, my, side, width, side_of_one = crop(
         center, scale, fixation, level, H, W, size, ratio, LEVELS, ANTIALIAS
     )  # fmt: skip
     i = (tile // tiles_x * BLOCK_Y + tl.arange(0, BLOCK_Y))[:, None]  # [BY, 1]
     k = (tile % tiles_x * BLOCK_X + tl.arange(0, BLOCK_X))[None, :]  # [1, BX]
-    top, bottom, over_height, y0, y1, yt, yb = _window(my, side, width, H, tl.minimum(i, size - 1), size, ZEROS)
-    left, right, over_width, x0, x1, xl, xr = _window(mx, side, width, W, tl.minimum(k, size - 1), size, ZEROS)
+    top, bottom, over_height, y0, y1, yt, yb = window(my, side, width, H, tl.minimum(i, size - 1), size, ZEROS)
+    left, right, over_width, x0, x1, xl, xr = window(mx, side, width, W, tl.minimum(k, size - 1), size, ZEROS)
     area = size.to(tl.int64) * size
     at = grad + unit * 3 * area + i.to(tl.int64) * size + k
     exists = (i < size) & (k < size)
@@ -179,7 +122,7 @@ def foveated_glimpse_gaze_kernel(
     along_y, wider = along_x, along_x
     for dy in range(0, tl.max(y1 - y0) + 1):
         y = y0 + dy
-        wy = _weight(top, bottom, over_height, y0, y1, y)
+        wy = weight_of(top, bottom, over_height, y0, y1, y)
         row = base + y.to(tl.int64) * row_stride
         at_right = _seen(row, xr, (y <= y1) & (xr >= 0), red, green, blue, outside)
         at_left = _seen(row, xl, (y <= y1) & (xl >= 0), red, green, blue, outside)
@@ -187,17 +130,17 @@ def foveated_glimpse_gaze_kernel(
         wider += wy * (at_right + at_left) * 0.5
         for dx in range(0, tl.where(widens, columns, 0)):
             x = x0 + dx
-            weight = wy * _weight(left, right, over_width, x0, x1, x)
+            weight = wy * weight_of(left, right, over_width, x0, x1, x)
             wider -= 2 * weight * _seen(row, x, (y <= y1) & (x <= x1), red, green, blue, outside)
     bottom_row, top_row = base + yb.to(tl.int64) * row_stride, base + yt.to(tl.int64) * row_stride
     for dx in range(0, columns):
         x = x0 + dx
-        wx = _weight(left, right, over_width, x0, x1, x)
+        wx = weight_of(left, right, over_width, x0, x1, x)
         at_bottom = _seen(bottom_row, x, (x <= x1) & (yb >= 0), red, green, blue, outside)
         at_top = _seen(top_row, x, (x <= x1) & (yt >= 0), red, green, blue, outside)
         along_y += wx * (at_bottom - at_top)
         wider += wx * (at_bottom + at_top) * 0.5
-    to_side = along_x * _offset(k, size) + along_y * _offset(i, size)
+    to_side = along_x * offset(k, size) + along_y * offset(i, size)
     to_side += tl.where(widens, wider / size.to(tl.float32), 0.0)
     sums = partial + (unit * tiles + tile) * 3
     tl.store(sums, tl.sum(tl.sum(along_x, 1), 0) / width * (W.to(tl.float32) / 2))
@@ -222,26 +165,6 @@ def foveated_glimpse_sum_kernel(partial, to_center, to_scale, count, BLOCK: tl.c
     tl.store(to_scale + fixation, tl.sum(scale, 0))
 
 
-@triton.jit
-def _samples_over(pixel, middle, side, width, extent, size, ZEROS: tl.constexpr):
-    """Return the (first, last) sample whose window may cover a pixel, one too many at either end; none: last <
-    first.
-    """
-    step = tl.div_rn(side, size.to(tl.float32))
-    start = middle - side / 2 + step / 2
-    reach = 0.5 + width / 2 + 1e-6 * (tl.abs(middle) + side + extent.to(tl.float32))  # and what rounding may move
-    p, end = pixel.to(tl.float32), size.to(tl.float32)
-    first, last = tl.floor((p - reach - start) / step), tl.ceil((p + reach - start) / step)
-    if not ZEROS:  # the outermost pixels are repeated
-        first = tl.where(pixel == 0, 0.0, first)
-        last = tl.where(pixel == extent - 1, end - 1, last)
-    first = tl.where(first > 0.0, first, 0.0)
-    first = tl.where(first < end, first, end)
-    last = tl.where(last > -1.0, last, -1.0)
-    last = tl.where(last < end - 1, last, end - 1)
-    return first.to(tl.int32), last.to(tl.int32)
-
-
 @triton.jit(do_not_specialize=("G", "H", "W", "size"))
 def foveated_glimpse_frames_kernel(
     grad, center, scale, to_frames, G, H, W, size, ratio: tl.float32,
@@ -260,18 +183,18 @@ def foveated_glimpse_frames_kernel(
     area = size.to(tl.int64) * size
     for seen in range(0, G * LEVELS):
         fixation, level = frame * G + seen // LEVELS, seen % LEVELS
-        mx, my, side, width, _side_of_one = _crop(center, scale, fixation, level, H, W, size, ratio, LEVELS, ANTIALIAS)
-        i0, i1 = _samples_over(y, my, side, width, H, size, ZEROS)
-        k0, k1 = _samples_over(x, mx, side, width, W, size, ZEROS)
+        mx, my, side, width, _side_of_one = crop(center, scale, fixation, level, H, W, size, ratio, LEVELS, ANTIALIAS)
+        i0, i1 = samples_over(y, my, side, width, H, size, ZEROS)
+        k0, k1 = samples_over(x, mx, side, width, W, size, ZEROS)
         source = grad + (fixation * LEVELS + level) * 3 * area
         for di in range(0, tl.max(tl.where(y < H, i1 - i0, -1)) + 1):
             i = i0 + di
-            top, bottom, over_height, y0, y1, _yt, _yb = _window(my, side, width, H, i, size, ZEROS)
-            wy = tl.where(i <= i1, _weight(top, bottom, over_height, y0, y1, y), 0.0)
+            top, bottom, over_height, y0, y1, _yt, _yb = window(my, side, width, H, i, size, ZEROS)
+            wy = tl.where(i <= i1, weight_of(top, bottom, over_height, y0, y1, y), 0.0)
             for dk in range(0, tl.max(tl.where(x < W, k1 - k0, -1)) + 1):
                 k = k0 + dk
-                left, right, over_width, x0, x1, _xl, _xr = _window(mx, side, width, W, k, size, ZEROS)
-                weight = wy * tl.where(k <= k1, _weight(left, right, over_width, x0, x1, x), 0.0)
+                left, right, over_width, x0, x1, _xl, _xr = window(mx, side, width, W, k, size, ZEROS)
+                weight = wy * tl.where(k <= k1, weight_of(left, right, over_width, x0, x1, x), 0.0)
                 over = exists & (i <= i1) & (k <= k1) & (weight != 0.0)
                 at = source + i.to(tl.int64) * size + k
                 red += weight * tl.load(at, mask=over, other=0).to(tl.float32)

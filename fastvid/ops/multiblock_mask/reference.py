@@ -31,7 +31,7 @@ def multiblock_mask(ids: torch.Tensor, plan: list[int], seed: int, draw: int) ->
         covered = blocked.sum(1, keepdim=True)
         blocked = blocked | _lowest(keys, ~blocked, (want_masked - covered).clamp(min=0))
         masked = _choose(keys, blocked, want_masked, bool(p.tail))
-        if p.meet == _TOKENS:
+        if p.fill == _TOKENS:
             blocked = masked
     else:
         masked = blocked = _lowest(keys, everything, want_masked)
@@ -60,15 +60,15 @@ class SampleWords:
 def draw_blocks(p: SimpleNamespace, rng: SampleWords) -> torch.Tensor:
     """Return bool [B, N]: the tokens that the blocks cover once the plan's stopping rule holds."""
     tokens = p.T * p.H * p.W
-    room = {_TRIM: p.masked, _TRUNCATE: tokens - p.visible, _TOKENS: tokens}[p.meet]
-    if p.meet == _TRIM:
+    room = {_TRIM: p.masked, _TRUNCATE: tokens - p.visible, _TOKENS: tokens}[p.fill]
+    if p.fill == _TRIM:
         wanted = torch.zeros_like(rng.ids)
     else:
         wanted = p.count_lo + bounded(rng.words(_STREAM_COUNT, 0)[0], p.count_hi - p.count_lo + 1)
     blocked = torch.zeros(len(rng.ids), tokens, dtype=torch.bool, device=rng.ids.device)
     for b in range(MAX_BLOCKS):
         covered = blocked.sum(1)
-        enough = torch.full_like(covered, p.meet == _TOKENS, dtype=torch.bool) | (covered >= p.masked)
+        enough = torch.full_like(covered, p.fill == _TOKENS, dtype=torch.bool) | (covered >= p.masked)
         stopped = ((b >= wanted) & enough) | (covered >= room)
         if bool(stopped.all()):
             break

@@ -13,7 +13,7 @@ _Q24, _Q16 = 1 << 24, 1 << 16
 
 # Field order of MaskPlan in csrc/multiblock_mask.h.
 PLAN_FIELDS = (
-    "T", "H", "W", "masked", "visible", "kind", "meet", "tail", "count_lo", "count_hi", "same_size", "t_lo", "t_hi",
+    "T", "H", "W", "masked", "visible", "kind", "fill", "tail", "count_lo", "count_hi", "same_size", "t_lo", "t_hi",
     "by_area", "area_lo", "area_hi", "aspect_lo", "aspect_hi", "h_lo", "h_hi", "w_lo", "w_hi",
 )  # fmt: skip
 
@@ -146,7 +146,7 @@ class MaskSpec:
         height, width, area = self.height or (1, 1), self.width or (1, 1), self.area or (1, 1)
         fields = {
             "T": t, "H": h, "W": w, "masked": masked, "visible": visible,
-            "kind": _KINDS[self.kind], "meet": _FILLS[self.fill], "tail": int(self.truncate == "tail"),
+            "kind": _KINDS[self.kind], "fill": _FILLS[self.fill], "tail": int(self.truncate == "tail"),
             "count_lo": self.count[0], "count_hi": self.count[1], "same_size": int(self.same_size),
             "by_area": int(self.area is not None),
             "t_lo": _fixed(self.temporal[0], _Q24), "t_hi": _fixed(self.temporal[1], _Q24),

@@ -44,8 +44,8 @@ def _round_sqrt_ratio(num, den, limit, SIDE: tl.constexpr):
 
 
 @triton.jit
-def _wants_a_block(b, covered, wanted, masked, room, MEET: tl.constexpr, MAX_BLOCKS: tl.constexpr):
-    short = (b < wanted) if MEET == _TOKENS else (b < wanted) | (covered < masked)
+def _wants_a_block(b, covered, wanted, masked, room, FILL: tl.constexpr, MAX_BLOCKS: tl.constexpr):
+    short = (b < wanted) if FILL == _TOKENS else (b < wanted) | (covered < masked)
     return short & (covered < room) & (b < MAX_BLOCKS)
 
 
@@ -96,7 +96,7 @@ def multiblock_mask_kernel(
     ids, visible_out, masked_out, seed: tl.int64, draw: tl.int64,
     T, H, W, masked, visible, count_lo, count_hi, t_lo, t_hi, area_lo, area_hi, aspect_lo, aspect_hi,
     h_lo, h_hi, w_lo, w_hi,
-    KIND: tl.constexpr, MEET: tl.constexpr, TAIL: tl.constexpr, SAME_SIZE: tl.constexpr, BY_AREA: tl.constexpr,
+    KIND: tl.constexpr, FILL: tl.constexpr, TAIL: tl.constexpr, SAME_SIZE: tl.constexpr, BY_AREA: tl.constexpr,
     MAX_BLOCKS: tl.constexpr, SIDE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     sample = tl.program_id(0).to(tl.int64)
@@ -113,15 +113,15 @@ def multiblock_mask_kernel(
         covered = 0
         room = cells
         wanted = 0
-        if MEET == _TRIM:
+        if FILL == _TRIM:
             room = masked
         else:
-            if MEET == _TRUNCATE:
+            if FILL == _TRUNCATE:
                 room = cells - visible
             word, _, _, _ = tl.philox(seed, tl.full((), _STREAM_COUNT, tl.int32), draw, id_lo, id_hi)
             wanted = count_lo + _bounded(word, count_hi - count_lo + 1)
         b = tl.full((), 0, tl.int32)
-        while _wants_a_block(b, covered, wanted, masked, room, MEET, MAX_BLOCKS):
+        while _wants_a_block(b, covered, wanted, masked, room, FILL, MAX_BLOCKS):
             size_index = b * 0 if SAME_SIZE else b
             s0, s1, s2, _ = tl.philox(seed, size_index | _STREAM_SIZE, draw, id_lo, id_hi)
             p0, p1, p2, order = tl.philox(seed, b | _STREAM_PLACE, draw, id_lo, id_hi)
@@ -155,7 +155,7 @@ def multiblock_mask_kernel(
             free = everything & (blocked == 0)
             blocked = blocked | _lowest_tokens(free, masked - covered, seed, draw, id_lo, id_hi, BLOCK)
         chosen = _choose(blocked, want_masked, seed, draw, id_lo, id_hi, TAIL, BLOCK)
-        if MEET == _TOKENS:
+        if FILL == _TOKENS:
             blocked = chosen
     else:
         chosen = _lowest_tokens(everything, want_masked, seed, draw, id_lo, id_hi, BLOCK)
@@ -195,7 +195,7 @@ def multiblock_mask(
             "use backend='native' or backend='reference'"
         )
     if len(ids):
-        constants = {name.upper(): p.pop(name) for name in ("kind", "meet", "tail", "same_size", "by_area")}
+        constants = {name.upper(): p.pop(name) for name in ("kind", "fill", "tail", "same_size", "by_area")}
         multiblock_mask_kernel[(len(ids),)](
             ids.contiguous(), visible, masked, seed, draw, **p, **constants, MAX_BLOCKS=MAX_BLOCKS,
             SIDE=triton.next_power_of_2(max(p["H"], p["W"])), **choose_launch(mask_options(cells), ids.device),

@@ -25,14 +25,14 @@ class ModelConfig(ViTOptions):
 
 @dataclass(frozen=True)
 class MaskConfig:
-    """Which tokens are hidden from the encoder and predicted."""
+    """The tokens that are hidden from the encoder and predicted."""
 
     specs: tuple[Literal["multiblock", "salt", "vjepa_short", "vjepa_long", "tube", "random"], ...] = ("multiblock",)
     """Mask specs of a step; the loss is averaged over them."""
     ratio: Annotated[float, Range(0, 1, open=True, open_high=True)] = 0.75
     """Share of masked tokens; for vjepa_* the published masks decide how many there are."""
     truncate: Literal["random", "tail"] = "random"
-    """Which surplus tokens vjepa_* drop: random ones, or the last in token order as the official code does."""
+    """Surplus tokens that vjepa_* drop: random ones, or the last in token order as the official code does."""
     temporal: tuple[ShareAboveZero, ShareAboveZero] | None = None
     """Overrides the share of time that a block spans."""
     area: tuple[ShareAboveZero, ShareAboveZero] | None = None
@@ -100,9 +100,9 @@ class LatentWindowConfig:
     """Times that each window (--data.window shards) is shown in a row, in a new order and under new masks but in the
     same views (data echoing, arXiv 1907.05550); 1 for no cache."""
     gb: Positive = 8.0
-    """What the latents of two windows may take in the run's directory, in 10^9 bytes."""
+    """Most that the latents of two windows take in the run's directory, in 10^9 bytes."""
     form: Literal["fp16", "bf16", "int8"] = "fp16"
-    """How an element is stored; int8 has a float16 scale for each token."""
+    """Number format of an element; int8 has a float16 scale for each token."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Which tokens are predicted where only some tokens' latents are cached: those that are masked and cached."""
+"""The tokens to predict where only some tokens' latents are cached: those that are masked and cached."""
 
 import math
 

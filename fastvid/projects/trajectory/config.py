@@ -17,7 +17,7 @@ from fastvid.train.optim import OptimConfig
 
 @dataclass(frozen=True)
 class StopConfig:
-    """When a worker is good enough, by the lower ends of 95 % intervals on validation videos."""
+    """The marks at which a worker is good enough, by the lower ends of 95 % intervals on validation videos."""
 
     every: Natural = 5
     """Epochs between two looks at the conditions; 0: never stop early."""
@@ -31,7 +31,7 @@ class StopConfig:
 
 @dataclass(frozen=True)
 class MeasureConfig:
-    """What is measured on the test videos."""
+    """Measurements on the test videos."""
 
     draws: Count = 200
     """Permutations of the null."""
@@ -52,7 +52,7 @@ class TrajectoryConfig:
     """Workers, separated by commas and trained in turn: attention (attention supervised), pretrained (frozen features,
     no supervision), unsupervised, contrastive, duration."""
     task: Task = "motion"
-    """What the read-out query decides: motion (of the persistent objects), or noise (whether less than a fifth of the
+    """Task of the read-out query: motion (of the persistent objects), or noise (whether less than a fifth of the
     frames have a transient object)."""
     pretrained: Features = "conv"
     """Frozen features: of the worker pretrained, and of one column of the 2 x 2."""

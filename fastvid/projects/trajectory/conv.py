@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 CROP = 16  # side of its crops
 TRAINED = {"dim": 64, "steps": 300, "batch": 256, "lr": 2e-3, "seed": 0, "version": 1}
-"""How it is trained: part of the fingerprint of its weights."""
+"""Settings of its training: part of the fingerprint of its weights."""
 
 
 class Autoencoder(nn.Module):

@@ -17,10 +17,10 @@ _LEAST = 1e-12  # share of attention that counts as none, as in fastvid.eval.att
 
 @dataclass(frozen=True)
 class SupervisionConfig:
-    """What a worker adds to the loss, and how training shows the videos."""
+    """The term that a worker adds to the loss, and the order in which training shows the videos."""
 
     weight: NotNegative = 1.0
-    """Of the worker's own term."""
+    """Weight of the worker's own term."""
     ratio: Positive = 2.0
     """Attention ratio from which a video has nothing more to gain."""
     warmup_epochs: Natural = 2
@@ -30,7 +30,7 @@ class SupervisionConfig:
     prefix: Share = 0.5
     """Share of the videos of which only the first k frames are shown, k drawn uniformly."""
     temperature: Positive = 0.1
-    """Of the contrastive worker's similarities."""
+    """Temperature of the contrastive worker's similarities."""
 
 
 def log_ratio(attention: torch.Tensor, persistent: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:

@@ -20,11 +20,11 @@ class ModelConfig:
     layers: Natural = 2
     """Self-attention layers."""
     width: Count = 256
-    """Of a token."""
+    """Width of a token."""
     heads: Count = 8
-    """Of each attention; the width must divide by it."""
+    """Heads of each attention; the width must divide by it."""
     dropout: Share = 0.1
-    """Of attention weights' outputs and of hidden layers."""
+    """Dropout of what attention returns, and of hidden layers."""
     track_code: bool = True
     """Give each token a random code of its track, drawn anew for each video and epoch."""
 

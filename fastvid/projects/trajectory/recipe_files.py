@@ -3,4 +3,4 @@
 RESULT = "trajectory.json"
 """All that was measured."""
 EFFICIENCY = "efficiency_statistics.json"
-"""What early decisions of the first worker save."""
+"""File of what early decisions of the first worker save."""

@@ -43,7 +43,7 @@ class SceneConfig:
     test: Count = 512
     """Videos to test with."""
     seed: Natural = 0
-    """Of the generated videos: runs with different run.seed share them."""
+    """Seed of the generated videos: runs with different run.seed share them."""
 
     @property
     def length(self) -> int:

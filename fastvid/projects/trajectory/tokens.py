@@ -45,7 +45,7 @@ class TokenConfig:
     """hungarian: linking by optimal assignment; norfair: by the package norfair-enough, for comparison; truth: boxes
     and identities of generated videos as they are, to tell errors of tracking from all others."""
     detector: Literal["auto", "threshold", "median"] = "auto"
-    """What is foreground. threshold: what is bright on black; median: what differs from the pixel's median over time.
+    """Foreground. threshold: what is bright on black; median: what differs from the pixel's median over time.
     auto: threshold for the variant seed and imported files, median otherwise."""
     features: Features = "pixels"
     """pixels: 8 x 8 pixels of the crop; conv: a small autoencoder, trained once on crops of training videos; resnet18:

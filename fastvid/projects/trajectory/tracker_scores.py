@@ -11,7 +11,7 @@ from fastvid.projects.trajectory.tokens import TokenConfig, find_tracks
 from fastvid.projects.trajectory.videos import Videos
 
 GOALS = {"detection_recall": 0.95, "purity": 0.9, "completeness": 0.9}
-"""What the scores are to be above on the variant seed."""
+"""Scores to exceed on the variant seed."""
 
 _MOST = 256  # videos that are scored: their pixels are in memory at once
 

@@ -24,7 +24,7 @@ class VJepa2ModelConfig:
     init: Literal["pretrained", "tiny"] = "pretrained"
     """tiny: a small model with random weights instead."""
     init_seed: Natural = 0
-    """Of the tiny model's weights: runs with different run.seed share them."""
+    """Seed of the tiny model's weights: runs with different run.seed share them."""
     keep_head: bool = False
     """Go on with the checkpoint's own head: refuse one for another number of classes instead of drawing a new one."""
     checkpointing: bool = False
@@ -36,14 +36,14 @@ class FeaturesConfig:
     """The features that the frozen parts compute from the videos, once."""
 
     keep: Literal["auto", "memory", "disk", "none"] = "auto"
-    """Where; auto: memory if they fit into ram-gb, else the disk if they fit into disk-gb, else nowhere: they are
-    computed anew in every epoch. With dir: the disk."""
+    """Place of the features. auto: memory if they fit into ram-gb, else the disk if they fit into disk-gb, else
+    nowhere: they are computed anew in every epoch. With dir: the disk."""
     form: Literal["bf16", "fp16", "int8"] = "bf16"
-    """How an element is stored."""
+    """Number format of an element."""
     views: Count = 1
     """Augmented views of each training video: epoch e is trained on view e modulo this."""
     seed: Natural = 0
-    """Of these views: runs with different run.seed share them."""
+    """Seed of these views: runs with different run.seed share them."""
     ram_gb: NotNegative = 4.0
     """Most memory, in 10^9 bytes."""
     disk_gb: NotNegative = 8.0
@@ -61,7 +61,7 @@ class AugmentConfig(ColourOptions):
     randaugment: Natural = 0
     """Operations of RandAugment for each clip."""
     magnitude: Annotated[int, Range(0, 30)] = 9
-    """Of these operations, 0 to 30."""
+    """Strength of these operations, 0 to 30."""
     mixup: NotNegative = 0.0
     """Alpha of mixup; it mixes what enters the first part that trains: clips, or the features of a frozen encoder."""
     label_smoothing: Share = 0.0
@@ -77,7 +77,7 @@ class AugmentConfig(ColourOptions):
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """How accuracy is measured."""
+    """Measurement of accuracy."""
 
     clips: Count = 1
     """Clips of each video, uniformly over its length; their probabilities are averaged."""
@@ -92,7 +92,7 @@ class VJepa2Config:
     """Fine-tunes a V-JEPA 2 video classifier by head, pooler, LoRA, or all of it, and tests the best epoch."""
 
     approach: Approach = "head"
-    """What trains."""
+    """The parts that are trained."""
     data: LabelledDataConfig = field(default_factory=LabelledDataConfig)
     """Videos."""
     demo: DemoSize = field(default_factory=DemoSize)
