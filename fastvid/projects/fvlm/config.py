@@ -62,7 +62,7 @@ class CurriculumConfig:
 
 @dataclass(frozen=True)
 class RestartConfig:
-    """When a model that does not begin to look is given up, and trained anew from other first weights.
+    """When a model of the demo that does not begin to look is given up, and trained anew from other first weights.
 
     Attention may settle on one place before it makes use of the question, and a small model then stays there for long.
     Validation clips tell early.

@@ -38,7 +38,7 @@ def proof() -> FvlmConfig:
         base,
         demo=replace(base.demo, tiles=12, background="moving", train=30_000),
         optim=_optim(6000),
-        restart=RestartConfig(step=1500, accuracy=0.35, times=2),
+        restart=RestartConfig(step=500, accuracy=0.2),
         coarse_optim=_optim(2000),
         test=TestConfig(every=500),
     )

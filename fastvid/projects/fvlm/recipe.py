@@ -53,10 +53,8 @@ def run(session: Session, config: FvlmConfig) -> None:
     optim, coarse_optim = (limit_epochs(one, videos) for one in (config.optim, config.coarse_optim))
     session.begin()
 
-    attempts = [
-        FINE,
-        *(f"{FINE}-{number}" for number in range(2, 2 + config.restart.times * bool(config.restart.step))),
-    ]
+    restarts = config.restart.times if config.restart.step and data.has_tasks else 0
+    attempts = [FINE, *(f"{FINE}-{number}" for number in range(2, 2 + restarts))]
     engine = session.engine(
         {**dict.fromkeys(attempts, optim.steps), **({COARSE: coarse_optim.steps} if alone is not None else {})}
     )
