@@ -70,9 +70,10 @@ class RestartConfig:
 
     step: Natural = 0
     """Optimizer step of the validation that decides, a multiple of test.every; 0: nothing is given up."""
-    accuracy: Share = 0.25
-    """Least accuracy of the fine pass there, over all validation questions."""
-    times: Natural = 2
+    margin: Share = 0.02
+    """Least by which the accuracy of the fine pass is above that of the coarse one there, over all validation
+    questions."""
+    times: Natural = 3
     """Most restarts; the last attempt is trained to its end, whatever it reaches."""
 
 

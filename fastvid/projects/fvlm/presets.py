@@ -25,7 +25,7 @@ def demo() -> FvlmConfig:
         model=ModelConfig(init="tiny"),
         loss=LossConfig(coarse_weight=0.3),
         optim=_optim(1000),
-        restart=RestartConfig(step=400, accuracy=0.2),
+        restart=RestartConfig(step=300),
         coarse_optim=_optim(600),
         run=RunConfig(checkpoint_every=250, precision="float32", threads=1),
     )
@@ -38,7 +38,7 @@ def proof() -> FvlmConfig:
         base,
         demo=replace(base.demo, tiles=12, background="moving", train=30_000),
         optim=_optim(6000),
-        restart=RestartConfig(step=500, accuracy=0.2),
+        restart=RestartConfig(step=500),
         coarse_optim=_optim(2000),
         test=TestConfig(every=500),
     )

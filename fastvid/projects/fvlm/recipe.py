@@ -99,12 +99,12 @@ def new_model(config: FvlmConfig, data: FvlmData, attempt: int = 0) -> tuple[Fov
 
 def why_give_up(config: FvlmConfig, step: int, values: dict[str, float]) -> str | None:
     """Return why an attempt ends after a validation, or None to go on."""
-    reached = values["val_accuracy_fine_all"]
-    if step != config.restart.step or reached >= config.restart.accuracy:
+    fine, coarse = values["val_accuracy_fine_all"], values["val_accuracy_coarse_all"]
+    if step != config.restart.step or fine - coarse >= config.restart.margin:
         return None
     return (
-        f"the fine pass has a validation accuracy of {100 * reached:.1f} %, less than "
-        f"{100 * config.restart.accuracy:g} %: it begins anew from other weights"
+        f"the validation accuracy of the fine pass is {100 * fine:.1f} %, that of the coarse one {100 * coarse:.1f} %, "
+        f"so that its looks are of no use yet: it begins anew from other weights"
     )
 
 

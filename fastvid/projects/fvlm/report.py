@@ -58,9 +58,9 @@ def _restarts(found: Values) -> str:
     if not found["restart"]["step"]:
         return ""
     rule = (
-        f"a model with a validation accuracy below {100 * found['restart']['accuracy']:g} % at step "
-        f"{found['restart']['step']:,} is given up for one with other first weights (most restarts: "
-        f"{found['restart']['times']})"
+        f"a model whose fine pass is not {100 * found['restart']['margin']:g} points of validation accuracy above its "
+        f"coarse pass at step {found['restart']['step']:,} is given up for one with other first weights (most "
+        f"restarts: {found['restart']['times']})"
     )
     if not found["given_up"]:
         return f"<p>No restart was needed; the rule: {rule}.</p>"

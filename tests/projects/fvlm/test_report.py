@@ -26,7 +26,7 @@ TASKS = ["tiles", "chain", "tiles"]
 ABOUT = {
     "mode": "stream", "layout": "question-first", "query": "deep", "first_query": "text", "coarse_weight": 1.0,
     "seed": 0, "frames": 3, "clips": {"train": 8, "val": 2, "test": 2}, "legacy_ratio": 1.25,
-    "stage": "fine", "given_up": [], "restart": {"step": 0, "accuracy": 0.25, "times": 2},
+    "stage": "fine", "given_up": [], "restart": {"step": 0, "margin": 0.02, "times": 2},
 }  # fmt: skip
 
 
@@ -78,9 +78,9 @@ def test_a_coarse_pass_without_weight_and_a_dead_gaze_are_said_aloud(tmp_path, f
 
 
 def test_attempts_that_were_given_up_are_named_with_the_rule(tmp_path, found):
-    rule = {"step": 350, "accuracy": 0.25, "times": 2}
+    rule = {"step": 350, "margin": 0.02, "times": 2}
     text = page(tmp_path / "run", {**found, "given_up": [0.123], "restart": rule, "stage": "fine-2"})
-    assert "<b>1 given up</b>, with 12.3 %; the rule: a model with a validation accuracy below 25 %" in text
+    assert "<b>1 given up</b>, with 12.3 %; the rule: a model whose fine pass is not 2 points" in text
     assert "No restart was needed" in page(tmp_path / "other", {**found, "restart": rule})
 
 

@@ -113,7 +113,7 @@ def test_a_run_that_is_killed_goes_on_bit_for_bit(run, tmp_path, monkeypatch, ba
 
 def test_a_model_that_does_not_begin_to_look_begins_anew_from_other_weights(tmp_path, monkeypatch):
     """By a rule, with validation clips; and a resume knows how often."""
-    options = ("--restart.step", "4", "--restart.accuracy", "1", "--restart.times", "2", "--coarse-alone", "False")
+    options = ("--restart.step", "4", "--restart.margin", "1", "--restart.times", "2", "--coarse-alone", "False")
     run = fvlm.train(config_of(tmp_path / "run", *options))
     assert run.stages == ["fine", "fine-2", "fine-3"]
     assert [run.series(name, "val_accuracy_fine_all")[0] for name in run.stages] == [[4], [4], [4, 8]]
