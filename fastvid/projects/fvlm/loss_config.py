@@ -17,11 +17,14 @@ class LossConfig:
     on one place before it makes use of the question stays there long. 0 for no floor."""
     entropy_weight: NotNegative = 0.3
     """Of what is missing to the floor, in the mean over layers, heads and glances."""
+    entropy_from: Natural = 0
+    """Micro-batch that the floor begins at."""
     entropy_steps: Natural = 200
-    """Micro-batches over which that weight falls to 0."""
+    """Micro-batches over which that weight then falls to 0."""
 
     def entropy_weight_at(self, micro: int) -> float:
         """Return the weight of the entropy's floor in a micro-batch."""
-        if not self.entropy_floor or micro >= self.entropy_steps:
+        passed = micro - self.entropy_from
+        if not self.entropy_floor or not 0 <= passed < self.entropy_steps:
             return 0.0
-        return self.entropy_weight * (1 - micro / self.entropy_steps)
+        return self.entropy_weight * (1 - passed / self.entropy_steps)

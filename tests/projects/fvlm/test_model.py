@@ -163,16 +163,18 @@ def test_the_loss_is_a_sum_over_tokens_and_the_coarse_pass_has_a_weight():
 
 
 def test_the_floor_of_the_entropy_fades_out_and_pulls_attention_apart():
-    config = LossConfig(entropy_floor=5.0, entropy_weight=0.5, entropy_steps=10)  # above all that 5 tokens can have
+    config = LossConfig(
+        entropy_floor=5.0, entropy_weight=0.5, entropy_from=1, entropy_steps=10
+    )  # above all that 5 tokens can have
     model, part = tiny(), batch()
     plain, _ = TextLoss("stream", LossConfig())(model, part, 0)
     inputs = Inputs.of(part)
     entropy = model(inputs, entropy=True).entropy[:, inputs.questions[:, :, None] & inputs.frames[:, None]]
-    for micro, weight in ((0, 0.5), (4, 0.3), (10, 0.0), (99, 0.0)):
+    for micro, weight in ((0, 0.0), (1, 0.5), (5, 0.3), (11, 0.0), (99, 0.0)):
         loss, _ = TextLoss("stream", config)(model, part, micro)
         expected = plain.total + weight * 9 * (5.0 - entropy.mean())
         torch.testing.assert_close(loss.total, expected)
-    loss, _ = TextLoss("stream", config)(model, part, 0)
+    loss, _ = TextLoss("stream", config)(model, part, 1)
     ((loss.total - plain.total) / 9).backward()
     with torch.no_grad():
         for parameter in model.parameters():
