@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from fastvid.projects.fvlm.config import FvlmConfig, RestartConfig, TestConfig
+from fastvid.projects.fvlm.config import CurriculumConfig, FvlmConfig, RestartConfig, TestConfig
 from fastvid.projects.fvlm.loss_config import LossConfig
 from fastvid.projects.fvlm.model_config import ModelConfig
 from fastvid.projects.fvlm.scenes import SceneConfig
@@ -23,7 +23,8 @@ def demo() -> FvlmConfig:
     return FvlmConfig(
         demo=SceneConfig(),
         model=ModelConfig(init="tiny"),
-        loss=LossConfig(coarse_weight=0.3),
+        curriculum=CurriculumConfig(one_frame=250, few_tiles=300),
+        loss=LossConfig(coarse_weight=0.3, entropy_floor=0.7, entropy_from=250, entropy_steps=650),
         optim=_optim(1000),
         restart=RestartConfig(step=300),
         coarse_optim=_optim(600),
