@@ -9,7 +9,7 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int kDigits = 256;  // radix of the selection by random key
-static_assert(kDigits == kThreads, "a thread looks at one digit");
+static_assert(kDigits % kThreads == 0, "the block looks at whole rows of digits");
 
 enum State : uint8_t { kFree, kBlocked, kMasked, kVisible };
 
@@ -76,13 +76,17 @@ __device__ void take_lowest(uint8_t* state, const SampleRng& rng, Shared& sh, in
       if (shift == 24 || key >> (shift + 8) == prefix) atomicAdd(&sh.histogram[(key >> shift) & 255u], 1u);
     }
     __syncthreads();
-    // Digits are as many as threads: one of them finds the rank in its own.
-    const uint32_t here = sh.histogram[threadIdx.x];
-    uint32_t all;
-    const uint32_t through = block_scan(here, sh, &all);
-    if (through >= rank && through - here < rank) {
-      sh.digit = threadIdx.x;
-      sh.rank = rank - (through - here);
+    // The thread in whose digit the rank lies says so.
+    uint32_t before = 0;
+    for (int base = 0; base < kDigits; base += kThreads) {
+      const uint32_t here = sh.histogram[base + threadIdx.x];
+      uint32_t all;
+      const uint32_t through = before + block_scan(here, sh, &all);
+      if (through >= rank && through - here < rank) {
+        sh.digit = base + threadIdx.x;
+        sh.rank = rank - (through - here);
+      }
+      before += all;
     }
     __syncthreads();
     prefix = (prefix << 8) | sh.digit;

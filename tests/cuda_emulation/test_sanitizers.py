@@ -40,8 +40,8 @@ def sanitized(folder: Path, sanitizer: str, chosen: str, edits) -> Outcome:
         (
             "address",  # the bounds of a tile
             "(float32 and not far) or masks_are or wild or refused",
-            "s.exists = s.i < a.size && s.k < a.size",
-            "s.exists = true",
+            "if (i >= size || k >= size) continue;",
+            "",
             "AddressSanitizer: heap-buffer-overflow",
         ),
     ],
