@@ -27,7 +27,7 @@ class CaptionConfig:
     ask: str | None = None
     """Question; default: what the model was trained to be asked."""
     mode: str | None = None
-    """How the video is read, such as coarse, parallel or stream; default: as in training."""
+    """Way in which the video is read, such as coarse, parallel or stream; default: as in training."""
     gaze: Path | None = None
     """Video to write, .mp4, of where the model looked; numbers go into a .json beside it."""
     tokens: Count = 64
@@ -35,7 +35,7 @@ class CaptionConfig:
     json: bool = False
     """Print one JSON object instead of words as they come."""
     source: str | None = None
-    """Where the model that was fine-tuned is now, if it was moved."""
+    """Present place of the model that was fine-tuned, if it was moved."""
 
 
 @command

@@ -110,7 +110,7 @@ class AttentionEntropy:
 
 @dataclass(frozen=True)
 class Hits:
-    """Whether looks find a target that is known.
+    """Looks whose target is known, and whether they find it.
 
     Attributes:
         hit: bool [k], of the k looks with a known target: whether the token with most attention is the target.

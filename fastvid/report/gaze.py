@@ -14,7 +14,7 @@ _LINE = 24  # pixels
 
 @dataclass(frozen=True)
 class Gaze:
-    """Where one pass looked in each frame.
+    """The looks of one pass in each frame.
 
     Attributes:
         title: what the pass is.

@@ -19,7 +19,7 @@ from fastvid.video.errors import DecodeError
 from fastvid.video.limits import Limits
 
 PICTURES = "pictures"
-"""What stands for the codec in the metadata of such a video."""
+"""Name that stands for the codec in the metadata of such a video."""
 
 _SUFFIX = re.compile(r"\.(\d{1,9})\.(?:jpe?g|png)")
 _NAMED = 5  # numbers in a sentence

@@ -11,7 +11,7 @@ from fastvid.data.loader.order import EpochOrder, LoaderState
 
 @dataclass(frozen=True)
 class Coverage:
-    """How much of the data has been shown.
+    """The share of the data that has been shown.
 
     Attributes:
         clips: clips shown.

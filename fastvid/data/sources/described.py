@@ -2,15 +2,15 @@
 
 import logging
 import os.path
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fastvid.data.source import Origin, Sample, Source, fields_of, origin_of
+from fastvid.data.source import Sample, Source
 from fastvid.data.sources.folder import FolderSource
 from fastvid.data.sources.open import open_parts
 from fastvid.data.sources.subset import subset
+from fastvid.data.sources.wrapped import WrappedSource
 from fastvid.data.text.lists import CAPTIONS, LIST_SUFFIXES, left_out, read_list
 from fastvid.names import spelled
 
@@ -79,32 +79,20 @@ def _several(fields: dict[str, Any]) -> list[Any]:
     return written if isinstance(written, list) and written and isinstance(written[0], list) else [written]
 
 
-class _Described:
+class _Described(WrappedSource):
     """A folder's videos with what a list says about them."""
 
     def __init__(self, source: FolderSource, fields: dict[str, dict[str, Any]], where: Path):
-        self._source, self._fields = source, fields
-        self.shard_sizes = source.shard_sizes
+        super().__init__(source)
+        self._fields = fields
         self.samples = [_described(sample, fields[sample.key]) for sample in source.samples]
         self.description = f"{source.description}, as {where.name} lists them"
 
     def classes(self) -> list[str]:
         return sorted({sample.label for sample in self.samples if sample.label is not None})
 
-    def prefetch(self, current: Sequence[int], upcoming: Sequence[int]) -> None:
-        self._source.prefetch(current, upcoming)
-
-    def size(self, index: int) -> int:
-        return self._source.size(index)
-
-    def read(self, index: int) -> bytes:
-        return self._source.read(index)
-
-    def origin(self, index: int) -> Origin:
-        return origin_of(self._source, index)
-
     def fields(self, index: int) -> dict[str, Any]:
-        return {**fields_of(self._source, index), **self._fields[self.samples[index].key]}
+        return {**super().fields(index), **self._fields[self.samples[index].key]}
 
 
 def _described(sample: Sample, fields: dict[str, Any]) -> Sample:

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
-from fastvid.data.source import Origin, Sample, Source, fields_of, origin_of
+from fastvid.data.source import Sample, Source
+from fastvid.data.sources.wrapped import WrappedSource
 
 
 def relabel(source: Source, labels: Sequence[str | None], classes: Sequence[str]) -> Source:
@@ -23,33 +23,19 @@ def relabel(source: Source, labels: Sequence[str | None], classes: Sequence[str]
     return _Relabelled(source, labels, classes)
 
 
-class _Relabelled:
+class _Relabelled(WrappedSource):
     def __init__(self, source: Source, labels: Sequence[str | None], classes: Sequence[str]):
-        self._source, self._classes = source, sorted(classes)
+        super().__init__(source)
+        self._classes = sorted(classes)
         ids: dict[str | None, int] = {name: number for number, name in enumerate(self._classes)}
         ids[None] = -1
-        self.shard_sizes, self.description = source.shard_sizes, source.description
+        self.description = source.description
         self.samples = _RelabelledSamples(
             source.samples, np.array([ids[label] for label in labels], np.int32), self._classes
         )
 
     def classes(self) -> list[str]:
         return list(self._classes)
-
-    def prefetch(self, current: Sequence[int], upcoming: Sequence[int]) -> None:
-        self._source.prefetch(current, upcoming)
-
-    def size(self, index: int) -> int:
-        return self._source.size(index)
-
-    def read(self, index: int) -> bytes:
-        return self._source.read(index)
-
-    def origin(self, index: int) -> Origin:
-        return origin_of(self._source, index)
-
-    def fields(self, index: int) -> dict[str, Any]:
-        return fields_of(self._source, index)
 
 
 class _RelabelledSamples(Sequence[Sample]):

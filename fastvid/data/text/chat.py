@@ -1,4 +1,4 @@
-"""How a chat template lays out a conversation around the visual tokens, and which tokens are learnt."""
+"""The layout of a conversation around the visual tokens by a chat template, and the tokens that are learnt."""
 
 import functools
 import re
@@ -17,7 +17,7 @@ _REMEMBERED = 8192  # texts whose token ids are kept
 
 
 class Tokenizer(Protocol):
-    """What is needed of a Hugging Face tokenizer."""
+    """The part of a Hugging Face tokenizer that is needed."""
 
     eos_token_id: int | None
     pad_token_id: int | None

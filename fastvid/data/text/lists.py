@@ -18,7 +18,7 @@ _VIDEO = ("video", "file", "video_path")
 
 @dataclass(frozen=True)
 class Written:
-    """What a list says about one video.
+    """The entry of a list about one video.
 
     Attributes:
         video: path of the video as it is written, normalised.

@@ -14,7 +14,7 @@ _SHORTEST = 8  # tokens of the smallest bucket
 
 @dataclass(frozen=True)
 class ClipText:
-    """What is written about one clip.
+    """The conversations about one clip.
 
     Attributes:
         conversations: those that were chosen; none for a clip that is padding.

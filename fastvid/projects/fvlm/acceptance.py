@@ -1,4 +1,4 @@
-"""What a run on the demo's clips has to reach, fixed in advance, and what it reached."""
+"""The bounds of a run on the demo's clips, fixed in advance, and what it reached."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -25,7 +25,7 @@ class TextDataConfig(DataConfig):
     size: Count = 224
     """Side of a clip in pixels."""
     sampling: Literal["span", "stride", "fps"] = "span"
-    """Which frames: evenly over the whole video, every stride-th, or at fps frames per second."""
+    """Choice of frames: evenly over the whole video, every stride-th, or at fps frames per second."""
     max_fps: Positive | None = None
     """Fewer frames of short videos: at most as many of each second; default: no limit, or 1 with lengths."""
     lengths: tuple[Count, ...] = ()
@@ -47,12 +47,12 @@ class TextDataConfig(DataConfig):
     longest: Count = 512
     """Most tokens of a conversation in front of the frames, and behind them; what is longer is cut."""
     shares: tuple[Share, Share, Share] = (0.8, 0.1, 0.1)
-    """Of training, validation and test videos, where the data has no folders train and test."""
+    """Shares of training, validation and test videos, where the data has no folders train and test."""
 
 
 @dataclass(frozen=True)
 class CurriculumConfig:
-    """How the demo's clips get harder."""
+    """The order in which the demo's clips get harder."""
 
     one_frame: Natural = 250
     """Micro-batches of clips with one frame, at the start: to read where the question says is learnt by them."""
@@ -62,7 +62,7 @@ class CurriculumConfig:
 
 @dataclass(frozen=True)
 class RestartConfig:
-    """When a model of the demo that does not begin to look is given up, and trained anew from other first weights.
+    """The rule by which a model of the demo that does not begin to look is given up, to begin anew from other weights.
 
     Attention may settle on one place before it makes use of the question, and a small model then stays there for long.
     Validation clips tell early.

@@ -1,4 +1,4 @@
-"""What lies between the language model and the encoder: queries one way, visual tokens the other."""
+"""The connection of the language model and the encoder: queries one way, visual tokens the other."""
 
 import torch
 from torch import nn

@@ -39,10 +39,8 @@ class Dinov3Encoder(VisionEncoder):
 
     def blocks(self) -> list[Block]:
         """Return the layers."""
-        layers = (
-            self.model.layer if hasattr(self.model, "layer") else self.model.model.layer
-        )  # as transformers' version
-        return [_block(layer) for layer in layers]
+        model = self.model if hasattr(self.model, "layer") else self.model.model  # by transformers' version
+        return [_block(layer) for layer in model.layer]
 
     def norm(self, tokens: torch.Tensor) -> torch.Tensor:
         """Apply the norm behind the last layer."""

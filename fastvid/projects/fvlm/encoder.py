@@ -86,7 +86,7 @@ class Keys:
 
 @dataclass(frozen=True)
 class Gaze:
-    """What queries saw, and how they attended.
+    """The results of queries' looks, and their attention.
 
     Attributes:
         seen: [F, S, D], what each query brings back.

@@ -35,7 +35,7 @@ class EvalBatch:
 
 @dataclass
 class Looks:
-    """Where one pass looked, over all batches.
+    """The looks of one pass, over all batches.
 
     Attributes:
         task: task of each question.

@@ -1,4 +1,4 @@
-"""What the model reads: clips, and questions about each of them as token ids."""
+"""The model's inputs: clips, and questions about each of them as token ids."""
 
 from dataclasses import dataclass
 

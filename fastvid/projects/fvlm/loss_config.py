@@ -10,13 +10,13 @@ class LossConfig:
     """The loss."""
 
     coarse_weight: NotNegative = 1.0
-    """Of the coarse pass's cross-entropy. With 0 the coarse pass is measured and not trained, and no fair
+    """Weight of the coarse pass's cross-entropy. With 0 the coarse pass is measured and not trained, and no fair
     comparison."""
     entropy_floor: NotNegative = 0.0
     """Keep the attention of aimed glances above this entropy, in nats, while training begins: attention that settles
     on one place before it makes use of the question stays there long. 0 for no floor."""
     entropy_weight: NotNegative = 0.3
-    """Of what is missing to the floor, in the mean over layers, heads and glances."""
+    """Weight of what is missing to the floor, in the mean over layers, heads and glances."""
     entropy_from: Natural = 0
     """Micro-batch that the floor begins at."""
     entropy_steps: Natural = 200

@@ -20,7 +20,7 @@ _RECENT = 100  # records of training that the legacy ratio is the mean of
 
 @dataclass(frozen=True)
 class Answers:
-    """What a model made of n questions.
+    """A model's answers to n questions.
 
     A token counts as right where it is the most probable one after the true ones before it.
 

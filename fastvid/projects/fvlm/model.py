@@ -17,7 +17,7 @@ from fastvid.projects.fvlm.model_config import GazeKind, Mode, ModelConfig
 
 @dataclass(kw_only=True)
 class Output:
-    """What the model says of C clips with S questions each.
+    """The model's answers about C clips with S questions each.
 
     Attributes:
         learnt: bool [C, S, A], the tokens behind the video that have a label; n of them.

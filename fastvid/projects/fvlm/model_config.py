@@ -11,7 +11,7 @@ Mode = Literal["coarse", "parallel", "stream"]
 model predicts from the coarse tokens. ``stream``: frame by frame, each query predicted from what was seen before."""
 
 GazeKind = Literal["learnt", "uniform", "oracle", "shuffled"]
-"""Where queries look: ``learnt`` where they want to, ``uniform`` everywhere alike, ``oracle`` at the true patch,
+"""Aims of queries: ``learnt`` where they want to, ``uniform`` everywhere alike, ``oracle`` at the true patch,
 ``shuffled`` where another question's queries want to."""
 
 
@@ -34,11 +34,11 @@ class ModelConfig:
     query: Literal["deep", "shallow"] = "deep"
     """deep: a query passes through every layer of the encoder; shallow: it reads the finished patches once."""
     mode: Mode = "stream"
-    """How frames are read in training."""
+    """Way in which frames are read in training."""
     iterations: Count = 1
     """Fine passes of the parallel mode, each with the queries that the one before predicts."""
     layout: Literal["question-first", "video-first"] = "question-first"
-    """What the language model reads first. Only behind the question can a look depend on it."""
+    """Order in which the language model reads. Only behind the question can a look depend on it."""
     first_query: Literal["text", "learnt"] = "text"
     """Query of the first frame: predicted from the text in front of the video, or one that is learnt."""
     token_scale: Positive | None = None

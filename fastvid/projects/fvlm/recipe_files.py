@@ -7,4 +7,4 @@ GAZE_VIDEO = "gaze.mp4"
 MODEL, COARSE_MODEL = "model", "model-coarse-alone"
 """Folders of the trained models."""
 RESULTS = (RESULT, GAZE_VIDEO, MODEL, COARSE_MODEL)
-"""What is made of the trained models, and set aside where they are trained on."""
+"""Files made of the trained models, and set aside where they are trained on."""

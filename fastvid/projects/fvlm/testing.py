@@ -83,12 +83,15 @@ class Test:
             log.info("this run is tested already: see %s", RESULT)
             return
         data, mode = self.clips.data, config.model.mode
+        first = next(self.clips.evaluated(data.test), None)
+        question = config.data.prompt
+        if data.has_tasks and first is not None:
+            question = first.batch.text[0].conversations[0].turns[0].question
         saved: list[tuple[str, FoveatedVLM | None, Mode]] = [(MODEL, model, mode), (COARSE_MODEL, alone, "coarse")]
         for folder, one, of in saved:
             if one is not None:
-                save(run.path / folder, one, self.tokenizer, self._about(of))
+                save(run.path / folder, one, self.tokenizer, self._about(of, question))
         evaluate = self.evaluator(data.test, self.session.signals.check)
-        first = next(self.clips.evaluated(data.test), None)
         truth = first is not None and bool((first.batch.extra["truth"] >= 0).any())
         controls = conditions(mode, truth)
         found = evaluate(model, mode, controls)
@@ -116,14 +119,10 @@ class Test:
                 "met" if row["met"] else "NOT MET",
             )  # fmt: skip
 
-    def _about(self, mode: Mode) -> dict[str, Any]:
+    def _about(self, mode: Mode, question: str) -> dict[str, Any]:
         """Return what a saved model says of itself: how it reads videos, and what it was asked."""
-        data, views = self.config.data, self.clips.data.views
-        asked = data.prompt
-        if self.clips.data.has_tasks:
-            first = next(self.clips.evaluated(self.clips.data.test))
-            asked = first.batch.text[0].conversations[0].turns[0].question
-        return {"views": dataclasses.asdict(views), "max_fps": self.clips.fps, "question": asked, "mode": mode}
+        views = dataclasses.asdict(self.clips.data.views)
+        return {"views": views, "max_fps": self.clips.fps, "question": question, "mode": mode}
 
     def _shown(self, model: FoveatedVLM, mode: Mode, tasks: Sequence[str]) -> Iterator[Shown]:
         """Yield the first test questions of each task, one of a clip, answered word by word in the fine and the coarse

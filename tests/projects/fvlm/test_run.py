@@ -1,8 +1,6 @@
 """Whole runs of ``python -m fastvid.train fvlm``, small enough for tests."""
 
 import json
-from pathlib import Path
-from pkgutil import resolve_name
 
 import pytest
 import torch
@@ -11,13 +9,12 @@ from safetensors.torch import load_file
 import fastvid
 from fastvid.caption import main as caption
 from fastvid.data import TrainLoader
-from fastvid.projects import fvlm, registry
+from fastvid.projects import fvlm
 from fastvid.projects.fvlm.config import FvlmConfig
 from fastvid.projects.fvlm.presets import PRESETS
-from fastvid.projects.train import restored
-from fastvid.train.config import Launch, parse, with_absolute_paths
-from fastvid.train.session import start
+from fastvid.train.config import Launch, parse
 from fastvid.video import probe
+from tests.projects.cut_off import cut_off_and_resume, go
 from tests.train.conftest import records
 
 SMALL = """
@@ -74,36 +71,11 @@ def test_validation_is_recorded_by_pass_and_task_and_both_losses_are(run):
     assert run.series("fine", "fine_loss")[0] == run.series("fine", "coarse_loss")[0] == [2, 4, 6, 8]
 
 
-class Killed(BaseException):
-    """What ends a process at once."""
-
-
-def go(config, launch) -> int:
-    config = with_absolute_paths(config, Path.cwd())
-    recipe = resolve_name(registry.find("fvlm").run)
-    with restored():
-        return start("fvlm", config, config.run, launch, lambda session: recipe(session, config))
-
-
 @pytest.mark.parametrize("batch", [5, 11])
 def test_a_run_that_is_killed_goes_on_bit_for_bit(run, tmp_path, monkeypatch, batch):
     """It is cut off in the middle of one stage or the other, with nothing saved but what the disk has."""
-    folder, taken = tmp_path / "run", 0
-    next_batch = TrainLoader.__next__
-
-    def cut(loader):
-        nonlocal taken
-        taken += 1
-        if taken == batch:
-            raise Killed
-        return next_batch(loader)
-
-    monkeypatch.setattr(TrainLoader, "__next__", cut)
-    config = config_of(folder)
-    with pytest.raises(Killed):
-        go(config, Launch())
-    monkeypatch.undo()
-    assert go(config, Launch(resume=folder)) == 0
+    folder = tmp_path / "run"
+    cut_off_and_resume("fvlm", config_of(folder), TrainLoader, batch, monkeypatch)
     assert records(folder) == records(run.path)
     for name in ("model", "model-coarse-alone"):
         left, right = (load_file(path / name / "model.safetensors") for path in (folder, run.path))
@@ -124,7 +96,7 @@ def test_a_model_that_does_not_begin_to_look_begins_anew_from_other_weights(tmp_
     assert found["given_up"] == [run.last(name, "val_accuracy_fine_all") for name in run.stages[:2]]
     before = load_file(run.path / "model" / "model.safetensors")
     (run.path / "measures.json").unlink()
-    assert go(config_of(run.path, *options), Launch(resume=run.path)) == 0
+    assert go("fvlm", config_of(run.path, *options), Launch(resume=run.path)) == 0
     after = load_file(run.path / "model" / "model.safetensors")
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert result(run.path) == found

@@ -3,8 +3,6 @@
 import json
 import math
 import shutil
-from pathlib import Path
-from pkgutil import resolve_name
 
 import numpy as np
 import pytest
@@ -12,9 +10,8 @@ import torch
 from safetensors.torch import load_file
 
 from fastvid.command import UserError
-from fastvid.projects import registry, trajectory
+from fastvid.projects import trajectory
 from fastvid.projects.load import load
-from fastvid.projects.train import restored
 from fastvid.projects.trajectory.batches import TokenLoader
 from fastvid.projects.trajectory.config import TrajectoryConfig
 from fastvid.projects.trajectory.presets import PRESETS
@@ -22,8 +19,8 @@ from fastvid.projects.trajectory.seeds import table_over_seeds
 from fastvid.projects.trajectory.sweep import SWEEP
 from fastvid.projects.trajectory.workers import models_of
 from fastvid.report.records import RunRecords
-from fastvid.train.config import Launch, parse, with_absolute_paths
-from fastvid.train.session import start
+from fastvid.train.config import parse
+from tests.projects.cut_off import cut_off_and_resume
 from tests.train.conftest import records
 
 SMALL = """
@@ -116,36 +113,11 @@ def test_what_was_saved_says_what_was_measured(run):
     assert measured == pytest.approx(math.exp(kept.mean()))
 
 
-class Killed(BaseException):
-    """What ends a process at once."""
-
-
-def go(config, launch) -> int:
-    config = with_absolute_paths(config, Path.cwd())
-    recipe = resolve_name(registry.find("trajectory").run)
-    with restored():
-        return start("trajectory", config, config.run, launch, lambda session: recipe(session, config))
-
-
 @pytest.mark.parametrize("batch", [9, 31])
 def test_a_run_that_is_killed_goes_on_bit_for_bit(run, tmp_path, monkeypatch, batch):
     """It is cut off in the middle of one stage or another, with nothing saved but what the disk has."""
-    folder, taken = tmp_path / "run", 0
-    next_batch = TokenLoader.__next__
-
-    def cut(loader):
-        nonlocal taken
-        taken += 1
-        if taken == batch:
-            raise Killed
-        return next_batch(loader)
-
-    monkeypatch.setattr(TokenLoader, "__next__", cut)
-    config = config_of(folder)
-    with pytest.raises(Killed):
-        go(config, Launch())
-    monkeypatch.undo()
-    assert go(config, Launch(resume=folder)) == 0
+    folder = tmp_path / "run"
+    cut_off_and_resume("trajectory", config_of(folder), TokenLoader, batch, monkeypatch)
     assert records(folder) == records(run.path)
     for name in ("model", "model-pretrained"):
         left, right = (load_file(path / name / "model.safetensors") for path in (folder, run.path))
