@@ -35,8 +35,9 @@ void multiblock_mask_cpu(Address ids, Address visible, Address masked, int64_t b
 // Returns the position of a bad index (nothing is computed then), or -1. grad may be 0.
 int64_t masked_latent_loss(Address pred, int pred_dtype, int64_t pred_batch, int64_t pred_row, Address target,
                            int target_dtype, int64_t target_batch, int64_t target_row, Address target_scale,
-                           Address masked, Address loss, Address grad, int64_t B, int64_t M, int64_t N, int64_t D, int kind,
-                           bool normalize_target, double mean_scale, double grad_scale, int threads) {
+                           Address masked, Address weight, Address loss, Address grad, int64_t B, int64_t M, int64_t N,
+                           int64_t D, int kind, bool normalize_target, double mean_scale, double grad_scale,
+                           int threads) {
   const int64_t bad = first_out_of_range(at<const int64_t>(masked), B * M, N);
   if (bad >= 0) return bad;
   py::gil_scoped_release release;
@@ -44,7 +45,7 @@ int64_t masked_latent_loss(Address pred, int pred_dtype, int64_t pred_batch, int
   std::vector<double> partial(chunks, 0.0);
   fv::MaskedLatentLossArgs args{};
   args.pred = at<const void>(pred), args.target = at<const void>(target), args.masked = at<const int64_t>(masked);
-  args.target_scale = at<const uint16_t>(target_scale);
+  args.target_scale = at<const uint16_t>(target_scale), args.weight = at<const float>(weight);
   args.grad = at<void>(grad), args.partial = partial.data();
   args.pred_dtype = pred_dtype, args.target_dtype = target_dtype, args.kind = kind;
   args.normalize_target = normalize_target;

@@ -15,6 +15,7 @@ struct MaskedLatentLossArgs {
   const void* target;  // [B, N, D], rows contiguous
   const uint16_t* target_scale;  // [B, N] contiguous float16 factors of an int8 target's rows, or nullptr
   const int64_t* masked;  // [B, M]
+  const float* weight;    // [B, M] factors of a row's loss and gradient, or nullptr
   void* grad;          // [B, M, D] contiguous in pred's dtype, or nullptr
   double* partial;     // [chunks]: sum of the loss over each chunk of rows, before the mean
   int pred_dtype, target_dtype, kind;

@@ -140,7 +140,8 @@ bool masked_latent_loss(const MaskedLatentLossArgs& a, int threads) {
         const Target t = a.normalize_target ? normalized(x, a.D) : Target{x};
         void* out = a.grad ? static_cast<char*>(a.grad) + row * a.D * pred_size : nullptr;
         float* grad = !out ? nullptr : direct ? static_cast<float*>(out) : scratch + 2 * a.D;
-        sum += row_loss(a.kind, p, t, grad, a.D, a.grad_scale);
+        const float weight = a.weight ? a.weight[row] : 1.0f;
+        sum += weight * row_loss(a.kind, p, t, grad, a.D, weight * a.grad_scale);
         if (out && !direct) store_row(out, a.pred_dtype, a.D, grad, a.stream);
       }
       a.partial[chunk] = sum;

@@ -2,9 +2,10 @@
 
 train    PROJECT       train a model: salt, vjepa2, trajectory or fvlm
 data     COMMAND       make, pack, check and describe data sets: demo, pack, check, info, index
-eval     RUN           probe the encoders of a run on labelled videos
+eval     RUN           probe the encoders of a run on labelled videos, or ask a vision-language model questions
 cache                  store what a frozen teacher makes of the videos
 sweep    PROJECT       train with many settings, and compare
+encode   RUN VIDEOS    write the features that an encoder has of videos
 predict  RUN VIDEO...  classify videos with a trained classifier
 caption  RUN VIDEO     describe a video, or answer a question about it, and show where the model looked
 export   RUN           write a trained model for other programs
@@ -27,6 +28,7 @@ COMMANDS = {
     "eval": "fastvid.eval.__main__",
     "cache": "fastvid.cache.__main__",
     "sweep": "fastvid.sweep.__main__",
+    "encode": "fastvid.encode",
     "predict": "fastvid.predict",
     "caption": "fastvid.caption",
     "export": "fastvid.export",

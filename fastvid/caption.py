@@ -1,9 +1,13 @@
-"""``python -m fastvid.caption RUN VIDEO``: what a vision-language model says of a video, and where it looked."""
+"""``python -m fastvid.caption RUN VIDEO``: what a vision-language model says of a video, and where it looked.
+
+``python -m fastvid.caption RUN --serve`` does it in a browser.
+"""
 
 import json
 import sys
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Annotated
@@ -22,8 +26,8 @@ class CaptionConfig:
 
     run: Annotated[Path, tyro.conf.Positional]
     """Run directory, or the folder of its saved model."""
-    video: Annotated[Path, tyro.conf.Positional]
-    """Video file."""
+    video: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")] = None
+    """Video file; none with --serve."""
     ask: str | None = None
     """Question; default: what the model was trained to be asked."""
     mode: str | None = None
@@ -36,6 +40,10 @@ class CaptionConfig:
     """Print one JSON object instead of words as they come."""
     source: str | None = None
     """Present place of the model that was fine-tuned, if it was moved."""
+    serve: bool = False
+    """Open a page, on which videos are uploaded and questions asked, to browsers on this machine."""
+    port: Count | None = None
+    """Port of the page; default: the first free one from 7860 on."""
 
 
 @command
@@ -46,12 +54,12 @@ def main(arguments: list[str]) -> int:
     check_numbers(config)
     if config.gaze is not None and config.gaze.suffix.lower() != ".mp4":
         raise UserError(f"--gaze {spelled(config.gaze)}: a video is written there, so its name must end in .mp4")
-    if not config.video.expanduser().is_file():
-        raise UserError(f"no video at {spelled(config.video)}: give a video file")
+    video = _checked(config)
     with loading():
         import torch
         from transformers.utils.logging import disable_progress_bar
 
+        from fastvid.projects.caption_page import open_page, serve_until_interrupted
         from fastvid.projects.load import find_saved
         from fastvid.projects.registry import projects
         from fastvid.video import DecodeError, Limits, probe
@@ -66,22 +74,25 @@ def main(arguments: list[str]) -> int:
     with user_errors(ValueError):
         model = resolve_name(project.load)(folder, source=config.source)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
-    video = config.video.expanduser()
+    answer_about = partial(resolve_name(project.caption), model)
+    if video is None:
+        title = f"{project.name}: {config.run.expanduser().resolve().name}"
+        page = open_page(answer_about, project.modes, title, mode=config.mode, tokens=config.tokens)
+        serve_until_interrupted(page, config.port)
+        return 0
     try:
         Limits().check(size=video.stat().st_size)
         data = video.read_bytes()
         with user_errors(ValueError):
-            answer = resolve_name(project.caption)(
-                model, data, probe(data), question=config.ask, mode=config.mode, tokens=config.tokens
-            )
+            answer = answer_about(data, probe(data), question=config.ask, mode=config.mode, tokens=config.tokens)
         for note in answer.notes:
             print(note, file=sys.stderr)
         for piece in answer:
             if not config.json:
                 print(piece, end="", flush=True)
     except DecodeError as error:
-        raise UserError(f"{spelled(config.video)}: {error}") from error
-    print(json.dumps({"video": spelled(config.video), **answer.as_dict()}) if config.json else "")
+        raise UserError(f"{spelled(video)}: {error}") from error
+    print(json.dumps({"video": spelled(config.video or ""), **answer.as_dict()}) if config.json else "")
     if config.gaze is not None:
         with naming(config.gaze):
             config.gaze.parent.mkdir(parents=True, exist_ok=True)
@@ -90,6 +101,26 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
+def _checked(config: CaptionConfig) -> Path | None:
+    """Return the video, or None with ``--serve``.
+
+    Raises:
+        UserError: there is none, or one too many.
+    """
+    if config.port is not None and (not config.serve or config.port > _LAST_PORT):
+        raise UserError(f"--port {config.port}: a port up to {_LAST_PORT} of the page that --serve opens")
+    if config.serve:
+        if config.video is not None or config.ask is not None or config.gaze is not None or config.json:
+            raise UserError("--serve asks on its page: give no video, --ask, --gaze or --json with it")
+        return None
+    if config.video is None:
+        raise UserError("no video: give a video file, or --serve for a page in the browser")
+    if not config.video.expanduser().is_file():
+        raise UserError(f"no video at {spelled(config.video)}: give a video file")
+    return config.video.expanduser()
+
+
+_LAST_PORT = 65535
 _FLAGS = (tyro.conf.FlagCreatePairsOff,)
 
 

@@ -22,6 +22,15 @@ def _fixed_seed():
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def _same_threads():
+    """A run that sets its number of threads leaves it as it was: sums over other numbers of threads are rounded
+    differently, and runs that another test compares bit for bit may be in this process and in others."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(autouse=INTERPRETED and HAS_TRITON)
 def _watched_kernels():
     """Interpreted Triton kernels touch nothing but their tensors, and race for none of it."""

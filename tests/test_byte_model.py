@@ -14,6 +14,8 @@ def test_masked_latent_loss():
     assert model.masked_latent_loss_forward(1, 1, 4, pred_size=2, target_size=2, with_grad=False) == 28
     # int8 target 4 and its float16 scale 2 for the 8 of bf16.
     assert model.masked_latent_loss_forward(1, 1, 4, pred_size=2, target_size=1, target_scale=True) == 34
+    # A weight of 4 bytes for the token.
+    assert model.masked_latent_loss_forward(1, 1, 4, pred_size=2, target_size=2, weight=True) == 40
     # Gradient read, 8, and written, 8; the upstream scale 4.
     assert model.masked_latent_loss_backward(1, 1, 4, pred_size=2) == 20
     assert model.masked_latent_loss_backward(1, 1, 4, pred_size=2, scaled=False) == 0

@@ -74,6 +74,7 @@ DOORS = {
     "cache": ("tyro.cli", []),
     "eval": ("tyro.cli", []),
     "predict": ("tyro.cli", []),
+    "encode": ("tyro.cli", []),
     "export": ("tyro.cli", []),
     "sweep": ("fastvid.sweep.options.parse", ["vjepa2"]),
     "report": ("fastvid.report.page.write_report", ["run"]),
@@ -84,7 +85,7 @@ DOORS = {
 @pytest.mark.parametrize("door", DOORS)
 def test_every_command_says_that_the_disk_is_full(door, capsys, monkeypatch):
     target, arguments = DOORS[door]
-    name = f"fastvid.{door}" + (".__main__" if door not in ("predict", "export", "info") else "")
+    name = f"fastvid.{door}" + (".__main__" if door not in ("encode", "predict", "export", "info") else "")
     main = importlib.import_module(name).main
     monkeypatch.setattr(target, lambda *_, **__: (_ for _ in ()).throw(FULL))
     assert main(arguments) == 2
@@ -94,6 +95,7 @@ def test_every_command_says_that_the_disk_is_full(door, capsys, monkeypatch):
 # Each with options that are right, so that it comes to load what it works with.
 STARTS = {
     "predict": ["run", "video.mp4"],
+    "encode": ["run", "y", "--out", "z"],
     "export": ["run", "--out", "y"],
     "info": [],
     "eval": ["run", "--data.path", "y"],
@@ -147,8 +149,8 @@ HEAVY = ("timm", "torchvision", "transformers", "matplotlib", "av")
 
 @pytest.mark.parametrize(
     "door",
-    ["train salt", "train vjepa2", "eval", "cache", "cache verify", "sweep vjepa2", "predict", "export", "report",
-     "info"],
+    ["train salt", "train vjepa2", "eval", "cache", "cache verify", "sweep vjepa2", "encode", "predict", "export",
+     "report", "info"],
 )  # fmt: skip
 def test_help_and_mistyped_options_load_nothing_heavy(tmp_path, door):
     for name in HEAVY:

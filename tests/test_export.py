@@ -14,6 +14,7 @@ from fastvid.projects.vjepa2.export import export
 from fastvid.projects.vjepa2.load import load_vjepa2
 from fastvid.projects.vjepa2.metadata import ClassifierMetadata
 from fastvid.video import ViewSpec, decode, decode_view, probe
+from tests.projects.hub_server import TOKEN, HubServer
 from tests.video.clips import encode
 
 APPROACHES = ["head", "pooler", "lora", "pooler+lora", "backbone-lora", "full"]
@@ -174,6 +175,17 @@ def test_an_export_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "run"]
     with pytest.raises(ValueError, match="no such form 'onnx': use hf or peft"):
         export(classifier, tmp_path / "new", "onnx")
+
+
+def test_a_classifier_is_pushed_to_the_hub_too(tmp_path, monkeypatch, capsys):
+    run, out = make_run(tmp_path / "run", "head"), tmp_path / "hf"
+    with HubServer() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        assert main([str(run), "--out", str(out), "--push", "ada/classifier"]) == 0
+        assert f"pushed to {hub.url}/ada/classifier" in capsys.readouterr().out
+        assert hub.repositories["ada/classifier"].keys() == {path.name for path in out.iterdir()}
+        assert not hub.private
 
 
 def test_without_a_classifier(tmp_path, capsys):

@@ -8,7 +8,7 @@ import pytest
 
 from fastvid.command import UserError
 from fastvid.data.demo.files import DemoSize
-from fastvid.eval.__main__ import EvalConfig, EvalData
+from fastvid.eval.config import EvalConfig, EvalData
 from fastvid.latents.config import CacheConfig, CacheData, VerifyConfig
 from fastvid.projects.salt import presets as salt_presets
 from fastvid.projects.salt.config import SaltConfig

@@ -14,13 +14,22 @@ def multiblock_mask(B: int, M: int, V: int) -> int:
 
 
 def masked_latent_loss_forward(
-    B: int, M: int, D: int, *, pred_size: int, target_size: int, with_grad: bool = True, target_scale: bool = False
+    B: int,
+    M: int,
+    D: int,
+    *,
+    pred_size: int,
+    target_size: int,
+    with_grad: bool = True,
+    target_scale: bool = False,
+    weight: bool = False,
 ) -> int:
     """Count the bytes: pred [B, M, D], the masked rows of target [B, N, D] and their indices read, the gradient stored.
 
-    An int8 target (``target_size=1``) has a float16 scale for each row (``target_scale``).
+    An int8 target (``target_size=1``) has a float16 scale for each row (``target_scale``), a weighted loss a float.
     """
-    row = D * (pred_size * (2 if with_grad else 1) + target_size) + INDEX + (2 if target_scale else 0)
+    row = D * (pred_size * (2 if with_grad else 1) + target_size) + INDEX
+    row += (2 if target_scale else 0) + (FLOAT if weight else 0)
     return B * M * row + FLOAT
 
 

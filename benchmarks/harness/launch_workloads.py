@@ -66,7 +66,7 @@ def _loss(place: Place, batch: int, quantized: bool = False):
     if quantized:
         target = torch.randint(-127, 128, (B, N, D), dtype=torch.int8, device=place.device)
         scale = torch.rand(B, N, device=place.device).add(0.1).half()
-    return lambda: masked_latent_loss.masked_latent_loss(pred, target, scale, masked, "l1", True, True, "triton")
+    return lambda: masked_latent_loss.masked_latent_loss(pred, target, scale, masked, None, "l1", True, True, "triton")
 
 
 def _scale(place: Place):

@@ -59,3 +59,42 @@ def test_masked_latent_loss(workload, device, kernel, record):
         least_bytes=passes(B),
         rounds=9,
     )
+
+
+def test_weighted_masked_latent_loss(workload, device, kernel, record):
+    """A weight for each token, as a loss on visible tokens has; the upstream scale is another pass on a CPU too."""
+    torch.manual_seed(0)
+    tokens, backend = workload.tokens, kernel("masked_latent_loss")
+    N, M, D, size = tokens.total, tokens.masked, tokens.dim, workload.dtype.itemsize
+
+    def passes(batch):
+        forward = byte_model.masked_latent_loss_forward(batch, M, D, pred_size=size, target_size=2, weight=True)
+        backward = byte_model.masked_latent_loss_backward(batch, M, D, pred_size=size)
+        return {"forward": forward, "backward": backward, "forward + backward": forward + backward}
+
+    B = workload.batch or device.batch_over_l2(passes(1)["backward"])
+    pred = torch.randn(B, M, D, device=device.kind).to(workload.dtype).requires_grad_()
+    target = torch.randn(B, N, D, device=device.kind).bfloat16()
+    masked, one = drawn(B, N, M, device.kind), torch.ones((), device=device.kind)
+    weight = torch.rand(B, M, device=device.kind)
+
+    def plain(pred, target, masked):
+        target = torch.take_along_dim(target, masked.unsqueeze(-1), dim=1).float()
+        rows = (pred.float() - F.layer_norm(target, target.shape[-1:])).square().mean(-1)
+        return (weight * rows).sum() / weight.sum()
+
+    def fastvid(*tensors):
+        return masked_latent_loss(*tensors, kind="mse", normalize_target=True, weight=weight, backend=backend)
+
+    compiled = torch.compile(plain, dynamic=False)
+
+    def variant(loss):
+        return Variant(lambda: loss(pred, target, masked), inputs=[pred], upstream=one)
+
+    record(
+        f"masked_latent_loss weighted, {workload}",
+        {"fastvid": variant(fastvid), "eager": variant(plain), "compiled gather-first": variant(compiled)},
+        tolerance=1e-4 if device.kind == "cpu" else 1e-2,
+        least_bytes=passes(B),
+        rounds=9,
+    )

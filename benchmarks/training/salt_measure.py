@@ -93,20 +93,25 @@ def resident_bytes(variant: Variant, clip: torch.Tensor) -> int:
 
 
 def peak_bytes(variant: Variant, clip: torch.Tensor) -> int:
-    """Measure the most bytes of tensors alive at once in a step: what outlives it, and the peak of what does not.
+    """Measure the most bytes of tensors alive at once in a step: what outlives it, and the peak of what does not."""
+    step(variant, clip)  # the optimizer has its state, and what compiles is compiled
+    return resident_bytes(variant, clip) + peak_of(lambda: step(variant, clip), variant.device)
+
+
+def peak_of(call: Callable[[], object], device: torch.device) -> int:
+    """Measure the most bytes of tensors that are alive at once of those that a call makes.
 
     On a GPU the peak is CUDA's caching allocator's. On a CPU it is followed through PyTorch's allocator by the
     profiler: every tensor is in it, the scratch memory of MKL, oneDNN and of fused loops is not.
     """
-    step(variant, clip)  # the optimizer has its state, and what compiles is compiled
-    if variant.device.type == "cuda":
+    if device.type == "cuda":
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
-        step(variant, clip)
-        return resident_bytes(variant, clip) + torch.cuda.max_memory_allocated() - before
+        call()
+        return torch.cuda.max_memory_allocated() - before
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as prof:
-        step(variant, clip)
-    return resident_bytes(variant, clip) + max(live for _, live in _live_bytes(prof))
+        call()
+    return max(live for _, live in _live_bytes(prof))
 
 
 def bytes_by_piece(variant: Variant, clip: torch.Tensor) -> dict[str, int]:

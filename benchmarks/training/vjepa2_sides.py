@@ -34,10 +34,11 @@ from fastvid.projects.vjepa2.loss import ClassifierLoss
 from fastvid.projects.vjepa2.model import VJepa2Classifier
 from fastvid.train.checkpoint import Checkpoints
 from fastvid.train.distributed import World
-from fastvid.train.engine import Engine, Stage
+from fastvid.train.engine import Engine
 from fastvid.train.loader import Loader
 from fastvid.train.optim import OptimConfig
 from fastvid.train.precision import autocast_dtype, precision_name
+from fastvid.train.stage import Stage
 from fastvid.video import ViewSpec
 
 CLASSES = ["a", "b", "c", "d"]
@@ -119,6 +120,19 @@ class _NeverStopped:
     signum = 0
 
 
+class _NothingKept(Checkpoints):
+    """Every stage starts anew, and writing its weights is no part of its time."""
+
+    def __init__(self) -> None:
+        super().__init__(Path("never-written"))
+
+    def restore(self, *_: Any) -> None:
+        return None
+
+    def save(self, *_: Any, **__: Any) -> Path:
+        return self.folder
+
+
 class _Kept:
     """A loader that stays open from one call of the engine to the next: only a run's first epoch starts one."""
 
@@ -129,6 +143,10 @@ class _Kept:
     @property
     def state(self) -> LoaderState:
         return self._loader.state
+
+    @property
+    def clips_shown(self) -> int:
+        return self._loader.clips_shown
 
     def worker_bytes(self) -> int:
         return self._loader.worker_bytes()
@@ -172,7 +190,7 @@ class Recipe:
         self.batch = min(_BATCH, len(source.samples))
         self.loss = ClassifierLoss(CLASSES, AugmentConfig(), Augment(), 0, pooled=not model.pooler_trains)
         self.engine = Engine(
-            None, None, Checkpoints(Path("never-written")), World(0, 1, device), cast(Any, _NeverStopped()), 0,
+            None, None, _NothingKept(), World(0, 1, device), cast(Any, _NeverStopped()), 0,
             autocast=autocast,
         )  # fmt: skip
         self._recomputing: TrainLoader | None = None

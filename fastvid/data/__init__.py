@@ -43,9 +43,12 @@ _HOMES = {
     "PaddedEvaluation": "loader.padded_views",
     "TextChoice": "text.conversation",
     "TextCollator": "text.rows",
+    "BatchMixtureSampler": "loader.batch_mixture",
+    "BatchPart": "loader.batch_mixture",
     "BucketSampler": "loader.buckets",
     "FrameBuckets": "loader.buckets",
     "open_described": "sources.described",
+    "by_kind": "sources.by_kind",
 }
 
 __all__ = sorted(_HOMES)
@@ -56,6 +59,8 @@ if TYPE_CHECKING:
     from fastvid.data.bad_samples import TooManyBadSamples as TooManyBadSamples
     from fastvid.data.loader.batch import Batch as Batch
     from fastvid.data.loader.batch import Latents as Latents
+    from fastvid.data.loader.batch_mixture import BatchMixtureSampler as BatchMixtureSampler
+    from fastvid.data.loader.batch_mixture import BatchPart as BatchPart
     from fastvid.data.loader.buckets import BucketSampler as BucketSampler
     from fastvid.data.loader.buckets import FrameBuckets as FrameBuckets
     from fastvid.data.loader.decode_ahead import eval_batches as eval_batches
@@ -77,6 +82,7 @@ if TYPE_CHECKING:
     from fastvid.data.source import Sample as Sample
     from fastvid.data.source import Source as Source
     from fastvid.data.source import classes_of as classes_of
+    from fastvid.data.sources.by_kind import by_kind as by_kind
     from fastvid.data.sources.concat import join as join
     from fastvid.data.sources.described import open_described as open_described
     from fastvid.data.sources.filesystem import slow_filesystem_warning as slow_filesystem_warning

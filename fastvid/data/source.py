@@ -3,11 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
-from fastvid.video import Limits, VideoMetadata, probe
+import numpy as np
+
+from fastvid.video import DecodeError, Limits, VideoMetadata, probe
 
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+
+Kind = Literal["video", "image", "text"]
+"""Kinds of samples: a video; a still image, which is a video of one picture; a text without either."""
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 @dataclass(frozen=True)
@@ -20,6 +28,7 @@ class Sample:
         caption: description of the video in words, or None.
         video: its metadata and frame table, where that is indexed.
         described: whether more is written about it than label and caption, see :func:`fields_of`.
+        kind: what it is.
     """
 
     key: str
@@ -27,6 +36,7 @@ class Sample:
     caption: str | None = None
     video: VideoMetadata | None = None
     described: bool = False
+    kind: Kind = "video"
 
 
 class Source(Protocol):
@@ -133,6 +143,67 @@ def fields_of(source: Source, index: int) -> dict[str, Any]:
     return source.fields(index) if isinstance(source, Described) else {}
 
 
+@runtime_checkable
+class HasLatents(Protocol):
+    """A source that may have stored what a frozen model saw in the frames of its videos."""
+
+    def latents(self, index: int) -> bytes | None:
+        """Read the file ``.latents.npy`` of ``samples[index]``; None where there is none.
+
+        Raises:
+            DecodeError: ``read`` or ``checksum``.
+        """
+        ...
+
+
+def latents_of(source: Source, index: int) -> bytes | None:
+    """Return the file of a sample's stored latents; None where there are none.
+
+    Raises:
+        DecodeError: it cannot be read.
+    """
+    return source.latents(index) if isinstance(source, HasLatents) else None
+
+
+@runtime_checkable
+class HasFrames(Protocol):
+    """A source some of whose videos are single pictures, of which a few can be read without the others."""
+
+    def frames(self, index: int, numbers: Sequence[int]) -> bytes | None:
+        """Read some frames of ``samples[index]``, as :func:`fastvid.video.picture_archive.some_frames`; None for a
+        video that is one file.
+
+        Raises:
+            DecodeError: ``read`` or ``checksum``.
+        """
+        ...
+
+
+def frames_of(source: Source, index: int, numbers: Sequence[int]) -> bytes | None:
+    """Return some frames of a video of pictures, without reading the others; None where the whole file has to be read.
+
+    Raises:
+        DecodeError: they cannot be read.
+    """
+    return source.frames(index, numbers) if isinstance(source, HasFrames) else None
+
+
+@runtime_checkable
+class KnowsKinds(Protocol):
+    """A source that tells the kinds of all samples at once, without making each."""
+
+    def kinds(self) -> np.ndarray:
+        """Return int8 [samples], positions in :data:`KINDS`."""
+        ...
+
+
+def kinds_of(source: Source) -> np.ndarray:
+    """Return the kinds of all samples of a source, int8 [samples], positions in :data:`KINDS`."""
+    if isinstance(source, KnowsKinds):
+        return source.kinds()
+    return np.fromiter((KINDS.index(sample.kind) for sample in source.samples), np.int8, len(source.samples))
+
+
 def read_video(source: Source, index: int, limits: Limits) -> tuple[bytes, VideoMetadata]:
     """Read one video of a source, and its frame table from the index where there is one; a file over the limit is
     refused before a byte of it is read.
@@ -140,6 +211,8 @@ def read_video(source: Source, index: int, limits: Limits) -> tuple[bytes, Video
     Raises:
         DecodeError: it cannot be used, or is not what was indexed.
     """
+    if source.samples[index].kind == "text":
+        raise DecodeError("no_video", "it is a text without a video")
     limits.check(size=source.size(index))
     data, info = source.read(index), source.samples[index].video
     if info is None:

@@ -8,16 +8,21 @@ _HOMES = {
     "Accuracy": "accuracy",
     "ClassScores": "classification",
     "Classification": "classification",
+    "arrow_probe": "temporal",
+    "attentive_grid_probe": "attentive_grid",
     "attentive_probe": "attentive",
     "average_views": "classification",
     "extract": "features",
     "holm": "paired",
     "knn_probe": "knn",
+    "label_retrieval": "retrieval",
     "linear_probe": "linear",
     "mcnemar_exact": "paired",
+    "order_probe": "temporal",
     "paired_bootstrap": "paired",
     "paired_permutation": "paired",
     "rank_me": "health",
+    "text_retrieval": "retrieval",
     "wilson_interval": "accuracy",
 }
 
@@ -27,6 +32,7 @@ if TYPE_CHECKING:
     from fastvid.eval.accuracy import Accuracy as Accuracy
     from fastvid.eval.accuracy import wilson_interval as wilson_interval
     from fastvid.eval.attentive import attentive_probe as attentive_probe
+    from fastvid.eval.attentive_grid import attentive_grid_probe as attentive_grid_probe
     from fastvid.eval.classification import Classification as Classification
     from fastvid.eval.classification import ClassScores as ClassScores
     from fastvid.eval.classification import average_views as average_views
@@ -38,5 +44,9 @@ if TYPE_CHECKING:
     from fastvid.eval.paired import mcnemar_exact as mcnemar_exact
     from fastvid.eval.paired import paired_bootstrap as paired_bootstrap
     from fastvid.eval.paired import paired_permutation as paired_permutation
+    from fastvid.eval.retrieval import label_retrieval as label_retrieval
+    from fastvid.eval.retrieval import text_retrieval as text_retrieval
+    from fastvid.eval.temporal import arrow_probe as arrow_probe
+    from fastvid.eval.temporal import order_probe as order_probe
 
 __getattr__ = lazy_names(__name__, _HOMES)

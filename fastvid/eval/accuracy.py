@@ -26,31 +26,45 @@ class Accuracy:
     """A proportion of correct answers.
 
     Attributes:
-        correct: number of correct answers.
+        correct: number of correct answers; a tie may count as half of one.
         total: number of answers.
+        independent: number of independent units that were asked, such as videos with two questions each; None where
+            every answer is one. The answers of a unit may all agree, so that the interval counts units, which is on the
+            safe side.
     """
 
-    correct: int
+    correct: float
     total: int
+    independent: int | None = None
 
     @classmethod
-    def from_predictions(cls, predicted: torch.Tensor, labels: torch.Tensor) -> "Accuracy":
+    def from_predictions(
+        cls, predicted: torch.Tensor, labels: torch.Tensor, independent: int | None = None
+    ) -> "Accuracy":
         """Count equal entries of two int64 [n] tensors."""
-        return cls(int((predicted == labels).sum()), len(labels))
+        return cls(int((predicted == labels).sum()), len(labels), independent)
 
     @property
     def value(self) -> float:
         return self.correct / self.total if self.total else float("nan")
 
     @property
+    def units(self) -> int:
+        """Return the number of independent units, which the interval counts."""
+        return self.total if self.independent is None else self.independent
+
+    @property
     def interval(self) -> tuple[float, float]:
         """Return the 95 % Wilson interval."""
-        return wilson_interval(self.correct, self.total)
+        if self.independent is None or not self.total:
+            return wilson_interval(self.correct, self.total)
+        return wilson_interval(self.value * self.units, self.units)
 
     def as_dict(self) -> dict[str, float]:
         """Return plain numbers for JSON."""
         low, high = self.interval
-        return {"accuracy": self.value, "low": low, "high": high, "correct": self.correct, "total": self.total}
+        counts = {"correct": self.correct, "total": self.total, "independent": self.units}
+        return {"accuracy": self.value, "low": low, "high": high, **counts}
 
     def __str__(self) -> str:
         low, high = self.interval

@@ -9,7 +9,9 @@ from torch import nn
 
 from fastvid.command import UserError
 from fastvid.eval.accuracy import Accuracy
+from fastvid.eval.classification import average_views
 from fastvid.eval.features import Features
+from fastvid.eval.knn import classes_in
 
 _LEARNING_RATES = (3e-4, 1e-3, 3e-3)
 
@@ -64,14 +66,8 @@ def attentive_probe(
     on the remaining fifth is tested. Test videos whose tokens were not kept for want of memory are left out.
     ``check`` is called each epoch and may raise to stop.
     """
-    labels = train.labels[: len(train.tokens)]
-    held = torch.arange(len(labels)) % 5 == 4
-    classes = int(max(train.labels.max(), test.labels.max())) + 1
-    if not held.any() or not len(test.tokens):
-        raise UserError(
-            f"an attentive probe needs at least 5 training videos and a test video that can be decoded; there are "
-            f"{len(labels)} and {len(test.tokens)}: give more videos, or see bad_samples.jsonl"
-        )
+    labels, held = train.with_tokens(), require_tokens(train, test)
+    classes = classes_in(train, test)
     dim = train.tokens.shape[-1]
     heads = next(h for h in (12, 8, 6, 4, 3, 2, 1) if (dim % h == 0 and dim // h >= 16) or h == 1)
     best: tuple[int, nn.Module] | None = None
@@ -85,7 +81,22 @@ def attentive_probe(
         if best is None or correct > best[0]:
             best = (correct, model)
     assert best is not None
-    return Accuracy.from_predictions(_predict(best[1], test.tokens, device), test.labels[: len(test.tokens)])
+    return Accuracy.from_predictions(_predict(best[1], test.tokens, device, test.views), test.with_tokens())
+
+
+def require_tokens(train: Features, test: Features) -> torch.Tensor:
+    """Return bool [m], the training videos with tokens that are held out for the choice of settings: every fifth.
+
+    Raises:
+        UserError: there are too few videos.
+    """
+    fitted, tested = len(train.with_tokens()), len(test.with_tokens())
+    if fitted < 5 or not tested:
+        raise UserError(
+            f"an attentive probe needs at least 5 training videos and a test video that can be decoded; there are "
+            f"{fitted} and {tested}: give more videos, or see bad_samples.jsonl"
+        )
+    return torch.arange(fitted) % 5 == 4
 
 
 def _train(model: nn.Module, tokens, labels, rate: float, epochs: int, batch: int, check) -> None:
@@ -108,5 +119,8 @@ def _train(model: nn.Module, tokens, labels, rate: float, epochs: int, batch: in
 
 
 @torch.no_grad()
-def _predict(model: nn.Module, tokens: torch.Tensor, device: torch.device) -> torch.Tensor:
-    return torch.cat([model(part.to(device).float()).argmax(1).cpu() for part in tokens.split(256)])
+def _predict(model: nn.Module, tokens: torch.Tensor, device: torch.device, views: int = 1) -> torch.Tensor:
+    """Return the likeliest class of each video, int64 [n], by the mean over its views of the softmax."""
+    parts = tokens.split(views * max(1, 256 // views))
+    scores = torch.cat([model(part.to(device).float()).cpu() for part in parts])
+    return average_views(scores.unflatten(0, (-1, views))).argmax(1)

@@ -1,4 +1,4 @@
-"""From the views of a clip to its latents: a frozen module, a choice of tokens, a stored form."""
+"""Latents of a clip's views: a frozen module, a choice of tokens, a stored form."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -45,7 +45,8 @@ class FrozenModule:
     """A module that does not change, and what identifies it.
 
     Attributes:
-        module: uint8 [B, T, H, W, 3] -> [B, N, D], N tokens in a ``grid`` and D = ``dim``.
+        module: uint8 [B, T, H, W, 3] -> [B, N, D], N tokens in a ``grid`` and D = ``dim``; or [B, N * layers, D] of
+            several layers, those of a token next to each other.
         kind: of the model, with a hash of its configuration.
         weights: sha256 of the weights that features depend on.
         layer: whose output the features are.
@@ -99,13 +100,19 @@ def chosen_tokens(manifest: LatentManifest, key: str) -> torch.Tensor:
     )
 
 
+def rows_of_tokens(latents: torch.Tensor, tokens: torch.Tensor, layers: int) -> torch.Tensor:
+    """Return the latents of some tokens, int64 [B, K], of latents [B, N * layers, D]: [B, K * layers, D]."""
+    whole = latents.unflatten(1, (-1, layers)).flatten(2)
+    return gather_tokens(whole, tokens.to(latents.device)).unflatten(2, (layers, -1)).flatten(1, 2)
+
+
 def quantize(manifest: LatentManifest, clip: SampleViews, latents: torch.Tensor) -> Latents:
     """Convert a clip's latents to the cache's form.
 
     Args:
         manifest: of the cache.
         clip: whose they are.
-        latents: float32 [good views, N, D'], projected, of those of the clip's views that were decoded.
+        latents: float32 [good views, N * layers, D'], projected, of those of the clip's views that were decoded.
 
     Returns:
         V rows, zero where there is no view.
@@ -120,7 +127,7 @@ def quantize(manifest: LatentManifest, clip: SampleViews, latents: torch.Tensor)
         part.zero_()
     if manifest.is_subset:
         out.tokens = chosen_tokens(manifest, key)
-        latents = gather_tokens(latents, out.tokens[good].to(latents.device))
+        latents = rows_of_tokens(latents, out.tokens[good], manifest.layers)
     latents = latents.cpu()
     if not latents.isfinite().all():
         raise UserError(f"the teacher's latents of {key} are not finite numbers: nothing can be predicted there")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from fastvid.models.block_numbers import BlockNumbers
 from fastvid.ranges import Count, Natural, NotNegative, Positive, Share, ShareAboveZero
 
 if TYPE_CHECKING:  # what opens videos takes a while to load, and options are read without it
@@ -74,11 +75,18 @@ class CacheConfig:
     """Stores a teacher's latents for `python -m fastvid.train salt --latents DIR`."""
 
     teacher: str
-    """checkpoint:PATH, or hf:NAME_OR_DIR (VideoMAE or V-JEPA 2)."""
+    """checkpoint:PATH, or hf:NAME_OR_DIR (VideoMAE, V-JEPA 2, DINOv2 or DINOv3)."""
     data: CacheData
     """Videos and views."""
     out: Path
     """Folder of the cache; what is there already is kept, and must have been made with the same options."""
+    patch: Count = 16
+    """Side of the student's tokens in pixels, for an encoder of images; the other teachers have their own."""
+    tubelet: Count = 2
+    """Frames of the student's tokens, for an encoder of images."""
+    layers: BlockNumbers = ()
+    """Blocks of the teacher whose latents are stored, as in 3,6,9,12 (the first block is 1), for training with the same
+    --teacher.layers; default: the last one's."""
     form: Literal["fp16", "bf16", "int8"] = "fp16"
     """Number format of an element; int8 has a float16 scale for each token."""
     views: Count = 1
@@ -107,7 +115,10 @@ class CacheConfig:
     """Workers under --ray, each with a GPU where the cluster has them."""
 
     def __post_init__(self):
-        projection_dim(self.projection)
+        if projection_dim(self.projection) is not None and len(self.layers) > 1:
+            raise ValueError(
+                "layers and projection exclude each other: a projection is fitted to the latents of one block"
+            )
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """One file of a latent cache: the latents of one input shard, as safetensors.
 
-    latents      [n, V, K, D] float16, bfloat16 or int8
-    scale        float16 [n, V, K], of int8 latents
+    latents      [n, V, L * K, D] float16, bfloat16 or int8: those of L blocks of a token follow each other
+    scale        float16 [n, V, L * K], of int8 latents
     tokens       int32 [n, V, K], ascending: which tokens of the grid these are, where they are not all
     view_hashes  int64 [n, V], -1 for a view that could not be decoded
     crc32        int64 [n, V], of all that is stored of a view
@@ -40,8 +40,8 @@ def empty_latents(manifest: LatentManifest, clips: int) -> Latents:
     """Allocate room for the latents of some clips."""
     m = manifest
     return Latents(
-        torch.empty((clips, m.tokens, m.dim), dtype=_DTYPES[m.form]),
-        torch.empty((clips, m.tokens), dtype=torch.float16) if m.form == "int8" else None,
+        torch.empty((clips, m.rows, m.dim), dtype=_DTYPES[m.form]),
+        torch.empty((clips, m.rows), dtype=torch.float16) if m.form == "int8" else None,
         torch.empty((clips, m.tokens), dtype=torch.int64) if m.is_subset else None,
     )
 
@@ -115,10 +115,10 @@ class LatentFile:
             about = header.pop("__metadata__")
             fingerprint, checksum = about["fingerprint"], int(about["index_crc32"])
             n = header["ids"]["shape"][0]
-            rows = [n, m.views_per_clip, m.tokens]
+            rows, tokens = [n, m.views_per_clip, m.rows], [n, m.views_per_clip, m.tokens]
             shapes = {"latents": (_OF_FORM[m.form], [*rows, m.dim])}
             shapes |= {"scale": ("F16", rows)} if m.form == "int8" else {}
-            shapes |= {"tokens": ("I32", rows)} if m.is_subset else {}
+            shapes |= {"tokens": ("I32", tokens)} if m.is_subset else {}
             shapes |= {"view_hashes": ("I64", rows[:2]), "crc32": ("I64", rows[:2]), "ids": ("I64", [n])}
             shapes["keys"] = ("U8", header["keys"]["shape"])
             end, places = 0, {}
@@ -218,7 +218,7 @@ class LatentFileWriter:
 
     def _commit(self, flushed: bool) -> None:
         m, n = self.manifest, len(self._keys)
-        rows = [n, m.views_per_clip, m.tokens]
+        rows, tokens = [n, m.views_per_clip, m.rows], [n, m.views_per_clip, m.tokens]
         index = {
             "view_hashes": ("I64", rows[:2], np.array(self._hashes, np.int64).tobytes()),
             "crc32": ("I64", rows[:2], np.array(self._crcs, np.int64).tobytes()),
@@ -230,7 +230,7 @@ class LatentFileWriter:
         if m.form == "int8":
             parts["scale"] = ("F16", rows, b"".join(self._scales))
         if m.is_subset:
-            parts["tokens"] = ("I32", rows, b"".join(self._tokens))
+            parts["tokens"] = ("I32", tokens, b"".join(self._tokens))
         end = self._file.tell() - HEADER
         checksum = zlib.crc32(b"".join(index[name][2] for name in _INDEX))
         header: dict[str, Any] = {

@@ -22,6 +22,7 @@ from fastvid.latents.config import CacheConfig, CacheData, projection_dim
 from fastvid.latents.manifest import MANIFEST, LatentManifest, dataset_hash, differences
 from fastvid.latents.projection import FILE, Projection, fit_pca, random_orthonormal, restore, store
 from fastvid.latents.stores import shard_names
+from fastvid.models.block_numbers import name_blocks, parse_blocks
 from fastvid.models.fingerprint import teacher_fingerprint
 from fastvid.train.distributed import environment_number
 from fastvid.train.precision import autocast_dtype, precision_name
@@ -101,12 +102,18 @@ def open_job(config: CacheConfig, *, write: bool) -> CacheJob:
         UserError: an option is wrong, or the folder holds a cache made with other ones.
         FileNotFoundError: no videos, or no teacher.
     """
-    from fastvid.models.teachers import load_teacher  # and timm with it, which who fine-tunes does not need
+    from fastvid.models.teachers import (
+        load_teacher,
+        with_layers,
+    )  # and timm with it, which who fine-tunes does not need
 
     with user_errors(ValueError):
         spec = config.data.views(config.teacher)
         source = config.data.open()
-        teacher = load_teacher(config.teacher, frames=spec.frames, size=spec.size)
+        teacher = load_teacher(
+            config.teacher, frames=spec.frames, size=spec.size, patch=config.patch, tubelet=config.tubelet
+        )
+        teacher = with_layers(teacher, config.layers)
     draws = ViewDraws(spec, config.seed, config.views)
     device = compute_device()
     precision = precision_name(autocast_dtype(config.precision, device))
@@ -176,13 +183,15 @@ def reopen_job(folder: Path, teacher: str, data: CacheData) -> CacheJob:
         UserError: these are not the teacher and videos it was made from.
         FileNotFoundError: something is not there.
     """
-    from fastvid.models.teachers import load_teacher
+    from fastvid.models.teachers import load_teacher, with_layers
 
     with user_errors(ValueError):
         manifest = LatentManifest.load(folder)
         spec = manifest.view_spec
         source = data.open()
-        model = _frozen(load_teacher(teacher, frames=spec.frames, size=spec.size))
+        patch, tubelet = spec.size // manifest.grid[1], spec.frames // manifest.grid[0]
+        whole = load_teacher(teacher, frames=spec.frames, size=spec.size, patch=patch, tubelet=tubelet)
+        model = _frozen(with_layers(whole, parse_blocks(manifest.layer)))
     wanted = {"teacher": model.kind, "weights": model.weights, "dataset": dataset_hash(data.path, source)}
     lines = differences(manifest.dependencies, wanted, "these options")
     refuse_differences(folder, with_named_videos(lines, folder, source))
@@ -202,7 +211,8 @@ def reopen_job(folder: Path, teacher: str, data: CacheData) -> CacheJob:
 def _frozen(teacher: "Teacher") -> FrozenModule:
     """Return a teacher with what identifies it."""
     identity = teacher_fingerprint(teacher)
-    return FrozenModule(teacher, identity["teacher"], identity["weights"], "last", teacher.grid, teacher.dim)
+    layer = name_blocks(teacher.layers)
+    return FrozenModule(teacher, identity["teacher"], identity["weights"], layer, teacher.grid, teacher.dim)
 
 
 def compute_device() -> torch.device:

@@ -95,6 +95,11 @@ class LatentLoader:
             "latents"
         )
 
+    @property
+    def clips_shown(self) -> int:
+        """Return the clips handed out since the order began, by all processes together."""
+        return self.loader.sampler.coverage(self._state).clips
+
     def ram_bound(self) -> int:
         """Return the most bytes of clips and latents that can exist at once. One more batch of clips waits for its
         latents.
@@ -175,6 +180,11 @@ class StoredViews:
     def ram_bound(self) -> int:
         """Return 0: there are no clips."""
         return 0
+
+    @property
+    def clips_shown(self) -> int:
+        """Return the clips handed out since the order began, by all processes together."""
+        return self.sampler.coverage(self.state).clips
 
     def worker_bytes(self) -> int:
         """Return 0: there is no decoding process."""

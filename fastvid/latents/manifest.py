@@ -28,7 +28,8 @@ class LatentManifest:
     Attributes:
         teacher: kind of the teacher and sha256 of its configuration; not where it was read from, which may change.
         weights: sha256 of its weights.
-        layer: whose output is kept: ``"last"``, or a name that the teacher's recipe gives it.
+        layer: whose output is kept: ``"last"``, numbers of several blocks, ``"3,6,9,12"``, each of which gives a latent
+            of every token, or a name that the teacher's recipe gives it.
         precision: dtype the teacher computed in.
         grid: (T, H, W) tokens of a clip.
         views: how views are drawn: :attr:`fastvid.video.ViewSpec.fingerprint`, or what else it takes.
@@ -97,6 +98,16 @@ class LatentManifest:
         return self.grid[0] * self.grid[1] * self.grid[2]
 
     @property
+    def layers(self) -> int:
+        """Return the number of latents of a token: one for each block that ``layer`` names."""
+        return self.layer.count(",") + 1
+
+    @property
+    def rows(self) -> int:
+        """Return the number of stored latents of a view; those of a token follow each other."""
+        return self.tokens * self.layers
+
+    @property
     def is_subset(self) -> bool:
         """Return whether some tokens of a clip are left out."""
         return self.tokens < self.grid_tokens
@@ -104,7 +115,7 @@ class LatentManifest:
     @property
     def view_bytes(self) -> int:
         """Return the bytes of one view of one clip: latents, scales and token indices."""
-        return latent_bytes(self.tokens, self.dim, self.form) + 4 * self.tokens * self.is_subset
+        return latent_bytes(self.rows, self.dim, self.form) + 4 * self.tokens * self.is_subset
 
     def save(self, folder: Path) -> None:
         """Write the manifest of a new cache. An existing one stays."""
@@ -139,9 +150,9 @@ class LatentManifest:
         )
 
 
-def latent_bytes(tokens: int, dim: int, form: Form) -> int:
+def latent_bytes(rows: int, dim: int, form: Form) -> int:
     """Return the bytes of the latents of one view, and of their scales."""
-    return tokens * (dim + 2 if form == "int8" else 2 * dim)
+    return rows * (dim + 2 if form == "int8" else 2 * dim)
 
 
 def dataset_hash(path: str | Path, source: Source) -> str:

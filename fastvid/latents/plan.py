@@ -47,6 +47,7 @@ class Plan:
         """Describe the plan in words."""
         m, clip = manifest, manifest.view_bytes * manifest.views_per_clip
         parts = [m.form, f"{m.tokens} of {m.grid_tokens} tokens" if m.is_subset else f"{m.tokens} tokens"]
+        parts += [f"of {m.layers} blocks"] if m.layers > 1 else []
         parts += [f"{m.dim} wide" + (f" ({m.projection})" if m.projection != "none" else "")]
         parts += [f"{m.views_per_clip} view" + "s" * (m.views_per_clip > 1)]
         out = [
@@ -102,13 +103,20 @@ def _alternatives(job: CacheJob) -> list[tuple[str, int]]:
 
     narrow = max(1, min(384, m.dim // 2))
     quarter = max(1, m.grid_tokens // 4)
+    projected = (
+        []
+        if m.layers > 1
+        else [
+            (f"--projection pca:{narrow}", total(dim=narrow)),
+            (f"--form int8 --projection pca:{narrow}", total(form="int8", dim=narrow)),
+            (f"--form int8 --projection pca:{narrow} --tokens 0.25", total(form="int8", dim=narrow, tokens=quarter)),
+        ]
+    )
     choices = [
         ("the frozen teacher online: train without --latents", 0),
         ("--form int8", total(form="int8")),
-        (f"--projection pca:{narrow}", total(dim=narrow)),
         ("--tokens 0.25", total(tokens=quarter)),
-        (f"--form int8 --projection pca:{narrow}", total(form="int8", dim=narrow)),
-        (f"--form int8 --projection pca:{narrow} --tokens 0.25", total(form="int8", dim=narrow, tokens=quarter)),
+        *projected,
     ]
     if m.projection == "none":
         view = dataclasses.replace(m, tokens=m.grid_tokens).view_bytes

@@ -7,10 +7,9 @@ import torch.nn.functional as F
 from fastvid.command import user_errors
 from fastvid.data import EpochOrder
 from fastvid.data.loader.decode_ahead import NO_VIEW, decode_sample
-from fastvid.latents.compute import chosen_tokens
+from fastvid.latents.compute import chosen_tokens, rows_of_tokens
 from fastvid.latents.job import CacheJob
 from fastvid.latents.stores import LatentCache
-from fastvid.ops import gather_tokens
 
 # The least cosine between a clip's stored and recomputed latents.
 THRESHOLDS = {"fp16": 0.9999, "bf16": 0.9999, "int8": 0.999}
@@ -76,7 +75,7 @@ def verify(job: CacheJob, sample: float, seed: int) -> Verdict:
             continue
         fresh = job.compute([pixels])
         if m.is_subset:
-            fresh = gather_tokens(fresh, chosen_tokens(m, clip.sample.key)[view, None].to(fresh.device))
+            fresh = rows_of_tokens(fresh, chosen_tokens(m, clip.sample.key)[view, None], m.layers)
         fresh = fresh.cpu()
         with user_errors(ValueError, KeyError):
             stored = cache.read([clip.sample.key], [clip.hashes[view]])

@@ -7,6 +7,7 @@ from fastvid.lazy import lazy_names
 _HOMES = {
     "EncoderTeacher": "teachers",
     "HuggingFaceTeacher": "teachers",
+    "ImageTeacher": "teachers",
     "Teacher": "teachers",
     "VideoViT": "vit",
     "VideoViTConfig": "vit_config",
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from fastvid.models.encoder_checkpoint import save_encoder as save_encoder
     from fastvid.models.teachers import EncoderTeacher as EncoderTeacher
     from fastvid.models.teachers import HuggingFaceTeacher as HuggingFaceTeacher
+    from fastvid.models.teachers import ImageTeacher as ImageTeacher
     from fastvid.models.teachers import Teacher as Teacher
     from fastvid.models.teachers import load_teacher as load_teacher
     from fastvid.models.vit import VideoViT as VideoViT

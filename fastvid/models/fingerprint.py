@@ -21,17 +21,21 @@ def teacher_fingerprint(teacher: "Teacher") -> dict[str, str]:
     Pixel statistics belong to the configuration. The names are those of
     :class:`fastvid.latents.manifest.LatentManifest`.
     """
-    from fastvid.models.teachers import EncoderTeacher, HuggingFaceTeacher  # and timm with them
+    from fastvid.models.teachers import DeepTeacher, EncoderTeacher, HuggingFaceTeacher, ImageTeacher  # and timm
 
+    if isinstance(teacher, DeepTeacher):
+        return teacher_fingerprint(teacher.teacher)  # which of its blocks teach is the ``layer`` of a manifest
     if isinstance(teacher, EncoderTeacher):
         # Where weights started from does not matter once they are there; nor does what only training uses.
         config = dataclasses.asdict(teacher.encoder.config)
         kind = config["name"]
         for name in ("pretrained", "init", "drop_path"):
             del config[name]
-    elif isinstance(teacher, HuggingFaceTeacher):
+    elif isinstance(teacher, HuggingFaceTeacher | ImageTeacher):
         config = {k: v for k, v in teacher.model.config.to_dict().items() if k not in _INCIDENTAL}
         config |= {"scale": teacher.scale.tolist(), "shift": teacher.shift.tolist(), "grid": teacher.grid}
+        if isinstance(teacher, ImageTeacher):
+            config["tubelet"] = teacher.tubelet
         kind = teacher.family
     else:
         raise TypeError(f"a {type(teacher).__name__} has no identity that a cache could be made for")

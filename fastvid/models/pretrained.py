@@ -25,6 +25,11 @@ from fastvid.models.weight_files import (
 
 log = logging.getLogger(__name__)
 
+IMAGE_ENCODERS = {
+    "dinov2": "DINOv2", "dinov2_with_registers": "DINOv2 with registers", "dinov3_vit": "DINOv3 ViT",
+}  # fmt: skip
+"""Model types of transformers that encode images, by the name of each for messages."""
+
 _ANEW = "its files do not belong together or are incomplete: download or save it anew"
 
 
@@ -285,9 +290,12 @@ def _say(what: str, weights: WeightFiles, model: nn.Module, misfits: Misfits) ->
 def _quiet_transformers() -> Iterator[None]:
     from transformers.utils import logging as their_logging
 
-    before = their_logging.get_verbosity()
+    before, bars = their_logging.get_verbosity(), their_logging.is_progress_bar_enabled()
     their_logging.set_verbosity_error()
+    their_logging.disable_progress_bar()
     try:
         yield
     finally:
         their_logging.set_verbosity(before)
+        if bars:
+            their_logging.enable_progress_bar()

@@ -2,6 +2,8 @@
 
 import dataclasses
 import difflib
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import timm
@@ -13,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from fastvid.models.pretrained import Parts, load_timm
 from fastvid.models.vit_config import VideoViTConfig
-from fastvid.nn import VisiblePatchEmbed, init_weights, sincos_positions
+from fastvid.nn import VisiblePatchEmbed, init_weights, sincos_positions, sinusoid_positions
 
 
 class VideoViT(nn.Module):
@@ -54,7 +56,9 @@ class VideoViT(nn.Module):
         self.patch_norm = vit.patch_embed.norm  # without weights for most models; aimv2 has one
         self.blocks = nn.ModuleList(vit.blocks)
         self.norm = vit.norm if not isinstance(vit.norm, nn.Identity) else vit.fc_norm
-        table = sincos_positions(self.grid, self.dim)
+        sequence = config.positions == "sinusoid"
+        tokens = math.prod(self.grid)
+        table = sinusoid_positions(tokens, self.dim) if sequence else sincos_positions(self.grid, self.dim)
         if config.positions == "learned":
             self.positions = nn.Parameter(table)
         else:
@@ -64,14 +68,23 @@ class VideoViT(nn.Module):
         else:
             init_weights(self, config.init)
 
-    def forward(self, clip: torch.Tensor, index: torch.Tensor | None = None) -> torch.Tensor:
-        """Map clip uint8 [B, T, H, W, 3] and index int64 [B, V], or None for all tokens, to [B, V, dim]."""
+    def forward(
+        self, clip: torch.Tensor, index: torch.Tensor | None = None, layers: Sequence[int] = ()
+    ) -> torch.Tensor:
+        """Map clip uint8 [B, T, H, W, 3] and index int64 [B, V], or None for all tokens, to [B, V, dim].
+
+        Args:
+            clip: the pixels.
+            index: which tokens.
+            layers: numbers of blocks, ascending, the first is 1: return what these give, side by side,
+                [B, V, len(layers) * dim]. What the last block gives goes through the last norm, the others' does not.
+        """
         config = self.config
         if clip.shape[1:4] != (config.frames, config.size, config.size):
             raise ValueError(
                 f"this encoder takes clips of {config.frames} x {config.size} x {config.size}; got {tuple(clip.shape)}"
             )
-        return self.encode(self.embed(clip, index))
+        return self.encode(self.embed(clip, index), layers)
 
     def embed(self, clip: torch.Tensor, index: torch.Tensor | None = None) -> torch.Tensor:
         """Compute the first half of :meth:`forward`: clip uint8 [B, T, H, W, 3] to tokens with positions [B, V,
@@ -80,11 +93,18 @@ class VideoViT(nn.Module):
         x = self.patch_norm(self.patch_embed(clip, index))
         return x + (self.positions if index is None else self.positions[index]).to(x.dtype)
 
-    def encode(self, x: torch.Tensor) -> torch.Tensor:
+    def encode(self, x: torch.Tensor, layers: Sequence[int] = ()) -> torch.Tensor:
         """Compute the second half of :meth:`forward`: the blocks and the last norm, [B, V, dim] to [B, V, dim]."""
-        for block in self.blocks:
+        kept = []
+        for number, block in enumerate(self.blocks, 1):
             x = checkpoint(block, x, use_reentrant=False) if self.checkpointing and self.training else block(x)
-        return self.norm(x)
+            if number in layers and number < len(self.blocks):
+                kept.append(x)
+        if not layers:
+            return self.norm(x)
+        if layers[-1] == len(self.blocks):
+            kept.append(self.norm(x))
+        return torch.cat(kept, dim=-1)
 
     def _load_image_patches(self, conv: nn.Conv2d, patch: int) -> None:
         if conv.kernel_size != (patch, patch):

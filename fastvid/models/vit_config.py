@@ -26,14 +26,15 @@ class ViTOptions:
     """Pixels per side of a token; default: the model's own."""
     tubelet: Count = 2
     """Frames per token."""
-    positions: Literal["sincos", "learned"] = "sincos"
-    """Fixed 3-D sine-cosine positions, or learnt ones that start there."""
+    positions: Literal["sincos", "learned", "sinusoid"] = "sincos"
+    """Fixed 3-D sine-cosine positions, learnt ones that start there, or VideoMAE's fixed table, in which tokens are
+    counted as in a sequence: with it an exported encoder is a VideoMAEModel of transformers."""
     init: Init = "xavier"
     """Start of the weights; mimetic ties query and key weights, which helps small models on small data."""
     drop_path: Share = 0.0
     """Stochastic depth."""
     pretrained: bool = False
-    """Start from timm's image weights, with the pixel statistics they were trained with; positions stay 3-D."""
+    """Start from timm's image weights, with the pixel statistics they were trained with; positions are not taken."""
 
     def for_clips(self, *, frames: int, size: int) -> "VideoViTConfig":
         """Return the configuration of the encoder with these options.

@@ -30,13 +30,15 @@ class MaskedLatentLoss(nn.Module):
         target: torch.Tensor,
         masked: torch.Tensor,
         target_scale: torch.Tensor | None = None,
+        weight: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Map pred [B, M, D], target [B, N, D] (int8 with target_scale [B, N]) and masked int64 [B, M] to a float32
-        scalar.
+        scalar: the mean over the tokens, weighted where there is a weight float32 [B, M].
         """
         return masked_latent_loss(
-            pred, target, masked, kind=self.kind, normalize_target=self.normalize_target, target_scale=target_scale
-        )
+            pred, target, masked, kind=self.kind, normalize_target=self.normalize_target, target_scale=target_scale,
+            weight=weight,
+        )  # fmt: skip
 
     def extra_repr(self) -> str:
         return f"kind={self.kind!r}, normalize_target={self.normalize_target}"

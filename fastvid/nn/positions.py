@@ -31,6 +31,25 @@ def sincos_positions(grid: tuple[int, int, int], dim: int, temperature: float = 
     return torch.cat([time, rows, columns], dim=-1).reshape(t * h * w, -1)[:, :dim].contiguous()
 
 
+def sinusoid_positions(count: int, dim: int) -> torch.Tensor:
+    """Return VideoMAE's sine-cosine positions (arXiv 2203.12602), those of a sequence (arXiv 1706.03762): token n has
+    ``sin`` and ``cos`` of ``n / 10000 ** (2 i / dim)`` as its values ``2 i`` and ``2 i + 1``.
+
+    Tokens are counted through the whole grid, so that a step in time is ``H * W`` steps of the count.
+
+    Args:
+        count: number of tokens.
+        dim: width.
+
+    Returns:
+        float32 [count, dim], the table of transformers' ``VideoMAEModel``.
+    """
+    pair = torch.arange(dim, dtype=torch.float64) // 2
+    angle = torch.arange(count, dtype=torch.float64)[:, None] / 10000.0 ** (2 * pair / dim)
+    even = torch.arange(dim) % 2 == 0
+    return torch.where(even, angle.sin(), angle.cos()).float()
+
+
 def _axis(length: int, dim: int, temperature: float) -> torch.Tensor:
     """Return [length, dim]: sines, then cosines, of frequencies temperature ** (-2 i / dim)."""
     frequency = temperature ** (-torch.arange(dim // 2, dtype=torch.float64) / (dim / 2))

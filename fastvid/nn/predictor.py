@@ -28,6 +28,7 @@ class Predictor(nn.Module):
         grid: (T, H, W) tokens.
         config: its size, layout and positions.
         mask_tokens: learnt mask tokens, one for each mask spec of a step.
+        context: predict the visible tokens too, by a head of their own (V-JEPA 2.1, arXiv 2603.14482).
         init: how the weights start; see :func:`fastvid.nn.init_weights`.
 
     Attributes:
@@ -42,6 +43,7 @@ class Predictor(nn.Module):
         config: PredictorConfig,
         *,
         mask_tokens: int = 1,
+        context: bool = False,
         init: Init = "xavier",
     ):
         super().__init__()
@@ -59,32 +61,39 @@ class Predictor(nn.Module):
             self.blocks = nn.ModuleList(Block(width, config.heads, qkv_bias=True) for _ in range(config.depth))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, out_dim)
+        self.context_head = nn.Linear(width, out_dim) if context else None
         init_weights(self, init)
         nn.init.normal_(self.mask_tokens, std=0.02)
 
     def forward(self, z: torch.Tensor, visible: torch.Tensor, masked: torch.Tensor, which: int = 0) -> torch.Tensor:
-        """Map z [B, V, in_dim] at ``visible`` int64 [B, V] to predictions [B, M, out_dim] at ``masked`` int64 [B, M].
+        """Map z [B, V, in_dim] at ``visible`` int64 [B, V] to predictions [B, M, out_dim] at ``masked`` int64 [B, M],
+        followed by those at ``visible``, [B, M + V, out_dim], where visible tokens are predicted too.
 
         ``which`` selects the mask token.
         """
         z = self.embed(z)
         positions = self.positions.to(z.dtype)
         token = self.mask_tokens[which].to(z.dtype)
-        context: tuple[torch.Tensor, ...] = ()  # what blocks take beside x
+        seen: tuple[torch.Tensor, ...] = ()  # what blocks take beside x
         if self.layout == "dense":
             x = token.expand(len(z), len(positions), -1)
             x = x.scatter(1, visible.unsqueeze(-1).expand_as(z), z) + positions
         elif self.layout == "concat":
             x = torch.cat([z + positions[visible], token + positions[masked]], dim=1)
         else:
-            x, context = token + positions[masked], (self.context_norm(z + positions[visible]),)
+            x, z = token + positions[masked], z + positions[visible]
+            seen = (self.context_norm(z),)
+            if self.context_head is not None:
+                x = torch.cat([z, x], dim=1)
         for block in self.blocks:
             if self.checkpointing and self.training:
-                x = checkpoint(block, x, *context, use_reentrant=False)
+                x = checkpoint(block, x, *seen, use_reentrant=False)
             else:
-                x = block(x, *context)
+                x = block(x, *seen)
         if self.layout == "dense":
-            x = gather_tokens(x, masked)
-        elif self.layout == "concat":
-            x = x[:, visible.shape[1] :]
-        return self.head(self.norm(x))
+            wanted = masked if self.context_head is None else torch.cat([visible, masked], dim=1)
+            x = gather_tokens(x, wanted)
+        if self.context_head is None:
+            return self.head(self.norm(x[:, x.shape[1] - masked.shape[1] :]))
+        visible_part, masked_part = self.norm(x).split([visible.shape[1], masked.shape[1]], dim=1)
+        return torch.cat([self.head(masked_part), self.context_head(visible_part)], dim=1)

@@ -10,7 +10,7 @@ from fastvid.ops.foveated_glimpse import foveated_glimpse
 from fastvid.ops.gather_tokens import gather_tokens
 from fastvid.ops.gather_tubelets import IMAGENET_MEAN, IMAGENET_STD, gather_tubelets
 from fastvid.ops.masked_latent_loss import masked_latent_loss, masked_mse, quantize_tokens
-from fastvid.ops.multiblock_mask import MaskSpec, multiblock_mask
+from fastvid.ops.multiblock_mask import MaskSpec, mask_distance, multiblock_mask
 from fastvid.ops.penalties import covariance_penalty, variance_penalty
 from fastvid.ops.query_attend import peak_to_center, query_attend
 from fastvid.random import sample_id
@@ -23,6 +23,7 @@ __all__ = [
     "foveated_glimpse",
     "gather_tokens",
     "gather_tubelets",
+    "mask_distance",
     "masked_latent_loss",
     "masked_mse",
     "multiblock_mask",

@@ -18,7 +18,8 @@ def load(run: str | Path, *, source: str | None = None) -> nn.Module:
 
     Returns:
         The best classifier of a fine-tuning run, with its classes and its preprocessing; the student encoder of a
-        pretraining run; a vision-language model with its processor; a model of tracks with its metadata.
+        pretraining run, with its preprocessing, whose ``encode`` takes clips or video files; a vision-language model
+        with its processor; a model of tracks with its metadata.
 
     Raises:
         FileNotFoundError: the run has saved nothing yet, or there is no run.
@@ -29,12 +30,11 @@ def load(run: str | Path, *, source: str | None = None) -> nn.Module:
     return model
 
 
-def find_saved(run: str | Path, *, classifier: bool = False, predicts: bool = False) -> tuple[Project, Path]:
+def find_saved(run: str | Path, *, predicts: bool = False) -> tuple[Project, Path]:
     """Find the folder of what a run saved, and the project it belongs to.
 
     Args:
         run: a run's directory, or that folder itself.
-        classifier: look for classifiers only.
         predicts: look for what can say something of a video: classifiers, and models with a way of their own.
 
     Raises:
@@ -42,20 +42,18 @@ def find_saved(run: str | Path, *, classifier: bool = False, predicts: bool = Fa
     """
     run = Path(run).expanduser()
     for project in sorted(projects(), key=lambda project: not project.classifies):  # classifiers first
-        saved = Path(project.saved)
-        for folder in (run, run / saved.parent):
-            if not (folder / saved.name).is_file():
-                continue
-            usable = project.classifies or (predicts and project.predict is not None)
-            if (classifier or predicts) and not usable:
-                others = " or ".join(p.name for p in projects() if p.classifies or (predicts and p.predict))
-                raise FileNotFoundError(
-                    f"no classifier in {run}: it is of {project.name} ({project.summary}); give a run of {others}"
-                )
-            return project, folder
+        folder = project.saved_in(run)
+        if folder is None:
+            continue
+        if predicts and not (project.classifies or project.predict is not None):
+            others = " or ".join(p.name for p in projects() if p.classifies or p.predict is not None)
+            raise FileNotFoundError(
+                f"no classifier in {run}: it is of {project.name} ({project.summary}); give a run of {others}"
+            )
+        return project, folder
     if not run.is_dir():
         raise FileNotFoundError(f"no run in {run}: there is no such folder")
-    if classifier or predicts:
+    if predicts:
         raise FileNotFoundError(
             f"no classifier in {run}: a fine-tuning run saves it at its end, which --resume comes to"
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from PIL import Image
 
 from fastvid.files import write_whole
@@ -17,6 +18,7 @@ _PALE = "#627282"
 _DPI = 100
 _TITLE, _GAP, _EDGE, _APART = 24, 2, 10, 8  # pixels: height of a title, between frames, around all, between groups
 _LETTER = 6.2  # pixels, on the average
+_SIZE = 8  # points, of labels
 _LONGEST = 24  # letters beside a strip
 
 
@@ -53,7 +55,7 @@ def strips_png(path: Path, groups: Sequence[Strips], *, frames: int = 8, side: i
         raise ValueError("a picture of film strips needs at least one clip in each group")
     strips = [[_strip(clip, frames, side) for clip in group.clips] for group in groups]
     labels = [_cut(label, _LONGEST) for group in groups for label in group.labels]
-    margin = round(_EDGE + max((len(label) for label in labels), default=0) * _LETTER + (8 if labels else 0))
+    margin = round(_EDGE + max(map(_width, labels), default=0) + (8 if labels else 0))
     width = margin + max(strip.shape[1] for rows in strips for strip in rows) + _EDGE
     height = 2 * _EDGE - _APART + sum(_TITLE + _APART + sum(strip.shape[0] + _GAP for strip in rows) for rows in strips)
     page = np.full((height, width, 3), 255, dtype=np.uint8)
@@ -70,7 +72,7 @@ def strips_png(path: Path, groups: Sequence[Strips], *, frames: int = 8, side: i
             page[y : y + strip.shape[0], margin : margin + strip.shape[1]] = strip
             if row < len(group.labels):
                 label, middle = _cut(group.labels[row], _LONGEST), y + strip.shape[0] / 2
-                words.append((margin - 8, middle, label, {"color": _PALE, "size": 8, "ha": "right"}))
+                words.append((margin - 8, middle, label, {"color": _PALE, "size": _SIZE, "ha": "right"}))
             y += strip.shape[0] + _GAP
         y += _APART
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -105,6 +107,13 @@ def _strip(clip: np.ndarray, frames: int, side: int) -> np.ndarray:
         for i in pick
     ]
     return np.concatenate(framed, axis=1)
+
+
+def _width(label: str) -> float:
+    """Return the width of a label in pixels."""
+    renderer = FigureCanvasAgg(Figure(dpi=_DPI)).get_renderer()
+    width, _, _ = renderer.get_text_width_height_descent(label, FontProperties(size=_SIZE), ismath=False)
+    return float(width)
 
 
 def _cut(words: str, most: int) -> str:

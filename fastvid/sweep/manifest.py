@@ -88,8 +88,9 @@ def _named(
     def key(values: Mapping[str, str]) -> str:
         return json.dumps(options.fingerprint({**fixed, **values}), sort_keys=True)
 
+    runs = list(runs)
     known = {key(run.values): run for run in runs}
-    names = {run.name for run in known.values()}
+    names = {run.name for run in runs}  # also of one whose values come to those of another run
     found = []
     for values in wanted:
         same = key(values)

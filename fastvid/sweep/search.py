@@ -8,6 +8,7 @@ Source: Bergstra et al., "Algorithms for hyper-parameter optimization", NeurIPS 
 
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ def run_search(config: SweepConfig, options: ProjectOptions, given: GivenOptions
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     place = places(config.gpus)[:1]  # a trial is drawn from what those before it found
     out = config.out or Path("sweeps") / f"{options.name}-search"
-    what = {"options": list(space), **{_key(option): options.parse(option, value) for option, value in base.items()}}
+    what = {"options": list(space), **shared_values(base, options)}
     manifest, _ = joined(out, read_manifest(out), options, given, what)
     if not (out / "runs").is_dir():  # its trials are those that are begun, one after the other
         check_runs([SweepRun("base", base)], fixed_of(manifest), options, command, place[0])
@@ -85,8 +86,15 @@ def run_search(config: SweepConfig, options: ProjectOptions, given: GivenOptions
         folder.close()
 
 
-def _key(option: str) -> str:
-    return option.removeprefix("--").split(".")[-1].replace("-", "_")
+def shared_values(base: Mapping[str, str], options: ProjectOptions) -> dict[str, Any]:
+    """Return the values that all trials share by the last word of the option, or by all where others end alike."""
+    names = {option: option.removeprefix("--").replace("-", "_") for option in base}
+    last = {option: name.split(".")[-1] for option, name in names.items()}
+    times = Counter(last.values())
+    return {
+        last[option] if times[last[option]] == 1 else names[option]: options.parse(option, value)
+        for option, value in base.items()
+    }
 
 
 def _check(

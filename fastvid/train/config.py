@@ -30,9 +30,12 @@ class DataConfig:
     """Videos and the clips cut from them."""
 
     path: Annotated[str, PathOption("data")] = "demo"
-    """A folder of videos, a folder of WebDataset tar shards or its URL, one shard, one video, or "demo"."""
+    """A folder of videos, a folder of WebDataset tar shards or its URL, a LeRobot data set, one shard, one video, or
+    "demo"."""
     labels: Annotated[str, PathOption()] | None = None
     """Table of paths and labels, for a folder of videos; default: the name of each video's folder."""
+    cameras: tuple[str, ...] = ()
+    """Of a LeRobot data set, the cameras to show, by their names or the ends of these; default: all."""
     frames: Count = 16
     """Frames per clip."""
     size: Count = 224
@@ -97,6 +100,12 @@ class RunConfig:
     of all what costs next to nothing."""
     threads: Count | None = None
     """Processor threads for the arithmetic; default: torch's choice."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """Several processes each hold the whole of what is trained (ddp), or a shard of it and of its moments (fsdp)."""
+    shard: Count | None = None
+    """For fsdp: processes that hold one copy of the weights between them, such as those of a machine; default: all."""
+    hang_minutes: NotNegative = 30.0
+    """Processes that wait for another for so long name it and end; 0 to wait for ever."""
     tensorboard: bool = True
     """Write TensorBoard events."""
     wandb: str | None = None
@@ -105,6 +114,8 @@ class RunConfig:
     def __post_init__(self) -> None:
         if 0 < self.memory_budget < 1 and not self.compile:
             raise ValueError("run: memory-budget is for compiled steps; add --run.compile True")
+        if self.shard is not None and self.parallel != "fsdp":
+            raise ValueError("run: shard is the number of shards of sharded weights; add --run.parallel fsdp")
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def open_videos(config: DataConfig, opened: Callable[..., Source] = open_parts) 
     with user_errors(OSError, ValueError):
         source = opened(
             config.path, config.labels, cache_dir=config.disk_dir, disk_bytes=int(config.disk_gb * 1e9),
-            window=config.window,
+            window=config.window, cameras=config.cameras,
         )  # fmt: skip
     log.info("data: %s", source.description)
     if "://" not in config.path and (warning := slow_filesystem_warning(config.path)):

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
 from fastvid.command import UserError
 
@@ -89,7 +90,12 @@ def init_distributed() -> World:
     if size > 1:
         # Both, so that flags and names can be agreed upon without touching the GPU.
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, timeout=_PATIENCE)
+        # Every attempt of torchrun --max-restarts may be served by one store: the addresses that the one before left
+        # there are not this one's.
+        attempt = environment_number("TORCHELASTIC_RESTART_COUNT", 0)
+        store, _, _ = next(rendezvous("env://", timeout=_PATIENCE))
+        store = dist.PrefixStore(f"fastvid/attempt {attempt}", store)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE)
     return World(rank, size, device)
 
 
@@ -136,8 +142,7 @@ def destroy_distributed(world: World) -> None:
 
 def barrier(world: World) -> None:
     """Wait until all processes have called this."""
-    if world.size > 1:
-        dist.barrier()
+    all_reduce_max(world, 0)  # over the CPU: a GPU is not waited for
 
 
 def broadcast_text(world: World, text: str | None) -> str:

@@ -3,14 +3,13 @@
 import dataclasses
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import cast
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from fastvid.data import Batch, LoaderState
@@ -21,55 +20,20 @@ from fastvid.train.loader import Loader
 from fastvid.train.logs import progress
 from fastvid.train.loss_sum import LossSum
 from fastvid.train.metrics import Tracker
-from fastvid.train.optim import OptimConfig, make_optimizer, set_schedules
+from fastvid.train.optim import make_optimizer, set_schedules
+from fastvid.train.parallel import Shared, share
 from fastvid.train.precision import autocast, precision_name
 from fastvid.train.rundir import RunDir
 from fastvid.train.running_means import RunningMeans
 from fastvid.train.signals import Stopped, StopSignals
+from fastvid.train.stage import Stage
 from fastvid.train.timers import SlowData, StepTimer
+from fastvid.train.watch import Watch
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
 
 log = logging.getLogger(__name__)
-
-# A mean over the clips of a micro-batch, or a sum over items of which each micro-batch has another number.
-Loss = torch.Tensor | LossSum
-# (module as called, batch on the device, index of the micro-batch) -> loss to minimise and terms to record
-LossFunction = Callable[[nn.Module, Batch, int], tuple[Loss, Mapping[str, Loss]]]
-
-
-@dataclass
-class Stage:
-    """One training run within a run.
-
-    Attributes:
-        name: of its checkpoints and metrics.
-        module: what is trained, on the device.
-        loss: the recipe's loss; the micro-batch index counts from the first step, so masks drawn from it never repeat.
-        optim: how it is trained.
-        loader: makes the loader from a state to begin at.
-        evaluate: called on the main process every ``evaluate_every`` steps, and after the last, with the step; returns
-            values to record.
-        evaluate_every: 0 for never.
-        keep_best: the value among these whose greatest, so far, has its weights kept
-            (:meth:`Checkpoints.load_best`); None to keep none.
-        stop: called with the step and the values of each evaluation; returns why the stage is to end there, or None to
-            go on. The reason is kept in the checkpoint, so that a resume knows the stage as complete.
-        results: files and folders in the run's directory that are made of what was trained: where it is trained on,
-            they are set aside.
-        compile: torch.compile the training step's forward and backward, for its one set of shapes; evaluations and
-            pictures, whose shapes differ, call ``module`` itself.
-    """
-
-    name: str
-    module: nn.Module
-    loss: LossFunction
-    optim: OptimConfig
-    loader: Callable[[LoaderState], Loader]
-    evaluate: Callable[[int], dict[str, float]] | None = None
-    evaluate_every: int = 0
-    keep_best: str | None = None
-    stop: Callable[[int, dict[str, float]], str | None] | None = None
-    results: Sequence[str] = ()
-    compile: bool = False
 
 
 @dataclass
@@ -86,6 +50,8 @@ class Engine:
         log_every: steps between records.
         checkpoint_every: steps between checkpoints.
         autocast: dtype of autocast, or None for float32.
+        mesh: processes over which FSDP shards what is trained; None where each process holds all of it.
+        watch: told where this process is, so that one that hangs is named by the others; None for no watch.
         begun: called when a stage has its weights and is about to go on: the options of this start have proved to fit.
     """
 
@@ -98,6 +64,8 @@ class Engine:
     log_every: int = 10
     checkpoint_every: int = 500
     autocast: torch.dtype | None = None
+    mesh: "DeviceMesh | None" = None
+    watch: Watch | None = None
     begun: Callable[[], None] = lambda: None
     _means: RunningMeans = field(init=False)
     _norm: torch.Tensor | None = None
@@ -110,8 +78,20 @@ class Engine:
             Stopped: a signal came; the last finished step is saved.
             FloatingPointError: the loss is not finite.
         """
-        optimizer = make_optimizer(stage.module, stage.optim)
-        state = self.checkpoints.restore(stage.name, stage.module, optimizer) or {"step": 0}
+        self._at(f"the start of stage {stage.name}")
+        shared = share(stage.module, self.world, self.mesh, dtype=self.autocast, compile=stage.compile)
+        self._train(stage, shared)
+        shared.finish()
+        # What follows, the main process does alone, while the others wait for it at the start of the next stage.
+        self._at(f"the results of stage {stage.name}", long=True)
+
+    def _at(self, place: str, *, long: bool = False) -> None:
+        if self.watch is not None:
+            self.watch.at(place, long=long)
+
+    def _train(self, stage: Stage, shared: Shared) -> None:
+        optimizer = make_optimizer(shared.trained, stage.optim, stage.rates)
+        state = self.checkpoints.restore(stage.name, shared.trained, optimizer) or {"step": 0}
         first = state["step"]
         if self.world.is_main:
             self.checkpoints.forget_best(stage.name, after=first)
@@ -124,40 +104,35 @@ class Engine:
             self.tracker.begin(stage.name, first)
         if first:
             log.info("stage %s goes on from its checkpoint at step %d", stage.name, first)
-        module: nn.Module = stage.module
-        if stage.compile:
-            module = cast(nn.Module, torch.compile(module, dynamic=False))
-        if self.world.size > 1:
-            module = DistributedDataParallel(module, gradient_as_bucket_view=True)
-        module.train()
+        shared.called.train()
         timer = StepTimer(self.world.device)
         bar = progress(stage.optim.steps, first, stage.name)
         with stage.loader(LoaderState(**state.get("loader", {}))) as loader, bar:
-            self._announce(stage, loader, first)
+            self._announce(stage, shared, loader, first)
             timer.reset()
             for step in range(first + 1, stage.optim.steps + 1):
                 lr, decay = set_schedules(optimizer, stage.optim, step - 1)
-                norm = self._step(stage, module, optimizer, loader, timer, step)
+                norm = self._step(stage, shared, optimizer, loader, timer, step)
                 bar.update()
                 if step % self.log_every == 0 or step == stage.optim.steps:
                     self._record(stage, step, timer, bar, lr=lr, weight_decay=decay, grad_norm=norm, loader=loader)
                 ended: str | None = None
                 if stage.evaluate_every and (step % stage.evaluate_every == 0 or step == stage.optim.steps):
-                    ended = self._evaluate(stage, step)
+                    ended = self._evaluate(stage, shared, step)
                     timer.reset()
                 if self.run is not None:
                     self.run.heartbeat("running", stage=stage.name, step=step)
                 stop = all_reduce_max(self.world, self.signals.signum)
                 if stop or ended or step == stage.optim.steps or step % self.checkpoint_every == 0:
-                    self._save(stage, step, optimizer, loader, ended)
+                    self._save(stage, step, shared, optimizer, loader, ended)
                 if stop:
                     raise Stopped(stop)
                 if ended:
                     log.info("stage %s ends at step %d of %d: %s", stage.name, step, stage.optim.steps, ended)
                     return
 
-    def _announce(self, stage: Stage, loader: Loader, first: int) -> None:
-        parameters = sum(p.numel() for p in stage.module.parameters() if p.requires_grad)
+    def _announce(self, stage: Stage, shared: Shared, loader: Loader, first: int) -> None:
+        parameters = sum(p.numel() for p in shared.trained.parameters() if p.requires_grad)
         log.info(
             "stage %s: steps %d to %d of %d clips, %.2f M trainable parameters; %s",
             stage.name, first + 1, stage.optim.steps, stage.optim.batch, parameters / 1e6, loader.description,
@@ -166,7 +141,7 @@ class Engine:
     def _step(
         self,
         stage: Stage,
-        module: nn.Module,
+        shared: Shared,
         optimizer: torch.optim.Optimizer,
         loader: Loader,
         timer: StepTimer,
@@ -174,17 +149,17 @@ class Engine:
     ) -> torch.Tensor:
         """Make one optimizer update and return the gradient's norm before clipping."""
         # What randomness modules use (stochastic depth) depends on the step alone: no generator state to save.
-        torch.manual_seed(SampleRandom(stage.name, self.seed, step, stream=self.world.rank % 8).word())
+        torch.manual_seed(step_seed(stage.name, self.seed, step, self.world.rank))
         accumulate = stage.optim.accumulate
         counts: list[torch.Tensor] = []  # of the items of losses that are sums
         for micro in range(accumulate):
+            self._at(f"the loading of a batch of step {step}")
             with timer.part("data"):
                 batch = next(loader)
-            last = micro == accumulate - 1
-            hold = nullcontext() if last or not isinstance(module, DistributedDataParallel) else module.no_sync()
-            with hold:
+            self._at(f"the passes of step {step}")
+            with nullcontext() if micro == accumulate - 1 else shared.accumulating():
                 with timer.part("forward"), self.cast():
-                    loss, terms = stage.loss(module, batch, (step - 1) * accumulate + micro)
+                    loss, terms = stage.loss(shared.called, batch, (step - 1) * accumulate + micro)
                 with timer.part("backward"):
                     if isinstance(loss, LossSum):
                         counts.append(loss.count)
@@ -196,12 +171,12 @@ class Engine:
             value = loss.total if isinstance(loss, LossSum) else loss
             if not value.is_cuda:  # a GPU's is looked at when it is recorded: nothing waits for it before
                 self._refuse_bad_loss(stage, step, float(value.detach()), batch)
+        self._at(f"the update of step {step}")
         with timer.part("optimizer"):
-            parameters = [p for p in stage.module.parameters() if p.grad is not None]
+            parameters = [p for p in shared.trained.parameters() if p.grad is not None]
             if counts:
                 self._divide_gradients(stage, step, parameters, torch.stack(counts).sum())
-            norm = nn.utils.clip_grad_norm_(parameters, stage.optim.clip_grad or math.inf)
-            self._norm = norm.detach()
+            self._norm = norm = shared.clip(parameters, stage.optim.clip_grad)
             if not norm.is_cuda:
                 self._refuse_bad_gradient(stage, step)
             optimizer.step()
@@ -213,7 +188,7 @@ class Engine:
     ) -> None:
         """Divide gradients of sums by the number of items of the whole update.
 
-        DistributedDataParallel has averaged the gradients over the processes, so their counts are averaged too.
+        The gradients have been averaged over the processes, so their counts are averaged too.
         """
         count = average_over_processes(self.world, count.detach().float())
         if not count.is_cuda and not float(count):  # on a GPU the gradient, which is nan, is refused later
@@ -263,7 +238,7 @@ class Engine:
             "weight_decay": weight_decay,
             "grad_norm": float(grad_norm),
             "epoch": loader.state.epoch,
-            "clips": step * stage.optim.batch,
+            "clips": loader.clips_shown,
             "micro_batches": step * stage.optim.accumulate,
             **counts,
             **speed,
@@ -281,21 +256,30 @@ class Engine:
                 stage.name, step, stage.optim.steps, values["loss"], lr, speed["clips_per_s"], waited,
             )  # fmt: skip
 
-    def _evaluate(self, stage: Stage, step: int) -> str | None:
+    def _evaluate(self, stage: Stage, shared: Shared, step: int) -> str | None:
         """Evaluate on the main process, and return on all why the stage is to end here, or None."""
         reason = None
-        if self.tracker is not None and stage.evaluate is not None:
-            values = stage.evaluate(step)
-            self.tracker.log(stage.name, step, values)
-            if stage.keep_best is not None:
-                self.checkpoints.keep_best(stage.name, step, stage.module, values[stage.keep_best])
-            if stage.stop is not None:
-                reason = stage.stop(step, values)
+        self._at(f"the evaluation after step {step}", long=True)
+        with shared.whole(self.world):
+            if self.tracker is not None and stage.evaluate is not None:
+                values = stage.evaluate(step)
+                self.tracker.log(stage.name, step, values)
+                if stage.keep_best is not None:
+                    self.checkpoints.keep_best(stage.name, step, stage.module, values[stage.keep_best])
+                if stage.stop is not None:
+                    reason = stage.stop(step, values)
         stage.module.train()
+        self._at(f"the end of the evaluation after step {step}")
         return None if stage.stop is None else broadcast_text(self.world, reason or "") or None
 
     def _save(
-        self, stage: Stage, step: int, optimizer: torch.optim.Optimizer, loader: Loader, ended: str | None
+        self,
+        stage: Stage,
+        step: int,
+        shared: Shared,
+        optimizer: torch.optim.Optimizer,
+        loader: Loader,
+        ended: str | None,
     ) -> None:
         self._refuse_bad_gradient(stage, step)  # a checkpoint of weights that are not finite would be resumed for ever
         state = {
@@ -303,10 +287,10 @@ class Engine:
             **self._means.state(),
             **({} if ended is None else {"ended": ended}),
         }
-        if self.run is None or self.tracker is None:
-            return
-        self.tracker.file.sync()
-        self.checkpoints.save(stage.name, step, stage.module, optimizer, state)
+        self._at(f"the checkpoint of step {step}")
+        if self.tracker is not None:
+            self.tracker.file.sync()
+        self.checkpoints.save(stage.name, step, shared.trained, optimizer, state, sharded=shared.sharded)
 
     def _refuse_bad_loss(self, stage: Stage, step: int, loss: float, batch: Batch) -> None:
         if not math.isfinite(loss):
@@ -326,3 +310,9 @@ class Engine:
         if self.run is not None:
             for name in stage.results:
                 self.run.set_aside(name)
+
+
+def step_seed(stage: str, seed: int, step: int, rank: int) -> int:
+    """Return the seed of what a process's modules draw in a step: another one for each process."""
+    name = stage if rank < 8 else f"{stage}/{rank // 8}"  # there are 16 streams, of which others use the rest
+    return SampleRandom(name, seed, step, stream=rank % 8).word()

@@ -18,6 +18,11 @@ class Loader(Protocol):
         """Return a description for the log."""
         ...
 
+    @property
+    def clips_shown(self) -> int:
+        """Return the clips handed out since the stage's first, by all processes and before a resume too."""
+        ...
+
     def worker_bytes(self) -> int:
         """Return the bytes of the loader's decoding process, or 0 without one."""
         ...

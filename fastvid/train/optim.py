@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -39,6 +40,12 @@ class OptimConfig:
     """Weight decay at the end of its cosine."""
     clip_grad: NotNegative = 1.0
     """Greatest norm of the gradient; 0 for no limit."""
+
+    def with_rate(self, lr: float | None, min_lr: float | None) -> "OptimConfig":
+        """Return the same with another peak or final learning rate; None keeps its own."""
+        return dataclasses.replace(
+            self, lr=self.lr if lr is None else lr, min_lr=self.min_lr if min_lr is None else min_lr
+        )
 
     def __post_init__(self) -> None:
         if self.accumulate > 0 and self.batch % self.accumulate:  # ranges are compared elsewhere
@@ -82,17 +89,31 @@ def _cosine(start: float, end: float, step: int, steps: int) -> float:
     return end + (start - end) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def make_optimizer(module: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
-    """Make a fused AdamW with two groups: matrices decay, vectors and tokens do not."""
-    decayed: list[nn.Parameter] = []
-    kept: list[nn.Parameter] = []
+def make_optimizer(
+    module: nn.Module, config: OptimConfig, rates: Mapping[str, OptimConfig] | None = None
+) -> torch.optim.AdamW:
+    """Make a fused AdamW in which matrices decay, and vectors and tokens do not.
+
+    Args:
+        module: its parameters that require a gradient are trained.
+        config: how.
+        rates: configurations whose learning rates parts of the module have, by the name of a submodule.
+    """
+    rates = rates or {}
+    members: dict[tuple[str | None, bool], list[nn.Parameter]] = {
+        (part, decayed): [] for part in (None, *rates) for decayed in (True, False)
+    }
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
-            (decayed if decays(name, parameter) else kept).append(parameter)
+            part = next((part for part in rates if part in name.split(".")), None)
+            members[part, decays(name, parameter)].append(parameter)
     groups = [
-        {"params": decayed, "weight_decay": config.weight_decay, "decays": True},
-        {"params": kept, "weight_decay": 0.0, "decays": False},
-    ]
+        {
+            "params": found, "weight_decay": config.weight_decay if decayed else 0.0, "decays": decayed,
+            "rates": None if part is None else rates[part],
+        }
+        for (part, decayed), found in members.items()
+    ]  # fmt: skip
     return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
 
 
@@ -102,9 +123,10 @@ def decays(name: str, parameter: nn.Parameter) -> bool:
 
 
 def set_schedules(optimizer: torch.optim.Optimizer, config: OptimConfig, step: int) -> tuple[float, float]:
-    """Set the learning rate and weight decay of a step (counted from 0) and return them."""
+    """Set the learning rates and weight decay of a step (counted from 0), and return the rate and the decay that the
+    configuration itself has."""
     lr, decay = learning_rate(config, step), weight_decay(config, step)
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr if group["rates"] is None else learning_rate(group["rates"], step)
         group["weight_decay"] = decay if group["decays"] else 0.0
     return lr, decay

@@ -22,13 +22,15 @@ class PathOption:
     Attributes:
         kind: ``"path"``: always. ``"data"``: also ``demo`` and URLs, which stay. ``"teacher"``: after ``checkpoint:``,
             or after ``hf:`` where there is such a folder. ``"model"``: where there is such a folder; else a name on the
-            Hugging Face hub.
+            Hugging Face hub. ``"share"``: as data, with ``=`` and a number behind it.
     """
 
-    kind: Literal["path", "data", "teacher", "model"] = "path"
+    kind: Literal["path", "data", "teacher", "model", "share"] = "path"
 
     def relative(self, value: str) -> str | None:
         """Return the relative path in a value, or None where there is none."""
+        if self.kind == "share":
+            return PathOption("data").relative(value.rpartition("=")[0])
         if self.kind == "data" and (value == "demo" or "://" in value):
             return None
         if self.kind == "teacher":
@@ -39,6 +41,9 @@ class PathOption:
 
     def absolute(self, value: str, folder: Path) -> str:
         """Return the value with its path, if it has one, made absolute relative to ``folder``."""
+        if self.kind == "share" and "=" in value:
+            where, _, share = value.rpartition("=")
+            return f"{PathOption('data').absolute(where, folder)}={share}"
         if self.kind == "data" and (value == "demo" or "://" in value):
             return value
         prefix, where = "", value
@@ -59,6 +64,8 @@ def with_absolute_paths(config: Config, folder: Path) -> Config:
     for name, value, option in _fields(config):
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             changes[name] = with_absolute_paths(value, folder)
+        elif option is not None and isinstance(value, tuple):
+            changes[name] = tuple(option.absolute(one, folder) for one in value)
         elif option is not None and value is not None:
             changes[name] = option.absolute(value, folder)
     return dataclasses.replace(config, **changes)
@@ -79,7 +86,7 @@ def check_old_paths(before: Any, config: Any, prefix: str = "--") -> None:
         old, full = getattr(before, name), prefix + name.replace("_", "-")
         if dataclasses.is_dataclass(value):
             check_old_paths(old, value, f"{full}.")
-        elif option is not None and option.kind != "model" and value is not None and value == old:
+        elif option is not None and isinstance(value, str) and option.kind != "model" and value == old:
             path = option.relative(value)
             if path is not None and not value.startswith("hf:") and not os.path.exists(path):
                 raise UserError(

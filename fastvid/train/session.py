@@ -1,12 +1,9 @@
 """Everything around a recipe: the run directory, logging, signals, processes, and how it all ends."""
 
-import json
 import logging
 import os
 import platform
-import subprocess
 import sys
-import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,16 +21,28 @@ from fastvid.names import spelled
 from fastvid.report.page import Report, write_report
 from fastvid.train.checkpoint import Checkpoints
 from fastvid.train.config import Launch, RunConfig, to_dict
-from fastvid.train.distributed import World, broadcast_text, check_launcher, destroy_distributed, init_distributed
+from fastvid.train.detach import start_detached
+from fastvid.train.distributed import (
+    World,
+    barrier,
+    broadcast_text,
+    check_launcher,
+    destroy_distributed,
+    init_distributed,
+)
 from fastvid.train.engine import Engine
 from fastvid.train.logs import log_to, start_logging
 from fastvid.train.metrics import Tracker
+from fastvid.train.parallel import make_mesh
 from fastvid.train.precision import autocast_dtype
+from fastvid.train.restarts import after_restart
 from fastvid.train.rundir import RunDir, how_it_ended
 from fastvid.train.signals import Stopped, StopSignals
+from fastvid.train.watch import Watch, end_process, launcher_store
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+    from torch.distributed.device_mesh import DeviceMesh
 
 __all__ = ["Session", "UserError", "start"]
 
@@ -59,6 +68,8 @@ class Session:
         launch: how it was started.
         inventory: what the data holds, once it is opened; see :func:`fastvid.train.data.check_data`.
         begun: whether a stage has its weights and goes on: the options and inputs of this start have proved to fit.
+        mesh: processes over which FSDP shards what is trained; None where each process holds all of it.
+        watch: kept over processes that hang; None for one process.
     """
 
     project: str
@@ -71,6 +82,8 @@ class Session:
     launch: Launch = field(default_factory=Launch)
     inventory: Inventory | None = None
     begun: bool = False
+    mesh: "DeviceMesh | None" = None
+    watch: Watch | None = None
     _metadata: dict[str, Any] = field(default_factory=dict)
 
     def begin(self) -> None:
@@ -112,18 +125,32 @@ class Session:
                 wandb_project=self.options.wandb,
                 config=self.config,
             )
+        if self.world.size > 1 and self.options.hang_minutes:
+            limit_s, end = 60 * self.options.hang_minutes, end_process(self._record_hang)
+            self.watch = Watch(launcher_store(), self.world, limit_s, end=end)
+            barrier(self.world)  # all have said where they are
+            self.watch.start()
         return Engine(
             run=self.run,
             tracker=tracker,
-            checkpoints=Checkpoints(self.path / "checkpoints", self.options.keep),
+            checkpoints=Checkpoints(self.path / "checkpoints", self.options.keep, self.world),
             world=self.world,
             signals=self.signals,
             seed=self.options.seed,
             log_every=self.options.log_every,
             checkpoint_every=self.options.checkpoint_every,
             autocast=autocast_dtype(self.options.precision, self.world.device),
+            mesh=self.mesh,
+            watch=self.watch,
             begun=self._keep_config,
         )
+
+    def _record_hang(self, sentence: str) -> None:
+        """Write to the run's files, from any process, why it ends."""
+        with (self.path / "log.txt").open("a") as file:
+            file.write(f"{sentence}\n")
+        if self.run is not None:
+            self.run.heartbeat("failed", force=True, error=sentence)
 
     def _keep_config(self) -> None:
         # Not before: a resume with an option or data that does not fit must leave the run as it was.
@@ -152,10 +179,12 @@ def start(
     if options.dir is not None and spelled(options.dir) != str(options.dir):
         raise UserError(f"--run.dir {spelled(options.dir)}: the name is no UTF-8, and TensorBoard takes no other")
     check_launcher(project)
+    launch = after_restart(options, launch)
     if launch.detach:
-        return _detach(project, choose_dir(project, options, launch), launch)
+        return start_detached(choose_dir(project, options, launch), launch)
     signals = StopSignals(listen=False)
     world = init_distributed()
+    mesh = make_mesh(world, options.parallel, options.shard)
     if options.threads:
         torch.set_num_threads(options.threads)
     torch._functorch.config.activation_memory_budget = options.memory_budget
@@ -170,8 +199,10 @@ def start(
             run = RunDir.reopen(path)
         log_to(path / "log.txt")
         _record_start(run, before, project)
-    session = Session(project, path, run, world, signals, options, to_dict(config), launch)
+    session = Session(project, path, run, world, signals, options, to_dict(config), launch, mesh=mesh)
     code = _guarded(session, recipe)
+    if session.watch is not None:
+        session.watch.close()
     run = session.run
     if run is not None:
         try:
@@ -264,43 +295,3 @@ def _record_start(run: RunDir, before: str | None, project: str) -> None:
     log.info("run directory %s", run.path)
     if before is not None:
         log.info("resumed; before this, the run %s", before)
-
-
-# Seconds in which a detached run is watched for a mistake in its options; opening data and models takes most of it.
-_SETTLING = 30
-
-
-def _has_begun(path: Path, pid: int) -> bool:
-    """Return whether process ``pid`` has reported a training step of the run."""
-    file = path / "status.json"
-    status = json.loads(file.read_text()) if file.exists() else {}
-    return status.get("pid") == pid and "step" in status
-
-
-def _detach(project: str, path: Path, launch: Launch) -> int:
-    """Start the same command in a session of its own, and return at once."""
-    arguments = [a for a in sys.argv[1:] if a != "--detach"]
-    if launch.resume is None and not any(a.split("=")[0] == "--run.dir" for a in arguments):
-        arguments += ["--run.dir", str(path)]
-    made = [folder for folder in (path, *path.parents) if not folder.exists()]
-    path.mkdir(parents=True, exist_ok=True)
-    with (path / "console.txt").open("ab") as console:
-        child = subprocess.Popen(
-            [sys.executable, "-m", "fastvid.train", *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=console,
-            stderr=console,
-            start_new_session=True,
-        )
-    deadline = time.monotonic() + _SETTLING
-    while time.monotonic() < deadline and not _has_begun(path, child.pid):
-        if child.poll() is not None:  # a mistake shows here, not in a file that nobody opens
-            print((path / "console.txt").read_text()[-2000:], file=sys.stderr)
-            if not (path / "config.json").exists():  # it was refused: nothing is left of it
-                (path / "console.txt").unlink()
-                for folder in made:
-                    folder.rmdir()
-            return child.returncode
-        time.sleep(0.2)
-    print(f"running in {path} as process {child.pid}; follow it with: tail -f {path}/log.txt")
-    return 0

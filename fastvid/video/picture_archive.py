@@ -18,12 +18,14 @@ from PIL import Image
 from fastvid.video.errors import DecodeError
 from fastvid.video.limits import Limits
 
+_SOME = "some-frames"  # key of an archive of some frames of a video, whose names have the frames' indices
 PICTURES = "pictures"
 """Name that stands for the codec in the metadata of such a video."""
 
 _SUFFIX = re.compile(r"\.(\d{1,9})\.(?:jpe?g|png)")
 _NAMED = 5  # numbers in a sentence
 _FPS = 1.0  # where nothing says otherwise
+_FILES = {b"\xff\xd8\xff": ".jpg", b"\x89PNG\r\n\x1a\n": ".png"}  # how the files of single pictures begin
 
 
 def picture_number(suffix: str) -> int | None:
@@ -33,8 +35,13 @@ def picture_number(suffix: str) -> int | None:
 
 
 def is_pictures(data: bytes) -> bool:
-    """Return whether these bytes are members of a tar."""
-    return data[257:262] == b"ustar"
+    """Return whether these bytes are members of a tar, or the file of a single picture."""
+    return data[257:262] == b"ustar" or _picture_file(data) is not None
+
+
+def _picture_file(data: bytes) -> str | None:
+    """Return the ending that belongs to the file of a single picture, or None for other bytes."""
+    return next((suffix for magic, suffix in _FILES.items() if data.startswith(magic)), None)
 
 
 @dataclass(frozen=True)
@@ -45,39 +52,60 @@ class PictureArchive:
         key: name that they share.
         pictures: suffix and bytes of each frame, in order.
         fps: frames a second.
+        latents: content of the member ``.latents.npy``, or None.
+        offsets: where each frame's bytes begin in those of the archive.
     """
 
     key: str
     pictures: Sequence[tuple[str, bytes]]
     fps: float
+    latents: bytes | None = None
+    offsets: Sequence[int] = ()
+
+
+def some_frames(pictures: Mapping[int, bytes]) -> bytes:
+    """Return an archive of some frames of a video, by index, for :func:`read_pictures`."""
+    parts = []
+    for index, content in pictures.items():
+        member = tarfile.TarInfo(f"{_SOME}.{index:09d}{_picture_file(content) or '.jpg'}")
+        member.size = len(content)
+        parts += [member.tobuf(tarfile.USTAR_FORMAT), content, bytes(-len(content) % tarfile.BLOCKSIZE)]
+    return b"".join(parts)
 
 
 def open_pictures(data: bytes) -> PictureArchive:
-    """Return the frames of a video of pictures; none is decoded.
+    """Return the frames of a video of pictures; none is decoded. The file of a single picture is a video of one.
 
     Raises:
         DecodeError: ``container`` for bytes that are no such tar, ``frame_count`` where frames are missing.
     """
-    found: dict[int, tuple[str, bytes]] = {}
+    if (suffix := _picture_file(data)) is not None:
+        return PictureArchive("", [(f".000{suffix}", data)], _FPS, offsets=(0,))
+    found: dict[int, tuple[str, bytes, int]] = {}
+    latents = None
     fields: Mapping[str, Any] = {}
     keys = set()
-    for name, content in _members(data):
+    for name, content, offset in _members(data):
         folder, slash, last = name.rpartition("/")
         stem, dot, suffix = last.partition(".")
         number = picture_number(dot + suffix)
         if number is not None:
             if number in found:
                 raise DecodeError("container", f"two pictures are number {number}")
-            found[number] = (f".{suffix}", content)
+            found[number] = (f".{suffix}", content, offset)
         elif suffix.lower() == "json":
             fields = _fields(content)
+        elif suffix.lower() == "latents.npy":
+            latents = content
         keys.add(folder + slash + stem)
     if not found or len(keys) != 1:
         raise DecodeError("no_video", f"pictures of one video are expected, and there are {len(found)} of {len(keys)}")
     _check_numbers(sorted(found), fields.get("frame_count"))
     rate = fields.get("fps")
     fps = float(rate) if isinstance(rate, int | float) and 0 < rate < 1e6 else _FPS
-    return PictureArchive(keys.pop(), [found[number] for number in sorted(found)], fps)
+    frames = [found[number] for number in sorted(found)]
+    pictures, offsets = [frame[:2] for frame in frames], [frame[2] for frame in frames]
+    return PictureArchive(keys.pop(), pictures, fps, latents, offsets)
 
 
 def picture_size(content: bytes, number: int, limits: Limits) -> tuple[int, int]:
@@ -99,7 +127,7 @@ def read_pictures(data: bytes, indices: Sequence[int], width: int, height: int) 
     """Yield the frames at some indices, uint8 [H, W, 3]. Only these are decoded.
 
     Args:
-        data: the members.
+        data: the members, or :func:`some_frames` of them.
         indices: of frames, counted from 0.
         width: width of the first frame, which all must have.
         height: its height.
@@ -107,22 +135,28 @@ def read_pictures(data: bytes, indices: Sequence[int], width: int, height: int) 
     Raises:
         DecodeError: ``corrupt`` or ``frame_count``.
     """
-    pictures = open_pictures(data).pictures
+    pictures = _by_index(data)
     for index in indices:
-        if index >= len(pictures):
+        if index not in pictures:
             raise DecodeError("frame_count", f"frame {index} of {len(pictures)} is missing")
-        if (size := picture_size(pictures[index][1], index, Limits())) != (width, height):
+        if (size := picture_size(pictures[index], index, Limits())) != (width, height):
             raise DecodeError(
                 "corrupt", f"frame {index} is {size[0]} x {size[1]} in a video of {width} x {height}: all must be alike"
             )
         try:
-            with Image.open(io.BytesIO(pictures[index][1]), formats=("JPEG", "PNG")) as image:
+            with Image.open(io.BytesIO(pictures[index]), formats=("JPEG", "PNG")) as image:
                 yield np.array(image.convert("RGB"))
         except (OSError, SyntaxError, ValueError) as error:
             raise DecodeError("corrupt", f"frame {index} does not decode: {error}") from error
 
 
-def _members(data: bytes) -> Iterator[tuple[str, bytes]]:
+def _by_index(data: bytes) -> dict[int, bytes]:
+    if data.startswith(_SOME.encode()):
+        return {int(name.split(".")[1]): content for name, content, _ in _members(data)}
+    return {index: content for index, (_, content) in enumerate(open_pictures(data).pictures)}
+
+
+def _members(data: bytes) -> Iterator[tuple[str, bytes, int]]:
     try:
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
             for member in archive:
@@ -130,7 +164,7 @@ def _members(data: bytes) -> Iterator[tuple[str, bytes]]:
                     content = data[member.offset_data : member.offset_data + member.size]
                     if len(content) < member.size:
                         raise DecodeError("truncated", f"{member.name} is cut short")
-                    yield member.name.removeprefix("./"), content
+                    yield member.name.removeprefix("./"), content, member.offset_data
     except (tarfile.TarError, OSError, ValueError, EOFError) as error:
         raise DecodeError("container", f"not readable as members of a tar: {error}") from error
 

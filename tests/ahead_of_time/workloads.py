@@ -32,10 +32,11 @@ def _scatter(D: int, N: int, K: int, dtype: torch.dtype):
     return lambda: gather_tokens.scatter_tokens(grad, index, N, "triton")
 
 
-def _loss(kind: str, pred: torch.dtype, target: torch.dtype, D: int, normalize=True):
+def _loss(kind: str, pred: torch.dtype, target: torch.dtype, D: int, normalize=True, weighted=False):
     scale = meta(24, 1568, dtype=torch.float16) if target == I8 else None
     arguments = meta(24, 1176, D, dtype=pred), meta(24, 1568, D, dtype=target), scale, meta(24, 1176, dtype=I64)
-    return lambda: masked_latent_loss.masked_latent_loss(*arguments, kind, normalize, True, "triton")
+    weight = meta(24, 1176) if weighted else None
+    return lambda: masked_latent_loss.masked_latent_loss(*arguments, weight, kind, normalize, True, "triton")
 
 
 def _scale(dtype: torch.dtype):
@@ -96,6 +97,7 @@ WORKLOADS: dict[str, Callable[[], Callable[[], object]]] = {
     "masked_latent_loss l1 fp32 on bf16": lambda: _loss("l1", F32, BF16, 1024),
     "masked_latent_loss smooth_l1 bf16 on int8": lambda: _loss("smooth_l1", BF16, I8, 1024),
     "masked_latent_loss cosine fp32": lambda: _loss("cosine", F32, F32, 768, normalize=False),
+    "masked_latent_loss l1 weighted": lambda: _loss("l1", BF16, BF16, 768, weighted=True),
     "masked_latent_loss mse 8192 wide": lambda: _loss("mse", BF16, BF16, 8192),
     "scale_gradient bf16": lambda: _scale(BF16),
     "foveated_glimpse uint8": lambda: _glimpse(torch.uint8, BF16, "border"),

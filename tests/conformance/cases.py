@@ -82,8 +82,10 @@ def index(B: int, N: int, K: int) -> torch.Tensor:
     return torch.stack([torch.randperm(N)[:K].sort().values for _ in range(B)])
 
 
-def _loss(kind: Kind, normalize: bool, shape: tuple[int, ...], target: str = "same"):
-    @case(f"masked_latent_loss {kind}{' normalized' if normalize else ''} {'x'.join(map(str, shape))} {target} target")
+def _loss(kind: Kind, normalize: bool, shape: tuple[int, ...], target: str = "same", weighted: bool = False):
+    how_long = f"{'x'.join(map(str, shape))}{' weighted' if weighted else ''}"
+
+    @case(f"masked_latent_loss {kind}{' normalized' if normalize else ''} {how_long} {target} target")
     def run(how: How) -> Results:
         B, M, N, D = shape
         beyond = 0 if target.startswith("far") else None
@@ -100,9 +102,13 @@ def _loss(kind: Kind, normalize: bool, shape: tuple[int, ...], target: str = "sa
             latents = how.floats(torch.randn(B, 2 * N, D + 8))[:, ::2, :D]
         else:
             latents = how.placed(how.floats(teacher), beyond)
+        weight = None
+        if weighted:  # over two orders of magnitude, and none
+            weight = (10 ** torch.empty(B, M).uniform_(-1, 1)).masked_fill(torch.arange(M) == M // 2, 0)
+            weight = weight.to(how.device, torch.float64 if how.compute == torch.float64 else torch.float32)
         loss = masked_latent_loss(
             pred, latents, index(B, N, M).to(how.device), kind=kind, normalize_target=normalize, target_scale=scale,
-            backend=how.backend,
+            weight=weight, backend=how.backend,
         )  # fmt: skip
         (loss * 0.7).backward()
         return {"loss": loss.detach(), "grad": _gradient(pred)}
@@ -111,6 +117,9 @@ def _loss(kind: Kind, normalize: bool, shape: tuple[int, ...], target: str = "sa
 for _kind in get_args(Kind):
     for _normalize in (False, True):
         _loss(_kind, _normalize, (2, 5, 9, 200))
+for _kind in get_args(Kind):
+    _loss(_kind, True, (3, 20, 25, 130), weighted=True)
+_loss("l1", False, (2, 5, 8, 48), "int8", weighted=True)
 _loss("mse", True, (2, 6, 12, 64), "int8")
 _loss("l1", False, (3, 2, 4, 33), "int8")
 _loss("smooth_l1", True, (2, 5, 8, 96), "strided")
@@ -210,8 +219,8 @@ def _glimpse(name: str, shape, gazes: int, size: int, levels: int, floats=False,
 
 
 # Gazes enough that the error of their gradients is no matter of luck.
-_glimpse("three levels of pixels", (1, 2, 40, 56), 12, 12, 3)
-_glimpse("zeros outside, no antialias", (2, 2, 33, 21), 6, 9, 2, padding="zeros", antialias=False)
-_glimpse("float frames", (1, 1, 24, 30), 24, 7, 2, floats=True, level_ratio=1.5)
+_glimpse("three levels of pixels", (1, 2, 33, 42), 12, 8, 3)
+_glimpse("zeros outside, no antialias", (2, 2, 23, 15), 6, 6, 2, padding="zeros", antialias=False)
+_glimpse("float frames", (1, 1, 17, 21), 12, 6, 2, floats=True, level_ratio=1.5)
 for _dim, _what in enumerate(("clips", "frames", "rows")):
     _glimpse(f"far {_what}", (3, 3, 12, 15), 1, 4, 1, far_along=_dim)

@@ -13,6 +13,7 @@ from tests.conformance.test_conformance import DEVICE, skip_unless_usable
 CASES = [
     "masked_latent_loss l1 normalized 2x5x9x200 same target",
     "masked_latent_loss mse normalized 2x6x12x64 int8 target",
+    "masked_latent_loss cosine normalized 3x20x25x130 weighted same target",
     "gather_tubelets 16 x 16 x 2",
     "gather_tokens 768 wide",
     "query_attend without statistics",

@@ -43,7 +43,7 @@ def talk_loader(source, sampler, questions=2, spec=SPEC, fps=None, **options):
     quarantine = options.pop("quarantine", None)
     return TrainLoader(
         source, PaddedDraws(spec, sampler.seed, fps=fps), sampler, options=DecodeOptions(**options),
-        quarantine=quarantine, text=TextChoice(sampler.seed, questions), collate=TextCollator(CHAT, questions),
+        quarantine=quarantine, text=TextCollator(CHAT, TextChoice(sampler.seed, questions)),
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from fastvid.data.shards.tar_writer import TarShard
 from fastvid.data.shards.writer import ShardWriter
 from fastvid.video import probe
 from tests.data.packing import pack_folder
-from tests.data.test_pack import content, dataset_of, make
+from tests.data.packs import content, dataset_of, make
 from tests.data.test_tar_members import special, tar_bytes
 from tests.video.clips import encode
 

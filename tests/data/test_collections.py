@@ -1,7 +1,5 @@
 import gzip
-import io
 import json
-import tarfile
 
 import pytest
 
@@ -9,13 +7,14 @@ from fastvid.data import open_source, split_labelled
 from fastvid.data.__main__ import main
 from fastvid.data.pack.folder import folder
 from fastvid.data.pack.item import MISSING
-from fastvid.data.pack.llava import llava, read_archive
+from fastvid.data.pack.llava import llava
 from fastvid.data.pack.ntu import ntu
 from fastvid.data.pack.ssv2 import ssv2
 from fastvid.data.pack.tables import table
 from fastvid.data.pack.ucf101 import ucf101
 from fastvid.data.pack.webdataset import webdataset
 from fastvid.data.shards.keys import key_of
+from tests.data.packs import tar
 
 
 def touch(root, *names):
@@ -248,16 +247,6 @@ def test_ntu(tmp_path):
     assert named == ["tear up paper", "finger-guessing game (playing rock-paper-scissors)"]
 
 
-def tar(members):
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w") as out:
-        for name, data in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            out.addfile(info, io.BytesIO(data))
-    return file.getvalue()
-
-
 def test_webdataset(tmp_path):
     members = {"0.mp4": b"video", "0.json": b'{"label": 3, "caption": "c", "fps": 9}', "1.jpg": b"", "2.webm": b"w"}
     (tmp_path / "sub").mkdir()
@@ -289,8 +278,8 @@ def test_llava(tmp_path):
     talks = [[turns[1]["value"] for turns in item.extra["conversations"]] for item in found.items]
     assert talks == [["A long caption.", "B."], ["C."]]  # of captions first, and all are kept
     wanted = {item.path: i for i, item in enumerate(found.items)}
-    assert list(read_archive(found.archives[0], wanted, 0)) == [(1, 1, 2, b"bb"), (2, 0, 1, b"a")]
-    assert list(read_archive(found.archives[0], wanted, 1)) == [(2, 0, 1, b"a")]
+    assert list(found.archives[0].read(wanted, 0)) == [(1, 1, 2, b"bb"), (2, 0, 1, b"a")]
+    assert list(found.archives[0].read(wanted, 1)) == [(2, 0, 1, b"a")]
 
 
 @pytest.mark.parametrize(

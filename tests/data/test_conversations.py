@@ -149,7 +149,7 @@ def test_tokenizers_that_do_not_fit_are_refused_in_one_sentence(options, sentenc
 
 def test_padding_without_a_padding_token_is_the_end_token_and_the_end_is_learnt_all_the_same():
     chat = ChatFormat(tokenizer("what a cat", pad_token=None))
-    made = TextCollator(chat, 2)([ClipText([Conversation((Turn("what", "a cat"),))], (0, 1))], 2)
+    made = TextCollator(chat, TextChoice(questions=2))([ClipText([Conversation((Turn("what", "a cat"),))], (0, 1))], 2)
     assert chat.pad == chat.tokenizer.eos_token_id
     assert made["labels"][0, 0][made["after_mask"][0, 0]].tolist().count(chat.pad) == 1
     assert not (made["labels"][0, 0][~made["after_mask"][0, 0]] != IGNORED).any()
@@ -163,7 +163,7 @@ def test_a_batch_is_padded_to_static_shapes_and_the_masks_say_what_is_real():
         ClipText([long], (1, 2, 7, 9), whole=False),
         ClipText([], ()),
     ]
-    made = TextCollator(chat, 3)(clips, 4)
+    made = TextCollator(chat, TextChoice(questions=3))(clips, 4)
     shapes = {name: tuple(tensor.shape) for name, tensor in made.items()}
     assert shapes["frames"] == (3, 4)
     assert shapes["before"] == shapes["before_mask"] == (3, 3, 24)
@@ -186,7 +186,7 @@ def test_a_batch_is_padded_to_static_shapes_and_the_masks_say_what_is_real():
 
 
 def test_too_long_texts_are_cut_and_counted():
-    collate = TextCollator(ChatFormat(TOKENS), 1, longest=10)
+    collate = TextCollator(ChatFormat(TOKENS), longest=10)
     made = collate([ClipText([Conversation((Turn("what " * 30, "yes " * 30),))], (0,))], 1)
     assert made["before"].shape == made["after"].shape == (1, 1, 10)
     assert made["before"][0, 0].tolist() == [TOKENS.convert_tokens_to_ids("what")] * 10

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from fastvid.data import open_source
+from fastvid.data import open_described, open_source
 from fastvid.data.labels.table import read_label_table
 from fastvid.data.pack.tables import table as packed
 from tests.data.test_sources import make_folder
@@ -149,3 +149,23 @@ def test_a_column_split_makes_parts_when_packed(videos):
         "train": ["a b.mp4"], "val": ["c/d.webm"],
     }  # fmt: skip
     assert [row.part for row in read_label_table(videos / "table.csv").rows] == [0, 1]
+
+
+def test_tables_of_webvid_are_read_as_published(tmp_path):
+    make_folder(tmp_path / "videos", ["000001_000050/1066674784.mp4", "21179416.mp4"])
+    table = tmp_path / "results_2M_train.csv"
+    table.write_text(
+        "videoid,contentUrl,duration,page_dir,name\n"
+        '1066674784,https://x/1066674784-preview.mp4,PT00H00M17S,000001_000050,"Horse, grazing - seperated on green"\n'
+        "21179416,https://x/21179416-preview.mp4,PT00H00M29S,,Child writing\n"
+    )
+    rows = read_label_table(table).rows
+    assert [(row.path, row.label) for row in rows] == [("000001_000050/1066674784.mp4", None), ("21179416.mp4", None)]
+    assert [row.caption for row in rows] == ["Horse, grazing - seperated on green", "Child writing"]
+    (collection,) = packed(table, tmp_path / "videos").values()
+    assert [item.caption for item in collection.items] == [row.caption for row in rows]
+    assert [sample.caption for sample in open_described(tmp_path / "videos", table).samples] == [
+        "Horse, grazing - seperated on green", "Child writing",
+    ]  # fmt: skip
+    (note,) = collection.notes
+    assert note.endswith("columns that are not read: 'contenturl', 'duration'")

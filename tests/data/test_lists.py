@@ -2,6 +2,7 @@
 
 import json
 import re
+import tarfile
 
 import pytest
 
@@ -11,9 +12,9 @@ from fastvid.data import (
     PaddedDraws,
     Quarantine,
     ShardWriter,
-    TextChoice,
     TextCollator,
     TrainLoader,
+    by_kind,
     open_described,
     open_source,
 )  # fmt: skip
@@ -25,9 +26,11 @@ from fastvid.data.text.lists import read_list
 from fastvid.video import ViewSpec
 from tests.data.chatting import tokenizer
 from tests.data.packing import pack_folder
+from tests.data.test_kinds import picture
 from tests.video.clips import encode
 
 VIDEO = encode(12)
+SPEC = ViewSpec(frames=4, size=16, scale=(1, 1), ratio=(1, 1), flip=0.0)
 
 
 def _talk(*texts: str) -> list[dict[str, str]]:
@@ -57,7 +60,7 @@ def test_forms_of_lists(tmp_path):
 def test_conversations_without_a_video_are_named(tmp_path):
     path = tmp_path / "a.json"
     several = {"video": ["a.mp4", "b.mp4"], "conversations": []}
-    path.write_text(json.dumps([{"conversations": _talk("q", "a")}, {"image": "a.jpg"}, several]))
+    path.write_text(json.dumps([{"conversations": _talk("<video>q", "a")}, {"caption": "a"}, several]))
     assert _all(path)[1] == [f"{path}, entry 1", f"{path}, entry 2", f"{path}, entry 3"]
     sentence = "names no video; left out: 3 conversations without a video, or about several, such as .*, entry 1"
     with pytest.raises(ValueError, match=sentence):
@@ -163,7 +166,7 @@ def _loaded(source, count):
     spec = ViewSpec(frames=2, size=16)
     with TrainLoader(
         source, PaddedDraws(spec, 0), sampler, options=DecodeOptions(threads=1), quarantine=quarantine,
-        text=TextChoice(), collate=TextCollator(chat),
+        text=TextCollator(chat),
     ) as loader:  # fmt: skip
         return [next(loader) for _ in range(count)], quarantine
 
@@ -227,3 +230,65 @@ def test_shards_in_which_something_is_written_about_some_videos(tmp_path, caplog
 def test_a_folder_about_which_nothing_is_written(folder):
     with pytest.raises(ValueError, match="nothing is written about any of the 20 video files"):
         open_described(folder)
+
+
+def test_images_and_texts_of_lists_are_read_and_packed(tmp_path):
+    """Lists as those of LLaVA-OneVision have videos, images and texts in one."""
+    src = tmp_path / "src"
+    _videos(src, "v/a.mp4")
+    (src / "i").mkdir()
+    (src / "i" / "b.jpg").write_bytes(picture(3))
+    entries = [
+        {"video": "v/a.mp4", "conversations": _talk("<image>\nwhat is this", "a cat")},
+        {"image": "i/b.jpg", "conversations": _talk("<image>\nwhat", "a dog")},
+        {"id": 7, "conversations": _talk("hello", "hello you")},
+    ]
+    (src / "mixed.json").write_text(json.dumps(entries))
+    read = open_described(src / "mixed.json")
+    pack = ["pack", str(src), "--format", "llava", "--texts", "--jobs", "0", "--out"]
+    assert main([*pack, str(tmp_path / "out")]) == 0
+    assert main([*pack, str(tmp_path / "small"), "--transcode"]) == 0  # an image stays as it is
+    packed, small = open_described(tmp_path / "out"), open_described(tmp_path / "small")
+    for source in (read, packed, small):
+        said = {
+            sample.kind: conversations_of(source.fields(index), sample.caption)[0].turns[0].answer
+            for index, sample in enumerate(source.samples)
+        }
+        assert said == {"video": "a cat", "image": "a dog", "text": "hello you"}
+    source, parts = by_kind(read)
+    assert list(parts) == ["video", "image", "text"]
+    with TrainLoader(
+        parts["image"], PaddedDraws(SPEC, 0), EpochSampler(parts["image"].shard_sizes, batch=1, seed=0),
+        text=TextCollator(ChatFormat(tokenizer("what a dog"))),
+    ) as loader:  # fmt: skip
+        assert next(loader).extra["frames"].tolist() == [[True, False, False, False]]
+
+
+def test_a_list_of_texts_alone_is_a_source(tmp_path):
+    (tmp_path / "text.jsonl").write_text(
+        "\n".join(json.dumps({"user": f"what {n}", "assistant": "a"}) for n in range(3))
+    )
+    source = open_described(tmp_path / "text.jsonl")
+    assert [sample.kind for sample in source.samples] == ["text"] * 3
+    assert conversations_of(source.fields(2))[0].turns[0].question == "what 2"
+    assert source.description == f"3 texts in {tmp_path / 'text.jsonl'}"
+
+
+def test_texts_of_archives_are_packed_behind_the_videos(tmp_path):
+    src = tmp_path / "0_30_s_academic_v0_1"
+    _videos(src, "academic_source/a.mp4")
+    with tarfile.open(src / "0_30_s_academic_v0_1_videos_1.tar.gz", "w:gz") as tar:
+        tar.add(src / "academic_source" / "a.mp4", "academic_source/a.mp4")
+    (src / "academic_source" / "a.mp4").unlink()
+    video = {"video": "academic_source/a.mp4", "data_source": "0_30_s_academic_v0_1"}
+    for name, answer in (("cap", "a cat"), ("oe_qa", "yes"), ("mc_qa", "A.")):
+        talk = {**video, "conversations": _talk("<image>\nwhat is this", answer)}
+        (src / f"0_30_s_academic_{name}_processed.json").write_text(
+            json.dumps([talk, {"conversations": _talk("a", "b")}])
+        )
+    options = ["--out", str(tmp_path / "out"), "--format", "llava", "--texts", "--jobs", "0"]
+    assert main(["pack", str(tmp_path / src.name), *options]) == 0
+    source = open_source(tmp_path / "out")
+    assert [sample.kind for sample in source.samples] == ["video", "text", "text", "text"]
+    talks = conversations_of(source.fields(0), source.samples[0].caption)
+    assert [talk.turns[0].answer for talk in talks] == ["a cat", "A.", "yes"]

@@ -110,7 +110,7 @@ def test_packing_indexing_and_telling(folder, tmp_path, capsys):
     (folder / ODD / "broken.mp4").write_bytes(b"no video")
     out = tmp_path / os.fsdecode(b"out-\xe9")
     print_any_name()
-    assert run_pack(PackCommand(folder, str(out), jobs=0, max_rejects=1)) == 0
+    assert run_pack(PackCommand(str(folder), str(out), jobs=0, max_rejects=1)) == 0
     (record,) = map(json.loads, (out / "rejects.jsonl").read_text(encoding="utf-8").splitlines())
     assert (record["key"], record["path"]) == (r"caf\xe9/broken", r"caf\xe9/broken.mp4")
     assert run_info(InfoCommand(out, seconds=0)) == 0

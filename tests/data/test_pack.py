@@ -1,51 +1,19 @@
-import gzip
 import hashlib
-import io
-import json
-import random
 import subprocess
 import sys
 import tarfile
-from dataclasses import replace
-from pathlib import Path
 
-import numpy as np
 import pytest
 
 from fastvid.data import open_source
 from fastvid.data.__main__ import main
-from fastvid.data.pack.item import Item, collect, file_item
-from fastvid.data.pack.llava import llava
-from fastvid.data.pack.prepare import PackTask, Prepared, Reject, Treatment, prepare
+from fastvid.data.pack.item import collect, file_item
 from fastvid.data.progress import Progress
 from fastvid.data.shards.dataset_json import Dataset
-from fastvid.data.shards.entry import Entry
 from fastvid.video import decode, probe
-from fastvid.video.transcode import Normalisation
 from tests.data.packing import pack_folder
+from tests.data.packs import VIDEOS, content, dataset_of, make, rejects_of
 from tests.video.clips import encode, number_of
-
-VIDEOS = [encode(n) for n in range(1, 9)]
-
-
-def make(root, count=24):
-    for i in range(count):
-        path = root / f"class{i % 3}" / f"{i:03d}.mp4"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(VIDEOS[i % len(VIDEOS)])
-
-
-def content(folder):
-    """Every finished file and its checksum."""
-    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in Path(folder).iterdir() if p.is_file()}
-
-
-def dataset_of(folder):
-    return Dataset.from_bytes((folder / "dataset.json").read_bytes(), "dataset.json")
-
-
-def rejects_of(folder):
-    return [json.loads(line) for line in (folder / "rejects.jsonl").read_text().splitlines()]
 
 
 def test_a_folder_becomes_shards_that_load(tmp_path, capsys):
@@ -113,125 +81,6 @@ def test_shards_of_others_are_left_alone(tmp_path, capsys):
     assert (tmp_path / "out/train-000000.tar").read_bytes() == b"mine"
 
 
-def bomb():
-    import av
-
-    file = io.BytesIO()
-    with av.open(file, "w", format="matroska") as out:
-        stream = out.add_stream("mjpeg", rate=25)
-        stream.width = stream.height = 8192
-        stream.pix_fmt = "yuvj420p"
-        frame = av.VideoFrame(8192, 8192, "yuvj420p")
-        for plane in frame.planes:
-            plane.update(bytes(plane.buffer_size))
-        out.mux(stream.encode(frame))
-        out.mux(stream.encode())
-    return file.getvalue()
-
-
-def audio_only():
-    import av
-
-    file = io.BytesIO()
-    with av.open(file, "w", format="mp4") as out:
-        sound = out.add_stream("aac", rate=48000)
-        silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.int16), format="s16", layout="mono")
-        silence.sample_rate = 48000
-        out.mux(sound.encode(silence))
-        out.mux(sound.encode())
-    return file.getvalue()
-
-
-def no_frames():
-    import av
-
-    file = io.BytesIO()
-    with av.open(file, "w", format="mp4") as out:
-        stream = out.add_stream("libx264", rate=25)
-        stream.width = stream.height = 64
-        out.start_encoding()
-    return file.getvalue()
-
-
-def test_bad_videos_become_rejects_with_reasons(tmp_path, capsys):
-    src = tmp_path / "src"
-    make(src, 6)
-    good = encode(60, options={"g": "12"})
-    middle = good.find(b"mdat") + 200
-    bad = {
-        "empty.mp4": (b"", "container"),
-        "playlist.mp4": (b"#EXTM3U\n#EXT-X-VERSION:3\n#EXTINF:1,\n/etc/passwd\n", "container"),
-        "stream.ts": (encode(5, "libx264", "mpegts"), "container"),
-        "renamed.mp4": (encode(5, "libx264", "mpegts"), "container"),
-        "cut.mp4": (good[:-200], "truncated"),
-        "bomb.mkv": (bomb(), "limit"),
-        "sound.mp4": (audio_only(), "no_video"),
-        "zero.mp4": (no_frames(), "no_video"),
-        "rotten.mp4": (good[:middle] + bytes(len(good[middle:-1500])) + good[-1500:], "corrupt"),
-    }
-    assert len(bad["bomb.mkv"][0]) < 2_000_000  # for 200 MB of pixels
-    for name, (data, _) in bad.items():
-        (src / name).write_bytes(data)
-    arguments = ["pack", str(src), "--out", str(tmp_path / "out"), "--jobs", "2"]
-    assert main(arguments) == 1
-    rejects = {line["path"]: line for line in rejects_of(tmp_path / "out")}
-    assert {name: line["reason"] for name, line in rejects.items()} == {
-        name: reason for name, (_, reason) in bad.items()
-    }
-    assert "the limit is" in rejects["bomb.mkv"]["detail"]
-    assert all(line["key"] + Path(name).suffix == name for name, line in rejects.items())
-    assert len(open_source(tmp_path / "out").samples) == 6  # the good ones are kept
-    printed = capsys.readouterr()
-    assert "9 of 15 videos rejected (4 container, 1 corrupt" in printed.out
-    assert "that is more than 5.0%" in printed.err
-    assert main([*arguments, "--max-rejects", "0.6"]) == 0
-
-
-@pytest.mark.parametrize("nonsense", [{"width": 0}, {"fps": float("nan")}, {"time_base": 0.0}, {"duration": 1e300}])
-def test_a_header_that_makes_no_sense_is_a_reject_and_no_broken_index(nonsense, monkeypatch):
-    """FFmpeg reports frames of no width for some damaged files; a line of an index that says so cannot be read."""
-    monkeypatch.setattr("fastvid.data.shards.entry.probe", lambda data: replace(probe(data), **nonsense))
-    data = encode(3)
-    found = prepare(PackTask(Item("k", "k.mp4", len(data)), Path(), data), Treatment(verify=False))
-    assert isinstance(found, Reject)
-    assert found.reason == "corrupt"
-    assert "its header makes no sense" in found.detail
-
-
-def test_random_changes_to_videos_make_rejects_or_good_entries():
-    rng = random.Random(3)
-    videos = [encode(6), encode(5, "libvpx-vp9", "webm"), encode(5, "mpeg4", "avi"), encode(4, times=[0, 5, 9, 40])]
-    treatments = [Treatment(), Treatment(verify=False), Treatment(normal=Normalisation(short_side=32))]
-    outcomes = set()
-    for _ in range(600):
-        data = bytearray(rng.choice(videos))
-        for _ in range(rng.randint(1, 6)):
-            at = rng.randrange(len(data))
-            data[at : at + 4] = rng.choice([b"\xff" * 4, bytes(4), b"\x7f\xff\xff\xff", bytes([rng.randrange(256)])])
-        found = prepare(PackTask(Item("k", "k.mp4", len(data)), Path(), bytes(data)), rng.choice(treatments))
-        if isinstance(found, Prepared):
-            Entry.from_line(Entry("k", 0, 1, 0, found.info).to_line())
-        outcomes.add(found.reason if isinstance(found, Reject) else "good")
-    assert {"good", "truncated", "container", "corrupt"} <= outcomes
-
-
-def test_one_reject_of_a_few_is_no_failure(tmp_path):
-    make(tmp_path / "src", 3)
-    (tmp_path / "src/bad.mp4").write_bytes(b"")
-    assert main(["pack", str(tmp_path / "src"), "--out", str(tmp_path / "out"), "--jobs", "0"]) == 0
-    assert main(["pack", str(tmp_path / "src"), "--out", str(tmp_path / "o"), "--jobs", "0", "--max-rejects", "0"]) == 1
-
-
-def test_nothing_usable_is_said(tmp_path, capsys):
-    (tmp_path / "src").mkdir()
-    (tmp_path / "src/bad.mp4").write_bytes(b"")
-    assert main(["pack", str(tmp_path / "src"), "--out", str(tmp_path / "out"), "--jobs", "0"]) == 2
-    assert "none of the videos can be used" in capsys.readouterr().err
-    assert rejects_of(tmp_path / "out")[0]["path"] == "bad.mp4"
-    assert main(["pack", str(tmp_path / "nowhere"), "--out", str(tmp_path / "o")]) == 2
-    assert "there is nothing at" in capsys.readouterr().err
-
-
 def test_odd_videos_are_packed(tmp_path):
     src = tmp_path / "src"
     src.mkdir()
@@ -258,60 +107,6 @@ def test_transcoded(tmp_path):
     assert (info.codec, info.frames, info.fps, info.upright_size) == ("h264", 12, pytest.approx(10), (32, 64))
     assert dataset_of(tmp_path / "out").codecs == {"h264": 5}
     assert dataset_of(tmp_path / "out").made_by["options"]["fps"] == 10
-
-
-def tar_gz(members):
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w") as out:
-        for name, data in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            out.addfile(info, io.BytesIO(data))
-    return gzip.compress(file.getvalue(), 1)
-
-
-def make_llava(src, cut=False):
-    src.mkdir()
-    talks = []
-    for archive in range(3):
-        members = {}
-        for i in range(6):
-            name = f"part{archive}/{i}.mp4"
-            members[name] = VIDEOS[(archive + i) % 8]
-            talks.append(
-                {"conversations": [{"from": "human", "value": "?"}, {"from": "gpt", "value": name}], "video": name}
-            )
-        members["part0/0.mp4" if archive else "unnamed.mp4"] = VIDEOS[0]  # again, and one that no list names
-        data = tar_gz(members)
-        (src / f"v{archive}.tar.gz").write_bytes(data[: len(data) // 2] if cut and archive == 1 else data)
-    talks.append({"conversations": [{"from": "gpt", "value": "lost"}], "video": "lost.mp4"})
-    (src / "cap.json").write_text(json.dumps(talks))
-
-
-def test_llava_archives_are_read_as_streams(tmp_path):
-    make_llava(tmp_path / "src")
-    assert (
-        main(["pack", str(tmp_path / "src"), "--out", str(tmp_path / "out"), "--format", "llava", "--jobs", "2"]) == 0
-    )
-    source = open_source(tmp_path / "out")
-    assert [s.caption for s in source.samples] == [f"part{a}/{i}.mp4" for a in range(3) for i in range(6)]
-    for row, sample in enumerate(source.samples):
-        archive, number = int(sample.caption[4]), int(sample.caption[6])
-        assert source.read(row) == VIDEOS[(archive + number) % 8]
-    assert [(r["path"], r["detail"]) for r in rejects_of(tmp_path / "out")] == [("lost.mp4", "no archive holds it")]
-
-
-def test_a_cut_archive_is_named_and_what_it_held_too(tmp_path):
-    make_llava(tmp_path / "src", cut=True)
-    outcome = pack_folder(None, tmp_path / "out", 0, 8_000, collection=llava(tmp_path / "src")[""])
-    rejects = rejects_of(tmp_path / "out")
-    assert rejects[0]["path"] == "v1.tar.gz"
-    assert "the archive is damaged, what follows in it is lost" in rejects[0]["detail"]
-    lost = {line["path"] for line in rejects[1:]}
-    kept = {sample.caption for sample in open_source(tmp_path / "out").samples}
-    assert not lost & kept
-    assert len(lost | kept) == 19
-    assert outcome.dataset.samples == len(kept) >= 12
 
 
 def test_a_file_that_goes_or_grows_meanwhile_is_a_reject(tmp_path):

@@ -17,7 +17,7 @@ from fastvid.data.pack.llava import llava
 from fastvid.data.pack.prepare import Reject
 from fastvid.data.worker_pool import in_order
 from tests.data.packing import pack_folder
-from tests.data.test_pack import content, dataset_of, make, make_llava, rejects_of
+from tests.data.packs import content, dataset_of, make, make_llava, rejects_of
 from tests.video.clips import encode
 from tests.waiting import HANG, wait_for
 

@@ -14,12 +14,16 @@ from fastvid.data import (
     DecodeOptions,
     EpochSampler,
     PaddedDraws,
+    PaddedEvaluation,
     Quarantine,
-    TextChoice,
     TextCollator,
     TrainLoader,
+    by_kind,
+    eval_batches,
+    join,
     open_described,
     open_source,
+    subset,
 )
 from fastvid.data.__main__ import main
 from fastvid.data.text.chat import ChatFormat
@@ -63,7 +67,7 @@ def _loader(source, quarantine=None, batch=1):
     chat = ChatFormat(tokenizer("what is this a cat dog one two"))
     return TrainLoader(
         source, PaddedDraws(SPEC, 0), EpochSampler(source.shard_sizes, batch=batch, seed=0),
-        options=DecodeOptions(threads=2), quarantine=quarantine, text=TextChoice(), collate=TextCollator(chat),
+        options=DecodeOptions(threads=2), quarantine=quarantine, text=TextCollator(chat),
     )  # fmt: skip
 
 
@@ -113,6 +117,38 @@ def test_only_the_frames_that_are_used_are_decoded(tmp_path):
         decode(data, [2], info=info)
     assert main(["index", str(tmp_path)]) == 0
     assert main(["check", str(tmp_path)]) == 1
+
+
+def test_only_the_frames_that_are_used_are_read(tmp_path, monkeypatch):
+    """Of a video of many pictures with others beside it, whatever wraps the source."""
+    members = _sample("a", range(1, 21), 1, **_ask("a cat")) + _sample("b", range(3), 2, **_ask("a dog"))
+    _tar(tmp_path / "src" / "s-000000.tar", members)
+    out = tmp_path / "out"
+    pack = ["pack", str(tmp_path / "src"), "--out", str(out), "--format", "webdataset", "--order", "sorted"]
+    assert main([*pack, "--jobs", "0"]) == 0
+    for folder in (tmp_path / "src", out):
+        shards = open_described(folder)
+        read = []
+        real = shards._files.read
+        monkeypatch.setattr(
+            shards._files, "read", lambda *place, real=real, read=read: read.append(place[2]) or real(*place)
+        )
+        part, _ = by_kind(join({"x": subset(shards, [True, True])}))
+        whole = [part.size(index) for index in range(2)]
+        (batch,) = eval_batches(part, [0, 1], PaddedEvaluation(SPEC), batch=2, quarantine=Quarantine())
+        for clip, first in ((0, 1), (1, 2)):
+            video = part.samples[clip].video
+            shown = PaddedEvaluation(SPEC).views(part.samples[clip], video)[0].frames
+            frames = [_frame(100 * first + number + (first == 1)) for number in shown]
+            assert np.array_equal(batch.clips[clip].numpy(), np.stack(frames))
+        assert len(read) == 4 + 3  # none twice, none that is not shown
+        assert sum(read) < sum(whole) / 2
+    data = bytearray((out / "shard-000000.tar").read_bytes())
+    place = open_source(out).samples.entry(0)[1].pictures[0]
+    data[place.offset + place.size - 1] ^= 1
+    (out / "shard-000000.tar").write_bytes(data)
+    with pytest.raises(DecodeError, match="not those that were indexed"):
+        open_source(out).frames(0, [0])
 
 
 @pytest.mark.parametrize(
@@ -171,12 +207,16 @@ def test_pictures_that_do_not_lie_together_are_refused(tmp_path, capsys):
     assert "the pictures of the sample 'a' do not lie together" in capsys.readouterr().err
 
 
-def test_a_conversation_without_video_in_a_shard_is_said(tmp_path, capsys):
-    members = [*_sample("a", range(2), **_ask("a cat")), ("b.json", json.dumps(_ask("a dog")).encode())]
+@pytest.mark.parametrize(
+    "fields", [{"caption": "a dog"}, {**_ask("a dog"), "frame_count": 3}, {"user": "<video> what", "assistant": "a"}]
+)
+def test_a_text_whose_video_is_missing_in_a_shard_is_said(tmp_path, capsys, fields):
+    members = [*_sample("a", range(2), **_ask("a cat")), ("b.json", json.dumps(fields).encode())]
     _tar(tmp_path / "s-000000.tar", members)
     assert main(["index", str(tmp_path)]) == 0
     said = capsys.readouterr()
     assert "samples with a .json and neither a video nor pictures are passed over: 1 (b)" in said.out + said.err
+    assert len(open_source(tmp_path).samples) == 1
 
 
 def test_a_video_goes_before_pictures_beside_it(tmp_path):

@@ -1,6 +1,12 @@
+import pickle
+import tracemalloc
+
 import numpy as np
+import pytest
 
 from benchmarks.loading import data_scale
+from fastvid.data import EpochSampler, LoaderState
+from fastvid.data.loader.mixture import FixedShares, MixtureSampler
 from fastvid.data.source import Sample
 from fastvid.data.sources.subset import split_by_key, subset
 
@@ -11,6 +17,36 @@ def test_ten_million_samples_start_in_two_seconds_and_200_mb():
     assert large["peak_mb"] < 200
     assert large["order_us"] < 5 * small["order_us"]
     assert large["sample_us"] < 5 * small["sample_us"]
+
+
+# The first batch, one in the middle, and the one that goes on into the next epoch.
+@pytest.mark.parametrize("step", [0, 6_000, 10**8 // 8192])
+def test_1024_processes_share_a_hundred_million_samples(step):
+    sizes, batch, world = [10**3] * 10**5, 8192, 1024
+    begin = LoaderState().advance(step * batch, 10**8)  # all that a resume knows
+    alone = EpochSampler(sizes, batch=batch, seed=7, start=begin)
+    shown = [alone.sample(alone.position(turn)) for turn in range(batch)]
+    assert len(set(shown)) == batch
+    for rank in (0, 1, 700, 1023):
+        tracemalloc.start()
+        sampler = EpochSampler(sizes, batch=batch, seed=7, rank=rank, world=world, start=begin)
+        own = [sampler.sample(sampler.position(turn)) for turn in range(sampler.local)]
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert own == shown[rank::world]
+        assert peak < 30e6
+        assert len(pickle.dumps(sampler)) < 1e6  # it is sent to the decoding process
+        assert sampler.after(begin) == alone.after(begin)
+
+
+def test_a_mixture_finds_its_place_again_after_five_epochs_of_a_hundred_million_samples():
+    parts, shares, batch, world = [[10**3] * (5 * 10**4)] * 2, FixedShares((0.3, 0.7)), 8192, 1024
+    begin = LoaderState().advance(60_000 * batch, 10**8)
+    alone = MixtureSampler(parts, shares, batch=batch, seed=1, start=begin)
+    sampler = MixtureSampler(parts, shares, batch=batch, seed=1, rank=700, world=world, start=begin)
+    own = [sampler.sample(sampler.position(turn)) for turn in range(sampler.local)]
+    assert own == [alone.sample(alone.position(turn)) for turn in range(700, batch, world)]
+    assert sampler.coverage(begin).clips == 60_000 * batch
 
 
 class Labelled:

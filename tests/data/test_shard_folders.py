@@ -10,7 +10,7 @@ from fastvid.data import open_parts
 from fastvid.data.__main__ import main
 from fastvid.data.shards.index import index_path
 from tests.data.packing import pack_folder
-from tests.data.test_pack import dataset_of, make
+from tests.data.packs import dataset_of, make
 from tests.data.test_walk import make_tar
 from tests.video.clips import encode
 

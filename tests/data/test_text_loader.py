@@ -12,13 +12,10 @@ from fastvid.data import (
     FixedShares,
     LoaderState,
     MixtureSampler,
-    PaddedDraws,
     PaddedEvaluation,
     Quarantine,
     ShardWriter,
-    TextChoice,
     TextCollator,
-    TrainLoader,
     eval_batches,
     join,
     open_source,
@@ -160,7 +157,7 @@ def test_a_short_video_is_padded_at_its_end_and_no_frame_is_shown_twice(tmp_path
     spec = ViewSpec(frames=8, size=64, scale=(1, 1), ratio=(1, 1), flip=0.0)
     ((batch, _),) = take(source, EpochSampler([1], batch=1, seed=0), 1, spec=spec)
     assert batch.extra["frames"].tolist() == [[True] * 3 + [False] * 5]
-    with_text = {"text": TextChoice(), "collate": TextCollator(CHAT)}
+    with_text = {"text": TextCollator(CHAT)}
     evaluated = next(eval_batches(source, [0], PaddedEvaluation(spec), batch=2, quarantine=Quarantine(), **with_text))
     assert evaluated.extra["frames"].tolist() == batch.extra["frames"].tolist()
     assert torch.equal(evaluated.clips, batch.clips)
@@ -195,8 +192,7 @@ def test_samples_whose_text_cannot_be_used_are_quarantined_by_name_and_replaced(
         PaddedEvaluation(SPEC),
         batch=8,
         quarantine=held,
-        text=TextChoice(),
-        collate=TextCollator(CHAT),
+        text=TextCollator(CHAT),
     )
     assert [numbers_of(batch) for batch in batches] == [[0, 1, 3, 4, 6, 7]]
     assert set(held.bad) == {"s-000000/02", "s-000000/05"}
@@ -232,9 +228,3 @@ def test_text_of_streamed_shards_is_read_from_their_copy(tmp_path):
     source = open_source(f"file://{tmp_path}/shards", cache_dir=tmp_path / "cache")
     ((batch, _),) = take(source, EpochSampler(source.shard_sizes, batch=1, seed=0), 1)
     assert batch.text[0].conversations[0].turns[0].answer == "yes"
-
-
-def test_text_without_a_collator_is_refused(tmp_path):
-    source = write_talks(tmp_path, count=2, shard=2)
-    with pytest.raises(ValueError, match="give both"):
-        TrainLoader(source, PaddedDraws(SPEC, 0), EpochSampler([2], batch=1, seed=0), text=TextChoice())

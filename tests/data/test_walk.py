@@ -88,7 +88,7 @@ def test_a_folder_that_cannot_be_read_is_refused_by_name(tmp_path, monkeypatch, 
         open_source(tmp_path / "src")
     with pytest.raises(ValueError, match=rf"^{closed} cannot be read"):
         open_parts(tmp_path / "src")
-    assert run(PackCommand(tmp_path / "src", str(tmp_path / "out"), jobs=0)) == 2
+    assert run(PackCommand(str(tmp_path / "src"), str(tmp_path / "out"), jobs=0)) == 2
     said = capsys.readouterr().err
     assert f"{closed} cannot be read" in said
     assert "written" not in said
@@ -105,7 +105,7 @@ def test_a_tar_that_cannot_be_read_is_not_called_unwritable(tmp_path, monkeypatc
         return real(path, *args, **more)
 
     monkeypatch.setattr(type(tmp_path), "open", closed)
-    assert run(PackCommand(tmp_path / "src", str(tmp_path / "out"), format="webdataset", jobs=0)) == 2
+    assert run(PackCommand(str(tmp_path / "src"), str(tmp_path / "out"), format="webdataset", jobs=0)) == 2
     assert f"{tmp_path}/src/x.tar cannot be read: Permission denied; nothing was packed" in capsys.readouterr().err
     with pytest.raises(ValueError, match=r"x\.tar cannot be read: Permission denied"):
         open_source(tmp_path / "src")

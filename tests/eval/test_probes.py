@@ -142,7 +142,7 @@ def test_features_of_videos(tmp_path):
     assert len(few[0].tokens) == 2
     assert len(few[0].pooled) == 6
     bad = [i for i, s in enumerate(source.samples) if "bad" in s.key]
-    with pytest.raises(UserError, match="no labelled video"):
+    with pytest.raises(UserError, match="no video could be decoded"):
         extract(who, batches(bad), ["a", "b"], device=device)
 
 

@@ -56,6 +56,15 @@ def loss(dtype: torch.dtype, device: str) -> Call:
     )
 
 
+def loss_weighted(dtype: torch.dtype, device: str) -> Call:
+    index, target = _index(device), torch.randn(B, N, D, device=device, dtype=dtype)
+    weight = torch.rand(B, K, device=device)
+    return _with_grad(
+        lambda pred: masked_latent_loss(pred, target, index, kind="l1", weight=weight),
+        torch.randn(B, K, D, device=device, dtype=dtype),
+    )
+
+
 def loss_of_int8(dtype: torch.dtype, device: str) -> Call:
     index = _index(device)
     target, scale = quantize_tokens(torch.randn(B, N, D, device=device))
@@ -107,6 +116,7 @@ CALLS: dict[str, Callable[[torch.dtype, str], Call]] = {
     "gather_tubelets": tubelets,
     "masked_latent_loss": loss,
     "masked_latent_loss of int8": loss_of_int8,
+    "masked_latent_loss weighted": loss_weighted,
     "query_attend": attend,
     "foveated_glimpse in Triton": _glimpses("triton"),
     "foveated_glimpse in CUDA": _glimpses("native"),

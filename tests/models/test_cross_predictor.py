@@ -56,6 +56,15 @@ def test_every_parameter_learns_and_checkpointing_changes_nothing(predictor, inp
         torch.testing.assert_close(parameter.grad, plain[name])
 
 
+def test_what_is_predicted_for_masked_tokens_does_not_depend_on_the_visible_ones_being_predicted(predictor, inputs):
+    z, visible, masked = inputs
+    whole = predictor(z, visible, masked)
+    predictor.context_head = torch.nn.Linear(16, 10)
+    both = predictor(z, visible, masked)
+    assert both.shape == (2, 32, 10)
+    torch.testing.assert_close(both[:, :20], whole, rtol=1e-4, atol=1e-5)
+
+
 def test_mimetic_initialisation_ties_query_and_key():
     tied = Predictor(24, 10, GRID, PredictorConfig(width=16, depth=1, heads=2, layout="cross"), init="mimetic").blocks[
         0

@@ -4,9 +4,10 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
+from transformers import VideoMAEConfig, VideoMAEModel
 
 from fastvid.models import VideoViT, VideoViTConfig, load_encoder, save_encoder
-from fastvid.nn import Predictor, PredictorConfig, VisiblePatchEmbed, sincos_positions
+from fastvid.nn import Predictor, PredictorConfig, VisiblePatchEmbed, sincos_positions, sinusoid_positions
 from fastvid.ops import IMAGENET_MEAN, IMAGENET_STD, multiblock_mask
 
 TINY = VideoViTConfig(name="vit_tiny_patch16_224", frames=4, size=64, width=48, depth=2, heads=3)
@@ -214,6 +215,16 @@ def test_positions_are_those_of_vjepa():
         sincos_positions((2, 2, 2), 7)
 
 
+def test_sinusoid_positions_are_those_of_videomae():
+    sizes = {"image_size": 112, "num_frames": 16, "hidden_size": 192, "intermediate_size": 8}
+    model = VideoMAEModel(VideoMAEConfig(**sizes, num_hidden_layers=1, num_attention_heads=3))
+    table = model.embeddings.position_embeddings[0]
+    assert torch.equal(sinusoid_positions(8 * 7 * 7, 192), table)
+    encoder = VideoViT(VideoViTConfig("vit_tiny_patch16_224", size=112, depth=1, positions="sinusoid"))
+    assert torch.equal(encoder.positions, table)
+    assert not encoder.positions.requires_grad
+
+
 def test_the_dense_layout_is_the_same_computation():
     torch.manual_seed(0)
     visible, masked = masks()
@@ -223,6 +234,24 @@ def test_the_dense_layout_is_the_same_computation():
     predictor.layout = "dense"
     torch.testing.assert_close(predictor(z, visible, masked, which=1), concat, rtol=1e-4, atol=1e-5)
     assert not torch.allclose(predictor(z, visible, masked, which=0), concat)
+
+
+def test_visible_tokens_are_predicted_behind_the_masked_ones():
+    torch.manual_seed(0)
+    visible, masked = masks()
+    z = torch.randn(2, 12, 24)
+    predictor = Predictor(24, 10, (2, 4, 4), PredictorConfig(width=16, depth=2, heads=2), context=True)
+    both = predictor(z, visible, masked)
+    assert both.shape == (2, 20 + 12, 10)
+    predictor.layout = "dense"
+    torch.testing.assert_close(predictor(z, visible, masked), both, rtol=1e-4, atol=1e-5)
+    predictor.layout = "concat"
+    with torch.no_grad():  # by heads of their own
+        predictor.context_head.weight.zero_()
+    assert torch.equal(predictor(z, visible, masked)[:, :20], both[:, :20])
+    assert predictor(z, visible, masked)[:, 20:].count_nonzero() == 0
+    predictor.context_head = None
+    assert torch.equal(predictor(z, visible, masked), both[:, :20])
 
 
 def test_predictor_checks_its_sizes():

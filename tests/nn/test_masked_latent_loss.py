@@ -13,6 +13,9 @@ def test_it_is_the_function():
     values, scale = quantize_tokens(target)
     expected = masked_latent_loss(pred, values, masked, kind="smooth_l1", target_scale=scale)
     assert torch.equal(module(pred, values, masked, scale), expected)
+    weight = torch.tensor([[1.0, 0.0, 2.0], [0.5, 3.0, 0.0]])
+    expected = masked_latent_loss(pred, target, masked, kind="smooth_l1", weight=weight)
+    assert torch.equal(module(pred, target, masked, weight=weight), expected)
     assert str(module) == "MaskedLatentLoss(kind='smooth_l1', normalize_target=False)"
 
 

@@ -30,6 +30,10 @@ CALLS = {
         },
         {"kind": "cosine"},
     ),
+    "masked_latent_loss weighted": (
+        {"pred": TOKENS[:, :2], "target": TOKENS, "masked": INDEX, "weight": torch.ones(2, 2)},
+        {"kind": "smooth_l1"},
+    ),
     "masked_mse": ({"pred": TOKENS[:, :2], "target": TOKENS, "masked": INDEX}, {}),
     "quantize_tokens": ({"x": TOKENS}, {}),
     "foveated_glimpse": ({"frames": CLIP, **GAZE}, SIZES),
@@ -40,6 +44,7 @@ CALLS = {
         {"sample_ids": torch.arange(2)},
         {"grid": (2, 4, 4), "masked": 16, "visible": 8, "seed": 0, "draw": 0},
     ),
+    "mask_distance": ({"masked": INDEX}, {"grid": (2, 2, 2)}),
     "peak_to_center": ({"peak": INDEX}, {"grid": (4, 4)}),
     "variance_penalty": ({"x": TOKENS}, {}),
     "covariance_penalty": ({"x": TOKENS}, {}),
@@ -82,7 +87,7 @@ def test_what_is_no_tensor_is_named_for_what_it_is(name, argument):
     said = refusal(name, TypeError, **{argument: tensor.tolist()})
     assert f"{argument} must be a torch.Tensor, got list" in said
     refusal(name, TypeError, **{argument: np.float32(1)})
-    if (name, argument) not in OPTIONAL and argument != "target_scale":
+    if (name, argument) not in OPTIONAL and argument not in ("target_scale", "weight"):
         assert "got NoneType" in refusal(name, TypeError, **{argument: None})
 
 
@@ -105,12 +110,10 @@ def test_tensors_on_two_devices_are_refused(name, argument):
 
 
 def test_only_what_gets_a_gradient_may_require_one():
-    for argument in ("target", "target_scale"):
-        scale = TOKENS[..., 0].half()
-        changed = {"target_scale": scale.requires_grad_()} if argument == "target_scale" else {}
-        name = "masked_latent_loss int8" if changed else "masked_latent_loss"
-        changed = changed or {"target": TOKENS.clone().requires_grad_()}
-        assert f"{argument} requires grad" in refusal(name, ValueError, **changed)
+    for name, argument in (("", "target"), (" int8", "target_scale"), (" weighted", "weight")):
+        tensor = CALLS[f"masked_latent_loss{name}"][0][argument].clone().requires_grad_()
+        said = refusal(f"masked_latent_loss{name}", ValueError, **{argument: tensor})
+        assert f"{argument} requires grad" in said
 
 
 @pytest.mark.filterwarnings("ignore:fastvid ops run as plain PyTorch on meta")

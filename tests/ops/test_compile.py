@@ -8,6 +8,7 @@ from fastvid.ops import (
     covariance_penalty,
     gather_tokens,
     gather_tubelets,
+    mask_distance,
     masked_latent_loss,
     multiblock_mask,
     sample_id,
@@ -24,7 +25,10 @@ def step(clip, ids, weight, target, draw: int, backend: str):
     spread = torch.nn.functional.pad(tokens, (0, 0, 0, masked.shape[1]))
     every = torch.arange(masked.shape[1]).expand(len(ids), -1)
     pred = gather_tokens(spread, every, backend=backend)
-    loss = masked_latent_loss(pred, target, masked, kind="smooth_l1", normalize_target=True, backend=backend)
+    weight = 1 / mask_distance(visible, (2, 4, 4)).gather(1, masked).sqrt()
+    loss = masked_latent_loss(
+        pred, target, masked, kind="smooth_l1", normalize_target=True, weight=weight, backend=backend
+    )
     return loss * 2 + 0.1 * variance_penalty(pred) + 0.1 * covariance_penalty(pred)
 
 

@@ -140,6 +140,58 @@ def test_second_derivatives_are_refused():
         (grad.square().sum() + p.sum()).backward()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("backend", ["native", "reference"])
+def test_a_weighted_loss_is_the_mean_over_the_weights_sum(kind, backend, isa, poisoned):
+    """Against the rows' own losses, one call each."""
+    p, t, masked = case(B=2, M=4, N=6, D=20)
+    weight = torch.tensor([[0.5, 0.0, 3.0, 1.0], [2.0, 0.25, 0.0, 1.5]])
+    options = {"kind": kind, "normalize_target": True, "backend": backend}
+    q = p.clone().requires_grad_()
+    rows = [masked_latent_loss(q[b : b + 1, m : m + 1], t[b : b + 1], masked[b : b + 1, m : m + 1], **options)
+            for b in range(2) for m in range(4)]  # fmt: skip
+    expected = (torch.stack(rows) * weight.flatten()).sum() / weight.sum()
+    expected.backward()
+    for factor in (1.0, 1e-30, 1e30):
+        loss, grad = loss_and_grad(p, t, masked, weight=weight * factor, **options)
+        torch.testing.assert_close(loss, expected.detach())
+        torch.testing.assert_close(grad, q.grad, rtol=1e-5, atol=1e-8)
+        assert grad[0, 1].count_nonzero() == 0
+
+
+@pytest.mark.parametrize("backend", ["native", "reference"])
+def test_equal_weights_change_nothing_and_weights_of_zero_give_zero(backend):
+    p, t, masked = case()
+    plain, slope = loss_and_grad(p, t, masked, backend=backend)
+    loss, grad = loss_and_grad(p, t, masked, weight=torch.full((3, 5), 0.3), backend=backend)
+    torch.testing.assert_close((loss, grad), (plain, slope))
+    loss, grad = loss_and_grad(p, t, masked, weight=torch.zeros(3, 5), backend=backend)
+    assert loss == 0
+    assert grad.count_nonzero() == 0
+    p, t, masked = case(M=0)
+    assert loss_and_grad(p, t, masked, weight=torch.zeros(3, 0), backend=backend)[0] == 0
+
+
+def test_a_weighted_float16_gradient_neither_underflows_nor_overflows():
+    """One token counts 3,000 times as much as the mean, in a loss whose weights are far from 1."""
+    p, t, masked = case(B=2, M=2048, N=2048, D=64, pred=torch.float16, target=torch.float16)
+    weight = torch.full((2, 2048), 1e-10)
+    weight[0, 0] = 1e-6
+    p.requires_grad_()
+    (masked_latent_loss(p, t, masked, kind="l1", weight=weight) * 2**20).backward()
+    q = p.detach().double().requires_grad_()
+    (masked_latent_loss(q, t.double(), masked, kind="l1", weight=weight.double()) * 2**20).backward()
+    assert p.grad.isfinite().all()
+    torch.testing.assert_close(p.grad.double(), q.grad, rtol=2e-3, atol=2**-24)
+    assert p.grad[1].abs().median() > 1
+
+
+def test_a_negative_weight_that_nothing_waits_for_shows():
+    from fastvid.ops.masked_latent_loss.reference import normalized_weight
+
+    assert normalized_weight(torch.tensor([[1.0, -1.0]])).isnan().tolist() == [[False, True]]
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize("kind", KINDS)
 def test_bad_numbers_are_passed_on(value, kind):
@@ -181,6 +233,9 @@ def test_quantized_targets_are_dequantised_in_the_pass(kind, backend, isa):
             ValueError,
             r"target_scale must be \[B, N\]",
         ),
+        ({"weight": torch.ones(3, 5).half()}, TypeError, "weight must be torch.float32"),
+        ({"weight": torch.ones(3, 4)}, ValueError, r"weight must be \[B, M\]"),
+        ({"weight": torch.full((3, 5), -0.5)}, ValueError, "weight must be at least 0, and its least is -0.5"),
         ({"kind": "huber"}, ValueError, "kind must be one of"),
         ({"masked": torch.zeros(3, 5, dtype=torch.int32)}, TypeError, "masked must be int64"),
         ({"masked": torch.zeros(3, 4, dtype=torch.int64)}, ValueError, "do not fit"),

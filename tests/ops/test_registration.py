@@ -28,11 +28,11 @@ CALLS = {
     "foveated_glimpse_frames_grad": [(torch.randn(2, 4, 3, 2, 3, 6, 6).mT, FLOATS, *GAZE, *GLIMPSES, "auto")],
     "multiblock_mask": [(IDS, MaskSpec.multiblock().plan((4, 4, 4), 40, 20), 1, 2, "auto")],
     "masked_latent_loss": [
-        (torch.randn(2, 3, 8), torch.randn(2, 6, 8), None, INDEX, kind, True, with_grad, "auto")
-        for kind in ("mse", "cosine")
+        (torch.randn(2, 3, 8), torch.randn(2, 6, 8), None, INDEX, weight, kind, True, with_grad, "auto")
+        for kind, weight in (("mse", None), ("cosine", torch.rand(2, 3)))
         for with_grad in (True, False)
     ]
-    + [(torch.randn(2, 3, 8), *quantize_tokens(torch.randn(2, 6, 8)), INDEX, "l1", False, True, "auto")],
+    + [(torch.randn(2, 3, 8), *quantize_tokens(torch.randn(2, 6, 8)), INDEX, None, "l1", False, True, "auto")],
     "scale_gradient": [(torch.randn(2, 3, 8).half(), torch.tensor(0.5), 1e-3, "auto")],
     "gather_tubelets": [
         (CLIP, INDEX, 2, 16, MEAN, STD, torch.bfloat16, "auto"),

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fastvid.ops import gather_tokens, gather_tubelets, masked_latent_loss
+from fastvid.ops import gather_tokens, gather_tubelets, mask_distance, masked_latent_loss
 
 CLIP = torch.zeros(1, 2, 4, 4, 3, dtype=torch.uint8)
 
@@ -11,6 +11,7 @@ OPS = {
     "gather_tokens": lambda index, **kw: gather_tokens(torch.randn(1, 4, 8), index, **kw),
     "gather_tokens, float64": lambda index, **kw: gather_tokens(torch.randn(1, 4, 8).double(), index),
     "gather_tubelets": lambda index, **kw: gather_tubelets(CLIP, index, patch=2, **kw),
+    "mask_distance": lambda index, **kw: mask_distance(index, (1, 2, 2)),
     "masked_latent_loss": lambda index, **kw: masked_latent_loss(
         torch.randn(1, 1, 8), torch.randn(1, 4, 8), index, **kw
     ),

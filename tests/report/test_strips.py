@@ -69,3 +69,11 @@ def test_nothing_to_draw_is_refused(tmp_path, groups):
     with pytest.raises(ValueError, match="at least one clip"):
         strips_png(tmp_path / "a.png", groups)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_label_of_wide_letters_is_whole(tmp_path):
+    frames = np.zeros((1, 8, 8, 3), np.uint8)
+    strips_png(tmp_path / "a.png", [Strips("", [frames], ["m m m m m m m m m m m m"])], side=40)
+    page = np.asarray(Image.open(tmp_path / "a.png").convert("RGB"))
+    assert (page[:, :8] == 255).all()  # nothing is cut off at the edge
+    assert (page[34:-10, 10:60] < 255).any()

@@ -90,10 +90,17 @@ def test_a_search_maximises_the_probe(salt_sweep, tmp_path):
     assert sorted(row["run"] for row in rows(tmp_path / "s")) == [f"seed0-trial{i:04d}" for i in range(3)]
 
 
-def test_probes_cannot_be_switched_off(salt_sweep, tmp_path):
-    code, printed = salt_sweep(*GRID, "--probe.enabled", "False")
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--probe.enabled", "False"), "leave --probe.enabled False out"),
+        (("--probe.probes", "knn", "arrow"), "add attentive, linear to --probe.probes"),
+    ],
+)
+def test_probes_cannot_be_switched_off(salt_sweep, tmp_path, options, words):
+    code, printed = salt_sweep(*GRID, *options)
     assert code == 2
-    assert "--probe.enabled" in printed.err
+    assert words in printed.err
     assert not (tmp_path / "s").exists()
 
 

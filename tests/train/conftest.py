@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests import preloaded
 from tests.waiting import HANG, wait_for
 
 # A model and a data set on which a run takes seconds.
@@ -22,7 +23,8 @@ TINY: list[str] = """
 --teacher.predictor.width 32 --teacher.predictor.depth 1 --teacher.predictor.heads 2 --teacher.predictor.tokens 8
 --teacher.optim.steps 30 --teacher.optim.batch 8 --teacher.optim.warmup 3
 --optim.steps 30 --optim.batch 8 --optim.warmup 3
---probe.attentive-epochs 1 --health.every 10 --health.clips 8 --run.log-every 3 --run.checkpoint-every 7
+--probe.attentive-epochs 1 --probe.probes knn linear attentive
+--health.every 10 --health.clips 8 --run.log-every 3 --run.checkpoint-every 7
 """.split()  # noqa: SIM905 (as it would be typed)
 
 # What differs between equal runs: how long things took.
@@ -42,7 +44,10 @@ def salt(environment, tmp_path):
 
     def launch(directory, *options, wait=True, resume=False, tiny=True, launcher=(), project="salt", **variables):
         where = ["--resume", str(directory)] if resume else ["--run.dir", str(directory), *(TINY if tiny else [])]
-        command = [sys.executable, *launcher, "-m", "fastvid.train", project, *where, *map(str, options)]
+        arguments = [project, *where, *map(str, options)]
+        if wait and not launcher and not variables:
+            return preloaded.run("fastvid.train", *arguments, env=environment, cwd=tmp_path)
+        command = [sys.executable, *launcher, "-m", "fastvid.train", *arguments]
         process = subprocess.Popen(
             command, env={**environment, **variables}, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             text=True,

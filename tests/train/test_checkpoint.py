@@ -1,10 +1,11 @@
+import json
 import subprocess
 import sys
 import time
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from fastvid.command import UserError
@@ -63,6 +64,60 @@ def test_old_checkpoints_go_and_unreadable_ones_are_set_aside(tmp_path):
     (tmp_path / "a-00000002" / "state.json").write_text("{")
     with pytest.raises(UserError, match="none of the 1 checkpoints of stage a"):
         checkpoints.restore("a", net, optimizer)
+
+
+def without(path, name):
+    """Write a file of tensors again without one."""
+    save_file({key: tensor for key, tensor in load_file(path).items() if key != name}, path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda folder: (folder / "optimizer.safetensors").unlink(), "tensors are missing (12): linear.bias/exp_avg,"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "tensors are missing (4): linear.bias,"),
+        (lambda folder: without(folder / "optimizer.safetensors", "norm.bias/step"), "are missing (1): norm.bias/step"),
+        (lambda folder: without(folder / "model.safetensors", "norm.bias"), "tensors are missing (1): norm.bias"),
+        (lambda folder: (folder / "optimizer.safetensors").write_bytes(b""), "header"),
+        (lambda folder: (folder / "state.json").unlink(), "state.json"),
+        (lambda folder: (folder / "state.json").write_text("{}"), "state.json is not the state of step 2"),
+        (lambda folder: (folder / "state.json").write_text("[]"), "state.json is not the state of step 2"),
+        (lambda folder: (folder / "state.json").write_text('{"step": 1}'), "state.json is not the state of step 2"),
+        (lambda folder: (folder / "state.json").write_bytes(b"\xff"), "decode"),
+    ],
+)
+def test_a_checkpoint_that_lacks_anything_is_set_aside_for_the_one_before_it(tmp_path, caplog, damage, said):
+    net, optimizer = trained()
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save("a", 1, net, optimizer, {})
+    damage(checkpoints.save("a", 2, net, optimizer, {}))
+    other, fresh = trained(0)
+    assert checkpoints.restore("a", other, fresh) == {"stage": "a", "step": 1}
+    assert said in caplog.text
+    assert torch.equal(fresh.state[other.norm.bias]["exp_avg"], optimizer.state[net.norm.bias]["exp_avg"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a-00000001", "a-00000002.unreadable"]
+
+
+def test_a_checkpoint_of_before_tensors_were_listed_needs_both_files(tmp_path):
+    net, optimizer = trained()
+    checkpoints = Checkpoints(tmp_path)
+    folders = [checkpoints.save("a", step, net, optimizer, {}) for step in (1, 2)]
+    for step, folder in enumerate(folders, start=1):
+        (folder / "state.json").write_text(json.dumps({"stage": "a", "step": step}))
+    other, fresh = trained(0)
+    assert checkpoints.restore("a", other, fresh) == {"stage": "a", "step": 2}
+    assert torch.equal(fresh.state[other.norm.bias]["exp_avg"], optimizer.state[net.norm.bias]["exp_avg"])
+    (folders[1] / "optimizer.safetensors").unlink()
+    assert checkpoints.restore("a", other, fresh)["step"] == 1
+
+
+def test_a_step_that_was_set_aside_can_be_set_aside_again(tmp_path):
+    net, optimizer = trained()
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save("a", 1, net, optimizer, {})
+    for _ in range(2):
+        (checkpoints.save("a", 2, net, optimizer, {}) / "model.safetensors").unlink()
+        assert checkpoints.restore("a", net, optimizer)["step"] == 1
 
 
 _SAVE_FOR_EVER = """

@@ -3,7 +3,9 @@
 import pytest
 
 from fastvid.command import UserError
+from fastvid.random import SampleRandom
 from fastvid.train.distributed import environment_number, init_distributed, place_of_this_process
+from fastvid.train.engine import step_seed
 
 TORCHRUN = {"RANK": "2", "WORLD_SIZE": "4"}
 ARRAY = {"SLURM_ARRAY_TASK_ID": "7", "SLURM_ARRAY_TASK_COUNT": "3", "SLURM_ARRAY_TASK_MIN": "5"}
@@ -55,6 +57,12 @@ def test_variables_that_describe_no_place_are_named(launched, variables, named):
     launched(variables)
     with pytest.raises(UserError, match=named):
         place_of_this_process()
+
+
+def test_each_process_draws_by_itself():
+    seeds = {step_seed("salt", 0, 1, rank) for rank in range(1024)}
+    assert len(seeds) == 1024
+    assert step_seed("salt", 0, 1, 3) == SampleRandom("salt", 0, 1, stream=3).word()  # as older runs drew
 
 
 def test_a_variable_without_a_default_must_be_set(launched):

@@ -4,19 +4,19 @@ import json
 
 import pytest
 import torch
-from torch import distributed as dist
 from torch import nn
-from torch.multiprocessing import spawn
 
 from fastvid.data import Batch, LoaderState
 from fastvid.train.checkpoint import Checkpoints
 from fastvid.train.distributed import World
-from fastvid.train.engine import Engine, Stage
+from fastvid.train.engine import Engine
 from fastvid.train.loss_sum import LossSum
 from fastvid.train.metrics import Tracker
 from fastvid.train.optim import OptimConfig
 from fastvid.train.rundir import RunDir
 from fastvid.train.signals import StopSignals
+from fastvid.train.stage import Stage
+from tests.processes import together
 
 ITEMS = [3, 1, 4, 2]  # of each clip
 STEPS = 4
@@ -29,6 +29,10 @@ class Items:
 
     def __init__(self, state: LoaderState, batch: int, world: World):
         self.state, self.batch, self.world = state, batch, world
+
+    @property
+    def clips_shown(self):
+        return self.state.epoch * len(ITEMS) + self.state.sample
 
     def worker_bytes(self):
         return 0
@@ -64,7 +68,8 @@ def train(folder, *, accumulate, loss=sums, world=None):
     world = world or World(0, 1, torch.device("cpu"))
     run = RunDir.create(folder, {}) if world.is_main else None
     tracker = Tracker(run, ["one"], [STEPS], tensorboard=False, wandb_project=None, config={}) if run else None
-    engine = Engine(run, tracker, Checkpoints(folder / "checkpoints"), world, StopSignals(listen=False), 0, log_every=2)
+    checkpoints = Checkpoints(folder / "checkpoints", world=world)
+    engine = Engine(run, tracker, checkpoints, world, StopSignals(listen=False), 0, log_every=2)
     torch.manual_seed(0)
     module = nn.Linear(1, 1)
     optim = OptimConfig(steps=STEPS, warmup=1, batch=len(ITEMS), accumulate=accumulate, lr=0.1, clip_grad=0.5)
@@ -105,16 +110,12 @@ def test_the_record_is_the_mean_over_items(whole):
     assert 0 < second[0] < first[0]
 
 
-def process(rank, folder):
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder / 'store'}", rank=rank, world_size=2)
-    weights = train(folder / "run", accumulate=2, world=World(rank, 2, torch.device("cpu")))
-    torch.save(weights, folder / f"weights-{rank}.pt")
-    dist.destroy_process_group()
+def in_two(world, folder):
+    torch.save(train(folder / "run", accumulate=2, world=world), folder / f"weights-{world.rank}.pt")
 
 
 def test_two_processes_are_one(tmp_path, whole):
-    spawn(process, (tmp_path,), nprocs=2)
+    together(2, in_two, tmp_path)
     for rank in (0, 1):
         assert_same(tmp_path / "run", torch.load(tmp_path / f"weights-{rank}.pt"), whole)
 

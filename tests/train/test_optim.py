@@ -55,6 +55,21 @@ class Net(nn.Module):
         return self.norm(self.linear(x)) + self.positions.sum(0) + self.mask_tokens.sum(0)
 
 
+def test_parts_have_learning_rates_of_their_own():
+    config = OptimConfig(steps=100, lr=1e-3, min_lr=3e-5, warmup=0, weight_decay=0.1, weight_decay_end=0.1)
+    net = nn.ModuleDict({"head": Net(), "body": nn.ModuleDict({"backbone": Net()})})
+    optimizer = make_optimizer(net, config, {"backbone": config.with_rate(1e-5, None)})
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(list(net.parameters()))
+    where = {id(p): name for name, p in net.named_parameters()}
+    for step, (head, backbone) in {0: (1e-3, 1e-5), 99: (3e-5, 3e-5)}.items():
+        assert set_schedules(optimizer, config, step) == (pytest.approx(head), pytest.approx(0.1))
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                name = where[id(parameter)]
+                assert group["lr"] == pytest.approx(backbone if "backbone" in name else head)
+                assert group["weight_decay"] == pytest.approx(0.1 if name.endswith("linear.weight") else 0)
+
+
 def test_only_matrices_decay():
     net = Net()
     assert [name for name, p in net.named_parameters() if decays(name, p)] == ["linear.weight"]

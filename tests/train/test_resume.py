@@ -23,6 +23,7 @@ from fastvid.train.config import from_dict, parse, to_dict
 from fastvid.train.distributed import check_launcher
 from fastvid.train.metrics import MetricsFile
 from fastvid.train.rundir import RunDir, how_it_ended
+from tests import preloaded
 from tests.train.conftest import TINY, records
 from tests.waiting import HANG
 
@@ -34,6 +35,8 @@ def train(environment):
     """Runs ``python -m fastvid.train`` in a folder."""
 
     def launch(folder, *arguments, project="salt", **how):
+        if not how:
+            return preloaded.run("fastvid.train", project, *map(str, arguments), env=environment, cwd=folder)
         process = [sys.executable, "-m", "fastvid.train", project, *map(str, arguments)]
         return subprocess.run(process, env=environment, cwd=folder, capture_output=True, text=True, timeout=HANG, **how)
 

@@ -9,11 +9,12 @@ from torch import nn
 from fastvid.data import Batch, LoaderState
 from fastvid.train.checkpoint import Checkpoints
 from fastvid.train.distributed import World
-from fastvid.train.engine import Engine, Stage
+from fastvid.train.engine import Engine
 from fastvid.train.metrics import Tracker
 from fastvid.train.optim import OptimConfig
 from fastvid.train.rundir import RunDir
 from fastvid.train.signals import StopSignals
+from fastvid.train.stage import Stage
 
 
 class Ones:
@@ -23,6 +24,10 @@ class Ones:
 
     def __init__(self, state: LoaderState):
         self.state = state
+
+    @property
+    def clips_shown(self):
+        return self.state.sample
 
     def worker_bytes(self):
         return 0

@@ -45,8 +45,10 @@ def encode(
     matrix: int = 0,
     full_range: bool = False,
     wide: int = 1,
+    shown: int = 0,
 ) -> bytes:
-    """Encodes ``count`` numbered frames; ``times`` are presentation times in milliseconds, default 25 a second.
+    """Encodes ``count`` numbered frames; ``times`` are presentation times in milliseconds, default 25 a second. The
+    first frame shows the number ``shown``.
 
     ``coloured`` ones show moving hues instead of their number. ``matrix`` names the YCbCr matrix in the file (1 is
     BT.709), without which none is named and readers take BT.601; ``full_range`` goes with it. Each
@@ -67,7 +69,7 @@ def encode(
             sound = out.add_stream("aac" if container in ("mp4", "mov") else "libopus", rate=48000)
         for i in range(count):
             picture = coloured_frame if coloured else numbered_frame
-            frame = av.VideoFrame.from_ndarray(picture(i, height).repeat(wide, axis=1), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(picture(shown + i, height).repeat(wide, axis=1), format="rgb24")
             if matrix:
                 frame = frame.reformat(format="yuv420p", dst_colorspace=matrix)
                 frame.colorspace, frame.color_range = matrix, 2 if full_range else 1
@@ -114,3 +116,15 @@ def pieces(source: bytes, shown: list[tuple[int, int]]) -> bytes:
         grown = int.from_bytes(out[size : size + 4], "big") + len(body) + 4 - old
         out = out[:size] + struct.pack(">I", grown) + out[size + 4 :]
     return out
+
+
+def sound_alone() -> bytes:
+    """An mp4 file without pictures."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as out:
+        stream = out.add_stream("aac", rate=48000)
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.int16), format="s16", layout="mono")
+        silence.sample_rate = 48000
+        out.mux(stream.encode(silence))
+        out.mux(stream.encode())
+    return file.getvalue()

@@ -12,7 +12,7 @@ import pytest
 from fastvid.video import DecodeError, Limits, decode, probe
 from fastvid.video.container import has_several_edits
 from fastvid.video.decoders import pyav
-from tests.video.clips import encode, number_of, numbered_frame, pieces, shifted
+from tests.video.clips import encode, number_of, numbered_frame, pieces, shifted, sound_alone
 
 CASES = {
     "h264 mp4": {},
@@ -164,15 +164,8 @@ def test_what_is_no_video_is_named_so(data, reason):
 
 
 def test_sound_alone_is_no_video():
-    file = io.BytesIO()
-    with av.open(file, "w", format="mp4") as out:
-        stream = out.add_stream("aac", rate=48000)
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.int16), format="s16", layout="mono")
-        frame.sample_rate = 48000
-        out.mux(stream.encode(frame))
-        out.mux(stream.encode())
     with pytest.raises(DecodeError, match="no_video"):
-        probe(file.getvalue())
+        probe(sound_alone())
 
 
 @pytest.mark.parametrize(

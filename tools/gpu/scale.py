@@ -22,6 +22,8 @@ class Scale:
         launches: the table that ``--tune`` adds to, under the repository.
         salt: the name in ``benchmarks.training.salt_sides.SIZES``.
         vjepa2: keyword arguments of ``benchmarks.training.vjepa2_step.Size``.
+        fvlm: the name in ``benchmarks.training.fvlm_sides.SIZES``.
+        trajectory: videos in a step of the trajectory classifier.
         compiled: whether compiled steps are compiled.
         rounds: of timed steps.
         presets: of ``fastvid.train salt``, with the options that make them fit.
@@ -39,6 +41,8 @@ class Scale:
     launches: str = "fastvid/ops/launches.json"
     salt: str = "base"
     vjepa2: dict[str, Any] = field(default_factory=dict)
+    fvlm: str = "base"
+    trajectory: int = 64
     compiled: bool = True
     rounds: int = 5
     presets: tuple[tuple[str, tuple[str, ...]], ...] = ()
@@ -65,10 +69,12 @@ REHEARSAL = Scale(
     build={"FASTVID_CUDA": "0"},
     smoke_everything=False,
     processes=2,
-    benchmarks="gather_tokens or (query_attend and h3 and N257) or (multiblock_mask and salt)",
+    benchmarks="gather_tokens or (multiblock_mask and salt)",
     launches="build/gpu_check/launches.json",
     salt="rehearsal",
     vjepa2={"layers": 1, "width": 64, "side": 32, "batch": 2},
+    fvlm="rehearsal",
+    trajectory=4,
     compiled=False,
     rounds=1,
     presets=(

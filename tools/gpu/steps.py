@@ -10,8 +10,9 @@ import torch
 
 from benchmarks.harness import devices, thresholds
 from benchmarks.harness.gemm import gemm_rate
+from benchmarks.harness.gpu_timing import GpuTimer
 from benchmarks.harness.recorder import Recorder
-from benchmarks.harness.timing import Call
+from benchmarks.harness.timing import CALL, Call, CpuTimer
 from tools.gpu.record import Task, stage
 from tools.gpu.scale import Scale
 
@@ -88,8 +89,55 @@ def vjepa2(task: Task, recorder: Recorder) -> None:
     task.record.value(NAME, {"clips/s": size.batch / (1e-3 * rows[-1]["ms"]["fastvid"]["median"])})
 
 
+FVLM = ("fVLM joint step", "fVLM step, four questions of a clip", "fVLM step, still images")
+
+
+def fvlm(task: Task, recorder: Recorder) -> None:
+    """Measure steps of a foveated vision-language model against the published ones, and the peak memory of one."""
+    from benchmarks.training import fvlm_sides as sides
+
+    device, size = torch.device(task.scale.device.kind), sides.SIZES[task.scale.fvlm]
+    joint, questions, stills = FVLM
+    made: dict[str, Callable[[], dict[str, sides.Training]]] = {
+        joint: lambda: sides.joint(size, device),
+        questions: lambda: sides.answering(size, device, sides.make_batch(size, device, questions=4)),
+        stills: lambda: sides.answering(size, device, sides.make_batch(size, device, stills=True)),
+    }
+    for name, make in made.items():
+        with task.record.part(name):
+            both = make()
+            sides.check_same(both)
+            peaks = {which: side.peak_bytes() for which, side in both.items()}
+            if name == joint:
+                share = peaks[sides.OURS] / peaks[sides.PUBLISHED]
+                task.record.rows += recorder.keep(f"{name}, peak memory", {"memory of as published": share})
+            calls = {which: Call(side.step, capture=False) for which, side in both.items()}
+            rows = recorder.measure(name, calls, rounds=task.scale.rounds)
+            task.record.rows += rows
+            for which in both:
+                clips = 1e3 * size.clips / rows[-1]["ms"][which]["median"]
+                title = name if which == sides.OURS else f"{name}, {which}"
+                task.record.value(title, {"clips/s": clips, "peak GB": peaks[which] / 1e9})
+
+
+def trajectory(task: Task, recorder: Recorder) -> None:
+    """Measure a step of the trajectory classifier in full width, whose loss must be that of a CPU.
+
+    Nothing is published to compare its time with, so that it has no target.
+    """
+    from benchmarks.training.trajectory_step import NAME, Step, check_same
+
+    step = Step(torch.device(task.scale.device.kind), videos=task.scale.trajectory)
+    check_same(step)
+    timer = GpuTimer if recorder.device.kind == "cuda" else CpuTimer
+    timed = timer({"fastvid": Call(step, capture=False)}).times(task.scale.rounds)[CALL]["fastvid"]
+    task.record.value(NAME, {"clips/s": 1e3 * task.scale.trajectory / timed.median})
+
+
 # A project's step is one line here.
-STEPS: dict[str, Callable[[Task, Recorder], None]] = {"SALT": salt, "V-JEPA 2": vjepa2}
+STEPS: dict[str, Callable[[Task, Recorder], None]] = {
+    "SALT": salt, "V-JEPA 2": vjepa2, "fVLM": fvlm, "trajectory": trajectory,
+}  # fmt: skip
 
 
 def salt_step_is_finite(name: str, scale: Scale) -> None:

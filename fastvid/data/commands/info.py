@@ -62,6 +62,8 @@ def decode_cost(source: Source, seconds: float, spec: ViewSpec) -> DecodeCost:
         if start > end:
             break
         index = turn * stride % count
+        if source.samples[index].kind == "text":
+            continue
         try:
             data, info = read_video(source, index, Limits())
             decode_view(data, spec.draw(source.samples[index].key, 0, turn, info), info=info)
@@ -110,7 +112,8 @@ def _print_part(dataset: Dataset, entries: Sequence[Entry], shards: int, labels:
 
 def _print_counts(dataset: Dataset, most: int) -> None:
     tars = sum(shard.bytes for shard in dataset.shards)
-    print(f"videos     {dataset.samples} in {len(dataset.shards)} shards, {dataset.captions} with a caption")
+    more = "" if dataset.described is None else f", {dataset.described} with conversations or other fields"
+    print(f"videos     {dataset.samples} in {len(dataset.shards)} shards, {dataset.captions} with a caption{more}")
     print(f"bytes      {size(tars)} of tars, {size(dataset.video_bytes)} of videos")
     print(f"time       {dataset.seconds / 3600:.2f} hours, {dataset.frames} frames")
     print(f"codecs     {_listed(dataset.codecs)}")

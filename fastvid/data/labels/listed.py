@@ -30,6 +30,10 @@ class Listed:
         """Return the label of each video, or None for one that is not listed."""
         return [self.rows[key].label if key in self.rows else None for key in keys]
 
+    def captions(self, keys: Sequence[str]) -> list[str | None]:
+        """Return the caption of each video, or None for one that has none."""
+        return [self.rows[key].caption if key in self.rows else None for key in keys]
+
     def origin(self, key: str, origin: Origin) -> Origin:
         """Return ``origin`` with what the lists say about the video."""
         row = self.rows.get(key)
@@ -46,12 +50,12 @@ def listed_labels(root: Path, keys: Sequence[str], table: Path | None) -> Listed
         table: the table, or None.
 
     Raises:
-        FileNotFoundError, ValueError: see :func:`read_label_table`; or a table without a column of labels.
+        FileNotFoundError, ValueError: see :func:`read_label_table`; or a table with neither labels nor captions.
     """
     if table is None:
         return _of_ssv2(root, keys)
     rows, notes = rows_by_key(read_label_table(table), root, keys)
-    if not any(row.label for row in rows.values()):
+    if not any(row.label or row.caption for row in rows.values()):
         raise ValueError(f"{table} has no labels: it needs a column named label, or class")
     for note in notes:
         log.warning("%s", note)

@@ -19,6 +19,7 @@ CAPTION_COLUMNS = ("caption", "text", "description", "sentence")
 PART_COLUMNS = ("split", "subset", "part", "set", "partition")
 """Names of columns, in any case. Where a table has several for one purpose, the first in this order is read."""
 
+_WEBVID = ("videoid", "page_dir", "name")  # the files are page_dir/videoid.mp4; the column name has the captions
 _SEGMENT = ("time_start", "time_end")  # Kinetics: the files are named by youtube_id, start and end
 
 
@@ -54,7 +55,8 @@ def read_label_table(file: Path) -> LabelTable:
     """Read a table of videos.
 
     Columns are separated by commas, tabs or semicolons, and the first line may name them (:data:`PATH_COLUMNS`,
-    :data:`LABEL_COLUMNS`, ...); without names they are path and label, which one space may separate too.
+    :data:`LABEL_COLUMNS`, ...); without names they are path and label, which one space may separate too. Tables of
+    WebVid are read as published: the video ``page_dir/videoid.mp4`` with the caption ``name``.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -82,16 +84,19 @@ class _RowReader:
         def column(names: Sequence[str]) -> int | None:
             return next((first[name] for name in names if name in first), None)
 
-        path = column(PATH_COLUMNS)
+        webvid = all(name in first for name in _WEBVID)
+        path = first["videoid"] if webvid else column(PATH_COLUMNS)
         assert path is not None  # the column that identified the first line as names
-        self._path, self._label, self._caption = path, column(LABEL_COLUMNS), column(CAPTION_COLUMNS)
+        self._path, self._label = path, column(LABEL_COLUMNS)
+        self._caption = first["name"] if webvid else column(CAPTION_COLUMNS)
+        self._folder = first["page_dir"] if webvid else None
         self._part = column(PART_COLUMNS)
         self._segment = [first[name] for name in _SEGMENT if name in first]
         if columns[path] != "youtube_id" or len(self._segment) != len(_SEGMENT):
             self._segment = []
 
     def notes(self) -> list[str]:
-        read = {self._path, self._label, self._caption, self._part, *self._segment}
+        read = {self._path, self._folder, self._label, self._caption, self._part, *self._segment}
         others = [name for number, name in enumerate(self._columns) if number not in read]
         return [f"{self._file}: columns that are not read: {', '.join(map(repr, others))}"] if others else []
 
@@ -108,6 +113,8 @@ class _RowReader:
             except ValueError:
                 raise self._refused(record, f"{' and '.join(_SEGMENT)} are to be numbers") from None
             path = f"{path}_{start:06d}_{end:06d}"
+        if self._folder is not None:
+            path = f"{record.fields[self._folder]}/{path}.mp4".removeprefix("/")
         if label is None and caption is None and (self._label is not None or self._caption is not None):
             raise self._refused(record, "a row without a label")
         number = part_of_folder(part) if part is not None else None

@@ -1,7 +1,9 @@
 """The batch that every loader yields."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 
 from fastvid.data.text.rows import ClipText
@@ -81,3 +83,19 @@ class Batch:
         for tensor in (self.clips, self.ids, *parts, *self.extra.values()):
             if tensor is not None and tensor.is_cuda:
                 tensor.record_stream(stream)
+
+
+def stacked_latents(found: Sequence[np.ndarray | None]) -> dict[str, torch.Tensor]:
+    """Return the latents of the clips of a batch as ``latents``, float16 [B, T, C, h, w]: zeros for clips that have
+    none; nothing where no clip has any.
+
+    Raises:
+        ValueError: they differ in their sizes.
+    """
+    like = next((one for one in found if one is not None), None)
+    if like is None:
+        return {}
+    sizes = {one.shape for one in found if one is not None}
+    if len(sizes) > 1:
+        raise ValueError(f"the stored latents of a batch differ in their sizes: {sorted(sizes)}")
+    return {"latents": torch.from_numpy(np.stack([np.zeros_like(like) if one is None else one for one in found]))}

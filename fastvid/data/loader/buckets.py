@@ -135,6 +135,14 @@ class BucketSampler(EpochSampler):
         super().__setstate__(state)
         self._walking = threading.RLock()
 
+    def starting(self, start: LoaderState) -> "BucketSampler":
+        other = super().starting(start)
+        assert isinstance(other, BucketSampler)
+        other._begins = array("q", [start.epoch * len(self) + start.sample])
+        if self.samples:
+            other._batch_at(start)
+        return other
+
     @property
     def slot_frames(self) -> list[int]:
         """Return the most frames of each of this process's clips of a batch: long clips are few."""

@@ -9,10 +9,11 @@ import numpy as np
 import torch
 
 from fastvid.data.bad_samples import Quarantine
-from fastvid.data.loader.batch import Batch
+from fastvid.data.loader.batch import Batch, stacked_latents
+from fastvid.data.loader.clip_latents import clip_latents
+from fastvid.data.loader.read_views import read_views
 from fastvid.data.loader.views import EVERY_EPOCH, Draws
-from fastvid.data.source import Sample, Source, fields_of, read_video
-from fastvid.data.text.conversation import TextChoice
+from fastvid.data.source import Sample, Source, fields_of
 from fastvid.data.text.rows import ClipText, TextCollator
 from fastvid.data.worker_pool import default_threads
 from fastvid.random import sample_id
@@ -33,6 +34,7 @@ class SampleViews:
         repeats: of each view, whether it repeats frames.
         frames: of each view, the numbers of the video's frames.
         whole: of each view, whether it shows whole frames, not mirrored.
+        stored: frames that the video has.
     """
 
     sample: Sample
@@ -42,6 +44,7 @@ class SampleViews:
     repeats: list[bool]
     frames: list[tuple[int, ...]]
     whole: list[bool]
+    stored: int = 0
 
 
 def decode_sample(draws: Draws, source: Source, index: int) -> SampleViews:
@@ -51,11 +54,11 @@ def decode_sample(draws: Draws, source: Source, index: int) -> SampleViews:
         raise ValueError("these draws have no end: give them the count of the views that are to be decoded")
     out = SampleViews(sample, [NO_VIEW] * count, [None] * count, {}, [False] * count, [()] * count, [False] * count)
     try:
-        data, info = read_video(source, index, Limits())
+        data, info, views = read_views(source, index, Limits(), lambda info: draws.views(sample, info))
     except DecodeError as error:
         out.errors = dict.fromkeys(range(count), error)
         return out
-    views = draws.views(sample, info)
+    out.stored = info.frames
     for draw, pixels in enumerate(_each_view(data, views, info)):
         if isinstance(pixels, DecodeError):
             out.errors[draw] = pixels
@@ -121,10 +124,10 @@ def eval_batches(
     quarantine: Quarantine,
     threads: int | None = None,
     device: torch.device | None = None,
-    text: TextChoice | None = None,
-    collate: TextCollator | None = None,
+    text: TextCollator | None = None,
 ) -> Iterator[Batch]:
     """Decode every sample once, in order. One that lacks a view goes to the quarantine, and nothing takes its place.
+    Videos and still images are in batches of their own.
 
     Args:
         source: the videos.
@@ -134,8 +137,8 @@ def eval_batches(
         quarantine: where bad samples go.
         threads: decoding threads; default: half the processors.
         device: where forward passes run, see :func:`decode_ahead`; default: the processor. Batches stay in memory.
-        text: which of the conversations about a sample are taken, those of epoch 0; None reads none.
-        collate: makes tensors of them for ``batch.extra``.
+        text: chooses conversations about each sample, as in the first epoch, and makes tensors of them for
+            ``batch.extra``; None reads none.
 
     Yields:
         Batches of ``batch * V`` clips; the V views of a sample are side by side.
@@ -146,12 +149,20 @@ def eval_batches(
     )  # fmt: skip
     done: list[SampleViews] = []
     written: list[ClipText] = []
+    latents: list[np.ndarray | None] = []
     for index, one in zip(indices, stream, strict=True):
+        if done and done[0].sample.kind != one.sample.kind:
+            yield _stack(done, written, latents, text)
+            done, written, latents = [], [], []
         key, error = one.sample.key, next(iter(one.errors.values()), None)
         if error is None and text is not None:
             try:
-                said = text.take(fields_of(source, index), one.sample.caption, key, 0)
-                written += [ClipText(said, *place) for place in zip(one.frames, one.whole, strict=True)]
+                said = text.choice.take(fields_of(source, index), one.sample.caption, key, 0)
+                views = list(zip(one.frames, one.whole, strict=True))
+                if text.choice.latents:
+                    of_views = [clip_latents(source, index, shown, one.stored, whole) for shown, whole in views]
+                    latents += [found[:1] if one.sample.kind == "image" else found for found in of_views]
+                written += [ClipText(said, *view, kind=one.sample.kind) for view in views]
             except DecodeError as fault:
                 error = fault
         if error is not None:
@@ -160,22 +171,27 @@ def eval_batches(
         quarantine.count_good(key)
         done.append(one)
         if len(done) == batch:
-            yield _stack(done, written, collate)
-            done, written = [], []
+            yield _stack(done, written, latents, text)
+            done, written, latents = [], [], []
     if done:
-        yield _stack(done, written, collate)
+        yield _stack(done, written, latents, text)
 
 
-def _stack(done: list[SampleViews], written: list[ClipText], collate: TextCollator | None) -> Batch:
+def _stack(
+    done: list[SampleViews], written: list[ClipText], latents: Sequence[np.ndarray | None], text: TextCollator | None
+) -> Batch:
     keys = [one.sample.key for one in done for _ in one.hashes]
+    # An image is one frame, whatever number a clip has: its padding shows it again.
+    frames = 1 if done[0].sample.kind == "image" else len(done[0].frames[0])
+    clips = np.stack([clip[:frames] for one in done for clip in one.pixels if clip is not None])
     return Batch(
         keys=keys,
         ids=torch.tensor([sample_id(key) for key in keys]),
         view_hashes=torch.tensor([view_hash for one in done for view_hash in one.hashes]),
-        clips=torch.from_numpy(np.stack([clip for one in done for clip in one.pixels if clip is not None])),
+        clips=torch.from_numpy(clips),
         labels=[one.sample.label for one in done for _ in one.hashes],
         substitutes=[False] * len(keys),
         repeats=[repeats for one in done for repeats in one.repeats],
         text=written,
-        extra={} if collate is None else collate(written, len(done[0].frames[0])),
+        extra={} if text is None else {**text(written, frames), **stacked_latents(latents)},
     )

@@ -29,7 +29,8 @@ class DeviceDecoder:
         files = [one.file for one in turns if one.file is not None]
         if not files:  # where a batch has less clips than there are processes
             T, *image = self._plan.clip_shape
-            shape = (len(made), self._plan.sampler.frames(made[0].turn) or T, *image)
+            frames = self._plan.sampler.frames(made[0].turn)
+            shape = (len(made), T if frames is None else frames, *image)
             return torch.zeros(shape, dtype=torch.uint8, device=self._device)
         clips, errors = self._decode(files)
         for slot, (one, file, error) in enumerate(zip(turns, files, errors, strict=True)):

@@ -13,7 +13,6 @@ from fastvid.data.loader.prefetcher import Prefetcher
 from fastvid.data.loader.sampler import EpochSampler
 from fastvid.data.loader.views import ViewDraws
 from fastvid.data.source import Source
-from fastvid.data.text.conversation import TextChoice
 from fastvid.data.text.rows import TextCollator
 from fastvid.data.worker_pool import default_threads, most_threads
 from fastvid.units import size
@@ -38,9 +37,7 @@ class TrainLoader:
         options: how clips are decoded.
         quarantine: where bad samples go.
         device: device of clips and ids.
-        text: which of the conversations about a sample are taken, and ``collate``, which makes tensors of them for
-            ``batch.extra``; None, both of them, reads no text.
-        collate: see ``text``.
+        text: chooses conversations about each sample, and makes tensors of them for ``batch.extra``; None reads none.
 
     Attributes:
         state: position after the batch handed out last, which is where to resume.
@@ -65,11 +62,8 @@ class TrainLoader:
         options: DecodeOptions | None = None,
         quarantine: Quarantine | None = None,
         device: torch.device | str = "cpu",
-        text: TextChoice | None = None,
-        collate: TextCollator | None = None,
+        text: TextCollator | None = None,
     ):
-        if (text is None) != (collate is None):
-            raise ValueError("text says which conversations are read and collate makes tensors of them: give both")
         options, device = options or DecodeOptions(), torch.device(device)
         if device.type == "cuda" and not torch.cuda.is_available():
             raise ValueError(f"device {device}: torch sees no GPU")
@@ -80,13 +74,13 @@ class TrainLoader:
         self.plan = DecodePlan(
             source, draws, sampler, options, threads=options.threads or default_threads(),
             most_threads=options.threads or most_threads(),
-            in_a_row=self.quarantine.policy.in_a_row, text=text,
+            in_a_row=self.quarantine.policy.in_a_row, text=None if text is None else text.choice,
         )  # fmt: skip
         # One batch of the ``prefetch`` is the one being assembled.
         slots = max((self.prefetch - 1) * sampler.local, self.plan.most_threads)
         if sampler.slot_frames is not None:
             slots += -slots % sampler.local
-        self._prefetcher = Prefetcher(self.plan, slots, self.quarantine, device, collate)
+        self._prefetcher = Prefetcher(self.plan, slots, self.quarantine, device, text)
         # Also for a loader that is dropped without being closed: its process would remain otherwise.
         self._close = weakref.finalize(self, self._prefetcher.close)
         self._last = time.perf_counter()
@@ -95,6 +89,11 @@ class TrainLoader:
     def closed(self) -> bool:
         """Return whether :meth:`close` was called."""
         return self._prefetcher.closed
+
+    @property
+    def clips_shown(self) -> int:
+        """Return the clips handed out since the order began, by all processes together."""
+        return self.sampler.coverage(self.state).clips
 
     @property
     def threads(self) -> int:

@@ -4,8 +4,10 @@ import pickle
 import traceback
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from fastvid.data.loader.plan import VideoFile
-from fastvid.data.source import Sample
+from fastvid.data.source import Kind, Sample
 from fastvid.data.text.conversation import Conversation
 from fastvid.video import DecodeError, VideoMetadata, View
 
@@ -27,6 +29,8 @@ class Decoded:
         frames: numbers of the video's frames in the clip.
         whole: whether these are shown whole and not mirrored.
         empty: whether the turn has no clip, see :meth:`fastvid.data.EpochSampler.position`.
+        kind: kind of the sample.
+        latents: float16 [T, C, h, w] that are stored of these frames, where they were asked for.
     """
 
     turn: int
@@ -41,10 +45,14 @@ class Decoded:
     frames: tuple[int, ...] = ()
     whole: bool = False
     empty: bool = False
+    kind: Kind = "video"
+    latents: np.ndarray | None = None
 
-    def tell(self, sample: Sample, view: View, info: VideoMetadata) -> None:
-        """Record whose clip it is."""
-        self.key, self.label = sample.key, sample.label
+    def tell(self, sample: Sample, view: View | None = None, info: VideoMetadata | None = None) -> None:
+        """Record whose clip it is; a text alone has no view."""
+        self.key, self.label, self.kind = sample.key, sample.label, sample.kind
+        if view is None or info is None:
+            return
         self.frames, self.whole = view.frames, view.is_whole(info)
         self.view_hash, self.repeats = view.hash, view.repeats_frames
 

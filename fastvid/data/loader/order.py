@@ -18,10 +18,17 @@ class LoaderState:
     Attributes:
         epoch: passes over the data completed.
         sample: position in the epoch's order.
+        parts: where each part is, as (epoch, position), in a mixture of batches
+            (:class:`fastvid.data.BatchMixtureSampler`), of which ``sample`` is then the number; else empty.
     """
 
     epoch: int = 0
     sample: int = 0
+    parts: tuple[tuple[int, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.parts:  # a file gives lists
+            object.__setattr__(self, "parts", tuple((int(epoch), int(sample)) for epoch, sample in self.parts))
 
     def advance(self, steps: int, samples: int) -> "LoaderState":
         """Return the place ``steps`` positions later, in epochs of ``samples`` positions."""

@@ -1,6 +1,7 @@
 """Views whose frames never repeat: what a short video lacks is padding at the end of the clip."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from fastvid.data.loader.views import EvaluationDraws, ViewDraws
 from fastvid.data.source import Sample
@@ -17,6 +18,10 @@ class PaddedDraws(ViewDraws):
 
     fps: float | None = None
 
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        return super().fingerprint | {"most_fps": self.fps}
+
     def view(self, sample: Sample, draw: int, info: VideoMetadata) -> View:
         spec = spread(self.spec, self.fps, info)
         return padded(super(PaddedDraws, replace(self, spec=spec)).view(sample, draw, info), self.spec.frames)
@@ -31,6 +36,10 @@ class PaddedEvaluation(EvaluationDraws):
     """
 
     fps: float | None = None
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        return super().fingerprint | {"most_fps": self.fps}
 
     def views(self, sample: Sample, info: VideoMetadata) -> list[View]:
         views = spread(self.spec, self.fps, info).evaluation(sample.key, info, self.clips, self.crops)

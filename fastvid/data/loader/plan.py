@@ -2,10 +2,14 @@
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
+from fastvid.data.loader.clip_latents import clip_latents
+from fastvid.data.loader.read_views import read_views
 from fastvid.data.loader.ring import Ring
 from fastvid.data.loader.sampler import EpochSampler
 from fastvid.data.loader.views import ViewDraws
-from fastvid.data.source import Sample, Source, fields_of, read_video
+from fastvid.data.source import Sample, Source, fields_of
 from fastvid.data.text.conversation import Conversation, TextChoice
 from fastvid.video import Limits, VideoMetadata, View
 from fastvid.video.decoders import GPU_DECODERS
@@ -83,6 +87,8 @@ class DecodePlan:
                 f"{type(self.draws).__name__} changes the pixels of views, which the decoding process does not do: "
                 "load with ViewDraws, and change the pixels of the batch"
             )
+        if self.options.by_device and self.text is not None and self.text.latents:
+            raise ValueError(f"stored latents are not read with decoder {self.options.decoder}: take pyav")
         if self.in_a_row < 1:
             raise ValueError(f"in_a_row must be at least 1; got {self.in_a_row}")
 
@@ -118,8 +124,12 @@ class DecodePlan:
             DecodeError: it cannot be used.
         """
         sample = self.source.samples[index]
-        data, info = read_video(self.source, index, self.options.limits)
-        return VideoFile(sample, data, info, self.view(sample, epoch, info, frames))
+        # The cache keeps all frames, and a device's decoder takes whole files.
+        whole = self.options.by_device or self.options.cache_bytes > 0
+        data, info, (view,) = read_views(
+            self.source, index, self.options.limits, lambda info: [self.view(sample, epoch, info, frames)], whole
+        )
+        return VideoFile(sample, data, info, view)
 
     def view(self, sample: Sample, epoch: int, info: VideoMetadata, frames: int | None = None) -> View:
         """Return the view of a sample for an epoch, of ``frames`` frames where that is given."""
@@ -137,6 +147,21 @@ class DecodePlan:
         sample = self.source.samples[index]
         return self.text.take(fields_of(self.source, index), sample.caption, sample.key, epoch)
 
+    def latents(self, index: int, view: View, info: VideoMetadata) -> np.ndarray | None:
+        """Read the stored latents of a sample's frames, float16 [T, C, h, w]; None where they are not wanted.
+
+        Args:
+            index: which sample.
+            view: its frames, and what is shown of them.
+            info: its frame table.
+
+        Raises:
+            DecodeError: there are none, or they are not of this clip.
+        """
+        if self.text is None or not self.text.latents:
+            return None
+        return clip_latents(self.source, index, view.frames, info.frames, view.is_whole(info))
+
 
 @dataclass
 class VideoFile:
@@ -144,7 +169,7 @@ class VideoFile:
 
     Attributes:
         sample: which one it is.
-        data: the whole file.
+        data: the whole file, or the frames of it that are wanted.
         info: its frame table.
         view: the clip that is wanted.
     """

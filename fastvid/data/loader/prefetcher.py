@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from fastvid.data.bad_samples import Quarantine
-from fastvid.data.loader.batch import Batch
+from fastvid.data.loader.batch import Batch, stacked_latents
 from fastvid.data.loader.device_decoder import DeviceDecoder
 from fastvid.data.loader.messages import Decoded
 from fastvid.data.loader.order import LoaderState
@@ -44,7 +44,7 @@ class Prefetcher:
         slots: clips decoded ahead of the batch being put together.
         quarantine: where bad samples go.
         device: where tensors are put.
-        collate: makes tensors of what is written about the clips; None where no text is read.
+        text: makes tensors of what is written about the clips; None where no text is read.
 
     Attributes:
         ready: finished batches, in order; an error is the last.
@@ -57,9 +57,9 @@ class Prefetcher:
         slots: int,
         quarantine: Quarantine,
         device: torch.device,
-        collate: TextCollator | None = None,
+        text: TextCollator | None = None,
     ):
-        self._collate = collate
+        self._text = text
         self._plan, self._quarantine, self._device = plan, quarantine, device
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._device_decoder = DeviceDecoder(plan, quarantine, device)
@@ -117,7 +117,8 @@ class Prefetcher:
     def _copy_batch(self, first: int, windows: tuple[int, int]) -> Batch:
         sampler, pinned = self._plan.sampler, self._stream is not None
         local, (T, *image) = sampler.clips(first), self._plan.clip_shape
-        shape = (local, sampler.frames(first) or T, *image)
+        frames = sampler.frames(first)
+        shape = (local, T if frames is None else frames, *image)
         clips = None
         if not self._plan.options.by_device:
             clips = torch.empty(shape, dtype=torch.uint8, pin_memory=pinned)
@@ -143,10 +144,13 @@ class Prefetcher:
         for one in made:
             if not one.empty:
                 self._quarantine.count_good(one.key)
-        text = [] if self._collate is None else [ClipText(one.conversations, one.frames, one.whole) for one in made]
+        written = []
+        if self._text is not None:
+            written = [ClipText(one.conversations, one.frames, one.whole, one.kind) for one in made]
+        extra = {} if self._text is None else self._text(written, shape[1])
         return Batch(
-            text=text,
-            extra={} if self._collate is None else self._collate(text, shape[1]),
+            text=written,
+            extra={**extra, **stacked_latents([one.latents for one in made])},
             clips=clips,
             keys=[one.key for one in made],
             ids=torch.tensor([sample_id(one.key) for one in made], dtype=torch.int64, pin_memory=pinned),

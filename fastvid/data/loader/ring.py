@@ -41,7 +41,7 @@ class Ring:
         starts = np.cumsum([0, *rows]) * int(np.prod(shape[1:]))
         size = self.bytes = int(starts[-1])
         self.descriptor = _anonymous_file(size) if descriptor is None else descriptor
-        self._memory = mmap.mmap(self.descriptor, size)
+        self._memory = mmap.mmap(self.descriptor, max(1, size))
         memory = np.frombuffer(self._memory, np.uint8)
         self._clips = [memory[begin:end].reshape(-1, *shape[1:]) for begin, end in pairwise(starts)]
         del memory
@@ -72,7 +72,7 @@ def _anonymous_file(size: int) -> int:
     descriptor = os.memfd_create("fastvid-ring", os.MFD_CLOEXEC)
     try:
         # Taken now: memory that is not there is an error here, not a bus error at some later write.
-        os.posix_fallocate(descriptor, 0, size)
+        os.posix_fallocate(descriptor, 0, max(1, size))
     except OSError:
         os.close(descriptor)
         raise

@@ -1,5 +1,6 @@
 """The sampler: the samples that a process loads, and their order."""
 
+import copy
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -66,6 +67,11 @@ class EpochSampler:
         start: LoaderState | None = None,
     ):
         start = start or LoaderState()
+        if start.parts:
+            raise ValueError(
+                f"the run was at {start}, a place in a mixture of {len(start.parts)} parts: resume with the "
+                "collections of before"
+            )
         if world < 1 or not 0 <= rank < world:
             raise ValueError(f"rank {rank} of {world} processes: ranks count from 0 to {world - 1}")
         if batch < 1 or batch % world:
@@ -92,6 +98,12 @@ class EpochSampler:
     def __setstate__(self, state: dict) -> None:
         self.__dict__.update(state)
         self._lock = threading.Lock()
+
+    def starting(self, start: LoaderState) -> "EpochSampler":
+        """Return the same sampler with another place where turn 0's global batch begins."""
+        other = copy.copy(self)  # as if it were sent to another process: with a lock and a memory of its own
+        other.start = start
+        return other
 
     def position(self, turn: int) -> LoaderState | None:
         """Return the position of a turn's sample in the order; None for a turn without a clip, which only a sampler
@@ -133,6 +145,10 @@ class EpochSampler:
         """Return how much has been shown before a position."""
         shown = position.epoch * len(self) + position.sample
         return Coverage(shown, min(shown, self.samples), self.samples)
+
+    def part_of(self, position: LoaderState) -> int:
+        """Return the part of a mixture of batches that a position is in, whose windows are counted by themselves."""
+        return 0
 
     def window_of(self, position: LoaderState) -> int:
         """Return the number of a position's window, counted from the first epoch's first."""

@@ -42,7 +42,8 @@ class Worker:
         self._connection, self._done, self._taken = connection, done, taken
         self._next, self._busy = taken, 0
         self._cache = FrameCache(plan.options.cache_bytes, plan.draws.spec)
-        self._prefetched, self._prefetching = -1, threading.Lock()
+        self._prefetched: dict[int, int] = {}  # window of each part that was announced last
+        self._prefetching = threading.Lock()
         self._changed, self._sending = threading.Condition(), threading.Lock()
         self._autotune = Autotune(plan.threads, plan.most_threads)
         for number in range(plan.most_threads):
@@ -100,10 +101,17 @@ class Worker:
             index, epoch = plan.sampler.sample(position)
             try:  # bad ones too: whether a view can be cut must not depend on what was met before
                 out.conversations = plan.conversations(index, epoch)
+                sample = plan.source.samples[index]
+                if sample.kind == "text" and out.conversations and not plan.options.by_device:
+                    self._slot(turn)[:frames] = 0
+                    out.tell(sample)
+                    return out
                 if plan.options.by_device:
                     out.file = plan.read(index, epoch, frames)
                     return out
-                out.tell(*self._decode(index, epoch, frames, self._slot(turn)[:frames]))
+                sample, view, info = self._decode(index, epoch, frames, self._slot(turn)[:frames])
+                out.latents = plan.latents(index, view, info)
+                out.tell(sample, view, info)
                 return out
             except DecodeError as error:
                 out.bad.append((plan.source.samples[index].key, error))
@@ -112,10 +120,10 @@ class Worker:
 
     def _prefetch(self, position: LoaderState) -> None:
         """Tell the source when a position is the first of a later window than before."""
-        window = self.plan.sampler.window_of(position)
+        window, part = self.plan.sampler.window_of(position), self.plan.sampler.part_of(position)
         with self._prefetching:
-            if window > self._prefetched:
-                self._prefetched = window
+            if window > self._prefetched.get(part, -1):
+                self._prefetched[part] = window
                 self.plan.source.prefetch(*self.plan.sampler.shards_at(position))
 
     def _slot(self, turn: int) -> np.ndarray:

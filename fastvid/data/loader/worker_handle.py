@@ -134,17 +134,19 @@ class DecodeWorker:
             self._connection.send(message)  # a child that has died is met, and said, when it is next listened to
 
     def _receive(self) -> None:
-        try:
-            waited = 0.0
-            while not self._connection.poll(_PATIENCE):
-                waited += _PATIENCE
-                log.warning("no clip for %.0f s; being read or decoded: %s", waited, ", ".join(self._in_flight()))
-            message = self._connection.recv()
-        except (EOFError, OSError):  # in the middle of a message too
-            if self._stopped:
-                raise ValueError("the loader is closed") from None
-            self._restart()
-            return
+        waited = 0.0
+        while True:
+            try:
+                if self._connection.poll(_PATIENCE):
+                    message = self._connection.recv()
+                    break
+            except (EOFError, OSError):  # in the middle of a message too
+                if self._stopped:
+                    raise ValueError("the loader is closed") from None
+                self._restart()
+                return
+            waited += _PATIENCE
+            log.warning("no clip for %.0f s; being read or decoded: %s", waited, ", ".join(self._in_flight()))
         if isinstance(message, Failed):
             raise message.error from RuntimeError(f"in the decoding process:\n{message.trace}")
         self._decoded[message.turn], self._deaths, self.threads = message, 0, message.threads

@@ -13,11 +13,13 @@ import tyro
 
 from fastvid.data.exit_codes import exit_codes
 from fastvid.data.pack.folder import folder
+from fastvid.data.pack.hf_rows import hf_rows
 from fastvid.data.pack.interrupt import Interrupt
 from fastvid.data.pack.item import Collection
 from fastvid.data.pack.llava import llava
 from fastvid.data.pack.ntu import ntu
 from fastvid.data.pack.prepare import Treatment
+from fastvid.data.pack.pt_shards import Picture, pt_shards
 from fastvid.data.pack.run import REJECTS, Outcome, Packing, pack, too_many
 from fastvid.data.pack.ssv2 import ssv2
 from fastvid.data.pack.tables import table
@@ -25,6 +27,7 @@ from fastvid.data.pack.target import open_target
 from fastvid.data.pack.ucf101 import ucf101
 from fastvid.data.pack.webdataset import webdataset
 from fastvid.data.progress import Progress
+from fastvid.data.storage.remote import StreamError
 from fastvid.data.worker_pool import cores
 from fastvid.files import cache_dir
 from fastvid.names import spelled
@@ -41,18 +44,29 @@ class PackCommand:
     Stopped at any moment, it goes on where it was when it is run again. The original bytes are kept unless --transcode
     is given. Videos that cannot be used are listed in rejects.jsonl, with the reason."""
 
-    src: tyro.conf.Positional[Path]
-    """Folder with the collection; for csv, the table; for llava, a folder or a list."""
+    src: tyro.conf.Positional[str]
+    """Folder with the collection; for csv, the table; for llava, a folder or a list, or the URL of a folder with lists
+    and archives, such as hf://datasets/lmms-lab/LLaVA-Video-178K/0_30_s_academic_v0_1; for hf, the name of a data set,
+    or a folder of it."""
     out: str
     """Folder for the shards, or a URL such as s3://bucket/folder."""
-    format: Literal["folder", "csv", "ssv2", "ucf101", "ntu", "webdataset", "llava"] = "folder"
-    """Layout of the collection; llava: json lists of conversations or captions, and the videos that they name."""
+    format: Literal["folder", "csv", "ssv2", "ucf101", "ntu", "webdataset", "llava", "pt", "hf"] = "folder"
+    """Layout of the collection; llava: json lists of conversations or captions, and the videos that they name; pt:
+    shards of torch.save with frames, captions and latents; hf: a data set of Hugging Face, streamed."""
+    hf_config: str | None = None
+    """hf: configuration of the data set, where it has several."""
+    hf_split: str = "train"
+    """hf: split of the data set."""
     split: int = 1
     """ucf101: which of the three splits; makes the folders train and test. 0: all videos in one."""
     names: bool = False
     """ntu: label by the official names of the actions instead of A001, A002, ..."""
     video: str | None = None
     """webdataset: which video of each sample, where they have several, such as left.mp4 for 0.left.mp4."""
+    texts: bool = False
+    """llava: also pack conversations that are about no video and no image, as texts."""
+    picture: Picture = "jpg"
+    """pt: how frames are stored: jpg (quality 95, full colour), or png, which loses nothing."""
     root: Path | None = None
     """csv: folder that relative paths start from. Default: the table's."""
     order: Literal["mixed", "sorted"] = "mixed"
@@ -90,6 +104,9 @@ def run(options: PackCommand) -> int:
         raise
     except OSError as error:
         raise OSError(_sentence(error, options)) from error
+    except StreamError as error:  # a store that failed, and not the user's fault
+        print(error, file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("stopped: finished shards are kept, the same command goes on from there", file=sys.stderr)
         return 130
@@ -107,7 +124,7 @@ def _pack_part(options: PackCommand, part: str, collection: Collection) -> int:
         prefix=part or "shard",
         shard_bytes=options.shard_mb << 20,
         shuffle=options.order == "mixed",
-        treatment=Treatment(options.verify, normal),
+        treatment=Treatment(options.verify, normal, options.picture),
         jobs=options.jobs,
     )
     for note in collection.notes:
@@ -119,7 +136,10 @@ def _pack_part(options: PackCommand, part: str, collection: Collection) -> int:
             progress(done, total)
 
         outcome = pack(collection, target, work, packing, _recorded(options), show)
-    return _report(options, target.where, len(collection.items), outcome)
+    videos = len(collection.items)
+    if collection.rows is not None:
+        videos = outcome.dataset.samples + sum(outcome.rejects.values())
+    return _report(options, target.where, videos, outcome)
 
 
 def _report(options: PackCommand, where: str, videos: int, outcome: Outcome) -> int:
@@ -148,6 +168,12 @@ def _recorded(options: PackCommand) -> dict[str, Any]:
     recorded: dict[str, Any] = {"format": options.format, "order": options.order, "shard_mb": options.shard_mb}
     if options.video is not None:
         recorded["video"] = options.video
+    if options.format == "pt":
+        recorded["picture"] = options.picture
+    if options.format == "hf":
+        recorded |= {"src": options.src, "hf_config": options.hf_config, "hf_split": options.hf_split}
+    if options.texts:
+        recorded["texts"] = True
     if options.transcode:
         names = ("short_side", "fps", "crf")
         recorded |= {"transcode": True, **{n: getattr(options, n) for n in names}, "encoder": f"PyAV {av.__version__}"}
@@ -170,7 +196,11 @@ def _found(options: PackCommand) -> dict[str, Collection]:
 
 def _collections(options: PackCommand) -> dict[str, Collection]:
     """Return the parts of the collection, by their folders below --out."""
-    src = options.src.expanduser()
+    if options.format == "hf":
+        return hf_rows(options.src, options.hf_config, options.hf_split)
+    if options.format == "llava" and "://" in options.src:
+        return llava(options.src, options.texts)
+    src = Path(options.src).expanduser()
     if not src.exists():
         raise FileNotFoundError(f"there is nothing at {src}")
     if options.format == "csv":
@@ -181,7 +211,9 @@ def _collections(options: PackCommand) -> dict[str, Collection]:
         return ntu(src, options.names)
     if options.format == "webdataset":
         return webdataset(src, options.video)
-    return {"folder": folder, "ssv2": ssv2, "llava": llava}[options.format](src)
+    if options.format == "llava":
+        return llava(src, options.texts)
+    return {"folder": folder, "ssv2": ssv2, "pt": pt_shards}[options.format](src)
 
 
 def _checked(options: PackCommand) -> PackCommand:

@@ -1,10 +1,11 @@
 """The videos of a collection, before they are packed."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from fastvid.data.pack.archive import Archive
 from fastvid.data.shards.keys import key_of
 from fastvid.data.walk import MISSING
 from fastvid.names import spelled
@@ -23,6 +24,7 @@ class Item:
         caption: description of the video in words, or None.
         offset: offset of its bytes in that file.
         extra: further fields for the sample's ``.json``.
+        text_alone: whether it is a text without a video, which ``extra`` holds.
     """
 
     key: str
@@ -33,6 +35,7 @@ class Item:
     offset: int = 0
     extra: Mapping[str, Any] = field(default_factory=dict)
     member: str = ""
+    text_alone: bool = False
 
     @property
     def where(self) -> str:
@@ -45,6 +48,29 @@ class Item:
 
 
 @dataclass(frozen=True)
+class Row:
+    """One sample of a stream: the item with its bytes, or why it cannot be used."""
+
+    item: Item
+    data: bytes | None = None
+    failed: str | None = None
+
+
+class Rows(Protocol):
+    """Samples that come one after the other and are not listed before.
+
+    Attributes:
+        count: how many there are, 0 where that is not known.
+    """
+
+    count: int
+
+    def begin(self, first: int) -> Iterator[Row]:
+        """Yield the samples from the ``first``-th on."""
+        ...
+
+
+@dataclass(frozen=True)
 class Collection:
     """Videos that become one folder of shards.
 
@@ -53,15 +79,19 @@ class Collection:
         items: the videos, with different keys.
         archives: tar or tar.gz files that hold them, when they are not files of their own.
         notes: sentences about what was passed over, for the user.
+        rows: the videos, in the place of ``items``, where they come as a stream.
     """
 
     root: Path
     items: Sequence[Item]
-    archives: Sequence[Path] = ()
+    archives: Sequence[Archive] = ()
     notes: Sequence[str] = ()
+    rows: Rows | None = None
 
 
-def collect(root: Path, items: Iterable[Item], archives: Sequence[Path] = (), notes: Sequence[str] = ()) -> Collection:
+def collect(
+    root: Path, items: Iterable[Item], archives: Sequence[Archive] = (), notes: Sequence[str] = ()
+) -> Collection:
     """Make a collection of these items, sorted by key.
 
     Raises:

@@ -77,8 +77,7 @@ def source_lines(collection: Collection) -> Iterator[bytes]:
     for item in collection.items:
         yield json.dumps(item.line()).encode() + b"\n"
     for archive in collection.archives:
-        name = archive.relative_to(collection.root).as_posix()
-        yield json.dumps([name, 0, archive.stat().st_size]).encode() + b"\n"
+        yield json.dumps([archive.name, 0, archive.size]).encode() + b"\n"
 
 
 def begin(work: Path, plan: dict[str, Any], collection: Collection, where: str) -> None:

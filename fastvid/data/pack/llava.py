@@ -1,26 +1,20 @@
 """Lists of conversations as LLaVA and VideoLLaMA3 have them, with the videos in files or in tar.gz archives."""
 
-import gzip
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
+from fastvid.data.pack.archive import ARCHIVE_SUFFIXES, Archive, fetched
 from fastvid.data.pack.item import Collection, Item, collect, file_item
 from fastvid.data.shards.keys import key_of
-from fastvid.data.shards.tar_reader import tar_members
 from fastvid.data.text.conversation import Conversation, NotAnswered, conversations_of
 from fastvid.data.text.lists import LIST_SUFFIXES, Written, left_out, read_list
 from fastvid.data.walk import walk
-from fastvid.video import Limits
 
-_GZIP = b"\x1f\x8b"
-ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".tar")
 _BESIDE_SHARDS = ("dataset.json", "rejects.jsonl", ".index.jsonl")
-ARCHIVE_ERRORS = (ValueError, OSError, EOFError, zlib.error)
 
 
-def llava(src: Path) -> dict[str, Collection]:
+def llava(src: Path | str, texts_too: bool = False) -> dict[str, Collection]:
     """Collect the videos that json lists name, with every conversation about each of them.
 
     The caption is the first answer of the first conversation about a video, or the caption that is written; lists whose
@@ -28,23 +22,37 @@ def llava(src: Path) -> dict[str, Collection]:
     go into the sample's ``.json``.
 
     Args:
-        src: a list, or a folder with lists at any depth (``.json``, ``.jsonl``). The videos are files below the folder,
-            or members of the tar or tar.gz archives there.
+        src: a list, or a folder with lists at any depth (``.json``, ``.jsonl``). The videos and images are files below
+            the folder, or members of the tar or tar.gz archives there. The URL of a folder of lists and archives: lists
+            are fetched into the cache, archives are read where they are.
+        texts_too: whether conversations about neither are collected, as texts.
 
     Raises:
         FileNotFoundError: there are no lists, or neither videos nor archives.
         ValueError: a list is not one, or holds something else than conversations or captions.
     """
-    root = src if src.is_dir() else src.parent
+    there: list[Archive] | None = None
+    if "://" in str(src):
+        src, there = fetched(str(src), LIST_SUFFIXES)
+    src = Path(src)
+    root = src.parent if src.is_file() else src
     lists = [src] if src.is_file() else _lists(src)
     without: list[str] = []
     wrong: list[str] = []
     captions: dict[str, str | None] = {}
     labels: dict[str, str | None] = {}
     talks: dict[str, list[list[dict[str, str]]]] = {}
+    texts: list[Item] = []
     for path in lists:
         for entry in read_list(path, without.append):
+            if not entry.video and not texts_too:
+                without.append(entry.where)
+                continue
             caption, talk = _written(entry, wrong.append)
+            if not entry.video:
+                key = key_of(f"texts/{path.relative_to(root).as_posix()}/{len(texts):08d}.json")
+                texts += [Item(key, entry.where, extra={"conversations": talk}, text_alone=True)] if talk else []
+                continue
             captions.setdefault(entry.video, caption)
             label = entry.fields.get("label")
             labels.setdefault(entry.video, label if isinstance(label, str) else None)
@@ -53,15 +61,17 @@ def llava(src: Path) -> dict[str, Collection]:
     if wrong:
         found = "1 conversation" if len(wrong) == 1 else f"{len(wrong)} conversations"
         notes.append(f"left out: {found} in which questions and answers do not belong together, such as {wrong[0]}")
-    if lists and not captions:
+    if lists and not captions and not texts:
         raise ValueError(f"{src} names no video; " + "; ".join(notes or ["its lists are empty"]))
-    archives = [] if any((root / video).exists() for video in captions) else _archives(root)
-    if not lists or not (archives or any((root / video).exists() for video in captions)):
+    archives = there
+    if archives is None:
+        archives = [] if any((root / video).exists() for video in captions) else _archives(root)
+    if not lists or (captions and not (archives or any((root / video).exists() for video in captions))):
         raise FileNotFoundError(
             f"{src} must hold json lists and the videos that they name, as files or in tar or tar.gz archives; found "
             f"{len(lists)} lists, {len(captions)} names, 0 of these videos and {len(archives)} archives"
         )
-    items = []
+    items = list(texts)
     for video, caption in captions.items():
         extra = {"conversations": talks[video]} if talks[video] else {}
         facts: dict[str, Any] = {"label": labels[video], "caption": caption, "extra": extra}
@@ -82,10 +92,10 @@ def _lists(src: Path) -> list[Path]:
     return sorted(found, key=lambda path: ("cap" not in path.name, path.as_posix()))
 
 
-def _archives(root: Path) -> list[Path]:
+def _archives(root: Path) -> list[Archive]:
     found = walk(root)
-    names = (*found.tars, *found.compressed)
-    return sorted(root / name for name in names if name.lower().endswith(ARCHIVE_SUFFIXES))
+    paths = sorted(root / n for n in (*found.tars, *found.compressed) if n.lower().endswith(ARCHIVE_SUFFIXES))
+    return [Archive(path.relative_to(root).as_posix(), str(path), path.stat().st_size) for path in paths]
 
 
 def _written(entry: Written, wrong: Callable[[str], None]) -> tuple[str | None, list[list[dict[str, str]]]]:
@@ -109,47 +119,3 @@ def _turns(conversation: Conversation) -> list[dict[str, str]]:
     for turn in conversation.turns:
         said += [{"from": "human", "value": turn.question}, {"from": "gpt", "value": turn.answer}]
     return said
-
-
-def read_archive(archive: Path, wanted: dict[str, int], skip: int) -> Iterator[tuple[int, int, int, bytes]]:
-    """Read an archive once, as a stream; memory for one video.
-
-    Args:
-        archive: a tar, compressed by gzip or not.
-        wanted: position of each video's path in the collection. A member may have more folders in front.
-        skip: number of wanted members to pass over.
-
-    Yields:
-        (number of the wanted member in the archive, position in the collection, size, bytes). A video over the limits
-        comes without its bytes.
-
-    Raises:
-        ValueError, OSError, EOFError, zlib.error: the archive is damaged or cut short.
-    """
-    number = 0
-    with _open(archive) as file:
-        for member in tar_members(file, str(archive), None, lambda sentence: None):
-            position = _position(member.name, wanted)
-            if position is None:
-                continue
-            number += 1
-            if number <= skip:
-                continue
-            data = file.read(member.size) if member.size <= Limits().bytes else b""
-            if data and len(data) < member.size:
-                raise EOFError(f"{archive} is cut short in {member.name}")
-            yield number, position, member.size, data
-
-
-def _open(archive: Path) -> BinaryIO:
-    with archive.open("rb") as file:
-        compressed = file.read(2) == _GZIP
-    return gzip.open(archive, "rb") if compressed else archive.open("rb")  # type: ignore[return-value]
-
-
-def _position(name: str, wanted: dict[str, int]) -> int | None:
-    while name:
-        if name in wanted:
-            return wanted[name]
-        name = name.partition("/")[2]
-    return None

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from fastvid.data.pack.item import MISSING, Item
+from fastvid.data.pack.pt_shards import PT_SUFFIX, Picture, read_pt_sample
 from fastvid.data.shards.entry import probe_indexable
 from fastvid.data.shards.picture_samples import PICTURES_SUFFIX
 from fastvid.data.source import VIDEO_SUFFIXES
@@ -25,10 +26,12 @@ class Treatment:
     Attributes:
         verify: decode every frame, reject what fails, and make a frame table that holds.
         normal: encode anew like this; None keeps the original bytes.
+        picture: how the frames of ``.pt`` shards are stored.
     """
 
     verify: bool = True
     normal: Normalisation | None = None
+    picture: Picture = "jpg"
 
 
 @dataclass(frozen=True)
@@ -56,10 +59,12 @@ class PackTask:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A video that can be packed: its bytes, what they hold, and the ending of its member's name."""
+    """A video that can be packed: its bytes, what they hold, and the ending of its member's name. A text alone has no
+    metadata.
+    """
 
     data: bytes
-    info: VideoMetadata
+    info: VideoMetadata | None
     suffix: str
 
 
@@ -75,17 +80,20 @@ def prepare(task: PackTask, treatment: Treatment) -> Prepared | Reject:
     """Read and probe a video, and decode or transcode it where the treatment says so."""
     if task.failed is not None:
         return task.failed
+    if task.item.text_alone:
+        return Prepared(b"", None, "")
     try:
-        data = _read(task)
+        data = _read(task, treatment.picture)
         info = probe_indexable(data)
         suffix = PurePosixPath(task.item.member or task.item.path).suffix.lower()
         if info.codec == PICTURES:
             suffix = PICTURES_SUFFIX
         elif suffix not in VIDEO_SUFFIXES:
             suffix = _SUFFIXES[container_format(data)]
-        if treatment.normal is not None and info.codec == PICTURES:
+        still = info.codec == PICTURES and info.frames == 1  # kept as it is
+        if treatment.normal is not None and info.codec == PICTURES and not still:
             raise DecodeError("unsupported", "its frames are pictures, which are packed as they are: no --transcode")
-        if treatment.normal is not None:
+        if treatment.normal is not None and not still:
             data = _transcoded(data, info, treatment.normal)
             info, suffix = probe_indexable(data), ".mp4"
         elif treatment.verify:
@@ -105,13 +113,15 @@ def _transcoded(data: bytes, info: VideoMetadata, normal: Normalisation) -> byte
     return transcode(data, normal, info=with_table(info, decode_table(data, Limits()), info.fps))
 
 
-def _read(task: PackTask) -> bytes:
+def _read(task: PackTask, picture: Picture) -> bytes:
     item = task.item
     if item.size == MISSING:
         raise DecodeError("read", "there is no such file")
     Limits().check(size=item.size)
     if task.data is not None:
         return task.data
+    if item.member and item.path.lower().endswith(PT_SUFFIX):
+        return read_pt_sample(task.root / item.path, item.member, picture)
     try:
         with (task.root / item.path).open("rb") as file:
             file.seek(item.offset)

@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from fastvid.data.pack import journal
+from fastvid.data.pack.archive import ARCHIVE_ERRORS
 from fastvid.data.pack.item import Collection, Item
-from fastvid.data.pack.llava import ARCHIVE_ERRORS, read_archive
 from fastvid.data.pack.prepare import PackTask, Prepared, Reject, Treatment, prepare
 from fastvid.data.pack.target import Target
 from fastvid.data.shards.counts import Counts
 from fastvid.data.shards.dataset_json import NAME, Dataset
 from fastvid.data.shards.index import index_name
 from fastvid.data.shards.tar_writer import TarShard
+from fastvid.data.storage.remote import StreamError
 from fastvid.data.worker_pool import in_order
 from fastvid.files import write_whole
 from fastvid.names import spelled
@@ -94,9 +95,11 @@ def pack(
     with journal.locked(work, target.where):
         journal.begin(work, plan, collection, target.where)
         writer = _Writer(target, there, work, packing, journal.load_records(work))
-        total = len(collection.items)
+        total = len(collection.items) if collection.rows is None else collection.rows.count
         progress(writer.done, total)
-        if collection.archives:
+        if collection.rows is not None:
+            tasks = _row_tasks(collection, writer.number)
+        elif collection.archives:
             tasks = _archive_tasks(collection, writer.archive, writer.number, writer.taken)
         else:
             tasks = _file_tasks(collection, packing, writer.number)
@@ -110,7 +113,7 @@ def pack(
         finally:
             results.close()
             writer.abandon()
-        progress(total, total)
+        progress(writer.done, writer.done)
         return _finish(target, work, plan, writer)
 
 
@@ -120,6 +123,8 @@ def _finish(target: Target, work: Path, plan: dict[str, Any], writer: "_Writer")
         reasons[line["reason"]] = reasons.get(line["reason"], 0) + 1
     write_whole(work / REJECTS, b"".join(json.dumps(line).encode() + b"\n" for line in writer.rejects))
     target.move_in(work / REJECTS, REJECTS)
+    if not writer.facts and not writer.rejects:
+        raise ValueError("there is nothing to pack: the stream has no rows")
     if not writer.facts:
         first = writer.rejects[0]
         raise ValueError(
@@ -256,23 +261,34 @@ def _file_tasks(collection: Collection, packing: Packing, first: int) -> Iterato
 
 def _archive_tasks(collection: Collection, first: int, skip: int, taken: set[int]) -> Iterator[PackTask]:
     """Yield the tasks of the archives, one archive after the other. A damaged archive becomes a reject, and so does
-    every video that was not found in any.
+    every video that was not found in any. Texts, which no archive holds, come last.
     """
     wanted = {item.path: position for position, item in enumerate(collection.items)}
     seen = set(taken)
-    for archive in range(first, len(collection.archives)):
-        path = collection.archives[archive]
+    for archive, file in enumerate(collection.archives[first:], first):
         try:
-            for number, position, size, data in read_archive(path, wanted, skip if archive == first else 0):
+            for number, position, size, data in file.read(wanted, skip if archive == first else 0):
                 if position in seen:
                     continue  # the first one of that name was taken
                 seen.add(position)
                 item = replace(collection.items[position], size=size)
                 yield PackTask(item, collection.root, data, archive=archive, number=number, position=position)
         except ARCHIVE_ERRORS as error:
-            name = path.relative_to(collection.root).as_posix()
+            if (sentence := file.lost(error)) is not None:
+                raise StreamError(sentence) from error
             failed = Reject("read", f"the archive is damaged, what follows in it is lost: {error}")
-            yield PackTask(Item("", name), collection.root, failed=failed, archive=archive + 1)
+            yield PackTask(Item("", file.name), collection.root, failed=failed, archive=archive + 1)
+    for position, item in enumerate(collection.items):
+        if item.text_alone and position not in seen:
+            yield PackTask(item, collection.root, archive=len(collection.archives), position=position)
+
+
+def _row_tasks(collection: Collection, first: int) -> Iterator[PackTask]:
+    """Yield the tasks of a stream, from its ``first``-th sample on."""
+    assert collection.rows is not None
+    for number, row in enumerate(collection.rows.begin(first), first + 1):
+        failed = None if row.failed is None else Reject("row", row.failed)
+        yield PackTask(row.item, collection.root, row.data, failed, number=number)
 
 
 def _died(task: PackTask) -> Reject:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fastvid.data.pack.item import Collection, Item, collect
-from fastvid.data.shards.index import scan_tar
 from fastvid.data.shards.keys import key_of
+from fastvid.data.shards.tar_samples import scan_tar
 from fastvid.data.sources.shard_folders import parts_with_shards
 from fastvid.data.walk import Listing, shards_in, such_as, walk
 
@@ -16,7 +16,7 @@ def webdataset(src: Path, video: str | None = None) -> dict[str, Collection]:
 
     A key gets its tar's name in front, so that samples that are numbered anew in each tar stay apart. Labels and
     captions come out of ``.json``, ``.cls`` and ``.txt`` members; other fields of the ``.json`` are kept. ``video`` is
-    that of :func:`fastvid.data.shards.index.scan_tar`.
+    that of :func:`fastvid.data.shards.tar_samples.scan_tar`.
     """
     if not src.is_dir():
         return {"": _packed_anew(src.parent, [src], [], video)}
@@ -59,6 +59,7 @@ def _packed_anew(root: Path, tars: Sequence[Path], notes: list[str], video: str 
                     caption=sample.caption,
                     extra=sample.extra,
                     member=sample.member.name,
+                    text_alone=sample.text_alone,
                 )
             )
     return collect(root, items, notes=notes)

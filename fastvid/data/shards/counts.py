@@ -18,6 +18,7 @@ class Counts:
     frames: int = 0
     seconds: float = 0.0
     video_bytes: int = 0
+    described: int = 0
 
     @staticmethod
     def from_entries(entries: Iterable[Entry]) -> "Counts":
@@ -32,7 +33,9 @@ class Counts:
         if entry.label is not None:
             _add(self.labels, entry.label, 1)
         self.captions += entry.caption is not None
-        _add(self.codecs, "unreadable" if entry.video is None else entry.video.codec, 1)
+        self.described += entry.fields is not None
+        codec = "text" if entry.text_alone else "unreadable" if entry.video is None else entry.video.codec
+        _add(self.codecs, codec, 1)
         self.video_bytes += entry.size
         if entry.video is not None:
             self.frames += entry.video.frames
@@ -48,6 +51,7 @@ class Counts:
         self.frames += other.frames
         self.seconds += other.seconds
         self.video_bytes += other.video_bytes
+        self.described += other.described
 
     def dataset(self, shards: Sequence[ShardInfo], made_by: dict[str, Any]) -> Dataset:
         """Return the counts of these shards as the content of ``dataset.json``."""
@@ -59,6 +63,7 @@ class Counts:
             frames=self.frames,
             seconds=round(self.seconds, 3),
             video_bytes=self.video_bytes,
+            described=self.described,
             made_by=made_by,
         )
 

@@ -49,11 +49,14 @@ class Dataset:
         shards: in order.
         labels: videos with each label.
         captions: videos with a caption.
-        codecs: videos of each codec; those that could not be read are counted under ``"unreadable"``.
+        codecs: videos of each codec; those that could not be read are counted under ``"unreadable"``, texts without a
+            video under ``"text"``.
         frames: in all videos.
         seconds: seconds of all videos.
         video_bytes: bytes of all videos.
         made_by: command and options that made the shards.
+        described: samples about which more is written than label and caption, such as conversations; None where an
+            older version did not count them.
     """
 
     shards: tuple[ShardInfo, ...]
@@ -64,6 +67,7 @@ class Dataset:
     seconds: float = 0.0
     video_bytes: int = 0
     made_by: dict[str, Any] = field(default_factory=dict)
+    described: int | None = None
 
     @property
     def samples(self) -> int:
@@ -92,9 +96,11 @@ class Dataset:
             values = json.loads(data)
             known = values["format"] == _FORMAT and values["version"] == _VERSION
             if known and values.pop("checksum") == _checksum(values):
-                names = {f.name for f in fields(Dataset)} - {"shards"}
+                names = {f.name for f in fields(Dataset)} - {"shards", "described"}
                 dataset = Dataset(
-                    shards=tuple(_shard(s) for s in values["shards"]), **{name: values[name] for name in names}
+                    shards=tuple(_shard(s) for s in values["shards"]),
+                    described=values.get("described"),
+                    **{name: values[name] for name in names},
                 )
                 if dataset.samples == values["samples"] and _plausible(dataset):
                     return dataset
@@ -136,7 +142,7 @@ def _checksum(values: dict[str, Any]) -> str:
 
 def _plausible(dataset: Dataset) -> bool:
     """Return whether every value has the right type and range."""
-    counts = [dataset.captions, dataset.frames, dataset.video_bytes]
+    counts = [dataset.captions, dataset.frames, dataset.video_bytes, dataset.described or 0]
     for table in (dataset.labels, dataset.codecs):
         counts += table.values()
     return (

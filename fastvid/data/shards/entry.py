@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from fastvid.data.source import Kind
 from fastvid.video import DecodeError, Limits, VideoMetadata, probe
+from fastvid.video.picture_archive import PICTURES
 from fastvid.video.probe import Colours, sane_pixel_aspect
 
 _MOST = 2**62  # of any number in an index: int64 with room for a sum
@@ -30,13 +32,16 @@ class Entry:
 
     Attributes:
         key: the members' common name, up to the first dot of the file name (the WebDataset convention).
-        offset: offset of the video's bytes in the tar.
+        offset: offset of the video's bytes in the tar; of a text alone, of its ``.json``.
         size: size of the video, bytes.
         crc32: CRC-32 of those bytes.
         video: its metadata and frame table, or None if it could not be read when it was indexed.
         label: from the sample's ``.json`` (field ``label``) or ``.cls`` member, or None.
         caption: from the sample's ``.json`` (field ``caption``) or ``.txt`` member, or None.
         fields: where the ``.json`` member lies, if it holds more than label and caption, such as conversations.
+        text_alone: whether it is a text without a video.
+        latents: where the member ``.latents.npy`` lies, if there is one: what a frozen model saw in each frame.
+        pictures: where each frame lies, of a video of pictures; empty where that is not known.
     """
 
     key: str
@@ -47,13 +52,34 @@ class Entry:
     label: str | None = None
     caption: str | None = None
     fields: Place | None = None
+    text_alone: bool = False
+    latents: Place | None = None
+    pictures: tuple[Place, ...] = ()
+
+    @property
+    def kind(self) -> Kind:
+        """Return what it is. One picture is a still image."""
+        if self.text_alone:
+            return "text"
+        return "image" if self.video is not None and (self.video.codec, self.video.frames) == (PICTURES, 1) else "video"
+
+    @property
+    def places(self) -> list[Place]:
+        """Return where its members lie."""
+        more = [place for place in (self.fields, self.latents) if place is not None]
+        return [Place(self.offset, self.size, self.crc32), *more, *self.pictures]
 
     def to_line(self) -> bytes:
         """Return the entry as JSON, without the line's end."""
         fields: dict[str, Any] = {"key": self.key, "offset": self.offset, "size": self.size, "crc32": self.crc32}
         fields |= {name: text for name in ("label", "caption") if (text := getattr(self, name)) is not None}
-        if self.fields is not None:
-            fields["fields"] = [self.fields.offset, self.fields.size, self.fields.crc32]
+        for name in ("fields", "latents"):
+            if (place := getattr(self, name)) is not None:
+                fields[name] = [place.offset, place.size, place.crc32]
+        if self.text_alone:
+            fields["text_alone"] = True
+        if self.pictures:
+            fields["pictures"] = [[place.offset, place.size, place.crc32] for place in self.pictures]
         if self.video is not None:
             fields["video"] = _video_fields(self.video)
         return json.dumps(fields, separators=(",", ":")).encode()
@@ -83,9 +109,28 @@ class Entry:
                 label=fields.get("label"),
                 caption=fields.get("caption"),
                 fields=_place(*fields["fields"]) if "fields" in fields else None,
+                text_alone=fields.get("text_alone") is True,
+                latents=_place(*fields["latents"]) if "latents" in fields else None,
+                pictures=tuple(_place(*place) for place in fields.get("pictures", ())),
             )
         except (KeyError, TypeError, ValueError, RecursionError, OverflowError) as error:
             raise ValueError(f"not a sample's line of an index ({type(error).__name__}: {error})") from error
+
+
+def kind_of_line(line: bytes) -> Kind:
+    """Return :attr:`Entry.kind` of a line that :meth:`Entry.to_line` returned.
+
+    Raises:
+        ValueError: not such a line.
+    """
+    try:
+        fields = json.loads(line)
+        if fields.get("text_alone") is True:
+            return "text"
+        video = fields.get("video", {})
+        return "image" if (video.get("codec"), video.get("frames")) == (PICTURES, 1) else "video"
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise ValueError(f"not a sample's line of an index ({type(error).__name__}: {error})") from error
 
 
 def probe_indexable(data: bytes) -> VideoMetadata:

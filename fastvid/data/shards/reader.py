@@ -2,46 +2,27 @@
 
 import hashlib
 import json
-import logging
-import threading
 import zlib
-from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import replace
-from itertools import accumulate
 from pathlib import Path
 from typing import Any, Protocol
+
+import numpy as np
 
 from fastvid.data.inventory import Item
 from fastvid.data.shards.dataset_json import NAME, ShardInfo, load_dataset
 from fastvid.data.shards.entry import Entry, Place
 from fastvid.data.shards.index import ShardIndex, index_path, load_index, read_header
-from fastvid.data.source import VIDEO_SUFFIXES, Origin, Sample
+from fastvid.data.shards.shard_samples import Indexes, ShardSamples
+from fastvid.data.source import KINDS, VIDEO_SUFFIXES, Origin
 from fastvid.data.walk import such_as
 from fastvid.names import spelled
 from fastvid.video import DecodeError
-
-# Indexes kept in memory: two windows of the default size. One of a thousand videos takes about half a megabyte.
-log = logging.getLogger(__name__)
-
-_INDEXES = 32
+from fastvid.video.picture_archive import some_frames
 
 
-class ShardFiles(Protocol):
+class ShardFiles(Indexes, Protocol):
     """The place that shards and their indexes are read from."""
-
-    @property
-    def names(self) -> Sequence[str]:
-        """Return the file names of the tars, in order."""
-        ...
-
-    def index(self, shard: int) -> ShardIndex:
-        """Return the index of a shard.
-
-        Raises:
-            ValueError: it is damaged.
-        """
-        ...
 
     def read(self, shard: int, offset: int, size: int) -> bytes:
         """Read at most ``size`` bytes of a tar.
@@ -184,6 +165,7 @@ class ShardSource:
         folder: Path | None = None,
     ):
         self._folder = folder
+        self._kinds: np.ndarray | None = None
         self.shard_sizes = list(sizes)
         if not sum(self.shard_sizes):
             endings = ", ".join(VIDEO_SUFFIXES)
@@ -191,7 +173,7 @@ class ShardSource:
                 f"no videos in the tar files of {spelled(where)}: a video is a member named like KEY.mp4 ({endings})"
             )
         self._files, self._labels = files, None if labels is None else sorted(labels)
-        self.samples = _ShardSamples(files, self.shard_sizes)
+        self.samples = ShardSamples(files, self.shard_sizes)
         self.description = f"{len(self.samples)} videos in {len(self.shard_sizes)} tar shards in {spelled(where)}"
 
     def classes(self) -> list[str]:
@@ -228,6 +210,22 @@ class ShardSource:
             raise DecodeError("text", f"its .json in {self._files.names[shard]} is no JSON: {error}") from error
         return fields if isinstance(fields, dict) else {}
 
+    def kinds(self) -> np.ndarray:
+        if self._kinds is None:
+            found = [KINDS.index(k) for shard in range(len(self.shard_sizes)) for k in self._files.index(shard).kinds()]
+            self._kinds = np.array(found, np.int8)
+        return self._kinds
+
+    def frames(self, index: int, numbers: Sequence[int]) -> bytes | None:
+        shard, entry = self.samples.entry(index)
+        if not entry.pictures:
+            return None
+        return some_frames({number: self._member(shard, entry.pictures[number]) for number in numbers})
+
+    def latents(self, index: int) -> bytes | None:
+        shard, entry = self.samples.entry(index)
+        return None if entry.latents is None else self._member(shard, entry.latents)
+
     def _member(self, shard: int, place: Entry | Place) -> bytes:
         try:
             data = self._files.read(shard, place.offset, place.size)
@@ -246,70 +244,3 @@ class ShardSource:
 
 def _is_member(data: bytes, place: Entry | Place) -> bool:
     return len(data) == place.size and zlib.crc32(data) == place.crc32
-
-
-class _ShardSamples(Sequence[Sample]):
-    """All samples of all shards, each made from its line of an index when it is asked for."""
-
-    def __init__(self, files: ShardFiles, sizes: Sequence[int]):
-        self._files, self._ends = files, list(accumulate(sizes))
-        self._said_old = False
-        self._indexes: dict[int, ShardIndex] = {}
-        self._lock, self._latest = threading.Lock(), threading.local()
-
-    def __getstate__(self):  # what was read stays behind
-        return self._files, self._ends, self._said_old
-
-    def __setstate__(self, state):
-        self._files, self._ends, self._said_old = state
-        self._indexes, self._lock, self._latest = {}, threading.Lock(), threading.local()
-
-    def __len__(self) -> int:
-        return self._ends[-1]
-
-    def __getitem__(self, index):
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        shard, entry = self.entry(index)
-        stem = self._files.names[shard].removesuffix(".tar")
-        return Sample(spelled(f"{stem}/{entry.key}"), entry.label, entry.caption, entry.video, entry.fields is not None)
-
-    def entry(self, index: int) -> tuple[int, Entry]:
-        """Return the shard and entry of a sample, without a frame table of an older version. Each thread keeps its
-        latest entry, because key, size, bytes and frames are asked for one after the other.
-        """
-        if getattr(self._latest, "index", None) != index:
-            shard, row = self.place(index)
-            entries = self.entries(shard)
-            entry = entries[row] if entries.has_tables else replace(entries[row], video=None)
-            self._latest.found, self._latest.index = (shard, entry), index
-        return self._latest.found
-
-    def place(self, index: int) -> tuple[int, int]:
-        """Return the shard of a sample, and its row there."""
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"sample {index} of {len(self)}")
-        index %= len(self)
-        shard = bisect_right(self._ends, index)
-        return shard, index - (self._ends[shard - 1] if shard else 0)
-
-    def entries(self, shard: int) -> ShardIndex:
-        """Return the index of a shard, from memory if it was among the latest."""
-        with self._lock:
-            found = self._indexes.pop(shard, None)
-            if found is not None:
-                self._indexes[shard] = found  # the latest comes last
-                return found
-        found = self._files.index(shard)  # outside the lock: a slow one must not hold up the others
-        if not found.has_tables and not self._said_old:
-            self._said_old = True
-            log.warning(
-                "the index of %s is of an older version, as others may be: frame tables are read from the videos "
-                "instead; `python -m fastvid.data index` on the folder makes the indexes anew",
-                self._files.names[shard],
-            )
-        with self._lock:
-            while len(self._indexes) >= _INDEXES:
-                del self._indexes[next(iter(self._indexes))]
-            self._indexes[shard] = found
-        return found

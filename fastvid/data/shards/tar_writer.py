@@ -12,6 +12,7 @@ from typing import Any
 from fastvid.data.shards.dataset_json import ShardInfo
 from fastvid.data.shards.entry import Entry, Place
 from fastvid.data.shards.index import index_bytes
+from fastvid.data.shards.picture_samples import LATENTS_SUFFIX
 from fastvid.video import VideoMetadata
 from fastvid.video.picture_archive import PICTURES, open_pictures
 
@@ -34,13 +35,14 @@ class TarShard:
         key: str,
         suffix: str,
         video: bytes,
-        info: VideoMetadata,
+        info: VideoMetadata | None,
         label: str | None = None,
         caption: str | None = None,
         extra: Mapping[str, Any] | None = None,
     ) -> Entry:
         """Append a video, and a ``.json`` member where there is something to say of it. A video of pictures becomes a
-        member for each (:mod:`fastvid.video.picture_archive`).
+        member for each (:mod:`fastvid.video.picture_archive`), and its latents one more. Without ``info`` it is a text
+        alone, which ``extra`` holds.
 
         Raises:
             ValueError: a dot in the file name of ``key``, where WebDataset would end it, or too long a name.
@@ -48,10 +50,14 @@ class TarShard:
         if "." in key.rpartition("/")[2]:
             raise ValueError(f"the key {key!r} holds a dot, and readers of WebDataset shards end keys at the first dot")
         texts = {name: text for name, text in (("label", label), ("caption", caption)) if text is not None}
-        members = {suffix: video}
-        pictures = info.codec == PICTURES
-        if pictures:
-            members = dict(open_pictures(video).pictures)
+        members = {} if info is None else {suffix: video}
+        pictures: list[str] = []
+        if info is not None and info.codec == PICTURES:
+            archive = open_pictures(video)
+            members = dict(archive.pictures)
+            pictures = list(members)
+            if archive.latents is not None:
+                members[LATENTS_SUFFIX] = archive.latents
         if texts or extra:
             members[".json"] = json.dumps({**(extra or {}), **texts}).encode()
         blocks = {s: tar_header(key + s, len(data)) for s, data in members.items()}  # all are good, or none is written
@@ -61,12 +67,13 @@ class TarShard:
             for part in (header, members[s], bytes(-len(members[s]) % tarfile.BLOCKSIZE)):
                 self._write(part)
                 crc = zlib.crc32(part, crc)
-        place = None
-        if extra:
-            place = Place(offsets[".json"], len(members[".json"]), zlib.crc32(members[".json"]))
+        places = {s: Place(offsets[s], len(data), zlib.crc32(data)) for s, data in members.items()}
         # Pictures are read together with their headers, which number them.
-        at = (begin, self.bytes - begin, crc) if pictures else (offsets[suffix], len(video), zlib.crc32(video))
-        entry = Entry(key, *at, info, label, caption, place)
+        at = Place(begin, self.bytes - begin, crc) if pictures else places[".json" if info is None else suffix]
+        entry = Entry(
+            key, at.offset, at.size, at.crc32, info, label, caption, places[".json"] if extra else None,
+            text_alone=info is None, latents=places.get(LATENTS_SUFFIX), pictures=tuple(places[s] for s in pictures),
+        )  # fmt: skip
         self.entries.append(entry)
         return entry
 
@@ -97,6 +104,11 @@ class TarShard:
         self._file.write(data)
         self._sha256.update(data)
         self.bytes += len(data)
+
+
+def tar_member(name: str, data: bytes) -> bytes:
+    """Return a regular member: its header, its bytes, and zeros up to the next block."""
+    return tar_header(name, len(data)) + data + bytes(-len(data) % tarfile.BLOCKSIZE)
 
 
 def tar_header(name: str, size: int) -> bytes:

@@ -6,8 +6,10 @@ from dataclasses import replace
 from itertools import accumulate
 from typing import Any
 
+import numpy as np
+
 from fastvid.data.inventory import Item, items_of
-from fastvid.data.source import Origin, Sample, Source, fields_of, origin_of
+from fastvid.data.source import Origin, Sample, Source, fields_of, frames_of, kinds_of, latents_of, origin_of
 
 
 def join(sources: Mapping[str, Source]) -> Source:
@@ -63,6 +65,17 @@ class _Joined:
     def fields(self, index: int) -> dict[str, Any]:
         _, source, row = self.place(index)
         return fields_of(source, row)
+
+    def latents(self, index: int) -> bytes | None:
+        _, source, row = self.place(index)
+        return latents_of(source, row)
+
+    def kinds(self) -> np.ndarray:
+        return np.concatenate([kinds_of(source) for source in self._sources])
+
+    def frames(self, index: int, numbers: Sequence[int]) -> bytes | None:
+        _, source, row = self.place(index)
+        return frames_of(source, row, numbers)
 
     def sample(self, index: int) -> Sample:
         name, source, row = self.place(index)

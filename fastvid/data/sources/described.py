@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from fastvid.data.source import Sample, Source
+from fastvid.data.sources.concat import join
 from fastvid.data.sources.folder import FolderSource
 from fastvid.data.sources.open import open_parts
 from fastvid.data.sources.subset import subset
+from fastvid.data.sources.texts import TextSource
 from fastvid.data.sources.wrapped import WrappedSource
 from fastvid.data.text.lists import CAPTIONS, LIST_SUFFIXES, left_out, read_list
 from fastvid.names import spelled
@@ -22,8 +24,9 @@ def open_described(path: str | Path, labels: str | Path | None = None, **options
 
     Args:
         path: see :func:`fastvid.data.open_parts`; or a folder of videos with a list ``captions.json`` (or
-            ``captions.jsonl``), or such a list itself, whose paths start from its folder. The list is kept in memory,
-            while what is written in shards is read when a sample is.
+            ``captions.jsonl``), or such a list itself, whose paths start from its folder; it may name still images, and
+            hold conversations about nothing. The list is kept in memory, while what is written in shards is read when
+            a sample is.
         labels: see :func:`fastvid.data.open_parts`.
         options: likewise.
 
@@ -57,7 +60,11 @@ def _list_of(path: Path) -> Path | None:
 def _of_list(path: Path, labels: str | Path | None) -> Source:
     without: list[str] = []
     fields: dict[str, dict[str, Any]] = {}
+    texts: list[dict[str, Any]] = []
     for entry in read_list(path, without.append):
+        if not entry.video:
+            texts.append(entry.fields)
+            continue
         if entry.video.startswith("..") or os.path.isabs(entry.video):
             raise ValueError(f"{entry.where}: {entry.video} is not below the folder of the list")
         key = spelled(entry.video)
@@ -67,11 +74,14 @@ def _of_list(path: Path, labels: str | Path | None) -> Source:
             fields[key]["conversations"] = _several(fields[key]) + _several(entry.fields)
         else:
             raise ValueError(f"{entry.where}: {entry.video} is listed before; only conversations may be several")
-    if not fields:
+    if not fields and not texts:
         raise ValueError(f"{path} names no video; " + "; ".join(left_out(without) or ["it is empty"]))
     for note in left_out(without):
         log.warning("%s: %s", path, note)
-    return _Described(FolderSource(path.parent, labels, list(fields)), fields, path)
+    if not fields:
+        return TextSource(texts, str(path))
+    videos = _Described(FolderSource(path.parent, labels, list(fields)), fields, path)
+    return join({"videos": videos, "texts": TextSource(texts, str(path))}) if texts else videos
 
 
 def _several(fields: dict[str, Any]) -> list[Any]:

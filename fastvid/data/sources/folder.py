@@ -8,7 +8,7 @@ from typing import TypeVar
 from fastvid.data.labels.listed import listed_labels
 from fastvid.data.labels.part_folders import folder_labels
 from fastvid.data.shards.keys import key_of
-from fastvid.data.source import VIDEO_SUFFIXES, Origin, Sample
+from fastvid.data.source import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Origin, Sample
 from fastvid.data.walk import UNPACK, Listing, such_as, walk
 from fastvid.names import spelled
 from fastvid.video import DecodeError
@@ -27,10 +27,10 @@ class FolderSource:
 
     Args:
         root: the folder, or one video file.
-        labels: a table of paths and labels, see :func:`fastvid.data.labels.table.read_label_table`. Without it, a
-            video's label is the name of the folder it is in, and None for videos directly in ``root`` or in folders
-            named train, val and test there.
-        names: paths below ``root`` of the videos that are meant; default: all that are there.
+        labels: a table of paths, labels and captions, see :func:`fastvid.data.labels.table.read_label_table`. Without
+            it, a video's label is the name of the folder it is in, and None for videos directly in ``root`` or in
+            folders named train, val and test there.
+        names: paths below ``root`` of the videos, or images, that are meant; default: all videos that are there.
     """
 
     def __init__(self, root: str | Path, labels: str | Path | None = None, names: Sequence[str] | None = None):
@@ -52,7 +52,11 @@ class FolderSource:
         self._odd = {key: name for key, name in paths.items() if key != name}
         self._listed = listed_labels(self.root, keys, None if labels is None else Path(labels).expanduser())
         found = folder_labels(keys) if self._listed is None else self._listed.labels(keys)
-        self.samples = [Sample(key, label) for key, label in zip(keys, found, strict=True)]
+        captions = [None] * len(keys) if self._listed is None else self._listed.captions(keys)
+        self.samples = [
+            Sample(key, label, caption, kind="image" if key.lower().endswith(IMAGE_SUFFIXES) else "video")
+            for key, label, caption in zip(keys, found, captions, strict=True)
+        ]
         full, rest = divmod(len(keys), _FILES_PER_SHARD)
         self.shard_sizes = [_FILES_PER_SHARD] * full + ([rest] if rest else [])
         self.description = f"{len(keys)} video files in {spelled(root)}"

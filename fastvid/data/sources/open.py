@@ -1,8 +1,10 @@
-"""From a path or URL to a source."""
+"""Opening of a path or URL as a source."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fastvid.data.labels.lerobot import is_lerobot
 from fastvid.data.source import Source
 from fastvid.data.sources.concat import join
 from fastvid.data.sources.shard_folders import shard_folders
@@ -16,19 +18,21 @@ def open_source(
     cache_dir: str | Path | None = None,
     disk_bytes: int = 8 << 30,
     window: int = 16,
+    cameras: Sequence[str] = (),
 ) -> Source:
     """Open videos at a path or URL.
 
     Args:
-        path: a folder with WebDataset tar shards, one such shard, a folder tree of video files, or one video file; or
-            the URL of a folder of shards with their ``dataset.json`` (``https://``, ``s3://``, ``gs://``, ``hf://``,
-            ``file://``, ... as fsspec knows them).
+        path: a folder with WebDataset tar shards, one such shard, a LeRobot data set, a folder tree of video files, or
+            one video file; or the URL of a folder of shards with their ``dataset.json`` (``https://``, ``s3://``,
+            ``gs://``, ``hf://``, ``file://``, ... as fsspec knows them).
         labels: a table of paths (below the folder) and labels, for a folder of videos, as
             :func:`fastvid.data.labels.table.read_label_table` reads it; by default a video's label is in the lists of
             Something-Something V2 where these are there, or else the name of the folder it is in, below ``path``.
         cache_dir: where shards from a URL are kept; default: ``$FASTVID_CACHE``, or the user's cache directory.
         disk_bytes: most bytes that they take there. Processes with the same ``cache_dir`` share it.
         window: shards that the order mixes: two windows must fit into ``disk_bytes``.
+        cameras: of a LeRobot data set, the cameras that are wanted; default: all.
 
     Returns:
         A :class:`Source` with at least one sample.
@@ -36,8 +40,10 @@ def open_source(
     Raises:
         FileNotFoundError: nothing is there, or a URL has no ``dataset.json``.
         ValueError: no videos are there, or videos beside tar files, a folder cannot be read, the labels do not fit
-            them, a URL cannot be opened, or the cache is too small.
+            them, a URL cannot be opened, the cache is too small, or cameras are named and there are none.
     """
+    if cameras and ("://" in str(path) or not is_lerobot(Path(path).expanduser())):
+        raise ValueError(f"--data.cameras is for LeRobot data sets, which have a meta/info.json; {path} is none")
     if "://" in str(path):
         from fastvid.data.sources.open_stream import open_stream
         from fastvid.data.storage.remote import Remote, without_secrets
@@ -50,14 +56,14 @@ def open_source(
         return open_stream(Remote(str(path)), folder, disk_bytes, window)
 
     try:
-        return _open_local(Path(path).expanduser(), labels)
+        return _open_local(Path(path).expanduser(), labels, cameras)
     except FileNotFoundError:
         raise
     except OSError as error:
         raise ValueError(f"{spelled(error.filename or path)} cannot be read: {error.strerror or error}") from error
 
 
-def _open_local(path: Path, labels: str | Path | None) -> Source:
+def _open_local(path: Path, labels: str | Path | None, cameras: Sequence[str]) -> Source:
     from fastvid.data.shards.reader import LocalShards, ShardSource, open_shards
     from fastvid.data.sources.folder import FolderSource
     from fastvid.data.sources.shard_folders import require_only_shards
@@ -66,6 +72,12 @@ def _open_local(path: Path, labels: str | Path | None) -> Source:
     if not path.exists():
         raise FileNotFoundError(f"no data at {spelled(path)}: give a folder of videos or of tar shards")
     folder = path.is_dir()
+    if folder and is_lerobot(path):
+        from fastvid.data.sources.lerobot import LeRobotSource
+
+        if labels is not None:
+            raise ValueError(f"--data.labels is for folders of videos; in {path}, a LeRobot data set, tasks are labels")
+        return LeRobotSource(path, cameras)
     shards = shards_in(path) if folder else [path] if path.suffix == ".tar" else []
     if not shards:
         return FolderSource(path, labels)

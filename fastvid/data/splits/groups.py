@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterable
 
+from fastvid.data.labels.lerobot import episode_of
 from fastvid.data.ntu_names import parse_ntu
 
 _UCF = re.compile(r"v_([A-Za-z0-9]+_g\d+)_c\d+")
@@ -15,7 +16,8 @@ def group_finder(groups: str | None, names: Iterable[str]) -> GroupOf:
 
     Args:
         groups: a regular expression with one group, searched in the name (the path without ending); None knows UCF-101
-            (``v_Archery_g03_c01`` is of ``Archery_g03``) and NTU RGB+D (``S001C002P003R002A013`` is of ``P003``).
+            (``v_Archery_g03_c01`` is of ``Archery_g03``), NTU RGB+D (``S001C002P003R002A013`` is of ``P003``) and the
+            episodes of LeRobot data sets (``episode_000003/observation.images.top``).
         names: names of the videos, to check a given expression with.
 
     Raises:
@@ -56,4 +58,4 @@ def _known_group(name: str) -> str | None:
     if ntu is not None:
         return f"P{ntu.performer:03d}"
     match = _UCF.search(name.rpartition("/")[2])
-    return None if match is None else match[1]
+    return episode_of(name) if match is None else match[1]

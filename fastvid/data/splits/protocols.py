@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from fastvid.data.labels.hmdb51 import hmdb_parts
 from fastvid.data.labels.part_folders import (
     PART_NAMES,
     TEST,
@@ -218,20 +219,33 @@ def by_view(videos: Sequence[Video], request: Request) -> Parts:
     return parts
 
 
-def _by_ucf_list(split: int) -> Callable[[Sequence[Video], Request], Parts]:
+# From names of videos, number of the split, folders and --data.lists to the part and class of each, and sentences.
+FindParts = Callable[[Sequence[str], int, Sequence[Path], Path | None], tuple[list[tuple[int, str] | None], list[str]]]
+
+
+def _by_official_list(name: str, split: int, find: FindParts, *, rename: bool) -> Callable[..., Parts]:
+    """Return the protocol of an official split.
+
+    Args:
+        name: name of the data set.
+        split: 1, 2 or 3.
+        find: reads the lists.
+        rename: call a class as the lists do where its folder has another case.
+    """
+
     def by_list(videos: Sequence[Video], request: Request) -> Parts:
         folders = sorted({video.folder for video in videos if video.folder is not None})
         parts = Parts()
-        found, parts.notes = ucf_parts([video.name for video in videos], split, folders, request.lists)
+        found, parts.notes = find([video.name for video in videos], split, folders, request.lists)
         for video, entry in zip(videos, found, strict=True):
             if entry is not None:
-                part, name = entry
-                same = video.label is not None and video.label != name and video.label.lower() == name.lower()
-                parts.videos[part].append(replace(video, label=name) if same else video)
+                part, listed = entry
+                same = video.label is not None and video.label != listed and video.label.lower() == listed.lower()
+                parts.videos[part].append(replace(video, label=listed) if rename and same else video)
         cut_validation(parts, request)
         return parts
 
-    by_list.__doc__ = f"Official split {split} of UCF-101."
+    by_list.__doc__ = f"Official split {split} of {name}."
     return by_list
 
 
@@ -240,9 +254,12 @@ PROTOCOLS: dict[str, Callable[[Sequence[Video], Request], Parts]] = {
     "hash-group": by_group_hash,
     "folders": by_folders,
     "table": by_table,
-    "ucf101-1": _by_ucf_list(1),
-    "ucf101-2": _by_ucf_list(2),
-    "ucf101-3": _by_ucf_list(3),
+    "ucf101-1": _by_official_list("UCF-101", 1, ucf_parts, rename=True),
+    "ucf101-2": _by_official_list("UCF-101", 2, ucf_parts, rename=True),
+    "ucf101-3": _by_official_list("UCF-101", 3, ucf_parts, rename=True),
+    "hmdb51-1": _by_official_list("HMDB-51", 1, hmdb_parts, rename=False),
+    "hmdb51-2": _by_official_list("HMDB-51", 2, hmdb_parts, rename=False),
+    "hmdb51-3": _by_official_list("HMDB-51", 3, hmdb_parts, rename=False),
     "ntu-subject": by_subject,
     "ntu-view": by_view,
     "random": at_random,

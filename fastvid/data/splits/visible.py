@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fastvid.data.labels.hmdb51 import find_hmdb_lists
 from fastvid.data.labels.part_folders import find_part_folders, folders_of, is_split, part_of_shard
 from fastvid.data.labels.ucf101 import find_lists, is_ucf, read_lists
 from fastvid.data.ntu_names import parse_ntu
@@ -62,7 +63,8 @@ def visible_split(facts: Facts, lists: Path | None) -> VisibleSplit | None:
     3. folders named train and val or test, at one level of the paths;
     4. shards named so;
     5. UCF-101's lists in or beside the folder, if they list a video of it;
-    6. names as in NTU RGB+D.
+    6. HMDB-51's lists in or beside the folder, if every class folder is one of theirs;
+    7. names as in NTU RGB+D.
 
     Args:
         facts: facts of the videos.
@@ -94,6 +96,8 @@ def _visible(facts: Facts, lists: Path | None) -> Iterable[VisibleSplit]:
         )
     if lists is None and (protocol := _ucf(facts, None)) is not None:
         yield VisibleSplit(protocol, "the lists of UCF-101 are in or beside the folder of the videos")
+    if (protocol := _hmdb(facts)) is not None:
+        yield VisibleSplit(protocol, "the lists of HMDB-51 are in or beside the folder of the videos")
     if facts.ntu and facts.one:
         yield VisibleSplit("ntu-subject", f"the videos are named as in NTU RGB+D, such as {facts.one!r}")
 
@@ -108,4 +112,13 @@ def _ucf(facts: Facts, lists: Path | None) -> str | None:
             classes = {name.partition("/")[0] for name in read_lists(found)}
             if lists is not None or classes & {path[-1].lower() for path in facts.folders if path}:
                 return f"ucf101-{split}"
+    return None
+
+
+def _hmdb(facts: Facts) -> str | None:
+    """Return the protocol of the first of HMDB-51's three splits whose lists are there and know all classes."""
+    classes = {path[-1] for path in facts.folders if path}
+    for split in (1, 2, 3):
+        if classes and classes <= find_hmdb_lists(split, sorted(facts.roots), of=min(classes)).keys():
+            return f"hmdb51-{split}"
     return None

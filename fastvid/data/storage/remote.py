@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 from fastvid.command import UserError
@@ -208,6 +209,21 @@ def without_secrets(text: str) -> str:
     """Return a text without the user names, passwords, queries and fragments of the URLs in it."""
     text = re.sub(r"(\w://)[^/@\s'\"]+@", r"\1...@", text)
     return re.sub(r"(\w://[^\s?#'\"<>]*)[?#][^\s'\"<>)]+", r"\1?...", text)
+
+
+def name_of_place(place: str) -> str:
+    """Return the last part of a path or URL, for what is published: no folder of this machine, and of a URL no user
+    name, password, query or fragment.
+
+    Example:
+        >>> name_of_place("https://ada:secret@example.org/clips/shards/?token=secret")
+        'shards'
+    """
+    if "://" not in place:
+        return PurePath(place).name
+    # A query may hold a URL itself, so what is behind the first mark goes before anything is split.
+    host, _, path = re.split(r"[?#]", place, maxsplit=1)[0].rpartition("://")[2].partition("/")
+    return PurePath(path).name or host.rpartition("@")[2]
 
 
 def _below(url: str, name: str) -> str:

@@ -1,11 +1,12 @@
 """The layout of a conversation around the visual tokens by a chat template, and the tokens that are learnt."""
 
 import functools
+import itertools
 import re
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from fastvid.data.text.conversation import Conversation, Turn
+from fastvid.data.text.conversation import Conversation, TokenRow, Turn
 
 Layout = Literal["question-first", "video-first"]
 IGNORED = -100
@@ -28,7 +29,9 @@ class Tokenizer(Protocol):
 
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]: ...
 
-    def decode(self, token_ids: list[int], *, skip_special_tokens: bool) -> str: ...
+    def decode(self, token_ids: list[int], *, skip_special_tokens: bool, **options: Any) -> str: ...
+
+    def __len__(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,18 @@ class Row:
     before: list[int]
     after: list[int]
     labels: list[int]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question: the ids in front of the visual tokens and behind them, up to where the answer begins; its words; and
+    those of its answer.
+    """
+
+    before: list[int]
+    after: list[int]
+    question: str
+    answer: str
 
 
 class ChatFormat:
@@ -94,7 +109,11 @@ class ChatFormat:
         return frozenset([self._closing(text)[-1] for text, kind in after if kind == "end"])
 
     def row(self, conversation: Conversation) -> Row:
-        """Return a conversation as token ids. Every answer is learnt, with the token that ends it."""
+        """Return a conversation as token ids. Every answer is learnt, with the token that ends it. What was tokenized
+        before stays as it is.
+        """
+        if conversation.tokens is not None:
+            return self._stored(conversation.tokens)
         before, pieces = self._split(conversation)
         after: list[int] = []
         labels: list[int] = []
@@ -109,6 +128,47 @@ class ChatFormat:
         """Return the ids in front of the visual tokens and behind them, up to where the answer begins."""
         before, pieces = self._split(Conversation((Turn(question.strip(), "answer"),), system))
         return [*self._encode(before)], [*self._encode(pieces[0][0])]
+
+    def asked(self, conversation: Conversation) -> Asked:
+        """Return the first question of a conversation, as generation is given it, and its answer in words."""
+        if conversation.tokens is None:
+            turn = conversation.turns[0]
+            before, after = self.prompt(turn.question, conversation.system)
+            return Asked(before, after, turn.question, turn.answer)
+        row = self._stored(conversation.tokens)
+        first = next(place for place, label in enumerate(row.labels) if label != IGNORED)
+        answer = list(itertools.takewhile(lambda label: label != IGNORED, row.labels[first:]))
+        asked = [*row.before, *row.after[:first]]
+        words = (self.tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in (asked, answer))
+        return Asked(row.before, row.after[:first], *words)
+
+    def answer(self, text: str, *, end: bool = True) -> list[int]:
+        """Return the ids of an answer, as they stand behind :meth:`prompt` and are learnt.
+
+        Args:
+            text: its words.
+            end: with those that end it.
+        """
+        _, pieces = self._split(Conversation((Turn("question", text.strip()),), self.system))
+        closing = [self._closing(piece) for piece, kind in pieces if kind == "end"]
+        return [*self._encode(text.strip()), *(closing[0] if end else ())]
+
+    def knows(self, row: TokenRow) -> bool:
+        """Return whether the ids are those that this tokenizer gives to their text."""
+        if max(row.ids) >= len(self.tokenizer):
+            return False
+        text = self.tokenizer.decode([*row.ids], skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return self.tokenizer.encode(text, add_special_tokens=False) == [*row.ids]
+
+    def _stored(self, row: TokenRow) -> Row:
+        """Return a stored row, with the visual tokens in front of it, or behind the question: in front of the tokens by
+        which the template leads from a question to its answer, where what is learnt begins behind these.
+        """
+        ids, first = [*row.ids], row.learnt.index(True)
+        labels = [one if learnt else IGNORED for one, learnt in zip(ids, row.learnt, strict=True)]
+        lead = self.prompt("question")[1] if self.layout == "question-first" else []
+        cut = first - len(lead) if lead and ids[max(0, first - len(lead)) : first] == lead else 0
+        return Row(ids[:cut], ids[cut:], labels[cut:])
 
     def _closing(self, text: str) -> tuple[int, ...]:
         """Return the tokens from an answer's end up to the first special one, which ends it."""

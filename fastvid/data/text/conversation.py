@@ -1,7 +1,7 @@
 """Conversations about a video: questions and answers, as data sets write them down."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fastvid.random import SampleRandom
@@ -10,6 +10,9 @@ from fastvid.video import DecodeError
 CAPTION_PROMPT = "Describe the video."
 _STREAM = 14  # Philox stream of the choice of conversations; augmentation of the same samples has 11 and 12
 _MARKERS = ("<video>", "<image>")  # stand for the visual tokens in LLaVA's lists; the layout puts these elsewhere
+_PAIRS = (("question", "answer"), ("user", "assistant"))
+_SAID = ("token_ids", "conversations", "question", "answer", "user", "assistant")
+_ABOUT = ("video", "image", "frames", "file")  # in the name of a field that says what a text is about
 _ASKS, _ANSWERS = ("human", "user"), ("gpt", "assistant")
 _WANTED = (
     "a list of turns with from (human, gpt) and value, or with role (user, assistant) and content; or a list of such "
@@ -30,11 +33,24 @@ class Turn:
 
 
 @dataclass(frozen=True)
+class TokenRow:
+    """A text that was tokenized before.
+
+    Attributes:
+        ids: token ids, at least one.
+        learnt: for each of them whether it is learnt.
+    """
+
+    ids: tuple[int, ...]
+    learnt: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
 class Conversation:
     """Turns about one video.
 
     Attributes:
-        turns: at least one.
+        turns: at least one; none where there are ``tokens``.
         system: the instruction before them, or None.
         gaze: for each frame of the video the number of the cell to look at, -1 where that is not known; empty for none
             known at all. Cells are numbered row by row.
@@ -43,25 +59,31 @@ class Conversation:
     turns: tuple[Turn, ...]
     system: str | None = None
     gaze: tuple[int, ...] = ()
+    tokens: TokenRow | None = None
 
 
 def conversations_of(
-    fields: Mapping[str, Any], caption: str | None = None, prompt: str = CAPTION_PROMPT
+    fields: Mapping[str, Any], caption: str | None = None, prompt: str = CAPTION_PROMPT, tokens: bool = True
 ) -> list[Conversation]:
     """Return the conversations that are written about a video.
 
     Args:
         fields: of its ``.json``: ``conversations``, as LLaVA has one conversation, or a list of several; or
             ``question`` and ``answer``; or ``user`` and ``assistant``. ``gaze`` may hold a list of cells for each.
+            ``token_ids``, with a ``loss_mask`` of the same length or without, are one conversation, and go before all
+            of these.
         caption: its description in words, which is the answer to ``prompt`` where there is no conversation.
         prompt: what a caption answers, and a conversation that begins with an answer.
+        tokens: whether ``token_ids`` are read.
 
     Raises:
         NotAnswered: a question without an answer, or an answer without a question.
         ValueError: there is neither conversation nor caption, or something else in their place.
     """
     caption = fields["caption"] if caption is None and isinstance(fields.get("caption"), str) else caption
-    if "conversations" in fields:
+    if tokens and "token_ids" in fields:
+        found = [Conversation((), tokens=_token_row(fields))]
+    elif "conversations" in fields:
         written = fields["conversations"]
         several = isinstance(written, list) and bool(written) and isinstance(written[0], list)
         found = [_conversation(one, prompt) for one in (written if several else [written])]
@@ -74,7 +96,19 @@ def conversations_of(
             "nothing is written about it: neither conversations nor question and answer nor caption (if they stand in "
             "the .json of older shards, run `python -m fastvid.data index` on the folder)"
         )
-    return [Conversation(c.turns, c.system, gaze) for c, gaze in zip(found, _gazes(fields, len(found)), strict=True)]
+    return [replace(c, gaze=gaze) for c, gaze in zip(found, _gazes(fields, len(found)), strict=True)]
+
+
+def is_text_alone(fields: Mapping[str, Any]) -> bool:
+    """Return whether these fields, to which no video belongs, are text that needs none: a conversation or tokens, in
+    which nothing says that frames are missing. A caption alone is of something that is missing.
+    """
+    names = [name for name in _SAID if name in fields]
+    about = [name for name in fields if any(word in name.lower() for word in _ABOUT) and fields[name]]
+    if not names or fields.get("frame_count") not in (None, 0) or about:
+        return False
+    said = repr([fields[name] for name in names if name != "token_ids"])
+    return not any(marker in said for marker in _MARKERS)
 
 
 def chosen(count: int, wanted: int, key: str, seed: int, epoch: int) -> list[int]:
@@ -102,17 +136,23 @@ def chosen(count: int, wanted: int, key: str, seed: int, epoch: int) -> list[int
 
 @dataclass(frozen=True)
 class TextChoice:
-    """The conversations of each sample that a loader takes.
+    """The choice of what is read beside each video: its conversations, and perhaps its latents.
 
     Attributes:
         seed: the run's seed.
         questions: most conversations of a sample at a time; another choice each epoch.
         prompt: what a caption answers.
+        tokens: whether ``token_ids`` are read where they are stored; else what is written beside them.
+        vocabulary: number of token ids that there are; None where that is not known.
+        latents: whether the stored latents of each clip's frames are read too.
     """
 
     seed: int = 0
     questions: int = 1
     prompt: str = CAPTION_PROMPT
+    tokens: bool = True
+    vocabulary: int | None = None
+    latents: bool = False
 
     def take(self, fields: Mapping[str, Any], caption: str | None, key: str, epoch: int) -> list[Conversation]:
         """Return the conversations of a sample for an epoch.
@@ -121,14 +161,29 @@ class TextChoice:
             DecodeError: ``text``.
         """
         try:
-            found = conversations_of(fields, caption, self.prompt)
+            found = conversations_of(fields, caption, self.prompt, self.tokens)
+            for row in (one.tokens for one in found if one.tokens is not None):
+                if self.vocabulary is not None and max(row.ids) >= self.vocabulary:
+                    raise ValueError(f"its token id {max(row.ids)} is not one of {self.vocabulary} of the tokenizer")
         except ValueError as error:
             raise DecodeError("text", str(error)) from error
         return [found[number] for number in chosen(len(found), self.questions, key, self.seed, epoch)]
 
 
+def _token_row(fields: Mapping[str, Any]) -> TokenRow:
+    ids = fields["token_ids"]
+    learnt = fields.get("loss_mask", [1] * len(ids) if isinstance(ids, list) else None)
+    if not isinstance(ids, list) or not ids or not all(type(one) is int and 0 <= one < 2**31 for one in ids):
+        raise ValueError(f"its token_ids are not a list of token ids: {ids!r:.60}")
+    if not isinstance(learnt, list) or len(learnt) != len(ids) or not all(one in (0, 1) for one in learnt):
+        raise ValueError(f"its loss_mask is not a list of {len(ids)} zeros and ones, as there are token_ids")
+    if not any(learnt):
+        raise ValueError("its loss_mask is 0 everywhere: there is nothing to learn")
+    return TokenRow(tuple(ids), tuple(map(bool, learnt)))
+
+
 def _pair(fields: Mapping[str, Any]) -> Turn | None:
-    for asks, answers in (("question", "answer"), ("user", "assistant")):
+    for asks, answers in _PAIRS:
         if isinstance(fields.get(asks), str) and isinstance(fields.get(answers), str):
             return Turn(_question(fields[asks]), _answer(fields[answers]))
     return None

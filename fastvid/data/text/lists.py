@@ -8,12 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from fastvid.data.labels.delimited import read_text
+from fastvid.data.text.conversation import is_text_alone
 
 LIST_SUFFIXES = (".json", ".jsonl")
 CAPTIONS = ("captions.json", "captions.jsonl")
 """Names of the list in a folder of videos."""
 
-_VIDEO = ("video", "file", "video_path")
+_VIDEO = ("video", "file", "video_path", "image")
+
+
+class NotAList(ValueError):
+    """Error that is raised for json of another kind."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +26,7 @@ class Written:
     """The entry of a list about one video.
 
     Attributes:
-        video: path of the video as it is written, normalised.
+        video: path of the video or image as it is written, normalised; empty for a text without either.
         fields: the entry: conversations, caption and whatever else it has.
         where: the list and the entry, for messages.
     """
@@ -37,17 +42,21 @@ def read_list(path: Path, without: Callable[[str], None] = lambda where: None) -
 
     Args:
         path: a ``.json`` file with a list, or a ``.jsonl`` file with an object on each line.
-        without: called with the place of each entry that is about no video, or about several, which is passed over.
+        without: called with the place of each entry that is passed over: it is about several videos, or about one that
+            it does not name. A conversation about none is a text.
 
     Raises:
         ValueError: something that is not such a list; the message names the file and the entry or line.
     """
-    for where, entry in _entries(path):
+    for where, entry in entries(path):
         if not isinstance(entry, dict):
             raise ValueError(f"{where}: not a conversation: {entry!r:.80}")
         videos = next((entry[name] for name in _VIDEO if name in entry), None)
         if isinstance(videos, list) and len(videos) == 1:
             (videos,) = videos
+        if is_text_alone(entry):
+            yield Written("", entry, where)
+            continue
         if not isinstance(videos, str) or not videos:
             without(where)
             continue
@@ -62,7 +71,13 @@ def left_out(without: list[str]) -> list[str]:
     return [f"left out: {found} without a video, or about several, such as {without[0]}"]
 
 
-def _entries(path: Path) -> Iterator[tuple[str, Any]]:
+def entries(path: Path) -> Iterator[tuple[str, Any]]:
+    """Read the entries of a list of any kind, each with its place for messages.
+
+    Raises:
+        NotAList: a ``.json`` file with something else.
+        ValueError: a file that cannot be read.
+    """
     text = read_text(path)
     if path.suffix.lower() == ".jsonl":
         for number, line in enumerate(text.split("\n"), start=1):
@@ -73,7 +88,7 @@ def _entries(path: Path) -> Iterator[tuple[str, Any]]:
     if isinstance(content, dict) and content and all(isinstance(value, str) for value in content.values()):
         content = [{"file": file, "caption": caption} for file, caption in content.items()]
     if not isinstance(content, list):
-        raise ValueError(f"{path}: a list of conversations is expected")
+        raise NotAList(f"{path}: a list of conversations is expected")
     for number, entry in enumerate(content, start=1):
         yield f"{path}, entry {number}", entry
 

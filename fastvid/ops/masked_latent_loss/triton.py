@@ -26,9 +26,10 @@ _FEW_ROWS = 8192
 
 @triton.jit
 def masked_latent_loss_kernel(
-    pred, target, target_scale, masked, grad, row_loss,
+    pred, target, target_scale, masked, weight, grad, row_loss,
     M, N, D, pred_batch, pred_row, target_batch, target_row, grad_scale: tl.float32,
-    KIND: tl.constexpr, NORMALIZE: tl.constexpr, WITH_GRAD: tl.constexpr, QUANTIZED: tl.constexpr, BLOCK: tl.constexpr,
+    KIND: tl.constexpr, NORMALIZE: tl.constexpr, WITH_GRAD: tl.constexpr, QUANTIZED: tl.constexpr,
+    WEIGHTED: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Process one masked token: pred [B, M, D], target [B, N, D], masked [B, M] to row_loss [B * M], grad [B, M, D]."""
     row = tl.program_id(0).to(tl.int64)
@@ -48,6 +49,9 @@ def masked_latent_loss_kernel(
         mean = tl.sum(t) / D
         centred = tl.where(inside, t - mean, 0.0)
         t = centred / tl.sqrt(tl.sum(centred * centred) / D + _LAYER_NORM_EPS)
+    if WEIGHTED:
+        token_weight = tl.load(weight + row)
+        grad_scale *= token_weight
     diff = p - t
     if KIND == _MSE:
         loss = tl.sum(diff * diff)
@@ -66,6 +70,8 @@ def masked_latent_loss_kernel(
         cosine = tl.sum(p * t) / (p_norm * t_norm)
         loss = 1.0 - cosine
         slope = grad_scale * (tl.where(free, cosine / (p_norm * p_norm), 0.0) * p - t / (p_norm * t_norm))
+    if WEIGHTED:
+        loss *= token_weight
     tl.store(row_loss + row, loss)
     if WITH_GRAD:
         tl.store(grad + row * D + d, slope.to(grad.dtype.element_ty), mask=inside)
@@ -120,12 +126,14 @@ def masked_latent_loss(
     target: torch.Tensor,
     target_scale: torch.Tensor | None,
     masked: torch.Tensor,
+    weight: torch.Tensor | None,
     kind: str,
     normalize_target: bool,
     with_grad: bool,
     backend: str,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Map pred [B, M, D], target [B, N, D] and masked int64 [B, M] to a float32 scalar and gradient [B, M, D] or empty.
+    """Map pred [B, M, D], target [B, N, D], masked int64 [B, M] and weight [B, M] or None to a float32 scalar and
+    gradient [B, M, D] or empty.
 
     Besides the outputs it allocates 4 bytes a masked token, for the sums of the rows.
 
@@ -146,10 +154,10 @@ def masked_latent_loss(
     launch = choose_launch(loss_options(D, pred.element_size(), target.element_size()), pred.device)
     masked_latent_loss_kernel[(B * M,)](
         pred, target, target if target_scale is None else target_scale.contiguous(), masked.contiguous(),
-        grad if with_grad else pred, row_loss,
+        row_loss if weight is None else weight.contiguous(), grad if with_grad else pred, row_loss,
         M, N, D, pred.stride(0), pred.stride(1), target.stride(0), target.stride(1), grad_scale(pred, kind),
         KIND=KINDS.index(kind), NORMALIZE=normalize_target, WITH_GRAD=with_grad, QUANTIZED=target_scale is not None,
-        **launch,
+        WEIGHTED=weight is not None, **launch,
     )  # fmt: skip
     launch = choose_launch(sum_options(B * M <= _FEW_ROWS), pred.device)
     sum_rows_kernel[(1,)](row_loss, loss, B * M, mean_scale(pred, kind), **launch)

@@ -17,6 +17,10 @@ PROJECT = Project(
     saved="model/fvlm.json",
     load="fastvid.projects.fvlm.saved:load",
     caption="fastvid.projects.fvlm.caption:caption",
+    modes=("coarse", "parallel", "stream"),
+    evaluate="fastvid.projects.fvlm.answers:evaluate",
+    evaluate_options="fastvid.projects.fvlm.answers_config:AnswersConfig",
+    export="fastvid.projects.fvlm.export:export",
     sweep="fastvid.projects.fvlm.sweep:SWEEP",
     report="fastvid.projects.fvlm.report:sections",
 )

@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 from fastvid.data.text.conversation import CAPTION_PROMPT
 from fastvid.projects.fvlm.loss_config import LossConfig
 from fastvid.projects.fvlm.model_config import ModelConfig
+from fastvid.projects.fvlm.reconstruct_config import ReconstructConfig
 from fastvid.projects.fvlm.scenes import SceneConfig
-from fastvid.ranges import Count, Natural, Positive, Share, ShareAboveZero
+from fastvid.ranges import Count, Natural, NotNegative, Positive, Share, ShareAboveZero
 from fastvid.train.config import DataConfig, RunConfig
 from fastvid.train.optim import OptimConfig
 from fastvid.train.paths import PathOption
@@ -20,6 +21,10 @@ class TextDataConfig(DataConfig):
     path: Annotated[str, PathOption("data")] = "demo"
     """Shards with captions, questions and answers or conversations, a folder of videos with captions.json, a URL of
     either, or "demo"."""
+    mix: Annotated[tuple[str, ...], PathOption("share")] = ()
+    """Further collections to train on, each with its share of the batches: PATH=SHARE ...; data.path has the rest. They
+    may hold videos, still images or texts without either; each batch is of one kind. Validation and test clips are
+    those of data.path."""
     frames: Count = 8
     """Most frames of a clip; a video that has fewer is padded, and its padding is never read."""
     size: Count = 224
@@ -46,18 +51,43 @@ class TextDataConfig(DataConfig):
     """Question that a caption answers."""
     longest: Count = 512
     """Most tokens of a conversation in front of the frames, and behind them; what is longer is cut."""
+    token_ids: bool = True
+    """Train on token_ids and loss_mask as they are where samples have them, which must be of the model's tokenizer;
+    False: on what is written beside them."""
+    image_looks: Count = 1
+    """Looks at a still image, which is encoded once."""
     shares: tuple[Share, Share, Share] = (0.8, 0.1, 0.1)
     """Shares of training, validation and test videos, where the data has no folders train and test."""
+
+    @property
+    def used_fps(self) -> float | None:
+        """Return the most frames taken of each second of a video, None for no limit."""
+        return self.max_fps or (1.0 if self.lengths else None)
 
 
 @dataclass(frozen=True)
 class CurriculumConfig:
     """The order in which the demo's clips get harder."""
 
-    one_frame: Natural = 250
-    """Micro-batches of clips with one frame, at the start: to read where the question says is learnt by them."""
-    few_tiles: Natural = 200
-    """Micro-batches of clips with few tiles after them: to carry on from frame to frame is learnt by them."""
+    one_tile: Natural = 50
+    """Micro-batches of clips with one frame and one tile, at the start: to read a letter is learnt by them. While that
+    cannot be done, looking at different places is of no use, and queries forget the question they come from."""
+    one_frame: Natural = 200
+    """Micro-batches of clips with one frame after them: to read where the question says is learnt by them."""
+    two_frames: Natural = 400
+    """Micro-batches of clips with two frames after them: to look where the first frame says is learnt by them. In
+    longer clips, a letter that leads to the wrong tile makes noise of all that follows, and stays wrong."""
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """Learning rates of the encoder and of the language model, where these are others than those of what lies between
+    them; the rest of their optimisation is the same."""
+
+    lr: Positive | None = None
+    """Peak learning rate; default: optim.lr."""
+    min_lr: NotNegative | None = None
+    """Learning rate at the end of the cosine, which may be above the peak; default: optim.min-lr."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +100,7 @@ class RestartConfig:
 
     step: Natural = 0
     """Optimizer step of the validation that decides, a multiple of test.every; 0: nothing is given up."""
-    margin: Share = 0.02
+    margin: Share = 0.01
     """Least by which the accuracy of the fine pass is above that of the coarse one there, over all validation
     questions."""
     times: Natural = 3
@@ -106,10 +136,16 @@ class FvlmConfig:
     """Order of the demo's clips."""
     model: ModelConfig = field(default_factory=ModelConfig)
     """The model."""
+    start: Annotated[str, PathOption()] | None = None
+    """Folder of a run whose trained model this one goes on from, in the place of model.encoder and model.language."""
     loss: LossConfig = field(default_factory=LossConfig)
     """Loss."""
+    reconstruct: ReconstructConfig = field(default_factory=ReconstructConfig)
+    """Reconstruction of frames beside the answers."""
     optim: OptimConfig = field(default_factory=OptimConfig)
     """Optimisation of the model."""
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    """Learning rates of the encoder and the language model."""
     restart: RestartConfig = field(default_factory=RestartConfig)
     """Restarts."""
     coarse_alone: bool = True
@@ -121,9 +157,36 @@ class FvlmConfig:
     run: RunConfig = field(default_factory=RunConfig)
     """Run directory, logging, checkpoints."""
 
+    @property
+    def stored_latents(self) -> bool:
+        """Return whether the latents that are stored beside the videos are read."""
+        return self.reconstruct.on and self.reconstruct.latents == "data"
+
     def __post_init__(self) -> None:
+        data = self.data
+        if self.stored_latents and (data.scale, data.ratio, data.flip) != ((1.0, 1.0), (1.0, 1.0), 0.0):
+            raise ValueError(
+                "reconstruct: the data's latents are of whole frames: leave --data.scale, --data.ratio and --data.flip "
+                "at 1 1, 1 1 and 0"
+            )
         if self.restart.step and (not self.test.every or self.restart.step % self.test.every):
             raise ValueError(f"restart: the step {self.restart.step} is not one of every {self.test.every} validations")
+        if self.start is not None and self.restart.step:
+            raise ValueError("start: a model that goes on from a run has no other first weights: use --restart.step 0")
+        if self.reconstruct.on and self.reconstruct.latents == "diffusers" and data.lengths:
+            raise ValueError(
+                "reconstruct: diffusers' latents are kept of clips of data.frames frames, and --data.lengths gives "
+                "them others: use one of the two"
+            )
+        if self.reconstruct.told and self.model.aim == "frames":
+            raise ValueError(
+                "reconstruct: told puts the text in front of the frames, and --model.aim frames reads them without it: "
+                "use --model.aim text"
+            )
+        if self.reconstruct.told and self.coarse_alone:
+            raise ValueError(
+                "reconstruct: told learns no answer, and coarse-alone compares answers: use --coarse-alone False"
+            )
         if self.model.mode == "coarse":
             raise ValueError(
                 "model: the mode coarse aims no glance: train stream or parallel, beside which the coarse pass is "

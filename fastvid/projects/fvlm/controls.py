@@ -7,8 +7,9 @@ import torch
 
 from fastvid.projects.fvlm.encoder import Keys
 from fastvid.projects.fvlm.inputs import Inputs
-from fastvid.projects.fvlm.model import FoveatedVLM, Output, another_questions, partners
+from fastvid.projects.fvlm.model import FoveatedVLM
 from fastvid.projects.fvlm.model_config import Mode
+from fastvid.projects.fvlm.output import Output, another_questions, partners
 
 FINE, COARSE = "fine", "coarse"
 

@@ -1,8 +1,8 @@
 """The clips of an fVLM run and what is written about them: opened, split, and put into batches."""
 
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -10,11 +10,11 @@ import torch
 from fastvid.command import UserError, user_errors
 from fastvid.data import (
     Batch,
+    BatchMixtureSampler,
     BucketSampler,
     ChatFormat,
     DecodeOptions,
     EpochSampler,
-    FrameBuckets,
     LoaderState,
     MixtureSampler,
     PaddedDraws,
@@ -30,24 +30,26 @@ from fastvid.data import (
     open_source,
     subset,
 )
-from fastvid.data.source import fields_of
+from fastvid.data.loader.views import EVERY_EPOCH
+from fastvid.data.source import KINDS, fields_of, kinds_of
 from fastvid.data.splits.known_videos import videos_of
 from fastvid.data.splits.protocols import Request, assign
 from fastvid.data.text.conversation import conversations_of
+from fastvid.latents import LatentLoader, LatentStore
 from fastvid.projects.fvlm.config import FvlmConfig
 from fastvid.projects.fvlm.curriculum import PartsInTurn
 from fastvid.projects.fvlm.demo import cached_demo, demo_parts
 from fastvid.projects.fvlm.evaluation import EvalBatch
 from fastvid.projects.fvlm.measures import ALL
+from fastvid.projects.fvlm.mixture import TrainMixture, frame_buckets, mixture_sampler, train_mixture
 from fastvid.train.data import check_data, open_videos, view_spec
+from fastvid.train.loader import Loader
 from fastvid.train.logs import progress
 from fastvid.train.optim import OptimConfig
 from fastvid.train.session import Session
 from fastvid.video import DecodeError, ViewSpec
 
 log = logging.getLogger(__name__)
-
-_FPS = 1.0  # most frames of each second, where clips have lengths of their own and data.max_fps says nothing
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class FvlmData:
         test: clips that are looked at once, at the end.
         views: what a clip is.
         has_tasks: whether a clip's label is the task of its questions, as in the demo.
+        mixture: the training samples, where they are of several kinds or collections.
     """
 
     whole: Source
@@ -69,10 +72,13 @@ class FvlmData:
     test: Source
     views: ViewSpec
     has_tasks: bool
+    mixture: TrainMixture | None = None
 
     @property
     def train(self) -> Source:
         """Return all training clips."""
+        if self.mixture is not None:
+            return self.mixture.source
         return self.parts[0] if len(self.parts) == 1 else join({f"{n}": s for n, s in enumerate(self.parts, 1)})
 
     def counts(self) -> dict[str, int]:
@@ -120,14 +126,18 @@ def _open_own(config: FvlmConfig) -> FvlmData:
         parts = assign("folders" if folders else "random", videos, request)
     for note in parts.notes:
         log.info("%s", note)
+    texts_alone = set((kinds_of(source) == KINDS.index("text")).nonzero()[0].tolist())  # trained on, and not tested
+    training, *others = ({video.index for video in part} for part in parts.videos)
     train, val, test = (
         subset(source, [index in members for index in range(len(videos))])
-        for members in ({video.index for video in part} for part in parts.videos)
+        for members in (training | texts_alone, *(part - texts_alone for part in others))
     )
     views = view_spec(config.data)
     if config.data.lengths:
         views = replace(views, frames=config.data.lengths[-1], sampling="span")
-    return FvlmData(source, [train], val, test, views, has_tasks=False)
+    mixture = train_mixture(config.data, train)
+    whole = source if mixture is None or not mixture.further else join({"1": source, **mixture.further})
+    return FvlmData(whole, [train], val, test, views, has_tasks=False, mixture=mixture)
 
 
 def texts(source: Source, prompt: str) -> Iterator[str]:
@@ -155,6 +165,7 @@ class Clips:
         chat: how conversations become token ids.
         decoder: the run's decoder.
         quarantine: where clips that cannot be used go.
+        latents: of the frames of each part, ``train``, ``val`` and ``test``, where they were computed before.
     """
 
     session: Session
@@ -163,21 +174,36 @@ class Clips:
     chat: ChatFormat
     decoder: str
     quarantine: Quarantine
+    latents: Mapping[str, LatentStore] = field(default_factory=dict)
+
+    @property
+    def draws(self) -> PaddedDraws:
+        """Return the training views: another one in each epoch, or always the one whose latents are kept."""
+        kept = self.config.reconstruct.on and self.config.reconstruct.latents == "diffusers"
+        count = 1 if kept else EVERY_EPOCH
+        return PaddedDraws(self.data.views, self.config.run.seed, count, fps=self.fps)
+
+    @property
+    def fixed_draws(self) -> PaddedEvaluation:
+        """Return the views of validation and test clips."""
+        return PaddedEvaluation(self.data.views, fps=self.fps)
 
     @property
     def fps(self) -> float | None:
         """Return the most frames taken of each second of a video, None for no limit."""
-        return self.config.data.max_fps or (_FPS if self.config.data.lengths else None)
+        return self.config.data.used_fps
 
     def sampler(self, batch: int, state: LoaderState) -> EpochSampler:
         """Return the order of this process's training clips, of which ``batch`` are a global micro-batch."""
         world, seed, window = self.session.world, self.config.run.seed, self.config.data.window
-        data = self.config.data
+        data, mixture = self.config.data, self.data.mixture
+        if mixture is not None:
+            return mixture_sampler(data, mixture.parts, batch, seed, world, state)
         if data.lengths:
-            buckets = FrameBuckets(data.lengths, self.fps or _FPS, data.budget)
             return BucketSampler(
-                self.data.train, buckets, seed=seed, window=window, rank=world.rank, world=world.size, start=state
-            )
+                self.data.train, frame_buckets(data), seed=seed, window=window, rank=world.rank, world=world.size,
+                start=state,
+            )  # fmt: skip
         if len(self.data.parts) == 1:
             return EpochSampler(
                 self.data.train.shard_sizes, batch=batch, seed=seed, window=window, rank=world.rank, world=world.size,
@@ -185,14 +211,21 @@ class Clips:
             )  # fmt: skip
         curriculum = self.config.curriculum
         return MixtureSampler(
-            [part.shard_sizes for part in self.data.parts], PartsInTurn((curriculum.one_frame, curriculum.few_tiles)),
+            [part.shard_sizes for part in self.data.parts],
+            PartsInTurn((curriculum.one_tile, curriculum.one_frame, curriculum.two_frames)),
             batch=batch, seed=seed, window=window, rank=world.rank, world=world.size, start=state,
         )  # fmt: skip
 
     @cached_property
     def collator(self) -> TextCollator:
         """Return what makes tensors of the training conversations, and counts those that were too long."""
-        return TextCollator(self.chat, self.config.data.questions, self.config.data.longest)
+        return self.collated(self.config.run.seed, self.config.data.questions)
+
+    def collated(self, seed: int, questions: int) -> TextCollator:
+        """Return what chooses conversations, and latents where they are wanted, and makes tensors of them."""
+        data = self.config.data
+        choice = TextChoice(seed, questions, data.prompt, data.token_ids, latents=self.config.stored_latents)
+        return TextCollator(self.chat, choice, data.longest, data.image_looks)
 
     def report(self, stage: str, optim: OptimConfig) -> None:
         """Log how many clips a stage has shown at its end, how often each, and how many conversations were cut."""
@@ -200,44 +233,55 @@ class Clips:
         for _ in range(optim.steps * optim.accumulate):
             state = sampler.after(state)
         log.info("%s: %s", stage, sampler.coverage(state))
+        if self.data.mixture is not None and isinstance(sampler, BatchMixtureSampler):
+            for part, shown in zip(self.data.mixture.parts, sampler.part_coverage(state), strict=True):
+                log.info("%s: of %s, %ss: %s", stage, part.name, part.kind, shown)
         if self.collator.cut:
             log.warning(
                 "%d conversations so far were longer than --data.longest %d tokens, and were cut",
                 self.collator.cut, self.config.data.longest,
             )  # fmt: skip
 
-    def loader(self, batch: int, state: LoaderState) -> TrainLoader:
+    def loader(self, batch: int, state: LoaderState) -> Loader:
         """Return the training batches from a state on."""
-        data, seed = self.config.data, self.config.run.seed
-        draws = PaddedDraws(self.data.views, seed, fps=self.fps)
+        data = self.config.data
         # The demo's clips are small: a decoding thread is enough, and leaves the rest to training.
         threads = 1 if data.threads is None and data.path == "demo" else data.threads
-        return TrainLoader(
-            self.data.train, draws, self.sampler(batch, state),
+        with user_errors(ValueError):  # a run that goes on with other collections or batches than before
+            sampler = self.sampler(batch, state)
+        loader = TrainLoader(
+            self.data.train, self.draws, sampler,
             options=DecodeOptions(self.decoder, threads, data.prefetch, cache_bytes=int(data.cache_gb * 2**30)),
             quarantine=self.quarantine, device=self.session.world.device,
-            text=TextChoice(seed, data.questions, data.prompt),
-            collate=self.collator,
+            text=self.collator,
         )  # fmt: skip
+        if not self.latents:
+            return loader
+        return LatentLoader(loader, self.latents["train"], self.session.world.device)
 
     def evaluated(self, part: Source) -> Iterator[EvalBatch]:
         """Yield all clips of a part in order, with the questions that are always asked about them."""
         data, test, device = self.config.data, self.config.test, self.session.world.device
+        # Still images are batches of their own.
+        indices = sorted(range(len(part.samples)), key=lambda index: part.samples[index].kind == "image")
         batches = eval_batches(
-            part, range(len(part.samples)), PaddedEvaluation(self.data.views, fps=self.fps), batch=test.batch,
+            part, indices, self.fixed_draws, batch=test.batch,
             quarantine=self.quarantine, threads=data.threads, device=device,
-            text=TextChoice(0, test.questions, data.prompt),
-            collate=TextCollator(self.chat, test.questions, data.longest),
+            text=self.collated(0, test.questions),
         )  # fmt: skip
         place = {sample.key: index for index, sample in enumerate(part.samples)}
+        store = next((store for name, store in self.latents.items() if getattr(self.data, name) is part), None)
         for batch in batches:
+            if store is not None:
+                batch.latents = store.for_batch(batch)
             labels = batch.labels if self.data.has_tasks else [ALL] * len(batch.keys)
             tasks = [str(label) for label, text in zip(labels, batch.text, strict=True) for _ in text.conversations]
             yield EvalBatch(moved(batch, device), [place[key] for key in batch.keys], tasks)
 
 
 def moved(batch: Batch, device: torch.device) -> Batch:
-    """Return a batch with its clips and text on a device."""
+    """Return a batch with its clips, their latents and text on a device."""
     assert batch.clips is not None
     extra = {name: tensor.to(device) for name, tensor in batch.extra.items()}
-    return replace(batch, clips=batch.clips.to(device), extra=extra)
+    latents = None if batch.latents is None else batch.latents.to(device)
+    return replace(batch, clips=batch.clips.to(device), latents=latents, extra=extra)

@@ -23,12 +23,10 @@ from fastvid.projects.fvlm.render import render
 from fastvid.projects.fvlm.scenes import TASKS, SceneConfig, draw_scenes
 from fastvid.video import VideoMetadata
 
-_VERSION = 5  # version of the pictures and texts: part of the cached folder's name
+_VERSION = 6  # version of the pictures and texts: part of the cached folder's name
 _AT_ONCE = 64  # clips of a task of a rendering process
 _FPS = 2
 _SHARD_BYTES = 8 << 20  # small, so that a part has several
-
-_FEW = 3  # tiles at most of the training clips with few
 
 _Written = tuple[int, bytes, VideoMetadata, str, dict[str, Any]]  # number, video, metadata, label, fields
 
@@ -61,16 +59,18 @@ class Part:
 def demo_parts(config: SceneConfig) -> dict[str, Part]:
     """Return the folders of the demo by their names.
 
-    What is to be learnt comes apart in the training parts: to look where the question says, and to read a letter, on
-    clips of one frame; to carry on from frame to frame, where few tiles are in the way; then all of it.
+    What is to be learnt comes apart in the training parts: to read a letter, on clips of one frame with one tile; to
+    look where the question says, on those with any number of tiles; to look where the frame before says, on clips of
+    two frames; then all of it.
     """
-    quarter = config.train // 4
+    eighth, quarter = config.train // 8, config.train // 4
     parts: dict[str, Part] = {}
     first = 0
     for name, size, frames, tiles, varied in (
+        ("train/one-tile", eighth, 1, 1, False),
         ("train/one-frame", quarter, 1, config.tiles, True),
-        ("train/few-tiles", quarter, config.frames, min(_FEW, config.tiles), True),
-        ("train/whole", config.train - 2 * quarter, config.frames, None, False),
+        ("train/two-frames", quarter, min(2, config.frames), config.tiles, True),
+        ("train/whole", config.train - 2 * quarter - eighth, config.frames, None, False),
         ("val", config.val, config.frames, config.tiles, False),
         ("test", config.test, config.frames, config.tiles, False),
     ):

@@ -1,10 +1,12 @@
 """Hugging Face's DINOv2 as an encoder that is looked at."""
 
+from functools import partial
 from typing import Any
 
 import torch
 
 from fastvid.ops import IMAGENET_MEAN, IMAGENET_STD
+from fastvid.projects.fvlm import light_layer
 from fastvid.projects.fvlm.encoder import Block, Map, VisionEncoder, same
 
 
@@ -28,6 +30,7 @@ class Dinov2Encoder(VisionEncoder):
             model, width=config.hidden_size, heads=config.num_attention_heads, patch=config.patch_size,
             prefix=1 + getattr(config, "num_register_tokens", 0), mean=mean, std=std,
         )  # fmt: skip
+        self.light = all(light_layer.is_plain(layer.mlp) for layer in model.encoder.layer)
         if (mask_token := getattr(model.embeddings, "mask_token", None)) is not None:
             mask_token.requires_grad_(False)  # it is for masked pretraining: nothing here reads it
 
@@ -37,7 +40,7 @@ class Dinov2Encoder(VisionEncoder):
 
     def blocks(self) -> list[Block]:
         """Return the layers."""
-        return [_block(layer) for layer in self.model.encoder.layer]
+        return [_block(layer, self.light) for layer in self.model.encoder.layer]
 
     def norm(self, tokens: torch.Tensor) -> torch.Tensor:
         """Apply the norm behind the last layer."""
@@ -45,7 +48,7 @@ class Dinov2Encoder(VisionEncoder):
         return normed
 
 
-def _block(layer: Any) -> Block:
+def _block(layer: Any, light: bool) -> Block:
     attention = layer.attention
     if hasattr(attention, "q_proj"):
         query, key, value, out = attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj
@@ -55,4 +58,5 @@ def _block(layer: Any) -> Block:
     return Block(
         norm1=layer.norm1, query=query, key=key, value=value, out=out, scale1=layer.layer_scale1, norm2=layer.norm2,
         mlp=layer.mlp, scale2=layer.layer_scale2,
+        finish=partial(light_layer.finish, layer, out) if light else None,
     )  # fmt: skip

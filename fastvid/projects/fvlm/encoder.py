@@ -7,6 +7,7 @@ token appended to the sequence would if no other token could see it.
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -40,6 +41,8 @@ class Block:
         scale2: factor of what it adds.
         norm_query: norm of each head's queries [..., d].
         norm_key: norm of each head's keys.
+        finish: maps tokens in front of the layer, and what their heads attended to, to the tokens after it, where there
+            is a lighter way for many tokens than the parts above; None for these.
     """
 
     norm1: Map
@@ -53,6 +56,7 @@ class Block:
     scale2: Map
     norm_query: Map = same
     norm_key: Map = same
+    finish: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -69,8 +73,8 @@ class Keys:
 
     @property
     def frames(self) -> int:
-        """Return T."""
-        return len(self.layers[0][0]) // self.clips
+        """Return T: 1 for a still image, however often it is looked at, and 0 where there is no picture."""
+        return len(self.layers[0][0]) // self.clips if self.layers else 0
 
     def split(self) -> list["Keys"]:
         """Return the keys of each frame of the clips, T of them."""
@@ -115,6 +119,7 @@ class VisionEncoder(nn.Module, ABC):
     """
 
     model: Any
+    whole_in_step = True  # under FSDP: the parts of its layers are called, never a layer
 
     def __init__(
         self,
@@ -147,13 +152,14 @@ class VisionEncoder(nn.Module, ABC):
         """Apply the norm behind the last layer."""
 
     def patches(self, height: int, width: int) -> tuple[int, int]:
-        """Return the rows and columns of patches of a frame.
+        """Return the rows and columns of whole patches of a frame. Pixels at its right and lower edge that fill none
+        are not seen, as a convolution without padding does not see them.
 
         Raises:
-            ValueError: its sides do not divide into patches.
+            ValueError: it is smaller than a patch.
         """
-        if height % self.patch or width % self.patch or not height or not width:
-            raise ValueError(f"frames of {width} x {height} do not divide into patches of {self.patch} x {self.patch}")
+        if height < self.patch or width < self.patch:
+            raise ValueError(f"frames of {width} x {height} are smaller than a patch of {self.patch} x {self.patch}")
         return height // self.patch, width // self.patch
 
     def encode(self, clips: torch.Tensor) -> Keys:
@@ -162,7 +168,10 @@ class VisionEncoder(nn.Module, ABC):
         The patches' own attention uses the same keys and values. A deep query needs nothing else, so that the last
         layer is not finished; a shallow query needs the finished patches only.
         """
-        self.patches(*clips.shape[2:4])
+        if not clips.shape[1]:
+            return Keys((), len(clips))
+        rows, columns = self.patches(*clips.shape[2:4])
+        clips = clips[:, :, : rows * self.patch, : columns * self.patch]
         tokens, rotate = self.embed(self._normalised(clips.flatten(0, 1)))
         blocks = self.blocks()
         cached = []
@@ -176,7 +185,8 @@ class VisionEncoder(nn.Module, ABC):
                     break
             query = rotate(block.norm_query(self._heads(block.query(normed)))).to(value.dtype)
             attended = functional.scaled_dot_product_attention(query, key, value)
-            tokens = _finish(block, tokens, attended.transpose(1, 2).flatten(2))
+            finish = block.finish or partial(_finish, block)
+            tokens = finish(tokens, attended.transpose(1, 2).flatten(2))
         if self.depth == "shallow":
             patches = self.norm(tokens).unsqueeze(1)
             cached = [(patches, patches)]
@@ -240,11 +250,12 @@ class VisionEncoder(nn.Module, ABC):
         return heads.transpose(-3, -2)
 
     def _normalised(self, frames: torch.Tensor) -> torch.Tensor:
-        parameter = next(self.model.parameters())
-        mean, std = (frames.new_tensor(x, dtype=torch.float32)[:, None, None] for x in (self.mean, self.std))
+        dtype = next(self.model.parameters()).dtype
+        exact = torch.promote_types(dtype, torch.float32)
+        mean, std = (frames.new_tensor(x, dtype=exact)[:, None, None] for x in (self.mean, self.std))
         # Planes first: three channels in a row do not vectorise.
-        pixels = frames.permute(0, 3, 1, 2).contiguous().float()
-        return pixels.mul_(1 / (255 * std)).sub_(mean / std).to(parameter.dtype)
+        pixels = frames.permute(0, 3, 1, 2).contiguous().to(exact)
+        return pixels.mul_(1 / (255 * std)).sub_(mean / std).to(dtype)
 
 
 def _finish(block: Block, tokens: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:

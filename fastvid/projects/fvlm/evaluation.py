@@ -14,8 +14,9 @@ from fastvid.eval.attention_maps import AttentionEntropy, Hits, diversity
 from fastvid.projects.fvlm.controls import COARSE, FINE, Condition, Trial
 from fastvid.projects.fvlm.inputs import Inputs
 from fastvid.projects.fvlm.measures import ALL, Answers, answers_of, joined
-from fastvid.projects.fvlm.model import FoveatedVLM, Output
+from fastvid.projects.fvlm.model import FoveatedVLM
 from fastvid.projects.fvlm.model_config import Mode
+from fastvid.projects.fvlm.output import Output
 
 
 @dataclass(frozen=True)

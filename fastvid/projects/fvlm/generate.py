@@ -8,7 +8,7 @@ from fastvid.data import ChatFormat
 from fastvid.projects.fvlm.encoder import Gaze, Keys
 from fastvid.projects.fvlm.language import Reading
 from fastvid.projects.fvlm.model import FoveatedVLM
-from fastvid.projects.fvlm.model_config import Mode
+from fastvid.projects.fvlm.model_config import Kind, Mode
 
 
 class Answer:
@@ -60,15 +60,16 @@ class Answer:
         return decoded.strip()
 
     @torch.no_grad()
-    def about(self, frames: Iterable[torch.Tensor]) -> Iterator[str]:
+    def about(self, frames: Iterable[torch.Tensor], looks: int = 1) -> Iterator[str]:
         """Watch a video and yield the answer's words as they come.
 
         Args:
             frames: uint8 [H, W, 3] each.
+            looks: number of looks at each frame, which is encoded once: more than one at a still image.
         """
         reading = self.model.language.start()
         hidden = self._text(reading, self.before)
-        hidden = self._watch(reading, hidden, frames)
+        hidden = self._watch(reading, hidden, self._encoded(frames, looks))
         hidden = self._text(reading, self.after) if self.after else hidden
         if hidden is None:
             raise ValueError("nothing to answer: no text and no frame")
@@ -99,35 +100,63 @@ class Answer:
         real = torch.ones(embeds.shape[:2], dtype=torch.bool, device=embeds.device)
         return reading.read(embeds, real)[:, -1]
 
-    def _watch(
-        self, reading: Reading, hidden: torch.Tensor | None, frames: Iterable[torch.Tensor]
-    ) -> torch.Tensor | None:
-        """Read one token a frame. Return the last one's hidden state, or ``hidden`` without a frame."""
-        if self.mode == "parallel":
-            return self._watch_twice(reading, hidden, frames)
-        connector = self.model.connector
-        query = self._first_query(hidden)
+    def _encoded(self, frames: Iterable[torch.Tensor], looks: int) -> Iterator[Keys]:
+        """Yield the keys of each frame, as often as it is looked at."""
         for frame in frames:
-            keys = self.model.encode(frame[None, None])
+            yield from [self.model.encode(frame[None, None])] * looks
+
+    def _watch(self, reading: Reading, hidden: torch.Tensor | None, seen: Iterable[Keys]) -> torch.Tensor | None:
+        """Read one token a frame. Return the last one's hidden state, or ``hidden`` without a frame.
+
+        Args:
+            reading: of what is in front.
+            hidden: of the last token there.
+            seen: keys of each frame.
+        """
+        if self.mode == "parallel":
+            return self._watch_twice(reading, hidden, list(seen))
+        connector = self.model.connector
+        kind: Kind = "coarse" if self.mode == "coarse" else "fine"
+        sketch = None  # where queries are predicted, if not from the answer's sequence
+        for number, keys in enumerate(seen):
+            if not number:
+                if self.model.config.aim == "frames" and kind == "fine":
+                    sketch, state = self._sketch(reading, hidden, kind)
+                hidden = self._mark(reading, hidden, kind)
+                query = self._first_query(hidden if sketch is None else state)
             token = self._token(connector.static_query[None] if self.mode == "coarse" else query, keys, keep=True)
             hidden = self._read(reading, token)
-            query = connector.predict(hidden)
+            query = connector.predict(hidden if sketch is None else self._read(sketch, token))
         return hidden
 
-    def _watch_twice(
-        self, reading: Reading, hidden: torch.Tensor | None, frames: Iterable[torch.Tensor]
-    ) -> torch.Tensor | None:
+    def _watch_twice(self, reading: Reading, hidden: torch.Tensor | None, kept: list[Keys]) -> torch.Tensor | None:
         connector = self.model.connector
-        kept = [self.model.encode(frame[None, None]) for frame in frames]
+        if not kept:
+            return hidden
         queries = [connector.static_query[None]] * len(kept)
-        for _ in range(self.model.config.iterations):
-            draft, following = reading.fork(), [self._first_query(hidden)]
+        for number in range(self.model.config.iterations):
+            sketch, state = self._sketch(reading, hidden, "fine" if number else "coarse")
+            following = [self._first_query(state)]
             for query, keys in zip(queries, kept, strict=True):
-                following.append(connector.predict(self._read(draft, self._token(query, keys))))
+                following.append(connector.predict(self._read(sketch, self._token(query, keys))))
             queries = following[: len(kept)]
+        hidden = self._mark(reading, hidden, "fine")
         for query, keys in zip(queries, kept, strict=True):
             hidden = self._read(reading, self._token(query, keys, keep=True))
         return hidden
+
+    def _mark(self, reading: Reading, hidden: torch.Tensor | None, kind: Kind) -> torch.Tensor | None:
+        """Read the mark of a pass, where the model has marks. Return what is known then."""
+        return self._read(reading, self.model.connector.mark(kind)) if self.model.config.marks else hidden
+
+    def _sketch(self, reading: Reading, hidden: torch.Tensor | None, kind: Kind) -> tuple[Reading, torch.Tensor | None]:
+        """Begin a sequence to predict queries from, which the answer's does not go on from. Return also what is known
+        there before the first frame."""
+        if self.model.config.aim == "frames":
+            own, connector = self.model.language.start(), self.model.connector
+            return own, self._read(own, torch.cat([connector.no_text[None, None], connector.mark(kind)], 1))
+        own = reading.fork()
+        return own, self._mark(own, hidden, kind)
 
     def _first_query(self, hidden: torch.Tensor | None) -> torch.Tensor:
         connector = self.model.connector

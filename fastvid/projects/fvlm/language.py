@@ -1,6 +1,7 @@
 """The language model: rows of embeddings in, hidden states out, with a cache of keys and values."""
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -68,6 +69,24 @@ class LanguageModel(nn.Module):
         found: torch.Tensor = self.model.get_output_embeddings()(hidden)
         return found
 
+    def together(self, *sequences: tuple[torch.Tensor, torch.Tensor]) -> list[torch.Tensor]:
+        """Read sequences of the same R rows in one call, in which none sees another. Return the hidden states of each.
+
+        Args:
+            sequences: embeddings [R, n, W] of each, and bool [R, n], which of them are real.
+        """
+        embeds, real = (torch.cat(parts, 1) for parts in zip(*sequences, strict=True))
+        lengths = [mask.shape[1] for _, mask in sequences]
+        which = torch.cat([torch.full((n,), i, device=real.device) for i, n in enumerate(lengths)])
+        column = torch.arange(len(which), device=real.device)
+        own = (column <= column[:, None]) & (which == which[:, None])
+        mask = own & real[:, None, None, :] | (column == column[:, None])  # see Reading.read
+        positions = torch.cat([mask.long().cumsum(1) for _, mask in sequences], 1).sub_(1).clamp_(min=0)
+        out = self.model.get_decoder()(
+            inputs_embeds=embeds, attention_mask=mask, position_ids=positions, use_cache=False
+        )
+        return list(out.last_hidden_state.split(lengths, 1))
+
     def start(self) -> "Reading":
         """Return a reading that has read nothing."""
         return Reading(self)
@@ -81,10 +100,10 @@ class Reading:
     """
 
     def __init__(self, language: LanguageModel):
-        from transformers import DynamicCache
+        from fastvid.projects.fvlm.cache import new_cache  # and transformers with it
 
         self.language = language
-        self.cache = DynamicCache()
+        self.cache = new_cache()
         self.real: torch.Tensor | None = None
 
     def read(self, embeds: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
@@ -94,6 +113,8 @@ class Reading:
             embeds: [R, n, W], the next columns of R rows.
             real: bool [R, n]; the others are padding, and their hidden states mean nothing.
         """
+        if not embeds.shape[1]:
+            return embeds
         past = 0 if self.real is None else self.real.shape[1]
         total = real if self.real is None else torch.cat([self.real, real], 1)
         self.real = total
@@ -112,8 +133,41 @@ class Reading:
 
     def fork(self) -> "Reading":
         """Return a reading that has read the same, and goes on by itself."""
+        from fastvid.projects.fvlm.cache import fork
+
         other = Reading(self.language)
-        other.real = self.real
-        for index, layer in enumerate(self.cache.layers):
-            other.cache.update(layer.keys, layer.values, index)
+        other.real, other.cache = self.real, fork(self.cache)
         return other
+
+    @classmethod
+    def joined(cls, parts: Sequence[tuple["Reading", torch.Tensor]]) -> "Reading":
+        """Return a reading whose rows have read what rows of other readings have read. Where one has read fewer columns
+        than another, padding stands behind them.
+
+        Args:
+            parts: readings by one model, and of each int64 [n], the numbers of its rows, each as often as it is wanted.
+        """
+        longest = max((reading for reading, _ in parts), key=lambda reading: reading.columns)
+        other = cls(longest.language)
+        if longest.real is None:
+            return other
+        other.real = torch.cat([_rows(reading.real, which, longest.real, 1) for reading, which in parts])
+        read = [(reading.cache.layers, which) for reading, which in parts]
+        for index, layer in enumerate(longest.cache.layers):
+            keys = [_rows(layers[index].keys if layers else None, which, layer.keys, 2) for layers, which in read]
+            values = [_rows(layers[index].values if layers else None, which, layer.values, 2) for layers, which in read]
+            other.cache.update(torch.cat(keys), torch.cat(values), index)
+        return other
+
+    @property
+    def columns(self) -> int:
+        """Return the number of columns that were read."""
+        return 0 if self.real is None else self.real.shape[1]
+
+
+def _rows(x: torch.Tensor | None, which: torch.Tensor, like: torch.Tensor, dim: int) -> torch.Tensor:
+    """Return rows ``which`` of x, with zeros behind along ``dim`` up to the length of ``like``; only zeros for None."""
+    found = like.new_zeros(len(which), *like.shape[1:])
+    if x is not None:
+        found.narrow(dim, 0, x.shape[dim]).copy_(x[which])
+    return found

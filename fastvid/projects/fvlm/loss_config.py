@@ -1,6 +1,7 @@
 """Options of the loss. No model code is imported, so that they are read quickly."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from fastvid.ranges import Natural, NotNegative
 
@@ -9,12 +10,15 @@ from fastvid.ranges import Natural, NotNegative
 class LossConfig:
     """The loss."""
 
+    learn: Literal["answers", "all"] = "answers"
+    """Tokens that are learnt: those of the answers and their ends, or all text behind the video, questions too."""
     coarse_weight: NotNegative = 1.0
     """Weight of the coarse pass's cross-entropy. With 0 the coarse pass is measured and not trained, and no fair
     comparison."""
     entropy_floor: NotNegative = 0.0
-    """Keep the attention of aimed glances above this entropy, in nats, while training begins: attention that settles
-    on one place before it makes use of the question stays there long. 0 for no floor."""
+    """Keep the attention of aimed glances above this entropy, in nats, for a part of the training: attention that
+    settles on one place before it makes use of the question, or of what was seen, stays there long. 0 for no
+    floor."""
     entropy_weight: NotNegative = 0.3
     """Weight of what is missing to the floor, in the mean over layers, heads and glances."""
     entropy_from: Natural = 0

@@ -11,7 +11,7 @@ import torch
 from fastvid.eval.attention import mean_of_sums
 from fastvid.eval.hierarchical import bootstrap_interval
 from fastvid.projects.fvlm.inputs import Inputs
-from fastvid.projects.fvlm.model import Output
+from fastvid.projects.fvlm.output import Output
 from fastvid.report.records import RunRecords
 
 ALL = "all"  # the row of all tasks together

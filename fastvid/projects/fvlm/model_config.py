@@ -14,6 +14,11 @@ GazeKind = Literal["learnt", "uniform", "oracle", "shuffled"]
 """Aims of queries: ``learnt`` where they want to, ``uniform`` everywhere alike, ``oracle`` at the true patch,
 ``shuffled`` where another question's queries want to."""
 
+Kind = Literal["coarse", "fine"]
+"""Kind of a pass: with the static query, or with predicted ones."""
+Coarse = bool | Literal["measured"]
+"""Whether the coarse pass is made beside the fine one; ``measured``: without gradients."""
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -41,12 +46,20 @@ class ModelConfig:
     """Order in which the language model reads. Only behind the question can a look depend on it."""
     first_query: Literal["text", "learnt"] = "text"
     """Query of the first frame: predicted from the text in front of the video, or one that is learnt."""
+    marks: bool = False
+    """A learnt token in front of the frames says which pass reads them, the coarse or a fine one."""
+    aim: Literal["text", "frames"] = "text"
+    """What queries are predicted from. text: what the answer is written from too, the text in front of the video and
+    the frames so far. frames: the frames alone, in a sequence of their own behind a learnt token, so that all questions
+    about a clip look alike; it has marks, and a learnt first query."""
     token_scale: Positive | None = None
     """Standard deviation of a visual token at the start; default: that of the language model's embeddings."""
     tiny_width: Count = 96
     """Width of the tiny encoder and of the tiny language model."""
     tiny_layers: Count = 2
     """Layers of each."""
+    tiny_encoder_layers: Count | None = None
+    """Layers of the tiny encoder, where these are others than the language model's."""
     tiny_heads: Count = 4
     """Heads of each attention."""
     tiny_patch: Count = 16
@@ -56,6 +69,11 @@ class ModelConfig:
         if self.tiny_heads > 0 and self.tiny_width % (2 * self.tiny_heads):
             raise ValueError(
                 f"model: a tiny width of {self.tiny_width} does not divide among {self.tiny_heads} heads of even width"
+            )
+        if self.aim == "frames" and (not self.marks or self.first_query == "text"):
+            raise ValueError(
+                "model: with --model.aim frames no text is in front of the frames: use --model.marks True and "
+                "--model.first-query learnt"
             )
         if self.layout == "video-first" and self.first_query == "text":
             raise ValueError(

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from fastvid.models.pixel_statistics import pixel_statistics
-from fastvid.models.pretrained import load_pretrained, load_timm, open_config
+from fastvid.models.pretrained import IMAGE_ENCODERS, load_pretrained, load_timm, open_config
 from fastvid.models.weight_files import find_file, first_line, local_or_hub, read_json
 from fastvid.projects.fvlm.dinov2 import Dinov2Encoder
 from fastvid.projects.fvlm.dinov3 import Dinov3Encoder
@@ -38,7 +38,7 @@ def open_model(config: ModelConfig, *, size: int, texts: Iterable[str]) -> tuple
     Raises:
         FileNotFoundError: nothing to open.
         ValueError: files that are damaged or do not fit; a language model whose tokenizer is another model's; frames
-            that do not divide into patches.
+            that are smaller than a patch.
         OSError: a file that cannot be read.
     """
     if config.init == "tiny":
@@ -73,8 +73,7 @@ def open_encoder(source: str) -> VisionEncoder:
         return _timm_of(source, fields)
     from transformers import AutoModel
 
-    families = {"dinov2": "DINOv2", "dinov2_with_registers": "DINOv2 with registers", "dinov3_vit": "DINOv3 ViT"}
-    config = open_config(source, families)
+    config = open_config(source, IMAGE_ENCODERS)
     model, _ = load_pretrained(AutoModel, source, config=config)
     mean, std = pixel_statistics(source)
     encoder: VisionEncoder = ENCODERS[config.model_type](model, mean, std)

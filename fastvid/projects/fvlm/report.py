@@ -5,6 +5,7 @@ from typing import Any
 
 from fastvid.projects.fvlm.measures import ALL
 from fastvid.projects.fvlm.recipe_files import GAZE_VIDEO, RESULT
+from fastvid.projects.fvlm.reconstruct_report import reconstruction, told_note
 from fastvid.report.figures import COLOURS, GRID, INK, new_axes, svg
 from fastvid.report.markup import section, table, text, video
 from fastvid.report.page import ProjectSections
@@ -24,14 +25,16 @@ def sections(run: RunRecords) -> ProjectSections:
     found = read_json(run.path / RESULT)
     if found is None:
         return ProjectSections([curves], shows_loss=bool(curves))
+    told = found.get("told", False)  # then no answer was learnt
     own = [
         _headline(found),
         section("Acceptance", _acceptance(found)),
-        section("Answers, on test clips", _answers(found)),
-        section("Is the second look worth it?", _ratios(found)),
+        section("Answers, on test clips", "" if told else _answers(found)),
+        section("Is the second look worth it?", "" if told else _ratios(found)),
+        section("Reconstruction, on test clips", reconstruction(found)),
         section("Where it looked", _hits(found) + _entropy(found) + _diversity(found)),
         section("A gaze, frame by frame", _video(run)),
-        section("What it said", _samples(found)),
+        section("What it said", "" if told else _samples(found)),
         curves,
     ]
     return ProjectSections(own, shows_loss=bool(curves))
@@ -50,7 +53,7 @@ def _headline(found: Values) -> str:
         f"{found['coarse_weight']:g}, seed {found['seed']}. {clips['train']:,} clips to train, {clips['val']:,} to "
         f"validate, {clips['test']:,} to test with {found['questions']:,} questions; {found['frames']} frames a clip, "
         f"{found['tokens']} tokens a frame. In brackets: 95 % intervals over the test clips of this one run; other "
-        f"seeds spread wider.</p>{_restarts(found)}{said}"
+        f"seeds spread wider.</p>{told_note(found)}{_restarts(found)}{said}"
     )
 
 

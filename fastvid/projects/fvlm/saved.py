@@ -2,20 +2,24 @@
 
 import dataclasses
 import json
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from fastvid.files import naming, write_whole
+from fastvid.models.pretrained import load_pretrained
 from fastvid.models.weight_files import first_line
 from fastvid.projects.fvlm.encoder import VisionEncoder
 from fastvid.projects.fvlm.inputs import Inputs
 from fastvid.projects.fvlm.language import LanguageModel
-from fastvid.projects.fvlm.model import FoveatedVLM, Output
+from fastvid.projects.fvlm.model import FoveatedVLM
 from fastvid.projects.fvlm.model_config import ModelConfig
 from fastvid.projects.fvlm.open_model import ENCODERS
+from fastvid.projects.fvlm.output import Output
 from fastvid.projects.fvlm.timm_vit import ALWAYS, TimmEncoder
 from fastvid.report.records import read_json
 from fastvid.video import probe
@@ -23,8 +27,22 @@ from fastvid.video import probe
 if TYPE_CHECKING:
     from fastvid.projects.fvlm.caption import VideoAnswer
 
+# Options of what a model was made of, which a model that goes on from it keeps.
+_ORIGIN = (
+    "init",
+    "encoder",
+    "language",
+    "tiny_width",
+    "tiny_layers",
+    "tiny_encoder_layers",
+    "tiny_heads",
+    "tiny_patch",
+)
+
+log = logging.getLogger(__name__)
+
 FILE, WEIGHTS = "fvlm.json", "model.safetensors"
-_ENCODER, _LANGUAGE, _TOKENIZER = "encoder", "language", "tokenizer"  # folders of their configurations
+_ENCODER, _LANGUAGE, _TOKENIZER = "encoder", "language", "tokenizer"  # folders, as transformers saves each
 
 
 class TrainedFvlm(nn.Module):
@@ -66,6 +84,9 @@ class TrainedFvlm(nn.Module):
 def save(folder: Path, model: FoveatedVLM, tokenizer: Any, about: dict[str, Any]) -> None:
     """Write a model into a folder: weights, configurations and tokenizer, without anything of where it came from.
 
+    What is transformers' own is written by transformers: in a model its layers are named otherwise from version to
+    version, in a folder they are not.
+
     Args:
         folder: made if it is not there.
         model: the model.
@@ -85,11 +106,11 @@ def save(folder: Path, model: FoveatedVLM, tokenizer: Any, about: dict[str, Any]
         size = list(encoder.model.patch_embed.img_size)
         fields["timm"] = {"name": encoder.name, "arguments": {**encoder.arguments, "img_size": size}}
     else:
-        encoder.model.config.save_pretrained(folder / _ENCODER)
-    language.config.save_pretrained(folder / _LANGUAGE)
+        encoder.model.save_pretrained(folder / _ENCODER)
+    language.save_pretrained(folder / _LANGUAGE)
     tokenizer.save_pretrained(folder / _TOKENIZER)
-    tied = _tied(model)
-    weights = {n: t.detach().cpu().contiguous() for n, t in model.state_dict().items() if n not in tied}
+    elsewhere = tuple(_saved_apart(model))
+    weights = {n: t.detach().cpu().contiguous() for n, t in model.state_dict().items() if not n.startswith(elsewhere)}
     with naming(folder / WEIGHTS):
         save_file(weights, folder / WEIGHTS)
     write_whole(folder / FILE, (json.dumps(fields, indent=1) + "\n").encode())
@@ -113,18 +134,18 @@ def load(folder: Path, *, source: str | None = None) -> TrainedFvlm:
     if fields is None:
         raise FileNotFoundError(f"no trained model in {folder}: it has no {FILE}")
     try:
-        from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        language = AutoModelForCausalLM.from_config(
-            AutoConfig.from_pretrained(folder / _LANGUAGE), attn_implementation="sdpa"
-        )
+        language = _transformers_model(AutoModelForCausalLM, folder / _LANGUAGE)
+        language.set_attn_implementation("sdpa")
         model = FoveatedVLM(
             ModelConfig(**fields["model"]), _encoder(folder, fields), LanguageModel(language), fields["token_scale"]
         )
-        tied = _tied(model)
-        missing, unexpected = model.load_state_dict(load_file(folder / WEIGHTS), strict=False)
-        if set(missing) - tied or unexpected:
-            raise ValueError(f"{WEIGHTS} lacks {sorted(set(missing) - tied)[:3]} or has {sorted(unexpected)[:3]} more")
+        weights = load_file(folder / WEIGHTS)
+        lacking, unexpected = model.load_state_dict(weights, strict=False)
+        missing = sorted(set(lacking) - _tied(model) - _loaded(model, folder))
+        if missing or unexpected:
+            raise ValueError(f"{WEIGHTS} lacks {missing[:3]} or has {sorted(unexpected)[:3]} more")
         tokenizer = AutoTokenizer.from_pretrained(folder / _TOKENIZER)
     except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(
@@ -133,19 +154,76 @@ def load(folder: Path, *, source: str | None = None) -> TrainedFvlm:
     return TrainedFvlm(model, tokenizer, fields["about"]).eval()
 
 
+def go_on(config: ModelConfig, folder: Path, size: int) -> tuple[FoveatedVLM, Any]:
+    """Open a saved model to train it further, with its tokenizer.
+
+    What the saved one has not, such as marks, starts at random; what the new one has not is left out. The log says so.
+
+    Args:
+        config: options of the new one; those that say where a model comes from, or how small it is, are passed over for
+            the saved one's.
+        folder: with ``fvlm.json``.
+        size: side of a frame in pixels.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: the files are damaged, or of another version; frames that are smaller than a patch.
+    """
+    found = load(folder)
+    old = found.model.requires_grad_(True)
+    config = dataclasses.replace(config, **{name: getattr(old.config, name) for name in _ORIGIN})
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(config.init_seed)
+        scale = config.token_scale or old.connector.token_scale
+        model = FoveatedVLM(config, old.encoder, old.language, scale)
+    new, left = model.connector.load_state_dict(old.connector.state_dict(), strict=False)
+    for names, words in ((new, "starts at random, as the model gone on from has none"), (left, "is left out")):
+        if names:
+            log.info("%s: %s %s", folder, ", ".join(names), words)
+    model.encoder.patches(size, size)
+    return model, found.tokenizer
+
+
 def _encoder(folder: Path, fields: dict[str, Any]) -> VisionEncoder:
-    """Build an encoder with random weights."""
+    """Open the encoder; one of timm has random weights."""
     mean, std = tuple(fields["mean"]), tuple(fields["std"])
     if "timm" in fields:
         import timm
 
         name, arguments = fields["timm"]["name"], fields["timm"]["arguments"]
         return TimmEncoder(timm.create_model(name, **ALWAYS, **arguments), name, arguments, mean, std)
-    from transformers import AutoConfig, AutoModel
+    from transformers import AutoModel
 
-    config = AutoConfig.from_pretrained(folder / _ENCODER)
-    encoder: VisionEncoder = ENCODERS[config.model_type](AutoModel.from_config(config), mean, std)
+    model = _transformers_model(AutoModel, folder / _ENCODER)
+    encoder: VisionEncoder = ENCODERS[model.config.model_type](model, mean, std)
     return encoder
+
+
+def _transformers_model(model_class: Any, folder: Path) -> Any:
+    """Open what transformers saved; with random weights where an older run has them in ``model.safetensors``."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(folder)
+    if not _has_weights(folder):
+        return model_class.from_config(config)
+    model, _ = load_pretrained(model_class, str(folder), config=config)
+    return model
+
+
+def _has_weights(folder: Path) -> bool:
+    return any(folder.glob("*.safetensors"))
+
+
+def _saved_apart(model: FoveatedVLM) -> dict[str, str]:
+    """Return the folder of each part that transformers saves, by the prefix of its tensors."""
+    language = {"language.model.": _LANGUAGE}
+    return language if isinstance(model.encoder, TimmEncoder) else {"encoder.model.": _ENCODER, **language}
+
+
+def _loaded(model: FoveatedVLM, folder: Path) -> set[str]:
+    """Return the names of the tensors that transformers has loaded from its own files."""
+    there = tuple(prefix for prefix, name in _saved_apart(model).items() if _has_weights(folder / name))
+    return {name for name in model.state_dict() if name.startswith(there)} if there else set()
 
 
 def _tied(model: FoveatedVLM) -> set[str]:

@@ -38,8 +38,9 @@ class SceneConfig:
     """plain: one grey. texture: soft patches, another picture for each clip. moving: the patches drift."""
     jitter: Annotated[int, Range(0, 7)] = 0
     """Pixels by which a tile is off its cell at most, drawn for each tile and frame. Tiles may then overlap."""
-    train: Count = 12_000
-    """Clips to train with: a quarter of one frame, a quarter of few tiles, and half as hard as those of the test."""
+    train: Count = 16_000
+    """Clips to train with: an eighth of one tile in one frame, a quarter of one frame, a quarter of two, and the rest
+    as hard as those of the test."""
     val: Count = 128
     """Clips to validate with, which have all frames and the most tiles."""
     test: Count = 512
@@ -50,8 +51,8 @@ class SceneConfig:
     def __post_init__(self) -> None:
         if self.tiles >= self.cells**2:
             raise ValueError(f"{self.tiles} tiles do not fit on {self.cells} x {self.cells} cells and move")
-        if self.train < 8:
-            raise ValueError(f"{self.train} clips to train with are too few: there are two tasks and three parts")
+        if self.train < 16:
+            raise ValueError(f"{self.train} clips to train with are too few: there are two tasks and four parts")
 
     @property
     def size(self) -> int:

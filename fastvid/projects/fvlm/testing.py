@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fastvid.data import Source
+from fastvid.data import Batch, Source
 from fastvid.projects.fvlm.config import FvlmConfig
 from fastvid.projects.fvlm.controls import COARSE, FINE, conditions
 from fastvid.projects.fvlm.data import Clips
@@ -21,6 +21,8 @@ from fastvid.projects.fvlm.model import FoveatedVLM
 from fastvid.projects.fvlm.model_config import Mode
 from fastvid.projects.fvlm.pictures import Shown, write_pictures, write_video
 from fastvid.projects.fvlm.recipe_files import COARSE_MODEL, GAZE_VIDEO, MODEL, RESULT
+from fastvid.projects.fvlm.reconstruct import Reconstructor, model_in
+from fastvid.projects.fvlm.reconstruct_measures import measure_reconstruction
 from fastvid.projects.fvlm.results import Sample, by_task, measured
 from fastvid.projects.fvlm.saved import save
 from fastvid.report.records import RunRecords
@@ -51,8 +53,10 @@ class Test:
         """Return what tests a model on a part of the clips."""
         return Evaluator(lambda: self.clips.evaluated(part), self.tokenizer.eos_token_id, self.cast, check)
 
-    def validate(self, name: str, model: FoveatedVLM, mode: Mode, step: int) -> dict[str, float]:
+    def validate(self, name: str, module: FoveatedVLM | Reconstructor, mode: Mode, step: int) -> dict[str, float]:
         """Return the measures of the validation clips, to record."""
+        model, again = model_in(module), self.rebuilt(module, self.clips.data.val, mode)
+        again = {name: error for name, error in again.items() if name in (FINE, COARSE)}
         # A request to stop waits for the end of a validation: the step before it is to be saved.
         found = self.evaluator(self.clips.data.val)(model, mode, {}, look=False)
         passes = (COARSE,) if mode == "coarse" else (FINE, COARSE)
@@ -62,22 +66,32 @@ class Test:
             for which, table in tables.items()
         )
         log.info("%s step %d, validation accuracy: %s", name, step, said)
-        return {
+        if again:
+            log.info("%s step %d, squared error: %s", name, step, ", ".join(f"{k} {v:.4f}" for k, v in again.items()))
+        return {f"val_reconstruction_{which}": error for which, error in again.items()} | {
             f"val_{measure}_{which}_{task}": one[measure]
             for which, table in tables.items()
             for task, one in table.items()
             for measure in ("accuracy", "ce")
         }
 
-    def write(self, model: FoveatedVLM, alone: FoveatedVLM | None, attempts: Sequence[str]) -> None:
+    def rebuilt(
+        self, module: FoveatedVLM | Reconstructor, part: Source, mode: Mode, check: Callable[[], None] = lambda: None
+    ) -> dict[str, Any]:
+        """Return the errors of reconstructed frames; nothing of a model that reconstructs none."""
+        if not isinstance(module, Reconstructor):
+            return {}
+        return measure_reconstruction(module.eval(), self.clips.evaluated(part), mode, self.cast, check)
+
+    def write(self, module: FoveatedVLM | Reconstructor, alone: FoveatedVLM | None, attempts: Sequence[str]) -> None:
         """Save the models, test them, and write what was found, unless that was done.
 
         Args:
-            model: the model as it is used.
+            module: the model as it is used.
             alone: the one whose coarse pass alone was trained, or None.
             attempts: stages that were given up, and the one that trained the model.
         """
-        run, config = self.session.run, self.config
+        run, config, model = self.session.run, self.config, model_in(module)
         assert run is not None
         if run.read_json(RESULT) is not None:
             log.info("this run is tested already: see %s", RESULT)
@@ -109,9 +123,10 @@ class Test:
             "coarse_weight": config.loss.coarse_weight, "frames": data.views.frames, "clips": data.counts(),
             "legacy_ratio": legacy_ratio(records, attempts[-1]), "stage": attempts[-1],
             "given_up": [records.last(name, "val_accuracy_fine_all") for name in attempts[:-1]],
-            "restart": dataclasses.asdict(config.restart),
+            "restart": dataclasses.asdict(config.restart), "told": config.reconstruct.told,
         }  # fmt: skip
-        run.write_json(RESULT, {**facts, **values})
+        again = self.rebuilt(module, data.test, mode, self.session.signals.check)
+        run.write_json(RESULT, {**facts, **values, "reconstruction": again})
         for row in values["acceptance"]:
             log.info(
                 "%s: %s, %s: %s, wanted %s %g: %s", row["task"], row["measure"], row["condition"],
@@ -122,7 +137,11 @@ class Test:
     def _about(self, mode: Mode, question: str) -> dict[str, Any]:
         """Return what a saved model says of itself: how it reads videos, and what it was asked."""
         views = dataclasses.asdict(self.clips.data.views)
-        return {"views": views, "max_fps": self.clips.fps, "question": question, "mode": mode}
+        data = self.config.data
+        return {
+            "views": views, "max_fps": self.clips.fps, "question": question, "mode": mode,
+            "image_looks": data.image_looks, "token_ids": data.token_ids,
+        }  # fmt: skip
 
     def _shown(self, model: FoveatedVLM, mode: Mode, tasks: Sequence[str]) -> Iterator[Shown]:
         """Yield the first test questions of each task, one of a clip, answered word by word in the fine and the coarse
@@ -142,16 +161,19 @@ class Test:
         batch, chat = test.batch, self.clips.chat
         assert batch.clips is not None
         talk = batch.text[clip].conversations[0]
-        frames = batch.clips[clip][batch.extra["frames"][clip]]
-        before, after = chat.prompt(talk.turns[0].question, talk.system)
+        frames, looks = seen(batch, clip)
+        asked = chat.asked(talk)
         attention, said = {}, {}
         for name, of in {FINE: mode, COARSE: "coarse"}.items():
-            answer = Answer(model.eval(), chat, before, after, mode=of, most=self.config.test.tokens, look=True)
-            said[name] = "".join(answer.about(frames)).strip()
+            answer = Answer(
+                model.eval(), chat, asked.before, asked.after, mode=of, most=self.config.test.tokens, look=True
+            )
+            said[name] = "".join(answer.about(frames, looks)).strip()
             layers = zip(*answer.attention, strict=True)
             attention[name] = np.stack([torch.stack(list(looks)).float().numpy() for looks in layers])
+        frames = frames.repeat(looks, 1, 1, 1)
         return Shown(
-            batch.keys[clip], talk.turns[0].question, talk.turns[0].answer, frames.cpu().numpy(),
+            batch.keys[clip], asked.question, asked.answer, frames.cpu().numpy(),
             model.encoder.patches(*frames.shape[1:3]), batch.extra["truth"][clip, 0][: len(frames)].tolist(),
             attention, said,
         )  # fmt: skip
@@ -161,3 +183,15 @@ class Test:
         ids = self.tokenizer(one.answer, add_special_tokens=False)["input_ids"]
         spelled = self.tokenizer.decode(ids).split()
         return {name: said.split() == spelled for name, said in one.said.items()}
+
+
+def seen(batch: Batch, clip: int) -> tuple[torch.Tensor, int]:
+    """Return the frames of a clip of a batch, uint8 [T, H, W, 3], and the number of looks at each.
+
+    A still image is one frame, and has as many looks as it has places in the batch.
+    """
+    assert batch.clips is not None
+    stored, real = batch.clips[clip], batch.extra["frames"][clip]
+    if len(stored) == len(real):
+        return stored[real], 1
+    return stored, int(real.sum())

@@ -36,8 +36,9 @@ def _encoder(config: ModelConfig, size: int) -> Any:
 
     model: Any = Dinov2Model(
         Dinov2Config(
-            hidden_size=config.tiny_width, num_hidden_layers=config.tiny_layers, num_attention_heads=config.tiny_heads,
-            patch_size=config.tiny_patch, image_size=size, layerscale_value=1.0, use_mask_token=False,
+            hidden_size=config.tiny_width, num_hidden_layers=config.tiny_encoder_layers or config.tiny_layers,
+            num_attention_heads=config.tiny_heads, patch_size=config.tiny_patch, image_size=size, layerscale_value=1.0,
+            use_mask_token=False,
         )
     )  # fmt: skip
     _draw(model)

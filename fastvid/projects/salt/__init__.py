@@ -16,6 +16,10 @@ PROJECT = Project(
     run="fastvid.projects.salt.recipe:run",
     saved="student/encoder.json",
     load="fastvid.projects.salt.saved:load",
+    encodes=True,
+    export="fastvid.projects.salt.export:export",
+    also_saved=("teacher",),
+    surprise="fastvid.projects.salt.surprise:load",
     sweep="fastvid.projects.salt.sweep:SWEEP",
     report="fastvid.projects.salt.report:sections",
 )

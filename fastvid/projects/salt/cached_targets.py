@@ -8,6 +8,7 @@ from fastvid.data import Batch, DecodeOptions, EpochSampler, Latents, Quarantine
 from fastvid.data.inventory import with_named_videos
 from fastvid.latents import LatentCache, LatentLoader
 from fastvid.latents.manifest import dataset_hash, differences
+from fastvid.models.block_numbers import name_blocks
 from fastvid.models.fingerprint import teacher_fingerprint
 from fastvid.models.teachers import Teacher
 from fastvid.models.vit import VideoViT
@@ -38,6 +39,10 @@ class CachedTargets:
     def dim(self) -> int:
         return self.cache.manifest.dim
 
+    @property
+    def layers(self) -> int:
+        return self.cache.manifest.layers
+
     def batches(self, make_loader: MakeLoader) -> LatentLoader:
         return LatentLoader(make_loader(draws=self._draws), self.cache, self._device)
 
@@ -46,7 +51,7 @@ class CachedTargets:
         return batch.latents
 
     def select(self, prepared: Latents, masked: torch.Tensor) -> Selected:
-        return select_latents(prepared, masked)
+        return select_latents(prepared, masked, self.layers)
 
     def examples(self, data: SaltData, clips: int, quarantine: Quarantine) -> Examples:
         sampler = EpochSampler(data.train.shard_sizes, batch=min(clips, len(data.train.samples)), seed=self._seed)
@@ -79,6 +84,7 @@ def open_latents(config: SaltConfig, data: SaltData, student: VideoViT, teacher:
         "dataset": dataset_hash(data.path, data.whole),
         "views": data.views.fingerprint,
         "grid": student.grid,
+        "layer": name_blocks(config.teacher.layers),
         **({} if teacher is None else teacher_fingerprint(teacher)),
     }
     lines = with_named_videos(differences(m.dependencies, wanted, "this run"), cache.folder, data.whole)

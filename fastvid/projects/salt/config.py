@@ -6,10 +6,11 @@ from typing import Annotated, Any, Literal
 
 from fastvid import nn
 from fastvid.data.demo.render import DemoSize
-from fastvid.eval.options import ProbeOptions
+from fastvid.eval.options import PROBES, Probe, ProbeOptions
+from fastvid.models.block_numbers import BlockNumbers
 from fastvid.models.vit_config import ViTOptions
 from fastvid.ops import MaskSpec
-from fastvid.ranges import Count, Natural, NotNegative, Positive, Range, ShareAboveZero
+from fastvid.ranges import Count, Natural, NotNegative, Positive, Range, Share, ShareAboveZero
 from fastvid.train.config import DataConfig, RunConfig
 from fastvid.train.optim import OptimConfig
 from fastvid.train.paths import PathOption
@@ -73,6 +74,15 @@ class LossConfig:
     """Weight of VICReg's variance penalty on the predictions."""
     covariance: NotNegative = 0.0
     """Weight of VICReg's covariance penalty on the predictions."""
+    context: NotNegative = 0.0
+    """Weight of the loss on visible tokens, which are then predicted too; each counts 1 / sqrt(distance to the nearest
+    masked token in the grid), as in V-JEPA 2.1 (arXiv 2603.14482); 0 for none."""
+    context_warmup: tuple[Share, Share] = (0.1, 0.2)
+    """Shares of the steps between which that weight rises from 0."""
+
+    def __post_init__(self) -> None:
+        if self.context_warmup[0] > self.context_warmup[1]:
+            raise ValueError(f"loss: context_warmup must begin before it ends; got {self.context_warmup}")
 
 
 @dataclass(frozen=True)
@@ -80,7 +90,11 @@ class TeacherConfig:
     """The frozen teacher, and how the pixel teacher is trained."""
 
     source: Annotated[str, PathOption("teacher")] = "pixel"
-    """pixel (trained first, in this run), checkpoint:PATH, or hf:NAME_OR_DIR (VideoMAE or V-JEPA 2)."""
+    """pixel (trained first, in this run), checkpoint:PATH, or hf:NAME_OR_DIR: VideoMAE, V-JEPA 2, or an encoder of
+    images, DINOv2 or DINOv3, that sees every frame by itself."""
+    layers: BlockNumbers = ()
+    """Blocks of the teacher whose latents are predicted, each normalised, as in 3,6,9,12 (the first block is 1): by one
+    predictor, from as many of the student's blocks, fused (V-JEPA 2.1, arXiv 2603.14482); default: the last one's."""
     mask: MaskConfig = field(default_factory=MaskConfig)
     """Masks of the pixel stage."""
     predictor: PredictorConfig = field(default_factory=lambda: PredictorConfig(depth=4))
@@ -111,6 +125,11 @@ class ProbeConfig(ProbeOptions):
 
     enabled: bool = True
     """Run the probes at the end."""
+    split: Literal["auto", "none"] = "auto"
+    """Videos that are not trained on but kept for the probes: the test part that the data set shows, or else
+    data.holdout (auto); or none, and then no index is read before training: for hundreds of millions of videos."""
+    probes: tuple[Probe, ...] = (*PROBES, "arrow", "order", "static", "reversed")
+    """Which probes, as in `python -m fastvid.eval --probe`."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +175,11 @@ class SaltConfig:
     """Run directory, logging, checkpoints."""
 
     def __post_init__(self) -> None:
+        if self.teacher.layers and not self.loss.normalize_target:
+            raise ValueError(
+                "teacher.layers are blocks whose latents differ in size: each must be normalised, so leave "
+                "loss.normalize_target on"
+            )
         if self.latents is not None and self.latent_window.echo > 1:
             raise ValueError(
                 "latents and latent-window.echo exclude each other: with a cache of all latents no teacher runs"

@@ -83,8 +83,13 @@ class SaltData:
     views: ViewSpec
 
 
-def open_data(config: DataConfig, demo: DemoSize) -> SaltData:
+def open_data(config: DataConfig, demo: DemoSize, *, split: str = "auto") -> SaltData:
     """Open the videos a configuration names; make the demo data set if it is not in the cache yet.
+
+    Args:
+        config: the options.
+        demo: size of the demo data set.
+        split: ``"auto"`` to keep videos for the probes, which looks at every video; ``"none"`` to train on all.
 
     Raises:
         UserError: there are no videos there.
@@ -99,6 +104,9 @@ def open_data(config: DataConfig, demo: DemoSize) -> SaltData:
         log.info("split: protocol folders, since the demo data set has folders named test, train")
         return SaltData(str(folder / "train"), train, train, test, classes_of(train), views)
     source = open_videos(config)
+    if split == "none":
+        log.info("split: none: all videos are trained on, and there is nothing to probe")
+        return SaltData(config.path, source, source, None, [], views)
     try:
         train, test, notes = hold_out(source, config.holdout)
     except ValueError as error:

@@ -78,16 +78,17 @@ class HealthCheck:
 
     def _losses(self, examples: Examples) -> tuple[float, float]:
         """Return the loss on the examples, and that of predicting the mean target."""
-        config, (masks, _) = self.loss.config, self.loss.draw(examples.ids, _DRAW, examples.targets)
+        config, layers = self.loss.config, self.loss.targets.layers
+        masks, *_ = self.loss.draw(examples.ids, _DRAW, examples.targets)
         reached, baseline = 0.0, 0.0
         for pred, (_, masked) in zip(self.module(examples.clips, masks), masks, strict=True):
+            reached += float(self.loss.masked_distance(pred, masked, examples.targets))
             target, index, scale = self.loss.targets.select(examples.targets, masked)
-            reached += float(self.loss.distance(pred, target, index, scale))
             rows = gather_tokens(target, index).float()
             if scale is not None:
                 rows = rows * scale.gather(1, index).float().unsqueeze(-1)
-            rows = rows.flatten(0, 1)
             if config.normalize_target:
                 rows = F.layer_norm(rows, rows.shape[-1:])
-            baseline += mean_predictor_loss(rows, config.kind)
+            for layer in rows.unflatten(1, (-1, layers)).unbind(2):
+                baseline += mean_predictor_loss(layer.flatten(0, 1), config.kind) / layers
         return reached / len(masks), baseline / len(masks)

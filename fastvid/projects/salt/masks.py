@@ -40,8 +40,12 @@ class MaskSampler:
 
     def __call__(self, ids: torch.Tensor, draw: int) -> list[Mask]:
         """Draw the masks for sample ids int64 [B]. ``draw`` counts micro-batches, so that no mask is drawn twice."""
+        return self.predicted(self.complete(ids, draw), ids, draw)
+
+    def predicted(self, complete: list[Mask], ids: torch.Tensor, draw: int) -> list[Mask]:
+        """Return the masks of :meth:`complete` with the masked tokens that are predicted."""
         masks = []
-        for which, (visible, masked) in enumerate(self.complete(ids, draw)):
+        for which, (visible, masked) in enumerate(complete):
             if self.tokens is not None and self.tokens < masked.shape[1]:
                 turn = draw * len(self.specs) + which
                 masked = random_subset(ids, masked, self.tokens, seed=self.seed ^ 1, draw=turn)

@@ -41,7 +41,7 @@ def painted_pictures(
     every = torch.arange(tokens)
     hidden = torch.stack([every[~torch.isin(every, row)] for row in visible])
     (pred,) = module(clips.to(device), [(visible.to(device), hidden.to(device))])
-    pred = pred.float().cpu()
+    pred = pred[:, : hidden.shape[1]].float().cpu()
     side, deep = embed.patch, embed.tubelet
     if loss.config.normalize_target:  # predicted was each tubelet without its mean and deviation: give them back (MAE)
         true = gather_tubelets(clips, hidden, tubelet=deep, patch=side, mean=embed.mean, std=embed.std)

@@ -26,7 +26,10 @@ def demo() -> SaltConfig:
     # As many frames as a clip has: half the work of making and decoding them. Large shapes on a quiet background: the
     # plateau, on which only the background is learnt, ends in time.
     data = DemoSize(spec=DemoSpec(frames=16, texture=0.05, drift=0.2, radius=(0.14, 0.22)))
-    return _on_demo(teacher_steps=800, steps=1100, demo=data, probe=ProbeConfig(train=1024, attentive_epochs=10))
+    probe = ProbeConfig(train=1024, attentive_epochs=10, time_videos=384)
+    config = _on_demo(teacher_steps=800, steps=1100, demo=data, probe=probe)
+    # VideoMAE's positions: the exported encoder is then a VideoMAEModel of transformers, without code of its own.
+    return replace(config, model=replace(config.model, positions="sinusoid"))
 
 
 def proof() -> SaltConfig:
@@ -57,6 +60,26 @@ def _on_demo(teacher_steps: int, steps: int, demo: DemoSize, probe: ProbeConfig)
         probe=probe,
         health=HealthConfig(every=250),
         demo=demo,
+    )
+
+
+def small_real() -> SaltConfig:
+    """Return a configuration that trains a small ViT on hundreds to thousands of your clips, on one consumer GPU or
+    overnight on a CPU: an encoder of images says what is seen in every moment, and the student predicts it for moments
+    and places that it does not see."""
+    # Little data: small crops of it would be of nothing, and the same clip is shown often, so that decoded clips stay.
+    data = DataConfig(size=112, sampling="fps", fps=12.0, scale=(0.4, 1.0), cache_gb=8.0)
+    optim = OptimConfig(steps=6_000, max_epochs=400, batch=32, lr=1e-3, min_lr=1e-5, warmup=300, betas=(0.9, 0.98))
+    masks = MaskConfig(specs=("multiblock",), ratio=0.75)
+    predictor = PredictorConfig(width=96, depth=4, heads=3)
+    return SaltConfig(
+        data=data,
+        model=ModelConfig(name="vit_tiny_patch16_224", depth=6),
+        teacher=TeacherConfig(source="hf:facebook/dinov2-small", mask=masks, predictor=predictor, optim=optim),
+        mask=masks,
+        predictor=predictor,
+        loss=LossConfig(kind="l1"),
+        optim=optim,
     )
 
 
@@ -120,6 +143,7 @@ _OFFICIAL_MASKS = MaskConfig(specs=("vjepa_short", "vjepa_long"))
 PRESETS = {
     "demo": demo,
     "proof": proof,
+    "small-real": small_real,
     "vit-small": vit_small,
     "vit-base": vit_base,
     "vit-large": vit_large,

@@ -4,7 +4,9 @@ import logging
 from collections.abc import Callable
 
 from fastvid.data import Quarantine
+from fastvid.eval.clip_versions import SEGMENTS
 from fastvid.eval.features import ProbeEntry
+from fastvid.eval.options import Probe
 from fastvid.eval.suite import ProbeData, run_probes
 from fastvid.models.teachers import Teacher
 from fastvid.models.vit import VideoViT
@@ -55,8 +57,17 @@ def probe_run(
         entries(student.to(device), None if teacher is None else teacher.to(device), untrained().to(device)),
         ProbeData(data.train, data.test, data.classes, data.views),
         config.probe,
+        probes=possible_probes(config.probe.probes, student.grid[0]),
         device=device,
         quarantine=quarantine,
         check=session.signals.check,
     )
     session.run.write_json("probe.json", result)
+
+
+def possible_probes(probes: tuple[Probe, ...], slots: int) -> tuple[Probe, ...]:
+    """Return the probes without that of order, where clips of ``slots`` time slots are too short for it."""
+    if slots >= SEGMENTS or "order" not in probes:
+        return probes
+    log.info("no probe of order: it shuffles %d segments, and clips have %d time slots", SEGMENTS, slots)
+    return tuple(name for name in probes if name != "order")

@@ -18,27 +18,36 @@ from fastvid.command import user_errors
 from fastvid.data import LoaderState
 from fastvid.latents import LatentCache
 from fastvid.models.encoder_checkpoint import save_encoder
-from fastvid.models.teachers import EncoderTeacher, Teacher, check_grids, load_teacher
+from fastvid.models.teachers import (
+    DeepTeacher,
+    EncoderTeacher,
+    Teacher,
+    check_grids,
+    check_layers,
+    load_teacher,
+    with_layers,
+)
 from fastvid.models.vit import VideoViT
-from fastvid.nn import Predictor
+from fastvid.nn import LayerFusion, Predictor
 from fastvid.projects.salt.cached_targets import CachedTargets, open_latents, token_subset
-from fastvid.projects.salt.config import ModelConfig, PredictorConfig, SaltConfig
+from fastvid.projects.salt.config import LossConfig, ModelConfig, PredictorConfig, SaltConfig
 from fastvid.projects.salt.data import SaltData, TrainingClips, open_data
 from fastvid.projects.salt.health import HealthCheck
 from fastvid.projects.salt.loss import StageLoss
 from fastvid.projects.salt.masks import MaskSampler
-from fastvid.projects.salt.model import MaskedPrediction
+from fastvid.projects.salt.model import MaskedPrediction, spread_layers
 from fastvid.projects.salt.pictures import feature_pictures, mask_pictures, painted_pictures
 from fastvid.projects.salt.probe import probe_run
+from fastvid.projects.salt.saved import save_predictor
 from fastvid.projects.salt.targets import PixelTargets, Targets, TeacherTargets
 from fastvid.projects.salt.token_subset import TokenSubset
 from fastvid.projects.salt.window_targets import WindowTargets, check_window, remove_window
 from fastvid.train.data import check_data, open_quarantine
 from fastvid.train.decoder import choose_decoder
-from fastvid.train.engine import Stage
 from fastvid.train.loader import Loader
 from fastvid.train.optim import OptimConfig, limit_epochs
 from fastvid.train.session import Session
+from fastvid.train.stage import Stage
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +67,9 @@ def run(session: Session, config: SaltConfig) -> None:
         for optim in (config.teacher.optim, config.optim):
             optim.check_processes(world.size)
         teacher = given_teacher(config, student)
-    data = open_data(config.data, config.demo)
+        if teacher is None and config.latents is None:  # the pixel teacher is built like the student
+            check_layers(config.teacher.layers, len(student.blocks), "the pixel teacher")
+    data = open_data(config.data, config.demo, split=config.probe.split)
     check_data(session, data.whole)
     teacher_optim = limited("teacher", config.teacher.optim, data)
     student_optim = limited("student", config.optim, data)
@@ -85,8 +96,9 @@ def run(session: Session, config: SaltConfig) -> None:
         torch.manual_seed(seed)
         encoder = VideoViT(encoder_config)
         pixels = PixelTargets(encoder.patch_embed)
-        module = with_predictor(encoder, config.teacher.predictor, pixels.dim, pixel_masks, config.model).to(device)
-        loss = StageLoss(config.teacher.loss, pixel_masks, pixels, world)
+        options = config.teacher.predictor, config.teacher.loss, config.model
+        module = with_predictor(encoder, pixels, pixel_masks, *options).to(device)
+        loss = StageLoss(config.teacher.loss, pixel_masks, pixels, world, draws=micro_batches(teacher_optim))
         loader = partial(batches, clips, pixels, teacher_optim.micro_batch)
         health = HealthCheck("pixel", module, loss, data, config.health.clips, quarantine, device)
         if session.run is not None:
@@ -95,7 +107,7 @@ def run(session: Session, config: SaltConfig) -> None:
         if session.run is not None:
             save_encoder(encoder, session.path / "teacher")
             painted_pictures(session, data, module, loss, quarantine)
-        teacher = EncoderTeacher(encoder)
+        teacher = with_layers(EncoderTeacher(encoder), config.teacher.layers)
 
     # Stage 2: the student sees the visible tubelets, and predicts the frozen teacher's latents of the hidden ones.
     targets: Targets
@@ -110,8 +122,8 @@ def run(session: Session, config: SaltConfig) -> None:
         else:
             targets = TeacherTargets(teacher, device, compile=config.run.compile)
     torch.set_rng_state(drawn)
-    module = with_predictor(student, config.predictor, targets.dim, salt_masks, config.model).to(device)
-    loss = StageLoss(config.loss, salt_masks, targets, world, subset)
+    module = with_predictor(student, targets, salt_masks, config.predictor, config.loss, config.model).to(device)
+    loss = StageLoss(config.loss, salt_masks, targets, world, subset, draws=micro_batches(student_optim))
     loader = partial(batches, clips, targets, student_optim.micro_batch)
     health = HealthCheck("salt", module, loss, data, config.health.clips, quarantine, device)
     if session.run is not None:
@@ -122,8 +134,10 @@ def run(session: Session, config: SaltConfig) -> None:
     # What the student has learnt.
     if session.run is not None:
         save_encoder(student, session.path / "student")
+        save_predictor(module, session.path / "student")
         feature_pictures(session, data, student, quarantine)
-        probe_run(session, config, data, student, teacher, partial(untrained_student, config), quarantine)
+        shown = teacher.teacher if isinstance(teacher, DeepTeacher) else teacher
+        probe_run(session, config, data, student, shown, partial(untrained_student, config), quarantine)
     engine.close()
 
 
@@ -136,18 +150,39 @@ def given_teacher(config: SaltConfig, student: VideoViT) -> Teacher | None:
     """
     if config.teacher.source == "pixel":
         return None
-    teacher = load_teacher(config.teacher.source, frames=config.data.frames, size=config.data.size)
+    patch, tubelet = student.patch_embed.patch, student.patch_embed.tubelet
+    teacher = load_teacher(
+        config.teacher.source, frames=config.data.frames, size=config.data.size, patch=patch, tubelet=tubelet
+    )
     check_grids(teacher, student)
-    return teacher
+    return with_layers(teacher, config.teacher.layers)
 
 
 def with_predictor(
-    encoder: VideoViT, config: PredictorConfig, dim: int, masks: MaskSampler, model: ModelConfig
+    encoder: VideoViT,
+    targets: Targets,
+    masks: MaskSampler,
+    config: PredictorConfig,
+    loss: LossConfig,
+    model: ModelConfig,
 ) -> MaskedPrediction:
-    """Return the encoder with a new predictor of targets of width ``dim``, which has a mask token for each mask."""
-    predictor = Predictor(encoder.dim, dim, encoder.grid, config, mask_tokens=len(masks.specs), init=model.init)
+    """Return the encoder with a new predictor of these targets, which has a mask token for each mask, and a head for
+    visible tokens where the loss asks for them. Targets of several layers are predicted from as many of the encoder's.
+    """
+    predictor = Predictor(
+        encoder.dim, targets.layers * targets.dim, encoder.grid, config,
+        mask_tokens=len(masks.specs), context=loss.context > 0, init=model.init,
+    )  # fmt: skip
     encoder.checkpointing = predictor.checkpointing = model.checkpointing
-    return MaskedPrediction(encoder, predictor)
+    if targets.layers == 1:
+        return MaskedPrediction(encoder, predictor)
+    layers = spread_layers(len(encoder.blocks), targets.layers)
+    return MaskedPrediction(encoder, predictor, layers, LayerFusion(encoder.dim, len(layers), model.init))
+
+
+def micro_batches(optim: OptimConfig) -> int:
+    """Return the number of micro-batches of a stage."""
+    return optim.steps * optim.accumulate
 
 
 def batches(clips: TrainingClips, targets: Targets, batch: int, state: LoaderState) -> Loader:

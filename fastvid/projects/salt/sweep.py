@@ -40,6 +40,8 @@ def check(config: SaltConfig) -> None:
     """
     if not config.probe.enabled:
         raise ValueError("a sweep ranks by the probes, never by the loss alone: leave --probe.enabled False out")
+    if missing := [name for name in PROBES if name not in config.probe.probes]:
+        raise ValueError(f"a sweep compares by {', '.join(PROBES)}: add {', '.join(missing)} to --probe.probes")
 
 
 SWEEP = SweepPlan(

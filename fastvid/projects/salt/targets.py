@@ -47,7 +47,12 @@ class Targets(Protocol):
 
     @property
     def dim(self) -> int:
-        """Return the width of a token's target."""
+        """Return the width of a target."""
+        ...
+
+    @property
+    def layers(self) -> int:
+        """Return the number of targets of a token: one for each of the teacher's blocks that teach."""
         ...
 
     def batches(self, make_loader: MakeLoader) -> Loader:
@@ -59,7 +64,7 @@ class Targets(Protocol):
         ...
 
     def select(self, prepared: Any, masked: torch.Tensor) -> Selected:
-        """Return the targets of the tokens ``masked`` int64 [B, M]."""
+        """Return the targets of the tokens ``masked`` int64 [B, M]; those of a token's layers follow each other."""
         ...
 
     def examples(self, data: SaltData, clips: int, quarantine: Quarantine) -> Examples:
@@ -72,6 +77,8 @@ class PixelTargets:
 
     def __init__(self, embed: VisiblePatchEmbed):
         self.embed = embed
+
+    layers = 1
 
     @property
     def dim(self) -> int:
@@ -106,6 +113,7 @@ class TeacherTargets:
     def __init__(self, teacher: Teacher, device: torch.device, *, compile: bool = False):
         self.teacher, self._device = teacher, device
         self._compiled = torch.compile(teacher, dynamic=False) if compile else teacher
+        self.layers = layers_of(teacher)
 
     @property
     def dim(self) -> int:
@@ -118,14 +126,25 @@ class TeacherTargets:
         return Latents(self._compiled(batch.clips))
 
     def select(self, prepared: Latents, masked: torch.Tensor) -> Selected:
-        return select_latents(prepared, masked)
+        return select_latents(prepared, masked, self.layers)
 
     def examples(self, data: SaltData, clips: int, quarantine: Quarantine) -> Examples:
         pixels, ids = centre_clips(data, clips, quarantine)
         return Examples(pixels, ids, Latents(self.teacher(pixels.to(self._device))))
 
 
-def select_latents(latents: Latents, masked: torch.Tensor) -> Selected:
-    """Return the latents of the tokens ``masked`` int64 [B, M]. The loss multiplies int8 ones by their scale."""
-    index = masked if latents.tokens is None else torch.searchsorted(latents.tokens, masked)
+def select_latents(latents: Latents, masked: torch.Tensor, layers: int) -> Selected:
+    """Return the latents of the tokens ``masked`` int64 [B, M], ``layers`` of each. The loss multiplies int8 ones by
+    their scale. A token that was not cached has another one's, and must not count in the loss.
+    """
+    index = masked
+    if latents.tokens is not None:
+        index = torch.searchsorted(latents.tokens, masked).clamp(max=latents.tokens.shape[1] - 1)
+    if layers > 1:
+        index = (index.unsqueeze(-1) * layers + torch.arange(layers, device=index.device)).flatten(1)
     return latents.values, index, latents.scale
+
+
+def layers_of(teacher: Teacher) -> int:
+    """Return the number of latents that a teacher has for each token."""
+    return max(1, len(teacher.layers))

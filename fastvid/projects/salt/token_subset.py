@@ -64,7 +64,7 @@ class TokenSubset:
         """
         out, repeats, total = [], torch.zeros((), device=cached.device), 0
         for which, ((visible, masked), count) in enumerate(zip(masks, self.predicted, strict=True)):
-            eligible = _among(cached, masked)
+            eligible = is_among(cached, masked)
             order = self._order(cached, eligible, ids, draw * len(masks) + which)
             there = eligible.sum(1, keepdim=True)
             slot = torch.arange(count, device=cached.device).expand(len(cached), -1)
@@ -82,7 +82,7 @@ class TokenSubset:
         return torch.where(eligible, word, word + 2**32).argsort(stable=True, dim=1)
 
 
-def _among(tokens: torch.Tensor, some: torch.Tensor) -> torch.Tensor:
+def is_among(tokens: torch.Tensor, some: torch.Tensor) -> torch.Tensor:
     """Return bool [B, K]: whether each of ``tokens`` [B, K] is among ``some`` [B, M] of its row."""
     some = some.sort(1).values
     at = torch.searchsorted(some, tokens.contiguous()).clamp(max=some.shape[1] - 1)

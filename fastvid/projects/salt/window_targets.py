@@ -13,11 +13,12 @@ from fastvid.latents import LatentLoader, LatentManifest, LatentWindow
 from fastvid.latents.compute import encode, is_finite
 from fastvid.latents.manifest import Form, dataset_hash, latent_bytes
 from fastvid.latents.window import bytes_in, window_bytes
+from fastvid.models.block_numbers import name_blocks
 from fastvid.models.fingerprint import teacher_fingerprint
 from fastvid.models.teachers import Teacher
 from fastvid.projects.salt.config import SaltConfig
 from fastvid.projects.salt.data import SaltData, centre_clips
-from fastvid.projects.salt.targets import Examples, MakeLoader, Selected, select_latents
+from fastvid.projects.salt.targets import Examples, MakeLoader, Selected, layers_of, select_latents
 from fastvid.units import size
 
 _FOLDER = "latent-window"  # in the run's directory
@@ -37,9 +38,10 @@ def check_window(config: SaltConfig, run: Path, data: SaltData, tokens: int, dim
         ValueError: it does not fit; the message has what would.
     """
     options, batch, window = config.latent_window, config.optim.batch, config.data.window
+    rows = max(1, len(config.teacher.layers))
 
     def needed(form: Form, shards: int) -> int:
-        return window_bytes(data.train.shard_sizes, shards, latent_bytes(tokens, dim, form), batch)
+        return window_bytes(data.train.shard_sizes, shards, latent_bytes(tokens * rows, dim, form), batch)
 
     most, wanted = options.gb * 1e9, needed(options.form, window)
     if wanted > most:
@@ -86,10 +88,12 @@ class WindowTargets:
         self._compiled = torch.compile(teacher, dynamic=False) if config.run.compile else teacher
         self._window: LatentWindow | None = None
         self._options = config.latent_window
+        self.layers = layers_of(teacher)
         fingerprint = teacher_fingerprint(teacher)
         self._manifest = LatentManifest(
-            teacher=fingerprint["teacher"], weights=fingerprint["weights"], layer="last", precision=precision,
-            grid=teacher.grid, views=data.views.fingerprint, view_seed=config.run.seed, views_per_clip=1,
+            teacher=fingerprint["teacher"], weights=fingerprint["weights"],
+            layer=name_blocks(config.teacher.layers), precision=precision, grid=teacher.grid,
+            views=data.views.fingerprint, view_seed=config.run.seed, views_per_clip=1,
             form=self._options.form, projection="none", projection_hash="", dim=teacher.dim,
             tokens=math.prod(teacher.grid), token_seed=0,
             dataset=dataset_hash(data.path, data.whole), clips=len(data.train.samples),
@@ -105,7 +109,7 @@ class WindowTargets:
         return LatentLoader(make_loader(echo=self._options.echo), self._window, self._device)
 
     def select(self, prepared: Latents, masked: torch.Tensor) -> Selected:
-        return select_latents(prepared, masked)
+        return select_latents(prepared, masked, self.layers)
 
     def examples(self, data: SaltData, clips: int, quarantine: Quarantine) -> Examples:
         pixels, ids = centre_clips(data, clips, quarantine)

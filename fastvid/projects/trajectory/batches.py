@@ -192,6 +192,11 @@ class TokenLoader:
         count = len(self._tokens.keys)
         return f"{count} videos of {len(self._tokens.frame) / max(1, count):.1f} tokens on average"
 
+    @property
+    def clips_shown(self) -> int:
+        """Return the videos handed out since the order began, by all processes together."""
+        return self.state.epoch * len(self._tokens.keys) + self.state.sample
+
     def worker_bytes(self) -> int:
         """Return 0: nothing is decoded."""
         return 0

@@ -30,10 +30,10 @@ from fastvid.projects.trajectory.stop import why_stop
 from fastvid.projects.trajectory.track_table import TrackTable
 from fastvid.projects.trajectory.videos import class_names
 from fastvid.projects.trajectory.workers import Model, models_of
-from fastvid.train.engine import Stage
 from fastvid.train.loader import Loader
 from fastvid.train.optim import OptimConfig, limit_epochs
 from fastvid.train.session import Session
+from fastvid.train.stage import Stage
 
 log = logging.getLogger(__name__)
 

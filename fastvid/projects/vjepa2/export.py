@@ -1,17 +1,16 @@
 """A trained classifier as a folder that other libraries open: transformers' own form, or peft's adapters."""
 
-import contextlib
 import json
-import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from fastvid.files import whole_folder, write_whole
+from fastvid.files import write_whole
 from fastvid.names import spelled
+from fastvid.projects.exported_folder import exported_folder, share_files
+from fastvid.projects.processor_file import pixel_fields
 from fastvid.projects.vjepa2.checkpoint import TrainedClassifier
 from fastvid.projects.vjepa2.model_card import model_card
+from fastvid.report.records import read_json
 
 Form = Literal["hf", "peft"]
 
@@ -26,7 +25,7 @@ def export(
     folder: str | Path,
     form: Form = "hf",
     *,
-    result: dict[str, Any] | None = None,
+    run: Path | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Write a folder that transformers (``"hf"``) or peft (``"peft"``) opens without fastvid, complete or not at all.
@@ -40,7 +39,7 @@ def export(
         classifier: what to write.
         folder: new or empty.
         form: for whom.
-        result: the run's ``result.json``, for the model card.
+        run: directory of the run, for the accuracies in the model card.
         overwrite: replace an earlier export in ``folder``.
 
     Returns:
@@ -55,8 +54,9 @@ def export(
         raise ValueError(
             f"the approach {classifier.about.approach!r} has no LoRA adapters: export it to hf, which has all of it"
         )
-    card = model_card(classifier.about, form, result)
-    with _replaced(Path(folder).expanduser().resolve(), overwrite) as partial:
+    card = model_card(classifier.about, form, None if run is None else read_json(run / "result.json"))
+    target, names = Path(folder).expanduser().resolve(), [name for found in _FILES.values() for name in found]
+    with exported_folder(target, names, overwrite) as partial:
         if form == "hf":
             classifier.model.merged().save_pretrained(partial)
             processor = json.dumps(_processor(classifier), indent=2) + "\n"
@@ -64,9 +64,8 @@ def export(
         else:
             classifier.model.save_adapter(partial)
         write_whole(partial / "README.md", spelled(card).encode())
-        for path in partial.iterdir():  # safetensors' files are for their owner alone
-            shutil.copymode(partial / "README.md", path)
-    return Path(folder).expanduser().resolve()
+        share_files(partial)
+    return target
 
 
 def _processor(classifier: TrainedClassifier) -> dict[str, Any]:
@@ -76,52 +75,10 @@ def _processor(classifier: TrainedClassifier) -> dict[str, Any]:
     VJEPA2VideoProcessor can only enlarge frames to 8/7 of the model's size and so cuts their borders off, whatever its
     file says. This class does the same steps with the sizes it is told.
     """
-    about, size = classifier.about, classifier.views.size
+    about = classifier.about
     return {
         "video_processor_type": "VideoLlavaVideoProcessor",
         "do_convert_rgb": True,
-        "do_resize": True,
-        "size": {"shortest_edge": round(size / classifier.views.crop)},
-        "resample": 2,  # bilinear
-        "do_center_crop": True,
-        "crop_size": {"height": size, "width": size},
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": list(about.mean),
-        "image_std": list(about.std),
+        **pixel_fields(classifier.views, about.mean, about.std),
         "do_sample_frames": False,
     }
-
-
-@contextlib.contextmanager
-def _replaced(folder: Path, overwrite: bool) -> Iterator[Path]:
-    """Yield a folder to write in, which becomes ``folder`` at the end, in place of an earlier export."""
-    _check_target(folder, overwrite)
-    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-    try:
-        with whole_folder(folder, sync=False) as partial:
-            yield partial
-            if folder.exists() and any(folder.iterdir()):
-                _check_target(folder, overwrite)  # again: writing takes a while
-                folder.rename(old)
-    except BaseException:
-        if old.exists() and not folder.exists():
-            old.rename(folder)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _check_target(folder: Path, overwrite: bool) -> None:
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise ValueError(f"{folder} is a file: give a new folder")
-    found = {path.name for path in folder.iterdir()}
-    if not found:
-        return
-    if not overwrite:
-        raise ValueError(f"{folder} is not empty: give a new folder, or --overwrite to replace an earlier export")
-    # What an export did not write is not removed by one.
-    if foreign := sorted(found - {name for names in _FILES.values() for name in names}):
-        raise ValueError(f"{folder} holds other files than an export's, such as {foreign[0]!r}: give a new folder")

@@ -1,8 +1,8 @@
 """The README.md of an exported classifier."""
 
-from pathlib import Path
 from typing import Any
 
+from fastvid.projects.hub import is_hub_name
 from fastvid.projects.vjepa2.metadata import ClassifierMetadata
 
 _TRAINED = {
@@ -32,7 +32,7 @@ def model_card(about: ClassifierMetadata, form: str, result: dict[str, Any] | No
         ValueError: a result of another shape.
     """
     lines = ["---", "pipeline_tag: video-classification", f"library_name: {'transformers' if form == 'hf' else 'peft'}"]
-    hub = about.init == "pretrained" and not Path(about.source).is_absolute()
+    hub = about.init == "pretrained" and is_hub_name(about.source)
     lines += [f"base_model: {about.source}"] if hub else []
     lines += ["tags:", "- vjepa2", "---", "", f"# V-JEPA 2 classifier of {len(about.classes)} classes", ""]
     base = about.source if hub else "a local checkpoint" if about.init == "pretrained" else "random weights (tiny)"
@@ -92,7 +92,7 @@ def _peft_use(about: ClassifierMetadata) -> list[str]:
         ]
     else:
         # A folder of this machine says nothing elsewhere.
-        name = "FOLDER_OF_THE_ORIGINAL" if Path(about.source).is_absolute() else repr(about.source)
+        name = repr(about.source) if is_hub_name(about.source) else "FOLDER_OF_THE_ORIGINAL"
         base = [
             "from peft import PeftModel",
             "from transformers import VJEPA2ForVideoClassification",

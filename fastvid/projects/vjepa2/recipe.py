@@ -34,11 +34,11 @@ from fastvid.report.records import RunRecords
 from fastvid.train.data import check_data, epoch_sampler, open_quarantine, train_loader
 from fastvid.train.decoder import choose_decoder
 from fastvid.train.distributed import broadcast_text
-from fastvid.train.engine import Stage
 from fastvid.train.labelled import open_labelled
 from fastvid.train.loader import Loader
 from fastvid.train.optim import limit_epochs
 from fastvid.train.session import Session, UserError
+from fastvid.train.stage import Stage
 
 log = logging.getLogger(__name__)
 

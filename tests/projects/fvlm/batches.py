@@ -1,6 +1,7 @@
 """Small batches with texts of unequal lengths, padded frames and places without a question."""
 
 import torch
+from torch import nn
 
 from fastvid.data import Batch
 from fastvid.projects.fvlm.model_config import ModelConfig
@@ -13,6 +14,18 @@ CONFIG = ModelConfig(init="tiny", tiny_width=16, tiny_heads=2, tiny_layers=2)
 
 def tiny(**options):
     return tiny_model(ModelConfig(**{**vars(CONFIG), **options}), VOCABULARY, SIZE).eval()
+
+
+def exact(**options):
+    """A tiny model in float64 throughout: Llama's own norm would round to float32."""
+    model = tiny(**options)
+    for module in list(model.language.model.modules()):
+        for name, norm in list(module.named_children()):
+            if type(norm).__name__ == "LlamaRMSNorm":
+                same = nn.RMSNorm(len(norm.weight), eps=norm.variance_epsilon)
+                same.weight = norm.weight
+                setattr(module, name, same)
+    return model.double()
 
 
 def rows(lists, *, left):

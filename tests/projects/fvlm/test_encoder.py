@@ -142,9 +142,21 @@ def test_a_uniform_gaze_sees_the_mean_and_an_oracle_the_true_patch():
     assert not torch.allclose(oracle.seen[0], free.seen[0])
 
 
-def test_frames_that_do_not_divide_into_patches_are_refused():
-    with pytest.raises(ValueError, match="frames of 20 x 20 do not divide into patches of 8 x 8"):
-        dinov2().encode(clips(size=20))
+def test_pixels_that_fill_no_patch_are_not_seen_as_the_model_itself_does_not_see_them():
+    encoder = dinov2()
+    whole = clips(size=20)
+    keys, cropped = encoder.encode(whole), encoder.encode(whole[:, :, :16, :16])
+    for (key, value), (other, same) in zip(keys.layers, cropped.layers, strict=True):
+        assert torch.equal(key, other)
+        assert torch.equal(value, same)
+    pixels = encoder._normalised(whole.flatten(0, 1))
+    first = encoder.model(pixels, output_hidden_states=True).hidden_states[0]
+    torch.testing.assert_close(encoder.embed(pixels[..., :16, :16])[0], first)
+
+
+def test_frames_smaller_than_a_patch_are_refused():
+    with pytest.raises(ValueError, match="frames of 6 x 6 are smaller than a patch of 8 x 8"):
+        dinov2().encode(clips(size=6))
 
 
 def test_a_timm_model_of_other_layers_is_refused():

@@ -14,7 +14,7 @@ from fastvid.projects.fvlm.controls import COARSE, FINE, conditions, with_other_
 from fastvid.projects.fvlm.evaluation import EvalBatch, Evaluator
 from fastvid.projects.fvlm.inputs import Inputs
 from fastvid.projects.fvlm.measures import ALL, Answers, answers_of, ce_ratio, joined, legacy_ratio
-from fastvid.projects.fvlm.model import partners
+from fastvid.projects.fvlm.output import partners
 from fastvid.report.records import RunRecords
 from tests.projects.fvlm.batches import END, PATCHES, batch, tiny
 

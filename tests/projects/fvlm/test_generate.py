@@ -56,6 +56,20 @@ def answer(taught, clip, frames=None, **options):
     return found, list(found.about(inputs.clips[clip] if frames is None else frames))
 
 
+@pytest.mark.parametrize("mode", ["coarse", "parallel", "stream"])
+def test_a_still_image_is_encoded_once_however_often_it_is_looked_at(taught, mode, monkeypatch):
+    model, chat, inputs, (before, front) = taught
+    frame, encode, encoded = inputs.clips[0, :1], model.encode, []
+    monkeypatch.setattr(model, "encode", lambda clips: encoded.append(clips.shape[1]) or encode(clips))
+    copies, still = (Answer(model, chat, before, front, mode=mode, look=True) for _ in range(2))
+    assert list(still.about(frame, looks=3)) == list(copies.about(frame.expand(3, -1, -1, -1)))
+    assert encoded == [1] + 3 * [1]
+    assert len(still.attention) == 3
+    for one, other in zip(still.attention, copies.attention, strict=True):
+        for ours, theirs in zip(one, other, strict=True):
+            torch.testing.assert_close(ours, theirs)
+
+
 def test_the_end_is_learnt_and_generation_stops_there(taught):
     for clip, expected in enumerate(ANSWERS):
         found, pieces = answer(taught, clip)
@@ -87,6 +101,27 @@ def test_what_is_generated_is_what_the_model_predicts(taught, mode, iterations, 
         used = torch.stack([frame[layer] for frame in found.attention])
         torch.testing.assert_close(used, attention[0, 0], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(torch.stack(found.entropy, 1), out.entropy[:, 0, 0], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("mode", "iterations"), [("coarse", 1), ("parallel", 2), ("stream", 1)])
+@pytest.mark.parametrize("aim", ["text", "frames"])
+def test_a_model_with_marks_generates_what_it_predicts(taught, mode, iterations, aim):
+    _, chat, inputs, (before, front) = taught
+    config = ModelConfig(
+        init="tiny", tiny_width=32, tiny_layers=1, tiny_heads=2, marks=True, aim=aim, first_query="learnt",
+        iterations=iterations,
+    )  # fmt: skip
+    model = open_model(config, size=32, texts=[QUESTION, *ANSWERS])[0].eval()
+    found = Answer(model, chat, before, front, mode=mode, most=3, look=True)
+    list(found.about(inputs.clips[0]))
+    told = torch.tensor([*front, *found.ids])[None, None]
+    rows = {name: x[:1] for name, x in vars(inputs).items() if x is not None}
+    rows |= {"after": told, "after_mask": torch.ones_like(told, dtype=torch.bool)}
+    rows["labels"] = torch.where(torch.arange(told.shape[-1]) < len(front), -100, told)
+    out = model(Inputs(**rows), mode, look=True)
+    assert found.ids == out.logits.argmax(-1).tolist()
+    used = torch.stack([frame[0] for frame in found.attention])
+    torch.testing.assert_close(used, out.attention[0][0, 0], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("mode", ["coarse", "stream"])

@@ -8,8 +8,8 @@ import torch
 from fastvid.projects.fvlm.inputs import Inputs
 from fastvid.projects.fvlm.loss import TextLoss, freeze_unused
 from fastvid.projects.fvlm.loss_config import LossConfig
-from fastvid.projects.fvlm.model import Pass
 from fastvid.projects.fvlm.model_config import ModelConfig
+from fastvid.projects.fvlm.passes import Pass
 from tests.projects.fvlm.batches import SIZE, VOCABULARY, batch, tiny
 
 MODES = ["coarse", "parallel", "stream"]

@@ -68,6 +68,9 @@ def test_videos_of_about_the_same_length_are_batched_together(tmp_path):
     lengths = ("--data.lengths", 2, 4, "--data.budget", 8, "--data.max-fps", 9)
     run = train(tmp_path / "run", "--data.path", tmp_path / "shards", *lengths)
     assert json.loads((run.path / "measures.json").read_text())["frames"] == 4
+    # Batches of four, two or fewer clips: what is recorded is what was shown.
+    assert f"fine: {int(run.last('fine', 'clips'))} clips of 4 unique samples" in (run.path / "log.txt").read_text()
+    assert run.last("fine", "clips") != 3 * 4
 
 
 @pytest.mark.parametrize(

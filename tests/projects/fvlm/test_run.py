@@ -4,24 +4,26 @@ import json
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 import fastvid
 from fastvid.caption import main as caption
 from fastvid.data import TrainLoader
+from fastvid.export import main as export
 from fastvid.projects import fvlm
 from fastvid.projects.fvlm.config import FvlmConfig
 from fastvid.projects.fvlm.presets import PRESETS
 from fastvid.train.config import Launch, parse
 from fastvid.video import probe
 from tests.projects.cut_off import cut_off_and_resume, go
+from tests.projects.fvlm.trained import saved_weights
+from tests.projects.fvlm.two_processes import check_two_processes_are_one
 from tests.train.conftest import records
 
 SMALL = """
 --demo.frames 3 --demo.cells 3 --demo.tiles 3 --demo.train 48 --demo.val 8 --demo.test 8
 --model.tiny-width 16 --model.tiny-heads 2 --data.questions 2 --test.questions 2 --test.every 4 --test.shown 1
 --optim.steps 8 --optim.batch 8 --optim.warmup 2 --coarse-optim.steps 4 --coarse-optim.batch 8 --coarse-optim.warmup 2
---curriculum.one-frame 2 --curriculum.few-tiles 2 --restart.step 0
+--curriculum.one-tile 2 --curriculum.one-frame 2 --curriculum.two-frames 2 --restart.step 0
 --run.log-every 2 --run.checkpoint-every 3 --run.tensorboard False --run.threads 1
 """.split()  # noqa: SIM905 (as it would be typed)
 
@@ -64,6 +66,14 @@ def test_a_run_leaves_what_its_users_read(run):
     assert probe((run.path / "gaze.mp4").read_bytes()).frames == 2 * 3
 
 
+def test_a_run_is_exported(run, tmp_path):
+    assert export([str(run.path), "--out", str(tmp_path / "out")]) == 0
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "| data | the demo's clips, which fastvid makes (48 of train, 8 of val, 8 of test) |" in card
+    assert "| coarse alone | all | 16 |" in card
+    assert str(run.path) not in card
+
+
 def test_validation_is_recorded_by_pass_and_task_and_both_losses_are(run):
     assert run.series("fine", "val_accuracy_fine_chain")[0] == [4, 8]
     assert run.series("coarse", "val_accuracy_coarse_tiles")[0] == [4]
@@ -78,7 +88,7 @@ def test_a_run_that_is_killed_goes_on_bit_for_bit(run, tmp_path, monkeypatch, ba
     cut_off_and_resume("fvlm", config_of(folder), TrainLoader, batch, monkeypatch)
     assert records(folder) == records(run.path)
     for name in ("model", "model-coarse-alone"):
-        left, right = (load_file(path / name / "model.safetensors") for path in (folder, run.path))
+        left, right = (saved_weights(path / name) for path in (folder, run.path))
         assert all(torch.equal(left[key], right[key]) for key in left)
     assert result(folder) == result(run.path)
 
@@ -94,10 +104,10 @@ def test_a_model_that_does_not_begin_to_look_begins_anew_from_other_weights(tmp_
     found = result(run.path)
     assert found["stage"] == "fine-3"
     assert found["given_up"] == [run.last(name, "val_accuracy_fine_all") for name in run.stages[:2]]
-    before = load_file(run.path / "model" / "model.safetensors")
+    before = saved_weights(run.path / "model")
     (run.path / "measures.json").unlink()
     assert go("fvlm", config_of(run.path, *options), Launch(resume=run.path)) == 0
-    after = load_file(run.path / "model" / "model.safetensors")
+    after = saved_weights(run.path / "model")
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert result(run.path) == found
 
@@ -132,7 +142,7 @@ def test_a_notebook_asks_the_loaded_model(run):
     pieces = list(answer)
     assert "".join(pieces).strip() == answer.text
     weights = answer.attention
-    assert weights.shape == (2, 3, 2, 3, 3)  # layers, frames, heads, rows, columns
+    assert weights.shape == (1, 3, 2, 3, 3)  # layers, frames, heads, rows, columns
     assert 0 < weights.sum((-2, -1)).min() <= weights.sum((-2, -1)).max() <= 1 + 1e-5
     with pytest.raises(RuntimeError, match="made already"):
         iter(answer)
@@ -168,16 +178,9 @@ def test_words_that_were_never_read_are_named(run, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["stream", "parallel"])
-def test_two_processes_are_one_process_at_the_same_global_batch(salt, tmp_path, mode):
+@pytest.mark.parametrize(("mode", "shared"), [("stream", "fsdp"), ("parallel", "ddp")])
+def test_two_processes_are_one_process_at_the_same_global_batch(salt, tmp_path, mode, shared):
     """Answers differ in their number of tokens, so that a mean of the processes' means would not be theirs."""
     options = [*SMALL, "--optim.accumulate", "2", "--model.mode", mode, "--data.questions", "3"]
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    two = salt(tmp_path / "two", *options, launcher=launcher, project="fvlm", tiny=False)
-    assert two.returncode == 0, two.stderr
-    one = salt(tmp_path / "one", *options, project="fvlm", tiny=False)
-    assert one.returncode == 0, one.stderr
-    for a, b in zip(records(tmp_path / "one"), records(tmp_path / "two"), strict=True):
-        assert a.keys() == b.keys()
-        for name in a.keys() - {"stage", "step"}:
-            assert b[name] == pytest.approx(a[name], rel=2e-3, abs=1e-4), (a["stage"], a["step"], name)
+    options += ["--run.parallel", shared]
+    check_two_processes_are_one(salt, tmp_path, options, near=2e-3)

@@ -11,20 +11,25 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from fastvid.eval import __main__ as door
+from fastvid.projects.salt.probe import possible_probes
+from tests import preloaded
+from tests.eval.test_intphys import write_intphys
 from tests.train.conftest import TINY, records
 from tests.video.clips import encode
 from tests.waiting import HANG, wait_for
 
 # How many runs are killed at random moments; raise it to be surer: FASTVID_KILL_TRIALS=20.
-KILL_TRIALS = int(os.environ.get("FASTVID_KILL_TRIALS", "3"))
+KILL_TRIALS = int(os.environ.get("FASTVID_KILL_TRIALS", "2"))
+
+TIME = ("arrow", "order", "static", "reversed")
 
 
 @pytest.fixture(scope="module")
 def finished(environment, tmp_path_factory):
     """An uninterrupted run."""
     directory = tmp_path_factory.mktemp("runs") / "whole"
-    command = [sys.executable, "-m", "fastvid.train", "salt", "--run.dir", str(directory), *TINY]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=HANG, check=False)
+    done = preloaded.run("fastvid.train", "salt", "--run.dir", str(directory), *TINY, env=environment)
     assert done.returncode == 0, done.stderr
     return directory, done
 
@@ -240,6 +245,26 @@ def test_own_videos_with_a_bad_one(salt, tmp_path):
     assert json.loads((directory / "probe.json").read_text())["classes"] == ["run", "sit"]
 
 
+def test_the_page_shows_what_is_known_of_time(salt, tmp_path):
+    directory = tmp_path / "r"
+    done = salt(directory, "--teacher.optim.steps", "2", "--optim.steps", "2", "--probe.probes", *TIME)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((directory / "probe.json").read_text())["rows"]
+    for name, chance, total in (("arrow", 1 / 2, 32), ("order", 1 / 6, 16)):
+        assert all((row[name]["chance"], row[name]["total"]) == (chance, total) for row in rows)
+    assert all(row["static"]["total"] == row["reversed"]["total"] == 16 for row in rows)
+    page = (directory / "report.html").read_text()
+    assert "What the encoders know of time: forwards or backwards?" in page
+    assert "chance 17 %" in page
+
+
+def test_clips_that_are_too_short_for_the_probe_of_order_go_without(caplog):
+    with caplog.at_level("INFO"):
+        assert possible_probes(TIME, 2) == ("arrow", "static", "reversed")
+    assert "no probe of order: it shuffles 3 segments, and clips have 2 time slots" in caplog.text
+    assert possible_probes(TIME, 3) == TIME
+
+
 @pytest.mark.parametrize("source", ["checkpoint", "hf"])
 def test_a_given_teacher(finished, salt, tmp_path, source):
     if source == "checkpoint":
@@ -266,6 +291,19 @@ def test_a_given_teacher(finished, salt, tmp_path, source):
         ("--predictor.layout", "dense", "--loss.kind", "l1"),
         ("--loss.kind", "cosine", "--model.positions", "learned", "--model.checkpointing", "True"),
         ("--run.precision", "bfloat16", "--model.drop-path", "0.2"),
+        (
+            "--teacher.layers",
+            "1,2",
+            "--model.depth",
+            "2",
+            "--loss.context",
+            "0.5",
+            "--loss.context-warmup",
+            "0",
+            "0",
+            "--run.precision",
+            "bfloat16",
+        ),
     ],
 )
 def test_other_ways_to_train(salt, tmp_path, options):
@@ -291,9 +329,8 @@ def test_any_run_can_be_probed_on_labelled_videos(finished, environment, tmp_pat
         (tmp_path / "v" / label).mkdir(parents=True)
         for i in range(12):
             (tmp_path / "v" / label / f"{i}.mp4").write_bytes(encode(20))
-    command = [sys.executable, "-m", "fastvid.eval", str(finished[0]), "--data.path", str(tmp_path / "v")]
-    command += ["--attentive-epochs", "1", "--out", str(tmp_path / "result.json")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=HANG, check=False)
+    options = ("--data.path", str(tmp_path / "v"), "--attentive-epochs", "1", "--out", str(tmp_path / "result.json"))
+    done = preloaded.run("fastvid.eval", str(finished[0]), *options, env=environment)
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "result.json").read_text())
     assert result["classes"] == ["a", "b"]
@@ -304,12 +341,23 @@ def test_any_run_can_be_probed_on_labelled_videos(finished, environment, tmp_pat
         ([str(tmp_path), "--data.path", str(tmp_path / "v")], "no encoder in"),
         ([str(finished[0]), "--data.path", str(tmp_path / "v" / "a")], "has 0 classes; probes need at least two"),
     ):
-        command = [sys.executable, "-m", "fastvid.eval", *arguments]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=HANG, check=False)
+        done = preloaded.run("fastvid.eval", *arguments, env=environment)
         assert done.returncode == 2
         assert words in done.stderr
 
 
+def test_the_surprise_of_a_run_can_be_measured(finished, tmp_path):
+    directory, _ = finished
+    names = load_file(directory / "student" / "predictor.safetensors")
+    assert {name.partition(".")[0] for name in names} == {"predictor"}
+    folder, out = write_intphys(tmp_path / "Main", scenes=2), tmp_path / "result.json"
+    arguments = [str(directory), "--data.path", str(folder), "--probe", "intphys", "--out", str(out)]
+    assert door.main([*arguments, "--intphys.windows", "2"]) == 0
+    result = json.loads(out.read_text())
+    assert [row["encoder"] for row in result["rows"]] == ["student", "random initialisation", "student, single frame"]
+    assert all(row["intphys"]["total"] == 4 for row in result["rows"])
+    assert set(result["rows"][0]["intphys"]["by"]) == {"seen", "condition", "difficulty", "camera"}
+
+
 def test_how_a_run_ended_can_be_asked(finished, environment, tmp_path):
-    command = [sys.executable, "-m", "fastvid.info", str(finished[0])]
-    assert "finished" in subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    assert "finished" in preloaded.run("fastvid.info", str(finished[0]), env=environment).stdout

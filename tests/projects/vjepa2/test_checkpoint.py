@@ -300,7 +300,7 @@ def test_runs(saved, tmp_path):
     clip = torch.randint(256, (1, 4, 32, 32, 3), dtype=torch.uint8)
     for folder in (run, run / "student"):
         found = load(folder)
-        assert isinstance(found, VideoViT)
+        assert isinstance(found.encoder, VideoViT)
         assert not found.training
         assert torch.equal(found(clip), encoder.eval()(clip))
     shutil.copytree(saved, run / "classifier")

@@ -15,6 +15,7 @@ from fastvid.data import EvaluationDraws, Quarantine, eval_batches, open_parts, 
 from fastvid.data.demo.files import DemoSize, cached_demo, encode_h264, write_demo
 from fastvid.data.demo.render import DemoSpec, demo_frames
 from fastvid.projects.load import load
+from tests import preloaded
 from tests.train.conftest import records
 
 # A model and a data set on which a run takes seconds.
@@ -55,8 +56,7 @@ def same_run(a, b) -> None:
 def finished(environment, tmp_path_factory):
     """An uninterrupted run of the default approach."""
     directory = tmp_path_factory.mktemp("runs") / "whole"
-    command = [sys.executable, "-m", "fastvid.train", "vjepa2", "--run.dir", str(directory), *SMALL]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    done = preloaded.run("fastvid.train", "vjepa2", "--run.dir", str(directory), *SMALL, env=environment)
     assert done.returncode == 0, done.stderr
     return directory
 
