@@ -5,7 +5,7 @@ compared does not depend on the weights.
 """
 
 import copy
-import itertools
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -260,25 +260,47 @@ def whole(rows: list[list[int]], device: torch.device) -> tuple[torch.Tensor, to
     return ids, torch.ones_like(ids, dtype=torch.bool)
 
 
-def seconds_of_frames(size: Size, device: torch.device, frames: int) -> list[float]:
-    """Return the seconds that a model in the mode ``stream`` takes for each frame of a video."""
+def seconds_of_frames(
+    size: Size, device: torch.device, early: int, late: int, some: int, rounds: int
+) -> list[tuple[float, float]]:
+    """Measure what frames early and late in a video cost in the mode ``stream``.
+
+    A video is watched up to its frame ``late``, then ``rounds`` times another one up to its frame ``early`` and the first
+    one ``some`` frames further: whatever else the machine does disturbs both.
+
+    Returns:
+        For each round the median seconds of the last ``some`` frames of both, the early ones' first.
+    """
     model = make_model(size, device).eval()
     clips = make_batch(size, device, clips=1).clips
     assert clips is not None
-    times: list[float] = []
 
-    def video() -> Iterator[torch.Tensor]:
-        for t in range(frames + 1):
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            times.append(time.perf_counter())
-            if t < frames:
+    def watch(frames: int, before: Callable[[int], None] = lambda t: None) -> list[float]:
+        seconds: list[float] = []
+
+        def video() -> Iterator[torch.Tensor]:
+            for t in range(frames):
+                before(t)
+                began = time.perf_counter()
                 yield clips[0, t % size.frames]
+                if device.type == "cuda":
+                    torch.cuda.synchronize()
+                seconds.append(time.perf_counter() - began)
 
-    with autocast(device):
         answer = Answer(model, Silent(), [1, 2, 3], [4], most=0)  # type: ignore[arg-type]
         assert not list(answer.about(video()))
-    return [later - earlier for earlier, later in itertools.pairwise(times)]
+        return seconds
+
+    pauses = range(late, late + some * rounds, some)
+    short: list[float] = []
+
+    def watch_another(t: int) -> None:
+        if t in pauses:
+            short.append(statistics.median(watch(early)[-some:]))
+
+    with autocast(device):
+        long = watch(pauses.stop, watch_another)
+    return [(one, statistics.median(long[at : at + some])) for one, at in zip(short, pauses, strict=True)]
 
 
 class Silent:

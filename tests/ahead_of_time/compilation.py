@@ -26,7 +26,7 @@ ARCHS = (80, 89, 90, 100, 120)
 
 _TYPES = {
     torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16", torch.int64: "i64", torch.int32: "i32",
-    torch.int8: "i8", torch.uint8: "u8",
+    torch.int16: "i16", torch.int8: "i8", torch.uint8: "u8",
 }  # fmt: skip
 _OPTIONS = ("num_warps", "num_stages", "maxnreg")
 

@@ -129,7 +129,7 @@ _loss("mse", True, (3, 2, 5, 40), "far")
 _loss("l1", False, (3, 2, 5, 40), "far int8")
 
 
-def _tubelets(name: str, clip_shape, picked, tubelet, patch, strided=False, far_along=None):
+def _tubelets(name: str, clip_shape, picked, tubelet, patch, strided=False, far_along=None, aside=0):
     @case(f"gather_tubelets {name}")
     def run(how: How) -> Results:
         B, T, H, W = clip_shape
@@ -140,6 +140,8 @@ def _tubelets(name: str, clip_shape, picked, tubelet, patch, strided=False, far_
         which = None if picked is None else index(B, tokens, picked).to(how.device)
         dtype = how.compute if how.compute == torch.float64 else how.stored
         clip = how.placed(clip.to(how.device), far_along)
+        if aside:  # within rows that are so many pixels longer
+            clip = torch.nn.functional.pad(clip, (0, 0, aside, 0))[:, :, :, aside:]
         out = gather_tubelets(clip, which, tubelet=tubelet, patch=patch, dtype=dtype, backend=how.backend)
         return {"tokens": out}
 
@@ -148,6 +150,8 @@ _tubelets("16 x 16 x 2", (2, 4, 32, 48), 5, 2, 16)
 _tubelets("all", (2, 2, 32, 32), None, 2, 16)
 _tubelets("odd patch, one frame", (2, 3, 15, 20), 7, 1, 5)
 _tubelets("patch 14, strided clip", (1, 4, 28, 42), 6, 2, 14, strided=True)
+_tubelets("unaligned rows", (2, 2, 32, 32), 3, 2, 16, aside=1)
+_tubelets("rows aligned to two bytes", (2, 2, 32, 32), 3, 2, 16, aside=2)
 for _dim, _what in enumerate(("clips", "frames", "rows")):
     _tubelets(f"far {_what}", (3, 4, 8, 12), 5, 2, 4, far_along=_dim)
 

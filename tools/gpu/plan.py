@@ -31,8 +31,8 @@ STAGES = (
     Stage(
         "steps",
         "tools.gpu.steps",
-        120,
-        "four variants of a SALT step, two of them compiled by the smoke test; V-JEPA 2; three steps of fVLM, eager",
+        150,
+        "three steps of fVLM, eager, and answers; V-JEPA 2; four variants of a SALT step, two compiled by the smoke test",
     ),
     Stage("train", "tools.gpu.train", 90, "the demo data is made on all cores; two runs of some hundred steps, probes"),
     Stage("suites", "tools.gpu.suites", None, "the rest of the tests, most valuable first", share=0.6),

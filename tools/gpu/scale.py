@@ -23,6 +23,7 @@ class Scale:
         salt: the name in ``benchmarks.training.salt_sides.SIZES``.
         vjepa2: keyword arguments of ``benchmarks.training.vjepa2_step.Size``.
         fvlm: the name in ``benchmarks.training.fvlm_sides.SIZES``.
+        stream: frames of a video that are read before those are timed that are compared with its beginning.
         trajectory: videos in a step of the trajectory classifier.
         compiled: whether compiled steps are compiled.
         rounds: of timed steps.
@@ -42,6 +43,7 @@ class Scale:
     salt: str = "base"
     vjepa2: dict[str, Any] = field(default_factory=dict)
     fvlm: str = "base"
+    stream: int = 900
     trajectory: int = 64
     compiled: bool = True
     rounds: int = 5
@@ -74,6 +76,7 @@ REHEARSAL = Scale(
     salt="rehearsal",
     vjepa2={"layers": 1, "width": 64, "side": 32, "batch": 2},
     fvlm="rehearsal",
+    stream=110,
     trajectory=4,
     compiled=False,
     rounds=1,

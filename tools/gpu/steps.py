@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import statistics
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -90,10 +91,11 @@ def vjepa2(task: Task, recorder: Recorder) -> None:
 
 
 FVLM = ("fVLM joint step", "fVLM step, four questions of a clip", "fVLM step, still images")
+CHOICES, STREAM = "fVLM multiple choice", "fVLM stream, frame 1000"
 
 
 def fvlm(task: Task, recorder: Recorder) -> None:
-    """Measure steps of a foveated vision-language model against the published ones, and the peak memory of one."""
+    """Measure a foveated vision-language model: steps against the published ones, the peak memory of one, and answers."""
     from benchmarks.training import fvlm_sides as sides
 
     device, size = torch.device(task.scale.device.kind), sides.SIZES[task.scale.fvlm]
@@ -118,6 +120,14 @@ def fvlm(task: Task, recorder: Recorder) -> None:
                 clips = 1e3 * size.clips / rows[-1]["ms"][which]["median"]
                 title = name if which == sides.OURS else f"{name}, {which}"
                 task.record.value(title, {"clips/s": clips, "peak GB": peaks[which] / 1e9})
+    with task.record.part(CHOICES):
+        scored = {which: Call(score, capture=False) for which, score in sides.choosing(size, device).items()}
+        task.record.rows += recorder.measure(CHOICES, scored, rounds=task.scale.rounds)
+    with task.record.part(STREAM):
+        pairs = sides.seconds_of_frames(size, device, early=100, late=task.scale.stream, some=20, rounds=3)
+        flat = statistics.median(first / last for first, last in pairs)
+        task.record.rows += recorder.keep(STREAM, {"x frame 100": flat})
+        task.record.value(STREAM, {"frames/s": 1 / statistics.median(last for _, last in pairs)})
 
 
 def trajectory(task: Task, recorder: Recorder) -> None:
@@ -136,7 +146,7 @@ def trajectory(task: Task, recorder: Recorder) -> None:
 
 # A project's step is one line here.
 STEPS: dict[str, Callable[[Task, Recorder], None]] = {
-    "SALT": salt, "V-JEPA 2": vjepa2, "fVLM": fvlm, "trajectory": trajectory,
+    "fVLM": fvlm, "trajectory": trajectory, "V-JEPA 2": vjepa2, "SALT": salt,
 }  # fmt: skip
 
 
