@@ -1,6 +1,7 @@
 """The GPU's timer: replays of CUDA graphs between events, with the L2 cache flushed before each."""
 
 import gc
+import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ import torch
 
 from benchmarks.harness.timing import BACKWARD, BOTH, CALL, FORWARD, Timed, Variant, summary
 
-_WARMUP = 3
+_WARMUP, _LONG = 3, 0.2  # calls before any is timed; after one of so many seconds it is enough
 _ROUNDS = 30  # at least, of replays: they are cheap
 _FLUSH = 512 << 20  # long enough to write for the replay after it to be queued before it ends, also on an H200
 _NO_KERNEL = "the GPU ran nothing for it: are its tensors on the CPU?"
@@ -82,7 +83,10 @@ class GpuTimer:
             else:
                 call = {FORWARD: variant.forward, CALL: variant.forward, BOTH: variant.both}[part]
             for _ in range(_WARMUP):
+                began = time.perf_counter()
                 call()
+                if time.perf_counter() - began > _LONG:
+                    break
         torch.cuda.synchronize()
         return call
 

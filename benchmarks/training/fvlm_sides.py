@@ -155,6 +155,11 @@ class Training:
         self.optimizer = torch.optim.AdamW(module.parameters(), lr=1e-5, fused=True)
         self.device = next(module.parameters()).device
 
+    def compiled(self) -> "Training":
+        """Compile what ``--run.compile True`` compiles."""
+        self.module.compile_parts()
+        return self
+
     def forward(self) -> torch.Tensor:
         """Return the loss, under autocast on a GPU."""
         with autocast(self.device):
@@ -265,8 +270,8 @@ def seconds_of_frames(
 ) -> list[tuple[float, float]]:
     """Measure what frames early and late in a video cost in the mode ``stream``.
 
-    A video is watched up to its frame ``late``, then ``rounds`` times another one up to its frame ``early`` and the first
-    one ``some`` frames further: whatever else the machine does disturbs both.
+    A video is watched up to its frame ``late``, then ``rounds`` times another one up to its frame ``early`` and the
+    first one ``some`` frames further: whatever else the machine does disturbs both.
 
     Returns:
         For each round the median seconds of the last ``some`` frames of both, the early ones' first.

@@ -58,7 +58,7 @@ def share(
         world: this process among its peers.
         mesh: processes to shard over; None where each process holds all of the module.
         dtype: dtype in which sharded weights are gathered; None for their own.
-        compile: torch.compile the forward and backward pass.
+        compile: torch.compile the forward and backward pass. A module with a method ``compile_parts`` compiles itself.
     """
     if mesh is None:
         return Replicated(module, world, compile=compile)
@@ -74,7 +74,7 @@ class Replicated:
 
     def __init__(self, module: nn.Module, world: World, *, compile: bool):
         self.trained = self.called = module
-        if compile:
+        if compile and not compiled_itself(module):
             self.called = cast(nn.Module, torch.compile(module, dynamic=False))
         if world.size > 1:
             self.called = DistributedDataParallel(self.called, gradient_as_bucket_view=True)
@@ -91,6 +91,15 @@ class Replicated:
 
     def finish(self) -> None:
         pass
+
+
+def compiled_itself(module: nn.Module) -> bool:
+    """Let a module with a method ``compile_parts`` compile its parts, and return whether it has one."""
+    compile_parts = getattr(module, "compile_parts", None)
+    if compile_parts is None:
+        return False
+    compile_parts()
+    return True
 
 
 def make_mesh(world: World, parallel: str, shard: int | None) -> "DeviceMesh | None":

@@ -14,6 +14,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
 from fastvid.train.distributed import World
+from fastvid.train.parallel import compiled_itself
 
 
 class Sharded:
@@ -27,7 +28,7 @@ class Sharded:
         module: module to train; its weights are those of the main process.
         mesh: processes: of one dimension, or of two, the first of which holds replicas.
         dtype: dtype in which weights are gathered, with gradients reduced in float32; None for their own.
-        compile: torch.compile each block.
+        compile: torch.compile each block. A module with a method ``compile_parts`` compiles itself.
     """
 
     sharded = True
@@ -46,8 +47,9 @@ class Sharded:
         policy = MixedPrecisionPolicy(
             param_dtype=dtype, reduce_dtype=None if dtype is None else torch.float32, cast_forward_inputs=False
         )
+        compile_blocks = compile and not compiled_itself(self.trained)
         for block in blocks(self.trained):
-            if compile:
+            if compile_blocks:
                 block.compile(dynamic=False)
             fully_shard(block, mesh=mesh, mp_policy=policy)
         fully_shard(self.trained, mesh=mesh, mp_policy=policy)

@@ -39,6 +39,7 @@ class Stage:
             they are set aside.
         compile: torch.compile the training step's forward and backward, for its one set of shapes; evaluations and
             pictures, whose shapes differ, call ``module`` itself. Of a sharded module each block is compiled.
+            A module with a method ``compile_parts`` says itself what of it is compiled.
     """
 
     name: str

@@ -32,7 +32,7 @@ STAGES = (
         "steps",
         "tools.gpu.steps",
         150,
-        "three steps of fVLM, eager, and answers; V-JEPA 2; four variants of a SALT step, two compiled by the smoke test",
+        "four variants of a SALT step, two compiled by the smoke test; V-JEPA 2; trajectory; three steps of fVLM",
     ),
     Stage("train", "tools.gpu.train", 90, "the demo data is made on all cores; two runs of some hundred steps, probes"),
     Stage("suites", "tools.gpu.suites", None, "the rest of the tests, most valuable first", share=0.6),

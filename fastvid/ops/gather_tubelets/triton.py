@@ -1,4 +1,4 @@
-"""Triton kernel of gather_tubelets: pixels are read once, four at a time where they are aligned, and tokens written once."""
+"""Triton kernel of gather_tubelets: pixels are read once, four at a time where aligned, and tokens written once."""
 
 import functools
 

@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 from fastvid.ops import IMAGENET_MEAN, IMAGENET_STD, query_attend
+from fastvid.projects.fvlm.compiled import Compiled
 
 Depth = Literal["deep", "shallow"]
 Map = Callable[[torch.Tensor], torch.Tensor]
@@ -191,6 +192,11 @@ class VisionEncoder(nn.Module, ABC):
             patches = self.norm(tokens).unsqueeze(1)
             cached = [(patches, patches)]
         return Keys(tuple(cached), len(clips))
+
+    def compile_parts(self) -> None:
+        """Compile :meth:`encode` and :meth:`look` for training."""
+        self.encode = Compiled(self.encode)  # type: ignore[method-assign]
+        self.look = Compiled(self.look)  # type: ignore[method-assign]
 
     def look(
         self,

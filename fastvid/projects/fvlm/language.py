@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from fastvid.projects.fvlm.compiled import Compiled
+
 
 class LanguageModel(nn.Module):
     """A Hugging Face causal language model that reads embeddings.
@@ -24,6 +26,7 @@ class LanguageModel(nn.Module):
         self.width: int = model.get_input_embeddings().embedding_dim
         known = inspect.signature(model.get_decoder().forward).parameters
         self.cache_name = "cache" if "cache" in known else "past_key_values"  # as transformers named it before
+        self.compiled = False
 
     @property
     def embeddings(self) -> torch.Tensor:
@@ -58,6 +61,21 @@ class LanguageModel(nn.Module):
                 f"a {self.model.config.model_type} model computes its answer in a way that is not supported; use one "
                 "of the Llama kind, such as HuggingFaceTB/SmolLM2-135M-Instruct"
             )
+
+    def compile_parts(self) -> None:
+        """Compile the layers, for training and for what is read in one call.
+
+        Raises:
+            ValueError: the model names its layers otherwise than those of the Llama kind.
+        """
+        layers = getattr(self.model.get_decoder(), "layers", None)
+        if layers is None:
+            raise ValueError(
+                f"the layers of a {self.model.config.model_type} model cannot be compiled: --run.compile False"
+            )
+        for layer in layers:
+            layer.forward = Compiled(layer.forward, self.cache_name)
+        self.compiled = True
 
     def embed(self, ids: torch.Tensor) -> torch.Tensor:
         """Return the embeddings [..., W] of token ids."""
@@ -130,6 +148,12 @@ class Reading:
         )  # fmt: skip
         hidden: torch.Tensor = out.last_hidden_state
         return hidden
+
+    def read_last(self, embeds: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+        """Read further columns behind which nothing will be read, as :meth:`read` does, and keep nothing of them."""
+        if self.real is None and embeds.shape[1]:
+            return self.language.together((embeds, real))[0]
+        return self.read(embeds, real)
 
     def fork(self) -> "Reading":
         """Return a reading that has read the same, and goes on by itself."""

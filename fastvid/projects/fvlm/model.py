@@ -50,6 +50,11 @@ class FoveatedVLM(nn.Module):
         self.language.eval()
         return self
 
+    def compile_parts(self) -> None:
+        """Compile what a training step calls again and again; evaluations and answers are not compiled."""
+        self.encoder.compile_parts()
+        self.language.compile_parts()
+
     def encode(self, clips: torch.Tensor) -> Keys:
         """Compute the keys and values of clips uint8 [C, T, H, W, 3], for all questions and passes."""
         return self.encoder.encode(clips)

@@ -124,6 +124,7 @@ def score(
 class _Asking(Pass):
     """Passes that keep the reading of the last answer's row, for what goes on from there."""
 
+    goes_on = True
     reading: Reading
     coarse_reading: Reading | None = None
 

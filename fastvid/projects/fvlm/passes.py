@@ -27,6 +27,8 @@ class Pass:
         entropy: keep the entropy.
     """
 
+    goes_on = False  # whether what is read of an answer's row is read on later
+
     def __init__(
         self,
         model: "FoveatedVLM",
@@ -49,9 +51,9 @@ class Pass:
         self.has_text = inputs.before_mask.any(-1).flatten()[:, None]
         self.text, self.text_hidden = model.language.start(), None
         self.unread = model.language.embed(inputs.before.flatten(0, 1)), inputs.before_mask.flatten(0, 1) | ~questions
-        if inputs.before.shape[-1] and model.config.layout == "question-first":
+        if inputs.before.shape[-1] and model.config.layout == "question-first" and not model.language.compiled:
             # Read once for all passes. What stands in front of a video whose question is behind it is short: a call of
-            # its own would take longer than to read it again.
+            # its own would take longer than to read it again; and so it would where the layers are compiled.
             self.text_hidden = self.text.read(*self.unread)[:, -1] * self.has_text
             self.unread = self.unread[0][:, :0], self.unread[1][:, :0]
 
@@ -139,10 +141,8 @@ class Pass:
 
     def read_ahead(self, kind: Kind, tokens: torch.Tensor) -> torch.Tensor:
         """Read the sequence that queries are predicted from. Return what is known before each frame, [r, T, W]."""
-        row, reading = self.row_ahead(kind, tokens), self.start()
-        if reading.real is None:  # nothing is in front, and nothing goes on from here: no need to keep it
-            return self.behind(row, *self.model.language.together(row.part))
-        return self.behind(row, reading.read(*row.part))
+        row = self.row_ahead(kind, tokens)
+        return self.behind(row, self.start().read_last(*row.part))
 
     def stream(self) -> Output:
         """Read frame after frame, each with the query that was predicted at the one before."""
@@ -300,7 +300,8 @@ class Pass:
             frame: number of the first frame.
         """
         row = self.row(kind, tokens, frame)
-        return self.behind(row, reading.read(*row.part))
+        read = reading.read if self.goes_on else reading.read_last
+        return self.behind(row, read(*row.part))
 
     def output(self, hidden: torch.Tensor, queries: torch.Tensor, gazes: list[Gaze]) -> Output:
         """Return what hidden states [R, 1 + T + A - 1, W] before and of the frames, and of the text behind, say."""

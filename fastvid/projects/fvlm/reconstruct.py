@@ -58,6 +58,10 @@ class Reconstructor(nn.Module):
             torch.default_generator.manual_seed(model.config.init_seed)
             self.film = FilmHead(model.language.width, shape)
 
+    def compile_parts(self) -> None:
+        """Compile what a training step calls again and again."""
+        self.model.compile_parts()
+
     def forward(
         self, inputs: Inputs, mode: Mode, latents: torch.Tensor, *, coarse: Coarse = False, entropy: bool = False
     ) -> tuple[Output, Rebuilt | None]:
