@@ -9,7 +9,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -157,7 +157,7 @@ class Training:
 
     def compiled(self) -> "Training":
         """Compile what ``--run.compile True`` compiles."""
-        self.module.compile_parts()
+        cast(FoveatedVLM | Reconstructor, self.module).compile_parts()
         return self
 
     def forward(self) -> torch.Tensor:

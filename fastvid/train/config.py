@@ -94,7 +94,7 @@ class RunConfig:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Autocast: bfloat16 where the device computes in it, or as told; weights and optimizer stay float32."""
     compile: bool = False
-    """torch.compile the training step, for its one set of shapes."""
+    """torch.compile the training step, for its one set of shapes; of fVLM its repeated parts, for all shapes."""
     memory_budget: ShareAboveZero = 1.0
     """Share of a compiled step's activations kept for the backward pass, which computes the others again, first
     of all what costs next to nothing."""

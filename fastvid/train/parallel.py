@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from fastvid.command import UserError
+from fastvid.train.compile_parts import compiled_itself
 from fastvid.train.distributed import World
 
 if TYPE_CHECKING:
@@ -91,15 +92,6 @@ class Replicated:
 
     def finish(self) -> None:
         pass
-
-
-def compiled_itself(module: nn.Module) -> bool:
-    """Let a module with a method ``compile_parts`` compile its parts, and return whether it has one."""
-    compile_parts = getattr(module, "compile_parts", None)
-    if compile_parts is None:
-        return False
-    compile_parts()
-    return True
 
 
 def make_mesh(world: World, parallel: str, shard: int | None) -> "DeviceMesh | None":

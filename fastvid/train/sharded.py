@@ -13,8 +13,8 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
+from fastvid.train.compile_parts import compiled_itself
 from fastvid.train.distributed import World
-from fastvid.train.parallel import compiled_itself
 
 
 class Sharded:

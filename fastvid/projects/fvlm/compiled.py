@@ -4,6 +4,7 @@ A step calls the language model's layers dozens of times for few tokens, so that
 between the kernels. All layers of a kind share one compiled function, where the whole step would take minutes.
 """
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +25,9 @@ class Compiled:
     def __init__(self, function: Callable[..., Any], cache: str | None = None):
         self.function, self.cache = function, cache
         self.compiled = torch.compile(function)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Compiled":
+        return Compiled(copy.deepcopy(self.function, memo), self.cache)  # compiled code would stay the original's
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function."""

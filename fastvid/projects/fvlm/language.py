@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from fastvid.command import UserError
 from fastvid.projects.fvlm.compiled import Compiled
 
 
@@ -26,7 +27,7 @@ class LanguageModel(nn.Module):
         self.width: int = model.get_input_embeddings().embedding_dim
         known = inspect.signature(model.get_decoder().forward).parameters
         self.cache_name = "cache" if "cache" in known else "past_key_values"  # as transformers named it before
-        self.compiled = False
+        self.compiled = False  # whether its layers are, for training
 
     @property
     def embeddings(self) -> torch.Tensor:
@@ -63,16 +64,15 @@ class LanguageModel(nn.Module):
             )
 
     def compile_parts(self) -> None:
-        """Compile the layers, for training and for what is read in one call.
+        """Compile the layers for training, where nothing that was read before goes on.
 
         Raises:
-            ValueError: the model names its layers otherwise than those of the Llama kind.
+            UserError: the model names its layers otherwise than those of the Llama kind.
         """
         layers = getattr(self.model.get_decoder(), "layers", None)
         if layers is None:
-            raise ValueError(
-                f"the layers of a {self.model.config.model_type} model cannot be compiled: --run.compile False"
-            )
+            kind = self.model.config.model_type
+            raise UserError(f"the layers of a {kind} model cannot be compiled: give --run.compile False")
         for layer in layers:
             layer.forward = Compiled(layer.forward, self.cache_name)
         self.compiled = True
