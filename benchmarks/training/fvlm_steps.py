@@ -44,7 +44,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     facts = devices.describe(devices.find(given.device))
-    print(f"{facts['name']}, {given.threads} threads, torch {torch.__version__}, {facts['date']}\n")
+    print(f"{facts['name']}, torch {torch.__version__}, {facts['date']}\n")
     print("| step | as published | fastvid | | compiled | |\n|---|---|---|---|---|---|")
     for title, make in steps(torch.device(given.device)).items():
         sides = make()
