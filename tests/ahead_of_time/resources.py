@@ -78,8 +78,10 @@ class Resources:
         )
 
     def save(self) -> None:
-        """Writes the file with the measured figures in the place of older ones of the same compilers."""
-        table = {**self.recorded, **self.measured}
+        """Writes the file with the measured figures in the place of older ones of the same compilers and kernels."""
+        table = {
+            name: self.recorded.get(name, {}) | self.measured.get(name, {}) for name in {*self.recorded, *self.measured}
+        }
         compilers = []
         for compiler in sorted(table):
             rows = [f"  {json.dumps(name)}: {json.dumps(row)}" for name, row in sorted(table[compiler].items())]
