@@ -33,7 +33,7 @@ def test_multiple_choice(where, record):
 
 def test_a_thousand_frames(where, benchmark, record_numbers):
     """Compare frames up to the thousandth with those up to the hundredth of another video."""
-    small = dataclasses.replace(SIZES["narrow"], layers=8)
+    small = dataclasses.replace(SIZES["narrow"], layers=4)
     size = SIZES["base"] if where.type == "cuda" else small
     seconds = benchmark.pedantic(seconds_of_frames, args=(size, where, 100, 900, 20, 3), rounds=1)
     benchmark.extra_info["ms_a_frame"] = [{"first": 1e3 * first, "last": 1e3 * last} for first, last in seconds]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -147,6 +148,7 @@ def _timm_vit(config: VideoViTConfig) -> VisionTransformer:
     return load_timm(config.name, parts=_UNUSED, num_classes=0, drop_path_rate=config.drop_path)
 
 
+@functools.cache
 def _architecture(name: str) -> VisionTransformer:
     """Build the timm model without storage, to inspect its parts.
 

@@ -32,6 +32,7 @@ def svg(figure: Figure) -> str:
             legend.remove()
     out = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "fastvid"}):
+        _lay_out(figure)
         figure.savefig(out, format="svg", metadata={"Date": None})
     text = out.getvalue()
     return text[text.index("<svg") :]
@@ -40,5 +41,14 @@ def svg(figure: Figure) -> str:
 def png(figure: Figure) -> bytes:
     """Return the figure as a PNG file."""
     out = io.BytesIO()
+    _lay_out(figure)
     figure.savefig(out, format="png", dpi=100, metadata={"Software": None})
     return out.getvalue()
+
+
+def _lay_out(figure: Figure) -> None:
+    """Place the axes, once: a figure that has a layout engine is drawn a second time for it when it is saved."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+        figure.set_layout_engine("none")
