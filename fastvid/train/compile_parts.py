@@ -3,7 +3,7 @@
 from torch import nn
 
 
-def compiled_itself(module: nn.Module) -> bool:
+def compile_own_parts(module: nn.Module) -> bool:
     """Let a module with a method ``compile_parts`` compile its parts, and return whether it has one."""
     compile_parts = getattr(module, "compile_parts", None)
     if compile_parts is None:

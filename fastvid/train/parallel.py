@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from fastvid.command import UserError
-from fastvid.train.compile_parts import compiled_itself
+from fastvid.train.compile_parts import compile_own_parts
 from fastvid.train.distributed import World
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Replicated:
 
     def __init__(self, module: nn.Module, world: World, *, compile: bool):
         self.trained = self.called = module
-        if compile and not compiled_itself(module):
+        if compile and not compile_own_parts(module):
             self.called = cast(nn.Module, torch.compile(module, dynamic=False))
         if world.size > 1:
             self.called = DistributedDataParallel(self.called, gradient_as_bucket_view=True)

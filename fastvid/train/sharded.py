@@ -13,7 +13,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
-from fastvid.train.compile_parts import compiled_itself
+from fastvid.train.compile_parts import compile_own_parts
 from fastvid.train.distributed import World
 
 
@@ -47,7 +47,7 @@ class Sharded:
         policy = MixedPrecisionPolicy(
             param_dtype=dtype, reduce_dtype=None if dtype is None else torch.float32, cast_forward_inputs=False
         )
-        compile_blocks = compile and not compiled_itself(self.trained)
+        compile_blocks = compile and not compile_own_parts(self.trained)
         for block in blocks(self.trained):
             if compile_blocks:
                 block.compile(dynamic=False)

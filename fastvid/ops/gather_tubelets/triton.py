@@ -85,7 +85,7 @@ def pixels_in_a_group(clip: torch.Tensor, patch: int) -> int:
 
     The clip is uint8 [B, T, H, W, 3] with contiguous rows; a row of a patch must be whole groups.
     """
-    multiples = (patch, clip.data_ptr(), *clip.stride()[:3])
+    multiples = (patch, clip.data_ptr(), clip.storage_offset(), *clip.stride()[:3])
     return next(pixels for pixels in (4, 2, 1) if all(number % pixels == 0 for number in multiples))
 
 

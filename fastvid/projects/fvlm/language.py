@@ -27,7 +27,7 @@ class LanguageModel(nn.Module):
         self.width: int = model.get_input_embeddings().embedding_dim
         known = inspect.signature(model.get_decoder().forward).parameters
         self.cache_name = "cache" if "cache" in known else "past_key_values"  # as transformers named it before
-        self.compiled = False  # whether its layers are, for training
+        self._compiled = False
 
     @property
     def embeddings(self) -> torch.Tensor:
@@ -63,6 +63,11 @@ class LanguageModel(nn.Module):
                 "of the Llama kind, such as HuggingFaceTB/SmolLM2-135M-Instruct"
             )
 
+    @property
+    def compiled_now(self) -> bool:
+        """Return whether a call would find the layers compiled: without gradients they are not."""
+        return self._compiled and torch.is_grad_enabled()
+
     def compile_parts(self) -> None:
         """Compile the layers for training, where nothing that was read before goes on.
 
@@ -75,7 +80,7 @@ class LanguageModel(nn.Module):
             raise UserError(f"the layers of a {kind} model cannot be compiled: give --run.compile False")
         for layer in layers:
             layer.forward = Compiled(layer.forward, self.cache_name)
-        self.compiled = True
+        self._compiled = True
 
     def embed(self, ids: torch.Tensor) -> torch.Tensor:
         """Return the embeddings [..., W] of token ids."""

@@ -51,7 +51,7 @@ class Pass:
         self.has_text = inputs.before_mask.any(-1).flatten()[:, None]
         self.text, self.text_hidden = model.language.start(), None
         self.unread = model.language.embed(inputs.before.flatten(0, 1)), inputs.before_mask.flatten(0, 1) | ~questions
-        if inputs.before.shape[-1] and model.config.layout == "question-first" and not model.language.compiled:
+        if inputs.before.shape[-1] and model.config.layout == "question-first" and not model.language.compiled_now:
             # Read once for all passes. What stands in front of a video whose question is behind it is short: a call of
             # its own would take longer than to read it again; and so it would where the layers are compiled.
             self.text_hidden = self.text.read(*self.unread)[:, -1] * self.has_text
