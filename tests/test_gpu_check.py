@@ -46,11 +46,13 @@ def test_the_caps_leave_time_for_the_rest():
 
 
 def test_every_number_of_the_steps_has_a_target_on_every_device():
+    from benchmarks.training.fvlm_sides import JOINT_STEP, STEPS
     from benchmarks.training.vjepa2_step import NAME as VJEPA2  # and transformers with it
 
     table = thresholds.read(thresholds.PATH.read_text())
     salt = [*(benchmark for _, benchmark in steps.SALT), "SALT step, recommended, peak memory"]
-    for name in [*salt, VJEPA2, *steps.FVLM, f"{steps.FVLM[0]}, peak memory"]:
+    fvlm = [*STEPS, *(f"{step}, compiled" for step in STEPS), f"{JOINT_STEP}, peak memory", steps.CHOICES, steps.STREAM]
+    for name in [*salt, VJEPA2, *fvlm]:
         for cls in ("cpu", "h100", "h200", "gpu"):
             assert thresholds.lookup(table, name, cls)
 

@@ -11,7 +11,19 @@ import torch
 
 from benchmarks.baselines.published_fvlm import Published
 from benchmarks.harness.timing import Call, Variant
-from benchmarks.training.fvlm_sides import OURS, PUBLISHED, SIZES, answering, check_same, joint, make_batch, make_model
+from benchmarks.training.fvlm_sides import (
+    JOINT_STEP,
+    OURS,
+    PUBLISHED,
+    QUESTIONS,
+    SIZES,
+    STILLS,
+    check_same,
+    joint,
+    make_batch,
+    make_model,
+    steps,
+)
 from benchmarks.training.salt_sides import autocast
 
 
@@ -30,8 +42,8 @@ def whole(sides):
 
 
 def test_joint(where, record):
-    sides = joint(size(where, "narrow"), where)
-    record("fVLM joint step", whole(sides), gate=lambda: check_same(sides), rounds=5)
+    sides = steps(size(where, "narrow"), where)[JOINT_STEP]()
+    record(JOINT_STEP, whole(sides), gate=lambda: check_same(sides), rounds=5)
 
 
 def test_peak_memory_of_joint(where, benchmark, record_numbers):
@@ -40,7 +52,7 @@ def test_peak_memory_of_joint(where, benchmark, record_numbers):
     published = sides[PUBLISHED].peak_bytes()
     ours = benchmark.pedantic(sides[OURS].peak_bytes, rounds=1)
     benchmark.extra_info.update(peak_mb={name: x / 1e6 for name, x in ((PUBLISHED, published), (OURS, ours))})
-    record_numbers("fVLM joint step, peak memory", {"memory of as published": ours / published})
+    record_numbers(f"{JOINT_STEP}, peak memory", {"memory of as published": ours / published})
 
 
 def test_encoder(where, record):
@@ -65,12 +77,11 @@ def test_encoder(where, record):
 
 
 def test_four_questions_of_a_clip(where, record):
-    small = size(where, "quarter")
-    sides = answering(small, where, make_batch(small, where, questions=4))
-    record("fVLM step, four questions of a clip", whole(sides), gate=lambda: check_same(sides), rounds=3)
+    sides = steps(size(where, "quarter"), where)[QUESTIONS]()
+    record(QUESTIONS, whole(sides), gate=lambda: check_same(sides), rounds=3)
 
 
 def test_still_images(where, record):
     small = size(where, "quarter")
-    sides = answering(small, where, make_batch(small, where, stills=True, clips=max(8, small.clips)))
-    record("fVLM step, still images", whole(sides), gate=lambda: check_same(sides), rounds=3)
+    sides = steps(small, where, max(8, small.clips))[STILLS]()
+    record(STILLS, whole(sides), gate=lambda: check_same(sides), rounds=3)

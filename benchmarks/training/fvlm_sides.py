@@ -187,7 +187,7 @@ class Training:
         return sum(storages.values())
 
 
-OURS, PUBLISHED = "fastvid", "as published"
+OURS, PUBLISHED, COMPILED = "fastvid", "as published", "compiled"
 
 
 def joint(size: Size, device: torch.device) -> dict[str, Training]:
@@ -217,6 +217,36 @@ def answering(size: Size, device: torch.device, batch: Batch, mode: Mode = "para
         OURS: Training(ours, lambda: loss(ours, batch, 1)[0].mean),
         PUBLISHED: Training(theirs, lambda: Published(theirs).answers(Samples.of(Inputs.of(batch)), mode)),
     }
+
+
+STEPS = JOINT_STEP, QUESTIONS, STILLS = (
+    "fVLM joint step",
+    "fVLM step, four questions of a clip",
+    "fVLM step, still images",
+)
+Make = Callable[[], dict[str, Training]]
+
+
+def steps(size: Size, device: torch.device, pictures: int | None = None) -> dict[str, Make]:
+    """Return what makes both sides of each step that is compared, by the name of its benchmark.
+
+    Args:
+        size: size of the models.
+        device: where they are.
+        pictures: still images in a step; default: the size's clips.
+    """
+    return {
+        JOINT_STEP: lambda: joint(size, device),
+        QUESTIONS: lambda: answering(size, device, make_batch(size, device, questions=4)),
+        STILLS: lambda: answering(size, device, make_batch(size, device, stills=True, clips=pictures)),
+    }
+
+
+def add_compiled(sides: dict[str, Training], make: Make) -> None:
+    """Add fastvid's side of a step with compiled parts, which must compute the same."""
+    compiled = make()[OURS].compiled()
+    check_same({OURS: compiled, PUBLISHED: sides[PUBLISHED]})
+    sides[COMPILED] = compiled
 
 
 MODES: tuple[Mode, ...] = ("coarse", "parallel", "stream")

@@ -19,7 +19,7 @@ from tools.gpu.record import Task, stage
 from tools.gpu.scale import Scale
 
 if TYPE_CHECKING:
-    from benchmarks.training.fvlm_sides import Training
+    from benchmarks.training.fvlm_sides import Make
 
 
 def main(task: Task) -> None:
@@ -94,7 +94,6 @@ def vjepa2(task: Task, recorder: Recorder) -> None:
     task.record.value(NAME, {"clips/s": size.batch / (1e-3 * rows[-1]["ms"]["fastvid"]["median"])})
 
 
-FVLM = ("fVLM joint step", "fVLM step, four questions of a clip", "fVLM step, still images")
 CHOICES, STREAM = "fVLM multiple choice", "fVLM stream, frame 1000"
 
 
@@ -103,13 +102,7 @@ def fvlm(task: Task, recorder: Recorder) -> None:
     from benchmarks.training import fvlm_sides as sides
 
     device, size = torch.device(task.scale.device.kind), sides.SIZES[task.scale.fvlm]
-    joint, questions, stills = FVLM
-    made: dict[str, Callable[[], dict[str, sides.Training]]] = {
-        joint: lambda: sides.joint(size, device),
-        questions: lambda: sides.answering(size, device, sides.make_batch(size, device, questions=4)),
-        stills: lambda: sides.answering(size, device, sides.make_batch(size, device, stills=True)),
-    }
-    for name, make in made.items():
+    for name, make in sides.steps(size, device).items():
         with task.record.part(name):
             fvlm_step(task, recorder, name, make, size.clips)
     with task.record.part(CHOICES):
@@ -122,16 +115,14 @@ def fvlm(task: Task, recorder: Recorder) -> None:
         task.record.value(STREAM, {"frames/s": 1 / statistics.median(last for _, last in pairs)})
 
 
-def fvlm_step(task: Task, recorder: Recorder, name: str, make: "Callable[[], dict[str, Training]]", clips: int) -> None:
+def fvlm_step(task: Task, recorder: Recorder, name: str, make: "Make", clips: int) -> None:
     """Measure a step as published, fastvid's, and fastvid's with compiled parts: time and peak memory."""
-    from benchmarks.training.fvlm_sides import OURS, PUBLISHED, check_same
+    from benchmarks.training.fvlm_sides import COMPILED, JOINT_STEP, OURS, PUBLISHED, add_compiled, check_same
 
     variants = make()
     check_same(variants)
-    with task.record.part(f"{name}, compiled"):
-        compiled = make()[OURS].compiled()
-        check_same({OURS: compiled, PUBLISHED: variants[PUBLISHED]})
-        variants["compiled"] = compiled
+    with task.record.part(f"{name}, {COMPILED}"):
+        add_compiled(variants, make)
     peaks = {which: side.peak_bytes() for which, side in variants.items()}
     calls = {which: Call(side.step, capture=False) for which, side in variants.items()}
     rows = recorder.measure(name, calls, rounds=min(3, task.scale.rounds))
@@ -139,10 +130,10 @@ def fvlm_step(task: Task, recorder: Recorder, name: str, make: "Callable[[], dic
     for which, peak in peaks.items():
         title = name if which == OURS else f"{name}, {which}"
         task.record.value(title, {"clips/s": 1e3 * clips / ms[which], "peak GB": peak / 1e9})
-    if name == FVLM[0]:
+    if name == JOINT_STEP:
         rows += recorder.keep(f"{name}, peak memory", {"memory of as published": peaks[OURS] / peaks[PUBLISHED]})
-    if "compiled" in ms:
-        rows += recorder.keep(f"{name}, compiled", {"x as published": ms[PUBLISHED] / ms["compiled"]})
+    if COMPILED in ms:
+        rows += recorder.keep(f"{name}, {COMPILED}", {"x as published": ms[PUBLISHED] / ms[COMPILED]})
     task.record.rows += rows
 
 
