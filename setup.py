@@ -8,8 +8,10 @@ Environment variables read here:
 
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -33,10 +35,12 @@ class CMakeBuild(build_ext):
         if cuda is None:
             sys.exit(f"FASTVID_CUDA is {os.environ['FASTVID_CUDA']!r}: use 0, 1 or leave it unset")
         output = Path(self.get_ext_fullpath(ext.name)).resolve().parent
-        build = Path(self.build_temp).resolve()
+        # Kept in the tree, so that the next installation compiles only what changed; pip's own folder would be deleted.
+        build = ROOT / "build" / f"native-{sysconfig.get_platform()}-{sys.implementation.cache_tag}"
         build.mkdir(parents=True, exist_ok=True)
+        forget_tools(build)
         configure = [
-            "cmake", "--fresh", "-S", str(ROOT), "-B", str(build), "-G", "Ninja",
+            "cmake", "-S", str(ROOT), "-B", str(build), "-G", "Ninja",
             f"-DFASTVID_OUTPUT_DIR={output}",
             f"-DFASTVID_CUDA={cuda}",
             f"-DFASTVID_CUDA_ARCHS={os.environ.get('FASTVID_CUDA_ARCHS', '')}",
@@ -45,6 +49,13 @@ class CMakeBuild(build_ext):
         ]  # fmt: skip
         subprocess.run(configure, check=True)
         subprocess.run(["cmake", "--build", str(build)], check=True)
+
+
+def forget_tools(build):
+    """Delete what CMake remembers of an earlier build's tools, which pip has deleted; the objects stay."""
+    (build / "CMakeCache.txt").unlink(missing_ok=True)
+    for found in build.glob("CMakeFiles/[0-9]*"):
+        shutil.rmtree(found)
 
 
 native = os.environ.get("FASTVID_NATIVE", "1") != "0"

@@ -1,6 +1,6 @@
 """Charts of a run, as SVG text."""
 
-from fastvid.report.figures import COLOURS, GRID, new_axes, svg
+from fastvid.report.figures import COLOURS, GRID, new_axes, scale_logarithmically, svg
 from fastvid.report.records import RunRecords
 
 _PARTS = ("data", "forward", "backward", "optimizer")
@@ -15,7 +15,8 @@ def loss_chart(run: RunRecords) -> str:
         if steps:
             ax.plot(steps, values, color=COLOURS[1], linestyle="--", label="predicting the mean")
             ax.plot(*run.series(stage, "health_probe_loss"), color=COLOURS[2], marker=".", label="fixed batch")
-        ax.set(title=f"{stage}: loss", xlabel="optimizer step", yscale="log")
+        ax.set(title=f"{stage}: loss", xlabel="optimizer step")
+        scale_logarithmically(ax)
         ax.legend(frameon=False)
     return svg(figure)
 
@@ -30,7 +31,7 @@ def schedule_chart(run: RunRecords) -> str:
             ax.plot(*run.series(stage, name), color=colour, label=stage)
         ax.set(title=title, xlabel="optimizer step")
         ax.legend(frameon=False)
-    axes[2].set_yscale("log")
+    scale_logarithmically(axes[2])
     return svg(figure)
 
 

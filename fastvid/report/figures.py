@@ -3,8 +3,10 @@
 import io
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import AutoLocator, LogLocator, NullFormatter
 
 INK, GRID = "#1f2933", "#d9e0e6"
 COLOURS = ("#2364aa", "#d1495b", "#2a9d8f", "#e9a23b", "#6d597a", "#7f8c99")
@@ -22,6 +24,23 @@ def new_axes(count: int, width: float | None = None, height: float = 3.0) -> tup
         ax.tick_params(colors=INK, labelsize=8)
         ax.title.set_size(10)
     return figure, list(axes[0])
+
+
+def scale_logarithmically(ax: Axes) -> None:
+    """Make the vertical axis logarithmic, with labels such as 0.2 and 0.5, not powers of ten."""
+    ax.set_yscale("log")
+    ax.yaxis.set_major_locator(_LogarithmicTicks(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_formatter(NullFormatter())
+
+
+class _LogarithmicTicks(LogLocator):
+    """Ticks of a logarithmic axis, at even distances where it spans less than a decade."""
+
+    def tick_values(self, vmin: float, vmax: float) -> np.ndarray:
+        if 0 < vmin <= vmax < 10 * vmin:
+            return AutoLocator().tick_values(vmin, vmax)
+        return super().tick_values(vmin, vmax)
 
 
 def svg(figure: Figure) -> str:

@@ -28,7 +28,7 @@ class Place:
     Attributes:
         number: number of places before this one; all processes go through the same places in the same order.
         what: description, such as ``"step 12: a batch is loaded"``.
-        long: whether the others wait here for as long as the process lives, as for the main process's evaluation.
+        long: whether this place, such as the main process's evaluation, may take any time while its process lives.
         beats: times the process has said so; it goes on saying it while its main thread is busy or stuck.
         who: host and process id.
     """
@@ -96,7 +96,7 @@ class Watch:
 
     def look(self) -> None:
         """Look where the others are, if this process has waited for too long. The second look in a row tells."""
-        if self._place[2] or self._clock() - self._since < self._limit:
+        if self._clock() - self._since < self._limit:
             self._suspected = None
             return
         places = self._places()
@@ -106,7 +106,7 @@ class Watch:
         named = held_up_by(self._suspected, places)
         self._suspected = None
         if named is None:
-            self._since = self._clock()  # it is an evaluation, or another long task: wait as long again
+            self._since = self._clock()  # it is an evaluation, or another long task, and lives: wait as long again
             return
         minutes = (self._clock() - self._since) / 60
         self._end(sentence_about(named, places, minutes), self._world.rank in named)

@@ -79,6 +79,24 @@ def test_an_evaluation_is_waited_for_as_long_as_its_process_lives():
     assert "which is at the evaluation after step 5" in group.said[1][0]
 
 
+def test_a_process_that_is_stopped_is_named_where_all_gather_for_an_evaluation():
+    group = Group(2)
+    group.at("the evaluation after step 5", 0, 1, long=True)
+    group.go_on(10 * LIMIT)
+    assert group.said == {}
+    group.go_on(2 * LIMIT, without=[1])
+    assert "for process 1 (host" in group.said[0][0]
+
+
+def test_a_process_that_does_not_come_to_an_evaluation_is_named():
+    group = Group(2)
+    group.at("the passes of step 5", 0, 1)
+    group.at("the evaluation after step 5", 0, long=True)
+    group.go_on(2 * LIMIT)
+    assert "for process 1 (host" in group.said[0][0]
+    assert "which is at the passes of step 5" in group.said[0][0]
+
+
 def test_steps_that_go_on_are_never_looked_at():
     group = Group(2)
     for step in range(40):

@@ -11,7 +11,9 @@ from tests.video.clips import encode
 from tests.video.containers import without_boxes
 from tests.video.cut_files import copied, last_bytes, opendml, with_sound
 
-CLUSTER, SEGMENT, DURATION = b"\x1f\x43\xb6\x75", b"\x18\x53\x80\x67", b"\x44\x89"
+CLUSTER, SEGMENT = b"\x1f\x43\xb6\x75", b"\x18\x53\x80\x67"
+# With its size of eight bytes: the two of its name alone also come up in the random number that names a file.
+DURATION = b"\x44\x89\x88"
 MPEG4 = {"g": "10", "bf": "0"}
 UNKNOWN = b"\x01" + b"\xff" * 7
 KEYS = {"g": "10", "bf": "0", "sc_threshold": "0"}
@@ -41,6 +43,11 @@ def with_open_sizes(mkv: bytes, clusters: bool = False) -> bytes:
         length = 9 - mkv[at].bit_length()
         mkv = mkv[:at] + ((1 << (7 * length + 1)) - 1).to_bytes(length, "big") + mkv[at + length :]
     return mkv
+
+
+def with_duration(mkv: bytes, milliseconds: float) -> bytes:
+    at = mkv.index(DURATION) + len(DURATION)
+    return mkv[:at] + struct.pack(">d", milliseconds) + mkv[at + 8 :]
 
 
 def clusters_of(mkv: bytes) -> list[int]:
@@ -75,16 +82,13 @@ def test_a_live_recording_far_shorter_than_its_duration_is_cut(mkv, clusters):
     assert whole(live)
     assert truncated(live[: starts[2]], r"the header announces 1\.6 seconds and 0\.8 are there")
     # A duration that was never filled in announces nothing.
-    at = live.index(DURATION) + 2
-    assert live[at] == 0x88  # eight bytes
-    assert whole((live[: at + 1] + struct.pack(">d", 0.0) + live[at + 9 :])[: starts[2]], 20)
+    assert whole(with_duration(live, 0.0)[: starts[2]], 20)
     # One that is a little off is no proof.
-    assert whole(live[: at + 1] + struct.pack(">d", 1700.0) + live[at + 9 :])
+    assert whole(with_duration(live, 1700.0))
 
 
 def test_of_a_file_with_sizes_a_wrong_duration_is_no_loss(mkv):
-    at = mkv.index(DURATION) + 2
-    assert whole(mkv[: at + 1] + struct.pack(">d", 9000.0) + mkv[at + 9 :])
+    assert whole(with_duration(mkv, 9000.0))
 
 
 @pytest.mark.parametrize("index", [True, False])

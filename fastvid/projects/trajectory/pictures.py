@@ -16,7 +16,7 @@ from PIL import Image
 from fastvid.files import write_whole
 from fastvid.projects.trajectory.tokens import TokenSet
 from fastvid.projects.trajectory.track_table import TrackTable
-from fastvid.report.figures import COLOURS, GRID, INK, new_axes, png
+from fastvid.report.figures import COLOURS, GRID, INK, new_axes, png, scale_logarithmically
 from fastvid.report.records import RunRecords
 
 _CROP, _FRAME, _EDGE = 44, 132, 5  # pixels: side of a crop, of a frame, width of the frame around a crop
@@ -62,7 +62,8 @@ def _progression(run: RunRecords, found: Mapping[str, Any]) -> Figure:
         ax.plot(epochs, values, color=colour, marker=".", label=name)
     ax.axhline(1, color=INK, linewidth=0.8)
     ax.axhline(found["stop"]["ratio"], color=INK, linewidth=0.8, linestyle="--")
-    ax.set(title="attention ratio on validation videos (dashed: goal; line: uniform)", xlabel="epoch", yscale="log")
+    ax.set(title="attention ratio on validation videos (dashed: goal; line: uniform)", xlabel="epoch")
+    scale_logarithmically(ax)
     ax.legend(frameon=False, fontsize=8)
     return figure
 
