@@ -223,8 +223,8 @@ def _glimpse(name: str, shape, gazes: int, size: int, levels: int, floats=False,
 
 
 # Gazes enough that the error of their gradients is no matter of luck.
-_glimpse("three levels of pixels", (1, 2, 33, 42), 12, 8, 3)
-_glimpse("zeros outside, no antialias", (2, 2, 23, 15), 6, 6, 2, padding="zeros", antialias=False)
+_glimpse("three levels of pixels", (1, 2, 33, 42), 6, 8, 3)
+_glimpse("zeros outside, no antialias", (2, 2, 23, 15), 3, 6, 2, padding="zeros", antialias=False)
 _glimpse("float frames", (1, 1, 17, 21), 12, 6, 2, floats=True, level_ratio=1.5)
 for _dim, _what in enumerate(("clips", "frames", "rows")):
     _glimpse(f"far {_what}", (3, 3, 12, 15), 1, 4, 1, far_along=_dim)
