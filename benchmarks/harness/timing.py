@@ -11,6 +11,7 @@ import torch
 FORWARD, BACKWARD, BOTH = "forward", "backward", "forward + backward"
 CALL = "call"  # of a variant that is one function, whatever it does
 WALL_CLOCK = "wall clock"
+_WARM_S = 1.0  # after which no further turn warms up
 
 
 @dataclass(frozen=True)
@@ -103,15 +104,22 @@ class CpuTimer:
         The variants take turns, so that drift hits all alike, and every other round in reverse, so that none always
         finds the caches as the same other variant leaves them.
         """
-        warmup = 0 if self.warm else 3
-        for turn in range(warmup + rounds):
+        self._warm_up()
+        for turn in range(rounds):
             order = list(self.variants.items())
-            for name, variant in order if turn % 2 else reversed(order):
+            for name, variant in reversed(order) if turn % 2 else order:
                 for part, seconds in self._step(variant).items():
-                    if turn >= warmup:
-                        self.found.setdefault(part, {}).setdefault(name, []).append(1e3 * seconds)
-        self.warm = True
+                    self.found.setdefault(part, {}).setdefault(name, []).append(1e3 * seconds)
         return {p: {s: summary(ms, WALL_CLOCK) for s, ms in variants.items()} for p, variants in self.found.items()}
+
+    def _warm_up(self) -> None:
+        """Run each variant up to three times, those that take long once."""
+        started = time.perf_counter()
+        for turn in range(0 if self.warm else 3):
+            if turn == 0 or time.perf_counter() - started < _WARM_S:
+                for variant in self.variants.values():
+                    self._step(variant)
+        self.warm = True
 
     @staticmethod
     def _step(variant: Variant) -> dict[str, float]:

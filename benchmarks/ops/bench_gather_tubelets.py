@@ -88,4 +88,5 @@ def test_gather_tubelets_alone(workload, device, kernel, record):
         variants,
         tolerance=1e-5 if device.kind == "cpu" else 1e-2,
         least_bytes={"forward": byte_model.gather_tubelets(B, V, out_size=size)},
+        rounds=9,
     )

@@ -101,5 +101,5 @@ def test_query_attend(workload, device, kernel, record):
         gate=gate,
         tolerance=1e-4 if exact else 2e-2,
         least_bytes={"forward": forward, "backward": backward, "forward + backward": forward + backward},
-        rounds=15,
+        rounds=9,
     )
