@@ -6,8 +6,9 @@ import torch
 from benchmarks.training.salt_sides import autocast
 from fastvid.data import Batch
 from fastvid.projects.trajectory.batches import pad
-from fastvid.projects.trajectory.loss import SupervisionConfig, TrajectoryLoss
-from fastvid.projects.trajectory.model import ModelConfig, TrajectoryModel
+from fastvid.projects.trajectory.config import ModelConfig, SupervisionConfig
+from fastvid.projects.trajectory.loss import TrajectoryLoss
+from fastvid.projects.trajectory.model import TrajectoryModel
 from fastvid.projects.trajectory.token_set import TokenSet
 from fastvid.random import sample_id
 

@@ -1,9 +1,9 @@
 """Figures of all pages: one look, and SVG text that is the same for the same numbers."""
 
 import io
+from collections.abc import Sequence
 
 import matplotlib
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import AutoLocator, LogLocator, NullFormatter
@@ -37,7 +37,7 @@ def scale_logarithmically(ax: Axes) -> None:
 class _LogarithmicTicks(LogLocator):
     """Ticks of a logarithmic axis, at even distances where it spans less than a decade."""
 
-    def tick_values(self, vmin: float, vmax: float) -> np.ndarray:
+    def tick_values(self, vmin: float, vmax: float) -> Sequence[float]:
         if 0 < vmin <= vmax < 10 * vmin:
             return AutoLocator().tick_values(vmin, vmax)
         return super().tick_values(vmin, vmax)

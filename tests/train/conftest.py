@@ -23,7 +23,7 @@ TINY: list[str] = """
 --teacher.predictor.width 32 --teacher.predictor.depth 1 --teacher.predictor.heads 2 --teacher.predictor.tokens 8
 --teacher.optim.steps 30 --teacher.optim.batch 8 --teacher.optim.warmup 3
 --optim.steps 30 --optim.batch 8 --optim.warmup 3
---probe.attentive-epochs 1 --probe.probes knn linear attentive
+--probe.attentive-epochs 1 --probe.probes knn
 --health.every 10 --health.clips 8 --run.log-every 3 --run.checkpoint-every 7
 """.split()  # noqa: SIM905 (as it would be typed)
 

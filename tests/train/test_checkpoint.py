@@ -1,4 +1,6 @@
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -14,6 +16,7 @@ from fastvid.train.optim import (
     OptimConfig,
     make_optimizer,
 )
+from tests.waiting import wait_for
 
 
 class Net(nn.Module):
@@ -121,36 +124,47 @@ def test_a_step_that_was_set_aside_can_be_set_aside_again(tmp_path):
 
 
 _SAVE_FOR_EVER = """
-import sys, torch
+import os, sys, torch
 from pathlib import Path
 from fastvid.train.checkpoint import Checkpoints
 from fastvid.train.optim import OptimConfig, make_optimizer
-net = torch.nn.Linear(600, 600)
-optimizer = make_optimizer(net, OptimConfig())
-net(torch.randn(2, 600)).sum().backward()
-optimizer.step()
-for step in range(1, 100_000):
-    Checkpoints(Path(sys.argv[1]), keep=2).save("a", step, net, optimizer, {})
+torch.set_num_threads(1)
+for folder in sys.stdin:  # a process of its own for each, without the seconds of the imports
+    child = os.fork()
+    if child:
+        print(child, flush=True)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        continue
+    net = torch.nn.Linear(600, 600)
+    optimizer = make_optimizer(net, OptimConfig())
+    net(torch.randn(2, 600)).sum().backward()
+    optimizer.step()
+    for step in range(1, 100_000):
+        Checkpoints(Path(folder.strip()), keep=2).save("a", step, net, optimizer, {})
+    os._exit(0)
 """
 
 
 def test_killed_while_saving_leaves_a_checkpoint_that_loads(tmp_path):
     """SIGKILL at random moments of a process that does nothing but save."""
-    for trial in range(6):
-        folder = tmp_path / str(trial)
-        process = subprocess.Popen([sys.executable, "-c", _SAVE_FOR_EVER, str(folder)])
-        checkpoints = Checkpoints(folder)
-        while not checkpoints.steps("a"):
-            assert process.poll() is None
-            time.sleep(0.01)
-        time.sleep(0.05 * float(torch.rand(())))
-        process.kill()
-        process.wait()
-        newest = checkpoints.steps("a")[-1]
-        net = nn.Linear(600, 600)
-        assert checkpoints.restore("a", net, make_optimizer(net, OptimConfig()))["step"] == newest
-        checkpoints.save("a", newest + 1, net, make_optimizer(net, OptimConfig()), {})
-        assert not list(folder.glob(".*.part"))
+    server = [sys.executable, "-c", _SAVE_FOR_EVER]
+    with subprocess.Popen(server, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for trial in range(6):
+            folder = tmp_path / str(trial)
+            print(folder, file=process.stdin, flush=True)
+            child = int(process.stdout.readline())
+            checkpoints = Checkpoints(folder)
+            wait_for(lambda checkpoints=checkpoints: checkpoints.steps("a"))
+            time.sleep(0.05 * float(torch.rand(())))
+            os.kill(child, signal.SIGKILL)
+            assert int(process.stdout.readline()) == -signal.SIGKILL
+            newest = checkpoints.steps("a")[-1]
+            net = nn.Linear(600, 600)
+            assert checkpoints.restore("a", net, make_optimizer(net, OptimConfig()))["step"] == newest
+            checkpoints.save("a", newest + 1, net, make_optimizer(net, OptimConfig()), {})
+            assert not list(folder.glob(".*.part"))
 
 
 def test_frozen_parameters_are_not_stored_and_stay_as_they_were_built(tmp_path):

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fastvid.random import SampleRandom
-from fastvid.video import DecodeError
 
 CAPTION_PROMPT = "Describe the video."
 _STREAM = 14  # Philox stream of the choice of conversations; augmentation of the same samples has 11 and 12
@@ -166,6 +165,8 @@ class TextChoice:
                 if self.vocabulary is not None and max(row.ids) >= self.vocabulary:
                     raise ValueError(f"its token id {max(row.ids)} is not one of {self.vocabulary} of the tokenizer")
         except ValueError as error:
+            from fastvid.video import DecodeError  # and PyAV with it, which options with a prompt do without
+
             raise DecodeError("text", str(error)) from error
         return [found[number] for number in chosen(len(found), self.questions, key, self.seed, epoch)]
 

@@ -1,18 +1,74 @@
-"""Options of a trajectory run."""
+"""Options of a trajectory run. No model code is imported, so that they are read quickly."""
 
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Literal
 
-from fastvid.projects.trajectory.features import Features
-from fastvid.projects.trajectory.loss import SupervisionConfig
-from fastvid.projects.trajectory.model import ModelConfig
 from fastvid.projects.trajectory.scenes import SceneConfig
-from fastvid.projects.trajectory.tokens import TokenConfig
-from fastvid.projects.trajectory.videos import Task
 from fastvid.projects.trajectory.workers import models_of
-from fastvid.ranges import Count, Natural, Positive, Range, Share
+from fastvid.ranges import Count, Natural, NotNegative, Positive, Range, Share
 from fastvid.train.config import RunConfig
 from fastvid.train.optim import OptimConfig
+from fastvid.train.paths import PathOption
+
+Task = Literal["motion", "noise"]
+Tracker = Literal["truth", "hungarian", "norfair"]
+Features = Literal["pixels", "conv", "resnet18", "salt"]
+
+
+@dataclass(frozen=True)
+class TokenConfig:
+    """The tokens that are made of the videos, once."""
+
+    tracker: Tracker = "hungarian"
+    """hungarian: linking by optimal assignment; norfair: by the package norfair-enough, for comparison; truth: boxes
+    and identities of generated videos as they are, to tell errors of tracking from all others."""
+    detector: Literal["auto", "threshold", "median"] = "auto"
+    """Foreground. threshold: what is bright on black; median: what differs from the pixel's median over time.
+    auto: threshold for the variant seed and imported files, median otherwise."""
+    features: Features = "pixels"
+    """pixels: 8 x 8 pixels of the crop; conv: a small autoencoder, trained once on crops of training videos; resnet18:
+    timm's with weights from the Hugging Face hub; salt: the student of a salt run."""
+    source: Annotated[str, PathOption("model")] | None = None
+    """For features=resnet18, its weights: a .safetensors file or a folder; default: the hub's. For features=salt, the
+    run's directory, or its folder student."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The transformer over tokens."""
+
+    layers: Natural = 2
+    """Self-attention layers."""
+    width: Count = 256
+    """Width of a token."""
+    heads: Count = 8
+    """Heads of each attention; the width must divide by it."""
+    dropout: Share = 0.1
+    """Dropout of what attention returns, and of hidden layers."""
+    track_code: bool = True
+    """Give each token a random code of its track, drawn anew for each video and epoch."""
+
+    def __post_init__(self) -> None:
+        if self.heads > 0 and self.width % self.heads:
+            raise ValueError(f"model: a width of {self.width} does not divide among {self.heads} heads")
+
+
+@dataclass(frozen=True)
+class SupervisionConfig:
+    """The term that a worker adds to the loss, and the order in which training shows the videos."""
+
+    weight: NotNegative = 1.0
+    """Weight of the worker's own term."""
+    ratio: Positive = 2.0
+    """Attention ratio from which a video has nothing more to gain."""
+    warmup_epochs: Natural = 2
+    """Epochs over which the weight grows from 0."""
+    curriculum_epochs: Natural = 2
+    """Epochs over which the share of transient objects that are shown grows to all of them."""
+    prefix: Share = 0.5
+    """Share of the videos of which only the first k frames are shown, k drawn uniformly."""
+    temperature: Positive = 0.1
+    """Temperature of the contrastive worker's similarities."""
 
 
 @dataclass(frozen=True)

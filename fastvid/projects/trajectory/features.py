@@ -1,7 +1,7 @@
 """Features of the crop of an object: its pixels, or the output of a frozen model."""
 
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -11,7 +11,6 @@ from fastvid.models.fingerprint import weights_hash
 from fastvid.models.pretrained import load_timm
 from fastvid.models.vit import VideoViT
 
-Features = Literal["pixels", "conv", "resnet18", "salt"]
 Normalisation = tuple[tuple[float, float, float], tuple[float, float, float]]
 
 _AT_ONCE = 512  # crops in a forward pass

@@ -9,28 +9,10 @@ from torch.nn import functional
 
 from fastvid.data import Batch
 from fastvid.projects.trajectory.batches import TokenBatch
+from fastvid.projects.trajectory.config import SupervisionConfig
 from fastvid.projects.trajectory.model import Output
-from fastvid.ranges import Natural, NotNegative, Positive, Share
 
 _LEAST = 1e-12  # share of attention that counts as none, as in fastvid.eval.attention
-
-
-@dataclass(frozen=True)
-class SupervisionConfig:
-    """The term that a worker adds to the loss, and the order in which training shows the videos."""
-
-    weight: NotNegative = 1.0
-    """Weight of the worker's own term."""
-    ratio: Positive = 2.0
-    """Attention ratio from which a video has nothing more to gain."""
-    warmup_epochs: Natural = 2
-    """Epochs over which the weight grows from 0."""
-    curriculum_epochs: Natural = 2
-    """Epochs over which the share of transient objects that are shown grows to all of them."""
-    prefix: Share = 0.5
-    """Share of the videos of which only the first k frames are shown, k drawn uniformly."""
-    temperature: Positive = 0.1
-    """Temperature of the contrastive worker's similarities."""
 
 
 def log_ratio(attention: torch.Tensor, persistent: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:

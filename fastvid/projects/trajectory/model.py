@@ -8,29 +8,9 @@ from torch import nn
 from torch.nn import functional
 
 from fastvid.projects.trajectory.batches import CODE_BITS, GEOMETRY, TokenBatch
-from fastvid.ranges import Count, Natural, Share
+from fastvid.projects.trajectory.config import ModelConfig
 
 _MASKED = -1e4  # finite: a video without any token must not become nan
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """The transformer over tokens."""
-
-    layers: Natural = 2
-    """Self-attention layers."""
-    width: Count = 256
-    """Width of a token."""
-    heads: Count = 8
-    """Heads of each attention; the width must divide by it."""
-    dropout: Share = 0.1
-    """Dropout of what attention returns, and of hidden layers."""
-    track_code: bool = True
-    """Give each token a random code of its track, drawn anew for each video and epoch."""
-
-    def __post_init__(self) -> None:
-        if self.heads > 0 and self.width % self.heads:
-            raise ValueError(f"model: a width of {self.width} does not divide among {self.heads} heads")
 
 
 @dataclass

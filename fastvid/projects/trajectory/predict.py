@@ -17,12 +17,13 @@ from fastvid.command import UserError, user_errors
 from fastvid.data.demo.files import encode_h264
 from fastvid.eval import early
 from fastvid.files import cache_dir, write_whole
+from fastvid.projects.trajectory.config import TokenConfig
 from fastvid.projects.trajectory.footage import open_videos
 from fastvid.projects.trajectory.predictions import Predictor
 from fastvid.projects.trajectory.saved import TrainedTrajectory
 from fastvid.projects.trajectory.scenes import SceneConfig
 from fastvid.projects.trajectory.token_set import TokenSet, make_token_set
-from fastvid.projects.trajectory.tokens import TokenConfig, find_tracks, make_extractor, object_crops
+from fastvid.projects.trajectory.tokens import find_tracks, make_extractor, object_crops
 from fastvid.projects.trajectory.track_table import TrackTable
 from fastvid.projects.trajectory.videos import Footage, split_rows
 from fastvid.random import sample_id

@@ -2,10 +2,8 @@
 
 from dataclasses import replace
 
-from fastvid.projects.trajectory.config import TrajectoryConfig
-from fastvid.projects.trajectory.model import ModelConfig
+from fastvid.projects.trajectory.config import ModelConfig, TokenConfig, TrajectoryConfig
 from fastvid.projects.trajectory.scenes import SceneConfig
-from fastvid.projects.trajectory.tokens import TokenConfig
 from fastvid.train.config import RunConfig
 from fastvid.train.optim import OptimConfig
 

@@ -10,9 +10,9 @@ import torch
 
 from fastvid.eval.early import early_ceiling
 from fastvid.projects.trajectory.baselines import baselines
-from fastvid.projects.trajectory.config import TrajectoryConfig
+from fastvid.projects.trajectory.config import TokenConfig, TrajectoryConfig
 from fastvid.projects.trajectory.footage import open_videos
-from fastvid.projects.trajectory.tokens import TokenConfig, TokenSet, load_tokens
+from fastvid.projects.trajectory.tokens import TokenSet, load_tokens
 from fastvid.projects.trajectory.track_table import TrackTable
 from fastvid.projects.trajectory.videos import Split
 from fastvid.projects.trajectory.workers import Model

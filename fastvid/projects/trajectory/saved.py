@@ -11,7 +11,8 @@ from torch import nn
 
 from fastvid.files import naming, write_whole
 from fastvid.projects.trajectory.batches import TokenBatch
-from fastvid.projects.trajectory.model import ModelConfig, Output, TrajectoryModel
+from fastvid.projects.trajectory.config import ModelConfig
+from fastvid.projects.trajectory.model import Output, TrajectoryModel
 from fastvid.report.records import read_json
 
 FILE, WEIGHTS = "model.json", "model.safetensors"

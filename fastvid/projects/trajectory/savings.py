@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from fastvid.projects.trajectory.config import ModelConfig, TokenConfig
 from fastvid.projects.trajectory.features import Extractor
-from fastvid.projects.trajectory.model import ModelConfig
 from fastvid.projects.trajectory.predictions import Predictor
-from fastvid.projects.trajectory.tokens import TokenConfig, TokenSet, find_tracks, object_crops
+from fastvid.projects.trajectory.tokens import TokenSet, find_tracks, object_crops
 from fastvid.projects.trajectory.track_table import TrackTable
 from fastvid.projects.trajectory.videos import Videos
 

@@ -1,58 +1,38 @@
 """Tokens of videos: track, crop, compute features, and keep the result."""
 
 import logging
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 
 from fastvid.data.progress import Progress
 from fastvid.files import cache_dir
+from fastvid.projects.trajectory.config import Task, TokenConfig
 from fastvid.projects.trajectory.conv import CROP, TRAINED, Conv, load_autoencoder
 from fastvid.projects.trajectory.crops import CONTEXT, cut_crops
-from fastvid.projects.trajectory.features import Extractor, Features, FrozenTimm, Normalisation, Pixels, Student
+from fastvid.projects.trajectory.features import Extractor, FrozenTimm, Normalisation, Pixels, Student
 from fastvid.projects.trajectory.footage import open_videos
 from fastvid.projects.trajectory.render import Truth
 from fastvid.projects.trajectory.scenes import SceneConfig
 from fastvid.projects.trajectory.token_file import fingerprint_of, read_tokens, save_tokens
 from fastvid.projects.trajectory.token_set import TokenSet, join_tokens, make_token_set
-from fastvid.projects.trajectory.videos import Footage, Split, Task, Videos, split_rows
+from fastvid.projects.trajectory.videos import Footage, Split, Videos, split_rows
 from fastvid.tracks.blobs import find_blobs
 from fastvid.tracks.follow import followed_objects
 from fastvid.tracks.link import link
 from fastvid.tracks.norfair import link_with_norfair
 from fastvid.tracks.tracks import SEEN, Tracks, truth_tracks
-from fastvid.train.paths import PathOption
 
-__all__ = ["TokenConfig", "TokenSet", "load_tokens", "make_tokens"]
+__all__ = ["TokenSet", "load_tokens", "make_tokens"]
 
 log = logging.getLogger(__name__)
 
-Tracker = Literal["truth", "hungarian", "norfair"]
 TRACKING = 1  # version of detection and linking: part of every fingerprint
 WHITE = 0.7  # of 1: where all channels of the mean colour exceed this, the original project calls an object white
 _CONV_VIDEOS = 512  # training videos whose crops the features conv are trained on
 _AT_ONCE = 256  # videos whose pixels exist at one time
-
-
-@dataclass(frozen=True)
-class TokenConfig:
-    """The tokens that are made of the videos, once."""
-
-    tracker: Tracker = "hungarian"
-    """hungarian: linking by optimal assignment; norfair: by the package norfair-enough, for comparison; truth: boxes
-    and identities of generated videos as they are, to tell errors of tracking from all others."""
-    detector: Literal["auto", "threshold", "median"] = "auto"
-    """Foreground. threshold: what is bright on black; median: what differs from the pixel's median over time.
-    auto: threshold for the variant seed and imported files, median otherwise."""
-    features: Features = "pixels"
-    """pixels: 8 x 8 pixels of the crop; conv: a small autoencoder, trained once on crops of training videos; resnet18:
-    timm's with weights from the Hugging Face hub; salt: the student of a salt run."""
-    source: Annotated[str, PathOption("model")] | None = None
-    """For features=resnet18, its weights: a .safetensors file or a folder; default: the hub's. For features=salt, the
-    run's directory, or its folder student."""
 
 
 def load_tokens(

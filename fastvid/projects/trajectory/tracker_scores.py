@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from fastvid.eval.tracking import score_tracks
-from fastvid.projects.trajectory.tokens import TokenConfig, find_tracks
+from fastvid.projects.trajectory.config import TokenConfig
+from fastvid.projects.trajectory.tokens import find_tracks
 from fastvid.projects.trajectory.videos import Videos
 
 GOALS = {"detection_recall": 0.95, "purity": 0.9, "completeness": 0.9}

@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from fastvid.data.splits.protocols import Request, Video, assign
+from fastvid.projects.trajectory.config import Task
 from fastvid.projects.trajectory.generator import draw_scenes, noise_labels
 from fastvid.projects.trajectory.motion import MOTIONS
 from fastvid.projects.trajectory.render import Truth, render
@@ -15,7 +16,6 @@ from fastvid.projects.trajectory.scenes import SceneConfig
 from fastvid.tracks.blobs import Detector
 
 Split = Literal["train", "val", "test"]
-Task = Literal["motion", "noise"]
 GENERATOR = 1  # version of the generated pixels: part of every fingerprint
 
 

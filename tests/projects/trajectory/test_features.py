@@ -12,11 +12,12 @@ from fastvid.models.encoder_checkpoint import save_encoder
 from fastvid.models.vit import VideoViT, VideoViTConfig
 from fastvid.ops import foveated_glimpse
 from fastvid.projects.trajectory import conv
+from fastvid.projects.trajectory.config import TokenConfig
 from fastvid.projects.trajectory.conv import Conv, load_autoencoder, train_autoencoder
 from fastvid.projects.trajectory.crops import cut_crops
 from fastvid.projects.trajectory.features import FrozenTimm, Pixels, Student
 from fastvid.projects.trajectory.scenes import SceneConfig
-from fastvid.projects.trajectory.tokens import TokenConfig, load_tokens
+from fastvid.projects.trajectory.tokens import load_tokens
 
 
 def test_crops_are_those_of_single_calls_whatever_the_number_of_objects_in_a_frame():

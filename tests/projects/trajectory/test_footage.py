@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from fastvid.data.demo.files import encode_h264
+from fastvid.projects.trajectory.config import TokenConfig
 from fastvid.projects.trajectory.footage import OwnVideos, open_videos, write_shards
 from fastvid.projects.trajectory.scenes import SceneConfig
-from fastvid.projects.trajectory.tokens import TokenConfig, find_tracks, load_tokens, make_tokens
+from fastvid.projects.trajectory.tokens import find_tracks, load_tokens, make_tokens
 from fastvid.projects.trajectory.user_files import export_files, read_labels, read_pixels
 from fastvid.projects.trajectory.videos import GeneratedVideos
 

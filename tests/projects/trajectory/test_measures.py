@@ -6,8 +6,8 @@ import pytest
 from fastvid.eval.early import Decisions, tokens_left
 from fastvid.eval.hierarchical import balanced_of_sums
 from fastvid.projects.trajectory.baselines import baselines, colour_rule, length_rule, one_frame_rule
+from fastvid.projects.trajectory.config import ModelConfig
 from fastvid.projects.trajectory.measures import mean_loss, target_rows, verdict_rows
-from fastvid.projects.trajectory.model import ModelConfig
 from fastvid.projects.trajectory.predictions import Predictions
 from fastvid.projects.trajectory.savings import savings, transformer_flops
 from fastvid.projects.trajectory.track_table import TrackTable

@@ -8,10 +8,10 @@ import torch
 
 from fastvid.eval.attention import log_ratios
 from fastvid.projects.trajectory.batches import Draws, TokenLoader, pad
-from fastvid.projects.trajectory.config import StopConfig
-from fastvid.projects.trajectory.loss import SupervisionConfig, TrajectoryLoss, attention_hinge, contrastive, log_ratio
+from fastvid.projects.trajectory.config import ModelConfig, StopConfig, SupervisionConfig
+from fastvid.projects.trajectory.loss import TrajectoryLoss, attention_hinge, contrastive, log_ratio
 from fastvid.projects.trajectory.measures import flat_scores, scores
-from fastvid.projects.trajectory.model import ModelConfig, TrajectoryModel
+from fastvid.projects.trajectory.model import TrajectoryModel
 from fastvid.projects.trajectory.predictions import Predictor
 from fastvid.projects.trajectory.stop import conditions_met, why_stop
 from fastvid.projects.trajectory.track_table import TrackTable

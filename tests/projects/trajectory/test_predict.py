@@ -9,10 +9,10 @@ import torch
 
 from fastvid.data.demo.files import encode_h264
 from fastvid.predict import main
-from fastvid.projects.trajectory.model import ModelConfig, TrajectoryModel
+from fastvid.projects.trajectory.config import ModelConfig, TokenConfig
+from fastvid.projects.trajectory.model import TrajectoryModel
 from fastvid.projects.trajectory.saved import Metadata, load, save
 from fastvid.projects.trajectory.scenes import SceneConfig
-from fastvid.projects.trajectory.tokens import TokenConfig
 from fastvid.projects.trajectory.videos import GeneratedVideos, class_names
 from fastvid.video import decode, probe
 

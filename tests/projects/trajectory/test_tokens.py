@@ -5,8 +5,9 @@ import logging
 import numpy as np
 import pytest
 
+from fastvid.projects.trajectory.config import TokenConfig
 from fastvid.projects.trajectory.scenes import SceneConfig
-from fastvid.projects.trajectory.tokens import TokenConfig, load_tokens
+from fastvid.projects.trajectory.tokens import load_tokens
 
 SMALL = SceneConfig(train=64, val=24, test=24)
 PLAIN = TokenConfig(tracker="truth", features="pixels")
