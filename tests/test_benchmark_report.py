@@ -79,7 +79,7 @@ def test_passes_are_timed_apart_and_variants_take_turns():
 
     timer = CpuTimer({"fastvid": variant("a"), "other": variant("b")})
     times = timer.times(2)
-    assert seen == ["b", "a", "a", "b", "b", "a", "a", "b", "b", "a"]  # three rounds of warm-up
+    assert seen == ["a", "b"] * 3 + ["a", "b", "b", "a"]  # three rounds of warm-up
     assert list(times) == ["forward", "backward", "forward + backward"]
     for timed in times.values():
         assert timed["fastvid"].median > 0
@@ -87,6 +87,13 @@ def test_passes_are_timed_apart_and_variants_take_turns():
     assert len(seen) == 16
     assert {len(rounds) for variants in timer.found.values() for rounds in variants.values()} == {5}  # of both calls
     assert list(CpuTimer({"fastvid": Call(lambda: None)}).times(1)) == ["call"]
+
+
+def test_what_takes_long_is_warmed_up_once(monkeypatch):
+    monkeypatch.setattr(timing, "_WARM_S", 0.0)
+    calls = []
+    CpuTimer({"fastvid": Call(lambda: calls.append(1))}).times(2)
+    assert len(calls) == 3
 
 
 # Thresholds

@@ -210,9 +210,9 @@ def reopen_job(folder: Path, teacher: str, data: CacheData) -> CacheJob:
 
 def _frozen(teacher: "Teacher") -> FrozenModule:
     """Return a teacher with what identifies it."""
-    identity = teacher_fingerprint(teacher)
+    found = teacher_fingerprint(teacher)
     layer = name_blocks(teacher.layers)
-    return FrozenModule(teacher, identity["teacher"], identity["weights"], layer, teacher.grid, teacher.dim)
+    return FrozenModule(teacher, found["teacher"], found["weights"], layer, teacher.grid, teacher.dim)
 
 
 def compute_device() -> torch.device:

@@ -32,7 +32,7 @@ class VideoEncoder(Protocol):
     dim: int
 
     @property
-    def identity(self) -> dict[str, str]:
+    def fingerprint(self) -> dict[str, str]:
         """Return ``teacher`` and ``weights``, as :func:`fastvid.models.fingerprint.teacher_fingerprint` does."""
         ...
 
@@ -51,8 +51,8 @@ def frozen_encoder(model: VideoEncoder, *, device: torch.device, batch: int, pre
         precision: ``"float32"``, ``"bfloat16"`` or ``"auto"``, which is bfloat16 where the device computes in it.
     """
     assert isinstance(model, nn.Module)
-    told = model.identity
-    frozen = FrozenModule(model, told["teacher"], told["weights"], "last", model.grid, model.dim)
+    found = model.fingerprint
+    frozen = FrozenModule(model, found["teacher"], found["weights"], "last", model.grid, model.dim)
     return FrozenEncoder(frozen, device, precision_name(autocast_dtype(precision, device)), batch)
 
 

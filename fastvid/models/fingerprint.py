@@ -38,7 +38,7 @@ def teacher_fingerprint(teacher: "Teacher") -> dict[str, str]:
             config["tubelet"] = teacher.tubelet
         kind = teacher.family
     else:
-        raise TypeError(f"a {type(teacher).__name__} has no identity that a cache could be made for")
+        raise TypeError(f"a {type(teacher).__name__} has no fingerprint that a cache could be made for")
     return {"teacher": f"{kind} {config_hash(config)}", "weights": weights_hash(teacher)}
 
 

@@ -51,7 +51,7 @@ class TrainedEncoder(nn.Module):
         return tokens
 
     @cached_property  # of weights that stay as they are: hashing a large encoder takes a second
-    def identity(self) -> dict[str, str]:
+    def fingerprint(self) -> dict[str, str]:
         """Return the kind of the encoder, its configuration's sha256 and that of its weights, as caches record them."""
         return teacher_fingerprint(EncoderTeacher(self.encoder))
 
