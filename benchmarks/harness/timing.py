@@ -91,11 +91,16 @@ def disagreement(one: float, other: float) -> float:
 
 
 class CpuTimer:
-    """Wall clock. The passes of one step are timed in place, so that each finds the caches as in training."""
+    """Wall clock. The passes of one step are timed in place, so that each finds the caches as in training.
 
-    def __init__(self, variants: Mapping[str, Variant]):
+    Args:
+        variants: what is timed, by name.
+        warm: whether all have been run before.
+    """
+
+    def __init__(self, variants: Mapping[str, Variant], *, warm: bool = False):
         self.variants = variants
-        self.warm = False
+        self.warm = warm
         self.found: dict[str, dict[str, list[float]]] = {}  # part -> variant -> milliseconds, of all calls of times
 
     def times(self, rounds: int) -> dict[str, dict[str, Timed]]:

@@ -36,7 +36,7 @@ SANITIZERS = {
 _FLAGS = [
     "-std=gnu++17",
     "-O1",
-    "-g",
+    "-g1",  # lines, for the sanitizers' reports
     "-fPIC",
     "-pthread",
     "-march=native",
@@ -70,9 +70,10 @@ def build(folder: Path, sanitizer: str, edits: Mapping[str, Sequence[Edit]]) -> 
     """
     jobs = [] if (folder / "module.o").exists() else [(HERE / "module.cpp", ["-O0"])]  # the slow one
     for kernel in sorted(CSRC.glob("*.cu")):
-        translated = folder / f"{kernel.stem}.cpp"
-        translated.write_text(translate(kernel.read_text(), edits.get(kernel.name, ())))
-        jobs.append((translated, SANITIZERS[sanitizer]))
+        translated, source = folder / f"{kernel.stem}.cpp", translate(kernel.read_text(), edits.get(kernel.name, ()))
+        if not translated.exists() or translated.read_text() != source:
+            translated.write_text(source)
+            jobs.append((translated, SANITIZERS[sanitizer]))
     include = [f"-I{path}" for path in (HERE, CSRC, pybind11.get_include(), sysconfig.get_path("include"))]
     for source, flags in jobs:
         target = folder / f"{source.stem}.o"

@@ -53,7 +53,7 @@ def test_the_kernels_are_clean_and_a_defect_is_not(sanitizer, chosen, right, wro
     assert len(passed) >= 10
     assert not skipped
 
-    edits = {"foveated_glimpse_cuda.cu": [(right, wrong)]}
+    edits = {**FEWER_THREADS, "foveated_glimpse_cuda.cu": [(right, wrong)]}
     done, *_ = sanitized(tmp_path, sanitizer, "glimpses_err and antialias and float32", edits)
     assert done.returncode != 0
     assert report in done.stdout + done.stderr
