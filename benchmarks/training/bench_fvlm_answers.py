@@ -27,7 +27,7 @@ def test_multiple_choice(where, record):
         assert error < (1e-3 if where.type == "cpu" else 3e-2), f"log-likelihoods differ by {error:.2g} of the largest"
 
     record(
-        "fVLM multiple choice", {name: Call(side, capture=False) for name, side in sides.items()}, gate=gate, rounds=3
+        "fVLM multiple choice", {name: Call(side, capture=False) for name, side in sides.items()}, gate=gate, rounds=2
     )
 
 

@@ -78,10 +78,10 @@ def test_encoder(where, record):
 
 def test_four_questions_of_a_clip(where, record):
     sides = steps(size(where, "quarter"), where)[QUESTIONS]()
-    record(QUESTIONS, whole(sides), gate=lambda: check_same(sides), rounds=3)
+    record(QUESTIONS, whole(sides), gate=lambda: check_same(sides), rounds=2)
 
 
 def test_still_images(where, record):
     small = size(where, "quarter")
     sides = steps(small, where, max(8, small.clips))[STILLS]()
-    record(STILLS, whole(sides), gate=lambda: check_same(sides), rounds=3)
+    record(STILLS, whole(sides), gate=lambda: check_same(sides), rounds=2)

@@ -8,7 +8,7 @@ _PARTS = ("data", "forward", "backward", "optimizer")
 
 def loss_chart(run: RunRecords) -> str:
     """Draw the loss of each stage, and the loss of predicting the mean."""
-    figure, axes = new_axes(max(1, len(run.stages)))
+    figure, axes = new_axes(max(1, len(run.stages)), measured=False)
     for ax, stage in zip(axes, run.stages, strict=False):
         ax.plot(*run.series(stage, "loss"), color=COLOURS[0], label="training loss")
         steps, values = run.series(stage, "health_mean_predictor_loss")
@@ -23,7 +23,7 @@ def loss_chart(run: RunRecords) -> str:
 
 def schedule_chart(run: RunRecords) -> str:
     """Draw learning rate, weight decay and gradient norm."""
-    figure, axes = new_axes(3)
+    figure, axes = new_axes(3, measured=False)
     for ax, name, title in zip(
         axes, ("lr", "weight_decay", "grad_norm"), ("learning rate", "weight decay", "gradient norm"), strict=True
     ):
@@ -39,7 +39,7 @@ def health_chart(run: RunRecords) -> str:
     """Draw rank and spread of the encoders' tokens. Return "" when no checks were made."""
     if not any(run.series(stage, "health_rank")[0] for stage in run.stages):
         return ""
-    figure, axes = new_axes(2)
+    figure, axes = new_axes(2, measured=False)
     for colour, stage in zip(COLOURS, run.stages, strict=False):
         for ax, name in zip(axes, ("rank", "std"), strict=True):
             ax.plot(*run.series(stage, f"health_{name}"), color=colour, marker=".", label=f"{stage}: encoder")

@@ -9,14 +9,36 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import AutoLocator, LogLocator, NullFormatter
 
 INK, GRID = "#1f2933", "#d9e0e6"
+_MARGINS = (0.75, 0.1, 0.5, 0.3)  # inches on the left of each chart, on the right of the last, below and above
 COLOURS = ("#2364aa", "#d1495b", "#2a9d8f", "#e9a23b", "#6d597a", "#7f8c99")
 
 
-def new_axes(count: int, width: float | None = None, height: float = 3.0) -> tuple[Figure, list[Axes]]:
-    """Make a figure with ``count`` charts side by side. Width and height are of the whole, in inches."""
+def new_axes(
+    count: int, width: float | None = None, height: float = 3.0, *, measured: bool = True
+) -> tuple[Figure, list[Axes]]:
+    """Make a figure with ``count`` charts side by side. Width and height are of the whole, in inches.
+
+    Args:
+        count: number of charts.
+        width: default: 4.2 inches a chart.
+        height: of all.
+        measured: place the charts by measuring all texts, a tenth of a second for each chart. False leaves room for
+            labels of up to seven characters at the ticks, a title and the horizontal axis's label.
+    """
+    width = width or 4.2 * count
     # Without pyplot, which would look for a screen and keep every figure.
-    figure = Figure(figsize=(width or 4.2 * count, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="constrained" if measured else None)
     axes = figure.subplots(1, count, squeeze=False)
+    if not measured:
+        left, right, bottom, top = _MARGINS
+        chart = (width - count * left - right) / count  # inches
+        figure.subplots_adjust(
+            left=left / width,
+            right=1 - right / width,
+            bottom=bottom / height,
+            top=1 - top / height,
+            wspace=left / chart,
+        )
     for ax in axes[0]:
         ax.grid(True, color=GRID, linewidth=0.6)
         ax.set_axisbelow(True)
