@@ -124,9 +124,7 @@ def tune(call: Callable[[], Any], options: Options, device: str) -> Found:
             variants[str(number)] = Call(run)
         else:
             wrong.append(f"{options.kernel} with {described(launch)} at {options.shape}")
-    timer = GpuTimer(variants) if device == "cuda" else CpuTimer(variants)
-    if isinstance(timer, CpuTimer):
-        timer.warm = True  # an interpreter does not get faster
+    timer = GpuTimer(variants) if device == "cuda" else CpuTimer(variants, warm=True)  # all were run above
     first, second = (timer.times(_ROUNDS[device])[CALL] for _ in range(2))
     beat = [name for name in variants if all(faster(times[name], times["0"]) for times in (first, second))]
     best = min(beat, key=lambda name: second[name].median, default="0")

@@ -176,11 +176,7 @@ def test_help_and_mistyped_options_load_nothing_heavy(tmp_path):
         (tmp_path / f"{name}.py").write_text("raise SystemExit(f'{__name__} was imported')\n")
     asked = [[*door.split(), "--help"] for door in WITH_HELP]
     asked += [[*door.split(), "--no-such-option", "3"] for door in WITH_HELP if door not in TAKES_ANYTHING]
-    done = subprocess.run(
-        [sys.executable, "-c", _EACH_DOOR, json.dumps(asked)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
-        cwd=tmp_path, capture_output=True, text=True, timeout=HANG,
-    )  # fmt: skip
+    done = _python(tmp_path, "-c", _EACH_DOOR, json.dumps(asked))
     assert done.returncode == 0, done.stderr
     for asked_for, (code, out, err) in json.loads(done.stdout).items():
         if asked_for.endswith("--help"):
@@ -194,11 +190,14 @@ def test_help_and_mistyped_options_load_nothing_heavy(tmp_path):
 def _door(folder, door, *arguments):
     """Runs a command with the modules in a folder before all others."""
     name, *rest = door.split()
-    process = [sys.executable, "-m", f"fastvid.{name}", *rest, *arguments]
-    path = os.pathsep.join([str(folder), *sys.path])
-    return subprocess.run(
-        process, env={**os.environ, "PYTHONPATH": path}, cwd=folder, capture_output=True, text=True, timeout=HANG
-    )
+    return _python(folder, "-m", f"fastvid.{name}", *rest, *arguments)
+
+
+def _python(folder, *arguments):
+    """Runs Python with the modules in a folder before all others."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), *sys.path])}
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, timeout=HANG)
 
 
 def test_programs_that_import_the_package_handle_interrupts_themselves():

@@ -36,7 +36,7 @@ def clock(monkeypatch):
 
     def use(*measurements: list[Timed]):
         class Clock:
-            def __init__(self, variants):
+            def __init__(self, variants, *, warm):
                 self.variants, self.left = variants, list(measurements)
 
             def times(self, rounds):
